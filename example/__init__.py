@@ -1,0 +1,1 @@
+"""Trains audio classifiers on leaf_audio frontends, configured by gin."""
