@@ -1,0 +1,13 @@
+"""Learnable audio frontends for Keras: LEAF, SincNet, mel and their parts."""
+
+from leaf_audio.version import __version__
+
+__all__ = [
+    "__version__",
+    "convolution",
+    "frontend",
+    "initializers",
+    "models",
+    "pooling",
+    "postprocessing",
+]

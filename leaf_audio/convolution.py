@@ -1,0 +1,449 @@
+"""Convolutions whose kernels are made of few parameters, and one by FFT.
+
+Inputs are `(batch, time, 1)`, outputs `(batch, time', channels)`. A complex
+filter takes two channels, 2n its real and 2n + 1 its imaginary part; therefore
+`filters` counts channels, twice the number of complex (or band-pass) filters,
+as in the original.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from leaf_audio import fft, impulse_responses
+from leaf_audio.constraints import GaborConstraint
+from leaf_audio.initializers import GaborInit, SincInit
+from leaf_audio.settings import (
+    check_choice,
+    check_positive,
+    check_positive_int,
+    output_length,
+    wide_dtype,
+)
+
+Tensor = Any
+Shape = tuple[int | None, ...]
+
+_PADDINGS = ("same", "valid")
+
+
+class _ParametricConv1D(keras.layers.Layer):
+    """What the convolutions share: arguments, bias, the convolution itself."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int,
+        padding: str,
+        use_bias: bool,
+        kernel_initializer: Any,
+        kernel_regularizer: Any,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.filters = check_positive_int("filters", filters)
+        self.kernel_size = check_positive_int("kernel_size", kernel_size)
+        self.strides = check_positive_int("strides", strides)
+        self.padding = check_choice("padding", padding, _PADDINGS)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    @property
+    def _pairs(self) -> int:
+        """Number of filters that take two parameters and, as given, channels.
+
+        Raises:
+          ValueError: `filters` is odd.
+        """
+        if self.filters % 2:
+            raise ValueError(
+                "`filters` must be even, two for each filter. "
+                f"Received: filters={self.filters}."
+            )
+        return self.filters // 2
+
+    def _add_kernel(self, shape: Shape, constraint: Any = None) -> Any:
+        return self.add_weight(
+            name="kernel",
+            shape=shape,
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=constraint,
+        )
+
+    def _add_bias(self, channels: int) -> Any:
+        if not self.use_bias:
+            return None
+        return self.add_weight(
+            name="bias", shape=(channels,), initializer="zeros"
+        )
+
+    def _convolve(self, inputs: Tensor, kernel: Tensor, bias: Any) -> Tensor:
+        outputs = ops.conv(
+            inputs,
+            ops.cast(kernel, inputs.dtype),
+            strides=self.strides,
+            padding=self.padding,
+            data_format="channels_last",
+        )
+        return outputs if bias is None else outputs + bias
+
+    def _output_shape(self, input_shape: Shape, channels: int) -> Shape:
+        if len(input_shape) != 3 or input_shape[-1] != 1:
+            raise ValueError(
+                f"{type(self).__name__} takes inputs of shape (batch, time, "
+                f"1). Received: input shape {tuple(input_shape)}."
+            )
+        time = output_length(
+            input_shape[1], self.kernel_size, self.strides, self.padding
+        )
+        return (input_shape[0], time, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+        }
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class GaborConv1D(_ParametricConv1D):
+    """Convolves with complex Gabor filters of learnable centre and width.
+
+    The weight `kernel`, `(filters // 2, 2)`, holds centre frequencies in
+    rad/sample and standard deviations in samples (the original calls these
+    "fwhm"). GaborConstraint applies to it in the forward pass and after every
+    update.
+
+    Args:
+      filters: number of output channels, two for each complex filter.
+      kernel_size: length of the filters, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+      use_bias: add a bias to each channel.
+      kernel_initializer: of the weight; None is GaborInit().
+      kernel_regularizer: of the weight.
+      sort_filters: order the outputs by centre frequency, whatever order
+        training has led to.
+      **kwargs: of keras.layers.Layer, such as `name`, `dtype`, `trainable`.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs have several channels.
+
+    Input shape:
+      `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, time', filters)`.
+
+    Example:
+
+    ```python
+    layer = convolution.GaborConv1D(filters=80, kernel_size=401)
+    energy = frontend.SquaredModulus()(layer(audio[..., None]))
+    ```
+
+    Reference: LEAF, arXiv:2101.08596, section 3.1.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        sort_filters: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            use_bias,
+            GaborInit() if kernel_initializer is None else kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+        self.sort_filters = sort_filters
+        self._num_complex = self._pairs
+
+    def build(self, input_shape: Shape) -> None:
+        self.kernel = self._add_kernel(
+            (self._num_complex, 2), GaborConstraint(self.kernel_size)
+        )
+        self.bias = self._add_bias(self.filters)
+
+    def impulse_responses(self) -> tuple[Tensor, Tensor]:
+        """Returns the filters' two parts, each `(kernel_size, filters // 2)`.
+
+        As the layer uses them: constrained, and sorted if it sorts.
+        """
+        kernel = self.kernel.constraint(ops.convert_to_tensor(self.kernel))
+        if self.sort_filters:
+            kernel = ops.take(kernel, ops.argsort(kernel[:, 0]), axis=0)
+        return impulse_responses.gabor_filters(
+            kernel[:, 0], kernel[:, 1], self.kernel_size
+        )
+
+    def call(self, inputs: Tensor) -> Tensor:
+        parts = ops.stack(self.impulse_responses(), axis=2)
+        kernel = ops.reshape(parts, (self.kernel_size, 1, self.filters))
+        return self._convolve(inputs, kernel, self.bias)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self._output_shape(input_shape, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "sort_filters": self.sort_filters}
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class NormalizedConv1D(_ParametricConv1D):
+    """Convolves with free kernels, each of an L2 norm of 1.
+
+    The norm holds in the forward pass and after every update. Takes the
+    arguments of GaborConv1D but `sort_filters`; the weight `kernel` is
+    `(kernel_size, 1, filters)`.
+
+    Args:
+      filters: number of output channels.
+      kernel_size: length of the kernels, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+      use_bias: add a bias to each channel.
+      kernel_initializer: of the weight; None is Glorot's uniform one.
+      kernel_regularizer: of the weight.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs have several channels.
+
+    Input shape:
+      `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, time', filters)`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            use_bias,
+            "glorot_uniform"
+            if kernel_initializer is None
+            else kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        self.kernel = self._add_kernel(
+            (self.kernel_size, 1, self.filters),
+            keras.constraints.UnitNorm(axis=0),
+        )
+        self.bias = self._add_bias(self.filters)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        kernel = self.kernel.constraint(ops.convert_to_tensor(self.kernel))
+        return self._convolve(inputs, kernel, self.bias)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self._output_shape(input_shape, self.filters)
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class SincConv1D(_ParametricConv1D):
+    """Convolves with band-pass filters of learnable cutoff frequencies.
+
+    The weight `kernel`, `(filters // 2, 2)`, holds k₀ and k₁ in Hz; the band
+    goes from `min_low_hz + |k₀|` to `min_band_hz + |k₁|` above that, at most to
+    the Nyquist frequency. Filters are windowed by Hamming's window. Differs
+    from the original, which computes them for 16 kHz at every sample rate.
+
+    Args:
+      filters: twice the number of output channels, so that a frontend can ask
+        for it as for GaborConv1D.
+      kernel_size: length of the filters, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+      use_bias: add a bias to each channel.
+      kernel_initializer: of the weight; None is SincInit(sample_rate).
+      kernel_regularizer: of the weight.
+      sample_rate: in Hz.
+      min_low_hz: the lowest cutoff frequency, in Hz.
+      min_band_hz: the least width, in Hz.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs have several channels.
+
+    Input shape:
+      `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, time', filters // 2)`.
+
+    Reference: SincNet, arXiv:1808.00158, section 2.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        sample_rate: float = 16000,
+        min_low_hz: float = 50.0,
+        min_band_hz: float = 50.0,
+        **kwargs: Any,
+    ):
+        self.sample_rate = check_positive("sample_rate", sample_rate)
+        super().__init__(
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            use_bias,
+            SincInit(sample_rate, min_low_hz, min_band_hz)
+            if kernel_initializer is None
+            else kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+        self.min_low_hz = min_low_hz
+        self.min_band_hz = min_band_hz
+        self._num_bands = self._pairs
+
+    def build(self, input_shape: Shape) -> None:
+        self.kernel = self._add_kernel((self._num_bands, 2))
+        self.bias = self._add_bias(self._num_bands)
+
+    def impulse_responses(self) -> Tensor:
+        """Returns the windowed filters, `(kernel_size, filters // 2)`."""
+        kernel = ops.abs(ops.convert_to_tensor(self.kernel))
+        low_hz = self.min_low_hz + kernel[:, 0]
+        high_hz = ops.clip(
+            low_hz + self.min_band_hz + kernel[:, 1],
+            self.min_low_hz,
+            self.sample_rate / 2,
+        )
+        bands = impulse_responses.sinc_filters(
+            low_hz, high_hz, self.kernel_size, self.sample_rate
+        )
+        window = impulse_responses.window("hamming", self.kernel_size)
+        return bands * ops.cast(window[:, None], bands.dtype)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        kernel = ops.expand_dims(self.impulse_responses(), axis=1)
+        return self._convolve(inputs, kernel, self.bias)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self._output_shape(input_shape, self._num_bands)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "sample_rate": self.sample_rate,
+            "min_low_hz": self.min_low_hz,
+            "min_band_hz": self.min_band_hz,
+        }
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class FFTConv1D(keras.layers.Conv1D):
+    """keras.layers.Conv1D, computed in the Fourier domain.
+
+    The same arguments, weights and outputs; pays off for kernels of hundreds of
+    samples and a stride of 1, since it computes every output and drops those
+    that a stride leaves out. Differs from the original, which has "same"
+    padding only and adds the L1 norm of the kernels' spectra to the loss when a
+    kernel has a regularizer; here the regularizer is the kernel's, as in Keras.
+
+    Args:
+      filters: number of output channels.
+      kernel_size: length of the kernels, in samples.
+      **kwargs: of keras.layers.Conv1D, except `dilation_rate`, `groups` and a
+        `data_format` other than "channels_last".
+
+    Raises:
+      ValueError: `dilation_rate`, `groups` or `data_format` is another.
+
+    Input shape:
+      `(batch, time, channels)`.
+
+    Output shape:
+      `(batch, time', filters)`.
+    """
+
+    def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
+        kwargs.setdefault("data_format", "channels_last")
+        super().__init__(filters, kernel_size, **kwargs)
+        for name, value, supported in (
+            ("dilation_rate", self.dilation_rate[0], 1),
+            ("groups", self.groups, 1),
+            ("data_format", self.data_format, "channels_last"),
+        ):
+            if value != supported:
+                raise ValueError(
+                    f"`{name}` of FFTConv1D must be {supported!r}. "
+                    f"Received: {name}={value!r}."
+                )
+
+    def call(self, inputs: Tensor) -> Tensor:
+        outputs = ops.cast(self._correlate(inputs), self.compute_dtype)
+        if self.use_bias:
+            outputs = outputs + self.bias
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _correlate(self, inputs: Tensor) -> Tensor:
+        size, stride = self.kernel_size[0], self.strides[0]
+        inputs = ops.cast(inputs, wide_dtype(self.compute_dtype))
+        kernel = ops.cast(ops.convert_to_tensor(self.kernel), inputs.dtype)
+        if self.padding == "valid":
+            return fft.fft_conv1d(inputs, kernel, (0, 0))[:, ::stride]
+        time = ops.shape(inputs)[1]
+        frames = (time + stride - 1) // stride
+        if self.padding == "causal":
+            left = size - 1
+        else:
+            # Keras' "same": what the last frame lacks, the smaller half left.
+            total = (frames - 1) * stride + size - time
+            if isinstance(total, int):
+                left = max(total, 0) // 2
+            else:
+                left = ops.maximum(total, 0) // 2
+        full = fft.fft_conv1d(inputs, kernel, (size - 1, size - 1))
+        return full[:, size - 1 - left :: stride][:, :frames]

@@ -1,0 +1,790 @@
+"""Frontends: from waveforms to learnable or fixed spectrograms.
+
+All frontends keep one contract. Waveforms of shape `(batch, time)` or
+`(batch, time, 1)`, of any floating dtype and of known or unknown length, become
+features of shape `(batch, ceil(time / stride), n_filters)`. Window and stride
+are given in ms and rounded as in LEAF's release: `sr * ms // 1000 + 1` and
+`sr * ms // 1000` samples. Filters and energies are computed in float32 (float64
+under a float64 policy), the result is cast to the dtype policy's compute dtype.
+
+Given a mask `(batch, time)`, a frontend takes masked samples for zeros, leaves
+masked frames out of its statistics and answers a mask `(batch, frames)`, in
+which frame m is valid where sample `m * stride` is.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from leaf_audio import convolution, impulse_responses, mel, pooling
+from leaf_audio.augmentation import SpecAugment
+from leaf_audio.compression import PCENLayer, log_compression
+from leaf_audio.initializers import (
+    FrontendInitializer,
+    GaborInit,
+    LowpassInit,
+    PreempInit,
+)
+from leaf_audio.normalization import InstanceNormalization
+from leaf_audio.serialization import deserialize, own_copy, serialize
+from leaf_audio.settings import (
+    check_choice,
+    check_positive,
+    check_positive_int,
+    output_length,
+    wide_dtype,
+    window_size,
+    window_stride,
+)
+
+__all__ = [
+    "Leaf",
+    "MelFilterbanks",
+    "SincNet",
+    "SincNetPlus",
+    "SquaredModulus",
+    "TimeDomainFilterbanks",
+    "log_compression",
+]
+
+Tensor = Any
+Shape = tuple[int | None, ...]
+
+# LEAF's filters start here, in Hz.
+_MIN_FREQ = 60.0
+
+# Energies below count as this, so that a logarithm of them is finite.
+_ENERGY_FLOOR = 1e-5
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class SquaredModulus(keras.layers.Layer):
+    """Computes the energy of complex channels, `Re² + Im²`.
+
+    Args:
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: the number of channels is odd.
+
+    Input shape:
+      `(batch, time, 2 * channels)`: channel 2n real, 2n + 1 imaginary.
+
+    Output shape:
+      `(batch, time, channels)`.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        self.compute_output_shape(inputs.shape)
+        return ops.square(inputs[..., 0::2]) + ops.square(inputs[..., 1::2])
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if input_shape[-1] % 2:
+            raise ValueError(
+                "SquaredModulus takes an even number of channels, a real and "
+                "an imaginary one each. Received: input shape "
+                f"{tuple(input_shape)}."
+            )
+        return (*input_shape[:-1], input_shape[-1] // 2)
+
+
+class Frontend(keras.Model):
+    """Base of the frontends: the contract on inputs, outputs and masks.
+
+    A subclass makes its layers in `_build_layers` and computes its features in
+    `_features`.
+
+    Args:
+      n_filters: number of output channels.
+      sample_rate: of the waveforms, in Hz.
+      window_len: in ms.
+      window_stride: in ms.
+      compression_fn: a layer or a function on energies; a name, `"pcen"`
+        (LEAF's learnable PCEN) or `"log"`; None for none. A layer is copied.
+      **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
+    """
+
+    def __init__(
+        self,
+        n_filters: int,
+        sample_rate: float,
+        window_len: float,
+        window_stride: float,
+        compression_fn: Any,
+        **kwargs: Any,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.n_filters = check_positive_int("n_filters", n_filters)
+        self.sample_rate = check_positive("sample_rate", sample_rate)
+        self.window_len = check_positive("window_len", window_len)
+        self.window_stride = check_positive("window_stride", window_stride)
+        self.supports_masking = True
+        self._wide = wide_dtype(self.variable_dtype)
+        self._window_size = window_size(sample_rate, window_len)
+        self._stride = _stride_samples(sample_rate, window_stride)
+        self._compression_arg = compression_fn
+        self._compression = self._make_compression(compression_fn)
+
+    def _make_compression(self, compression_fn: Any) -> Callable | None:
+        if isinstance(compression_fn, str):
+            check_choice("compression_fn", compression_fn, ("pcen", "log"))
+            if compression_fn.lower() == "log":
+                return log_compression
+            return PCENLayer(
+                alpha=0.96,
+                smooth_coef=0.04,
+                delta=2.0,
+                root=2.0,
+                floor=1e-12,
+                trainable=True,
+                learn_smooth_coef=True,
+                per_channel_smooth_coef=True,
+                dtype=self._wide,
+            )
+        return _as_callable("compression_fn", compression_fn)
+
+    @property
+    def compression(self) -> Callable | None:
+        """The layer or function that compresses the energies, if any."""
+        return self._compression
+
+    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+        """Computes `(batch, frames, channels)` from `(batch, time, 1)`."""
+        raise NotImplementedError
+
+    def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
+        """Computes the shape before compression."""
+        raise NotImplementedError
+
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Any = None
+    ) -> Tensor:
+        self._check_inputs(inputs.shape, inputs.dtype)
+        audio = ops.cast(inputs, self._wide)
+        if len(inputs.shape) == 2:
+            audio = audio[..., None]
+        if mask is not None:
+            audio = ops.where(mask[..., None], audio, ops.zeros_like(audio))
+            mask = self.compute_mask(inputs, mask)
+        return ops.cast(self._features(audio, mask), self.compute_dtype)
+
+    def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
+        received = f"Received: inputs of shape {tuple(shape)}"
+        if len(shape) not in (2, 3):
+            raise ValueError(
+                f"{self.name} takes waveforms of shape (batch, time) or "
+                f"(batch, time, 1). {received}."
+            )
+        if len(shape) == 3 and shape[2] != 1:
+            raise ValueError(
+                f"{self.name} takes waveforms of one channel: average the "
+                f"channels, or put them on the batch axis. {received}."
+            )
+        if shape[1] == 0:
+            raise ValueError(f"{self.name} needs a sample at least. {received}.")
+        if dtype is not None and not keras.backend.is_float_dtype(dtype):
+            raise ValueError(
+                f"{self.name} takes floating-point waveforms: divide integers "
+                f"by their maximum. {received} and dtype "
+                f"{keras.backend.standardize_dtype(dtype)}."
+            )
+
+    def _compress(self, energies: Tensor, mask: Tensor | None) -> Tensor:
+        if self._compression is None:
+            return energies
+        return _apply(self._compression, energies, mask)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        self._check_inputs(input_shape)
+        shape = self._energies_shape(input_shape[0], input_shape[1])
+        return _shape_after(self._compression, shape)
+
+    def compute_output_spec(
+        self, inputs: Any, training: Any = None, mask: Any = None
+    ) -> keras.KerasTensor:
+        self._check_inputs(inputs.shape, inputs.dtype)
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        if previous_mask is None:
+            return None
+        return previous_mask[:, :: self._stride]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "n_filters": self.n_filters,
+            "sample_rate": self.sample_rate,
+            "window_len": self.window_len,
+            "window_stride": self.window_stride,
+            "compression_fn": serialize(self._compression_arg),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None):
+        """Creates the frontend whose `get_config` this is."""
+        with keras.saving.custom_object_scope(custom_objects or {}):
+            return cls(
+                **{
+                    name: value if name == "dtype" else deserialize(value)
+                    for name, value in config.items()
+                }
+            )
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class Leaf(Frontend):
+    """LEAF, a learnable frontend that starts as a mel filterbank.
+
+    Waveform → [pre-emphasis →] complex Gabor convolution → squared modulus →
+    Gaussian lowpass pooling → max(·, 1e-5) → compression [→ normalisation]
+    [→ SpecAugment, in training]. Each part can be replaced. Differs from the
+    original in that the initial filters follow `sample_rate` and `window_len`,
+    that no two frontends share a layer, and that sizes are checked.
+
+    Args:
+      learn_pooling: whether the pooling is learned.
+      learn_filters: whether the filters, and the pre-emphasis, are learned.
+      conv1d_cls: class of the convolution, called with the arguments of
+        `convolution.GaborConv1D`, also with `sample_rate` if it takes that; or
+        a layer, which is copied. None is GaborConv1D.
+      activation: a layer or a function on the convolution's output; None is
+        SquaredModulus.
+      pooling_cls: class of the pooling, called with the arguments of
+        `pooling.GaussianLowpass`; or a layer, which is copied. None is
+        GaussianLowpass.
+      n_filters: number of filters.
+      sample_rate: of the waveforms, in Hz.
+      window_len: in ms; length of the filters and of the pooling windows.
+      window_stride: in ms; one frame every so often.
+      compression_fn: a layer or a function on energies; a name, `"pcen"` or
+        `"log"`; None for none. `"pcen"` is a PCENLayer with alpha 0.96,
+        smooth_coef 0.04, delta 2, root 2, floor 1e-12, all of them learned, one
+        smoothing a channel. A layer is copied.
+      preemp: whether to start with a pre-emphasis.
+      preemp_init: initializer of the pre-emphasis; None is PreempInit().
+      complex_conv_init: initializer of the filters; None is mel from 60 Hz to
+        97.5 % of Nyquist, 7800 Hz at 16 kHz, or the convolution's own where
+        that takes a `sample_rate`.
+      pooling_init: initializer of the pooling; None is the pooling's own.
+      pooling_padding: `"same"`, or `"valid"` for frames that lie wholly within
+        the input, `ceil((time - window + 1) / stride)` of them.
+      regularizer_fn: of the filters and the pooling, where they are learned.
+      mean_var_norm: whether to bring every example's channels to mean 0 and
+        variance 1 over time, with learnable scale and offset.
+      spec_augment: True, or a layer such as SpecAugment(), which is copied.
+      name: of the model.
+      **kwargs: of keras.Model, such as `dtype`, `trainable`.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs are not floating-point
+        waveforms of one channel.
+
+    Input shape:
+      `(batch, time)` or `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, ceil(time / stride), n_filters)`.
+
+    Example:
+
+    ```python
+    leaf = frontend.Leaf(n_filters=64, sample_rate=24000, preemp=True)
+    features = leaf(waveforms)
+    ```
+
+    Reference: LEAF: A Learnable Frontend for Audio Classification,
+    arXiv:2101.08596, section 3.
+    """
+
+    # Arguments that a subclass has settled.
+    _settled: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        learn_pooling: bool = True,
+        learn_filters: bool = True,
+        conv1d_cls: Any = None,
+        activation: Any = None,
+        pooling_cls: Any = None,
+        n_filters: int = 40,
+        sample_rate: float = 16000,
+        window_len: float = 25.0,
+        window_stride: float = 10.0,
+        compression_fn: Any = "pcen",
+        preemp: bool = False,
+        preemp_init: Any = None,
+        complex_conv_init: Any = None,
+        pooling_init: Any = None,
+        pooling_padding: str = "same",
+        regularizer_fn: Any = None,
+        mean_var_norm: bool = False,
+        spec_augment: Any = False,
+        name: str = "leaf",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            n_filters,
+            sample_rate,
+            window_len,
+            window_stride,
+            compression_fn,
+            name=name,
+            **kwargs,
+        )
+        self.learn_pooling = learn_pooling
+        self.learn_filters = learn_filters
+        self.preemp = preemp
+        self.preemp_init = keras.initializers.get(
+            PreempInit() if preemp_init is None else preemp_init
+        )
+        self.complex_conv_init = keras.initializers.get(complex_conv_init)
+        self.pooling_init = keras.initializers.get(pooling_init)
+        self.pooling_padding = check_choice(
+            "pooling_padding", pooling_padding, ("same", "valid")
+        )
+        self.regularizer_fn = keras.regularizers.get(regularizer_fn)
+        self.mean_var_norm = mean_var_norm
+
+        self._preemp_conv = self._make_preemp() if preemp else None
+        self._complex_conv = self._make_convolution(conv1d_cls)
+        self._activation = (
+            SquaredModulus(dtype=self._wide)
+            if activation is None
+            else _as_callable("activation", activation)
+        )
+        self._pooling = self._make_pooling(pooling_cls)
+        self._instance_norm = (
+            InstanceNormalization(dtype=self._wide) if mean_var_norm else None
+        )
+        if spec_augment is True:
+            self._spec_augment = SpecAugment(dtype=self._wide)
+        else:
+            self._spec_augment = _as_callable(
+                "spec_augment", spec_augment or None
+            )
+
+    def _make_preemp(self) -> keras.layers.Layer:
+        return keras.layers.Conv1D(
+            filters=1,
+            kernel_size=2,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=self.preemp_init,
+            kernel_regularizer=self._regularizer(self.learn_filters),
+            data_format="channels_last",
+            name="preemp",
+            trainable=self.learn_filters,
+            dtype=self._wide,
+        )
+
+    def _make_convolution(self, conv1d_cls: Any) -> keras.layers.Layer:
+        if isinstance(conv1d_cls, keras.layers.Layer):
+            return own_copy(conv1d_cls)
+        conv1d_cls = conv1d_cls or convolution.GaborConv1D
+        settings = {}
+        init = self.complex_conv_init
+        if "sample_rate" in inspect.signature(conv1d_cls).parameters:
+            settings["sample_rate"] = self.sample_rate
+        elif init is None:
+            init = GaborInit(min_freq=_MIN_FREQ, max_freq="auto")
+        if init is not None:
+            settings["kernel_initializer"] = self._following(init)
+        return conv1d_cls(
+            filters=2 * self.n_filters,
+            kernel_size=self._window_size,
+            strides=1,
+            padding="same",
+            use_bias=False,
+            kernel_regularizer=self._regularizer(self.learn_filters),
+            name="complex_conv",
+            trainable=self.learn_filters,
+            dtype=self._wide,
+            **settings,
+        )
+
+    def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
+        if isinstance(pooling_cls, keras.layers.Layer):
+            return own_copy(pooling_cls)
+        settings = {}
+        if self.pooling_init is not None:
+            settings["kernel_initializer"] = self._following(self.pooling_init)
+        if self.regularizer_fn is not None and self.learn_pooling:
+            settings["kernel_regularizer"] = self.regularizer_fn
+        return (pooling_cls or pooling.GaussianLowpass)(
+            kernel_size=self._window_size,
+            strides=self._stride,
+            padding=self.pooling_padding,
+            use_bias=False,
+            name="learnable_pooling",
+            trainable=self.learn_pooling,
+            dtype=self._wide,
+            **settings,
+        )
+
+    def _regularizer(self, learned: bool) -> Any:
+        return self.regularizer_fn if learned else None
+
+    def _following(self, init: Any) -> Any:
+        if isinstance(init, FrontendInitializer):
+            return init.following(self.sample_rate, self.window_len)
+        return init
+
+    def build(self, input_shape: Shape) -> None:
+        self._check_inputs(input_shape)
+        shape = (*input_shape[:2], 1)
+        for layer in (
+            self._preemp_conv,
+            self._complex_conv,
+            self._activation,
+            self._pooling,
+            self._compression,
+            self._instance_norm,
+            self._spec_augment,
+        ):
+            if isinstance(layer, keras.layers.Layer) and not layer.built:
+                layer.build(shape)
+            shape = _shape_after(layer, shape)
+
+    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+        if self._preemp_conv is not None:
+            audio = self._preemp_conv(audio)
+        energies = self._pooling(self._activation(self._complex_conv(audio)))
+        energies = ops.maximum(energies, _ENERGY_FLOOR)
+        outputs = self._compress(energies, mask)
+        if self._instance_norm is not None:
+            outputs = self._instance_norm(outputs, mask=mask)
+        if self._spec_augment is not None:
+            outputs = _apply(self._spec_augment, outputs, mask)
+        return outputs
+
+    def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
+        shape = (batch, time, 1)
+        for layer in (self._complex_conv, self._activation, self._pooling):
+            shape = _shape_after(layer, shape)
+        return shape
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        mask = super().compute_mask(inputs, previous_mask)
+        if mask is None or self.pooling_padding == "same":
+            return mask
+        # "valid": the last sample of the frame's window must be valid.
+        return previous_mask[:, self._window_size - 1 :: self._stride]
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            **super().get_config(),
+            "learn_pooling": self.learn_pooling,
+            "learn_filters": self.learn_filters,
+            # As layers: their classes may have been called with more settings
+            # than a frontend knows of.
+            "conv1d_cls": serialize(self._complex_conv),
+            "activation": serialize(self._activation),
+            "pooling_cls": serialize(self._pooling),
+            "preemp": self.preemp,
+            "preemp_init": serialize(self.preemp_init),
+            "complex_conv_init": serialize(self.complex_conv_init),
+            "pooling_init": serialize(self.pooling_init),
+            "pooling_padding": self.pooling_padding,
+            "regularizer_fn": serialize(self.regularizer_fn),
+            "mean_var_norm": self.mean_var_norm,
+            "spec_augment": serialize(self._spec_augment),
+        }
+        return {
+            name: value
+            for name, value in config.items()
+            if name not in self._settled
+        }
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class TimeDomainFilterbanks(Leaf):
+    """Time-domain filterbanks: free filters that start as LEAF's.
+
+    Waveform → free complex convolution → squared modulus → one learnable
+    lowpass for all filters → log. Differs from the original in that frames
+    cover the whole input by default; `pooling_padding="valid"` gives the
+    original's, 98 for a second.
+
+    Args:
+      sample_rate: of the waveforms, in Hz.
+      name: of the model.
+      **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
+        compression_fn, complex_conv_init and pooling_init, which are settled.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs are not floating-point
+        waveforms of one channel.
+
+    Input shape:
+      `(batch, time)` or `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, ceil(time / stride), n_filters)`.
+
+    Reference: Learning Filterbanks from Raw Speech for Phone Recognition,
+    arXiv:1711.01161, section 2.
+    """
+
+    _settled = (
+        "conv1d_cls",
+        "activation",
+        "pooling_cls",
+        "compression_fn",
+        "complex_conv_init",
+        "pooling_init",
+    )
+
+    def __init__(
+        self,
+        sample_rate: float = 16000,
+        name: str = "tfbanks",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            conv1d_cls=functools.partial(
+                keras.layers.Conv1D, data_format="channels_last"
+            ),
+            pooling_cls=pooling.LearnablePooling1D,
+            pooling_init=LowpassInit(window_type="squared_hanning"),
+            compression_fn="log",
+            sample_rate=sample_rate,
+            name=name,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class SincNet(Leaf):
+    """SincNet: band-pass filters, rectified and max-pooled.
+
+    Waveform → sinc convolution → leaky ReLU → max-pooling → layer
+    normalisation over the filters.
+
+    Args:
+      name: of the model.
+      **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
+        pooling_init, compression_fn and complex_conv_init, which are settled.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs are not floating-point
+        waveforms of one channel.
+
+    Input shape:
+      `(batch, time)` or `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, ceil(time / stride), n_filters)`.
+
+    Reference: Speaker Recognition from Raw Waveform with SincNet,
+    arXiv:1808.00158, section 2.
+    """
+
+    _settled = TimeDomainFilterbanks._settled
+
+    def __init__(self, name: str = "sincnet", **kwargs: Any):
+        super().__init__(
+            conv1d_cls=convolution.SincConv1D,
+            activation=keras.layers.LeakyReLU(0.2),
+            pooling_cls=pooling.MaxPooling1D,
+            compression_fn=keras.layers.LayerNormalization(epsilon=1e-3),
+            name=name,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class SincNetPlus(Leaf):
+    """SincNet+: SincNet with LEAF's lowpass and a fixed PCEN.
+
+    Waveform → sinc convolution → leaky ReLU → Gaussian lowpass pooling → PCEN.
+
+    Args:
+      name: of the model.
+      **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
+        pooling_init, compression_fn and complex_conv_init, which are settled.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs are not floating-point
+        waveforms of one channel.
+
+    Input shape:
+      `(batch, time)` or `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, ceil(time / stride), n_filters)`.
+
+    Reference: LEAF, arXiv:2101.08596, section 4.
+    """
+
+    _settled = TimeDomainFilterbanks._settled
+
+    def __init__(self, name: str = "sincnet_plus", **kwargs: Any):
+        super().__init__(
+            conv1d_cls=convolution.SincConv1D,
+            activation=keras.layers.LeakyReLU(0.2),
+            pooling_cls=pooling.GaussianLowpass,
+            compression_fn=PCENLayer(),
+            name=name,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class MelFilterbanks(Frontend):
+    """Mel filterbanks, the fixed baseline: STFT, squared magnitude, mel, log.
+
+    Frame m covers samples `stride * m` to `stride * m + window`, with zeros
+    past the end; the window is TensorFlow's Hann window, periodic for an even and
+    symmetric for an odd length.
+
+    Args:
+      n_filters: number of mel filters.
+      sample_rate: of the waveforms, in Hz.
+      n_fft: length of the FFT, in samples, at least the window's; None is the
+        smallest power of two that holds the window and gives each filter a
+        bin, 512 for the other defaults.
+      window_len: in ms.
+      window_stride: in ms.
+      compression_fn: a layer or a function on energies; a name, `"log"` or
+        `"pcen"`; None for none. A layer is copied.
+      min_freq: lower edge of the lowest filter, in Hz.
+      max_freq: upper edge of the highest, in Hz; None or 0 is the Nyquist
+        frequency, `"auto"` 97.5 % of it, 7800 Hz at 16 kHz.
+      name: of the model.
+      **kwargs: of keras.Model, such as `dtype`.
+
+    Raises:
+      ValueError: an argument is out of range, a filter gets no bin of the FFT,
+        or inputs are not floating-point waveforms of one channel.
+
+    Input shape:
+      `(batch, time)` or `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, ceil(time / stride), n_filters)`.
+    """
+
+    def __init__(
+        self,
+        n_filters: int = 40,
+        sample_rate: float = 16000,
+        n_fft: int | None = None,
+        window_len: float = 25.0,
+        window_stride: float = 10.0,
+        compression_fn: Any = "log",
+        min_freq: float = _MIN_FREQ,
+        max_freq: float | str | None = "auto",
+        name: str = "mel_filterbanks",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            n_filters,
+            sample_rate,
+            window_len,
+            window_stride,
+            compression_fn,
+            name=name,
+            **kwargs,
+        )
+        self.n_fft = n_fft
+        self.min_freq = min_freq
+        self.max_freq = max_freq
+        highest = mel.resolve_max_freq(max_freq, sample_rate)
+        if n_fft is None:
+            n_fft = mel.smallest_n_fft(
+                n_filters, self._window_size, sample_rate, min_freq, highest
+            )
+        elif check_positive_int("n_fft", n_fft) < self._window_size:
+            raise ValueError(
+                "`n_fft` must be at least the window's length. Received: "
+                f"n_fft={n_fft} for a window of {self._window_size} samples."
+            )
+        weights = mel.mel_matrix(
+            n_filters, n_fft, sample_rate, min_freq, highest
+        )
+        mel.check_every_filter_has_a_bin(weights, n_fft)
+        self._fft_length = n_fft
+        self._window = impulse_responses.window(
+            "tf_hann", self._window_size
+        ).astype(self._wide)
+        self._mel_matrix = weights.T.astype(self._wide)
+
+    def build(self, input_shape: Shape) -> None:
+        self._check_inputs(input_shape)
+        compression = self._compression
+        if isinstance(compression, keras.layers.Layer):
+            if not compression.built:
+                compression.build(self._energies_shape(*input_shape[:2]))
+
+    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+        audio = audio[..., 0]
+        frames = (ops.shape(audio)[1] + self._stride - 1) // self._stride
+        # ops.stft centres a short window in its FFT and keeps whole FFTs only.
+        before = (self._fft_length - self._window_size) // 2
+        after = self._fft_length + self._stride - before
+        real, imag = ops.stft(
+            ops.pad(audio, [[0, 0], [before, after]]),
+            sequence_length=self._window_size,
+            sequence_stride=self._stride,
+            fft_length=self._fft_length,
+            window=self._window,
+            center=False,
+        )
+        power = (ops.square(real) + ops.square(imag))[:, :frames]
+        return self._compress(ops.matmul(power, self._mel_matrix), mask)
+
+    def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
+        frames = output_length(time, self._window_size, self._stride, "same")
+        return (batch, frames, self.n_filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "n_fft": self.n_fft,
+            "min_freq": self.min_freq,
+            "max_freq": self.max_freq,
+        }
+
+
+def _stride_samples(sample_rate: float, stride_ms: float) -> int:
+    stride = window_stride(sample_rate, stride_ms)
+    if stride < 1:
+        raise ValueError(
+            "`window_stride` must be at least one sample. Received: "
+            f"window_stride={stride_ms} ms at sample_rate={sample_rate}."
+        )
+    return stride
+
+
+def _as_callable(argument: str, value: Any) -> Callable | None:
+    """Returns a copy of a layer, and a function or None as they are."""
+    if isinstance(value, keras.layers.Layer):
+        return own_copy(value)
+    if value is None or callable(value):
+        return value
+    raise ValueError(
+        f"`{argument}` must be a layer, a function or None. "
+        f"Received: {argument}={value!r}."
+    )
+
+
+def _apply(layer: Callable, inputs: Tensor, mask: Tensor | None) -> Tensor:
+    """Calls a layer or a function, with the mask where it takes one."""
+    is_layer = isinstance(layer, keras.layers.Layer)
+    if mask is not None and is_layer:
+        if "mask" in inspect.signature(layer.call).parameters:
+            return layer(inputs, mask=mask)
+    return layer(inputs)
+
+
+def _shape_after(layer: Callable | None, shape: Shape) -> Shape:
+    """Computes the shape that a layer makes; functions keep theirs."""
+    if isinstance(layer, keras.layers.Layer):
+        return tuple(layer.compute_output_shape(shape))
+    return shape

@@ -1,0 +1,132 @@
+"""Impulse responses and windows.
+
+Conventions: `kernel_size` and times in samples, centre frequencies in
+rad/sample, cutoff frequencies in Hz. Functions of learnable parameters use
+`keras.ops` and are differentiable; windows are float64 NumPy.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+Tensor = Any
+
+WINDOWS = ("hamming", "hanning", "squared_hanning", "tf_hann")
+
+
+def gabor_filters(
+    centre: Tensor, sigma: Tensor, kernel_size: int
+) -> tuple[Tensor, Tensor]:
+    """Computes complex Gabor filters, `g(t) = N(t; 0, σ) exp(iηt)`.
+
+    The Gaussian has an area of 1, so a filter's response peaks at 1. LEAF,
+    arXiv:2101.08596, section 3.1.
+
+    Args:
+      centre: centre frequencies η in rad/sample, `(n_filters,)`.
+      sigma: standard deviations σ in samples, `(n_filters,)`.
+      kernel_size: length in samples; t = 0 lies at `kernel_size // 2`.
+
+    Returns:
+      The real and the imaginary parts, each `(kernel_size, n_filters)`.
+    """
+    t = ops.cast(
+        np.arange(kernel_size)[:, None] - kernel_size // 2, centre.dtype
+    )
+    envelope = ops.exp(-ops.square(t / sigma) / 2) / (
+        math.sqrt(2 * math.pi) * sigma
+    )
+    phase = centre * t
+    return envelope * ops.cos(phase), envelope * ops.sin(phase)
+
+
+def gaussian_lowpass(width: Tensor, kernel_size: int) -> Tensor:
+    """Computes Gaussian lowpass filters with a peak of 1.
+
+    LEAF, arXiv:2101.08596, section 3.2; there the filters are not normalised.
+
+    Args:
+      width: standard deviations as a share of half the kernel,
+        `(n_filters,)`; clipped to `[2 / kernel_size, 0.5]`.
+      kernel_size: length in samples.
+
+    Returns:
+      An array `(kernel_size, n_filters)`.
+    """
+    width = ops.clip(width, 2.0 / kernel_size, 0.5)
+    # A kernel of one sample has its peak at 0 whatever the width.
+    half = max(kernel_size - 1, 1) / 2
+    t = ops.cast(
+        (np.arange(kernel_size)[:, None] - (kernel_size - 1) / 2) / half,
+        width.dtype,
+    )
+    return ops.exp(-ops.square(t / width) / 2)
+
+
+def sinc_filters(
+    low_hz: Tensor, high_hz: Tensor, kernel_size: int, sample_rate: float
+) -> Tensor:
+    """Computes ideal band-pass filters, scaled to a maximum of 1.
+
+    `h(t) = 2 f₂ sinc(2π f₂ t) − 2 f₁ sinc(2π f₁ t)`, not windowed; SincNet,
+    arXiv:1808.00158, section 2.
+
+    Args:
+      low_hz: lower cutoff frequencies f₁ in Hz, `(n_filters,)`.
+      high_hz: upper cutoff frequencies f₂ in Hz, `(n_filters,)`.
+      kernel_size: length in samples; t = 0 lies at `kernel_size // 2`.
+      sample_rate: in Hz.
+
+    Returns:
+      An array `(kernel_size, n_filters)`.
+    """
+    samples = np.arange(kernel_size)[:, None] - kernel_size // 2
+    t = ops.cast(samples / sample_rate, low_hz.dtype)
+
+    def lowpass(cutoff_hz: Tensor) -> Tensor:
+        # In this order: angles reach 2π · 100, where a rounding of float32 is
+        # what the stop band is made of, and published numbers hold it.
+        return 2 * cutoff_hz * _sinc((2 * math.pi * cutoff_hz) * t)
+
+    band = lowpass(high_hz) - lowpass(low_hz)
+    return band / ops.max(band, axis=0, keepdims=True)
+
+
+def _sinc(x: Tensor) -> Tensor:
+    # The guard keeps both the value and the gradient at 0 finite.
+    at_zero = ops.equal(x, 0)
+    safe = ops.where(at_zero, ops.ones_like(x), x)
+    return ops.where(at_zero, ops.ones_like(x), ops.sin(safe) / safe)
+
+
+def window(name: str, size: int) -> np.ndarray:
+    """Computes one of the windows that LEAF's frontends use.
+
+    Args:
+      name: `"hamming"` (periodic); `"hanning"` or `"squared_hanning"`, those
+        of time-domain filterbanks, which start one sample before their first
+        zero; or `"tf_hann"`, which is periodic for an even and symmetric for an
+        odd size, as TensorFlow's is.
+      size: in samples.
+
+    Returns:
+      A float64 array of shape `(size,)`.
+
+    Raises:
+      ValueError: there is no window of that name.
+    """
+    n = np.arange(size)
+    if name == "hamming":
+        return 0.54 - 0.46 * np.cos(2 * np.pi * n / size)
+    if name == "tf_hann":
+        return (1 - np.cos(2 * np.pi * n / max(size - size % 2, 1))) / 2
+    hanning = (1 - np.cos(2 * np.pi * (n - 1) / max(size - 1, 1))) / 2
+    if name == "hanning":
+        return hanning
+    if name == "squared_hanning":
+        return hanning**2
+    raise ValueError(
+        f"`window_type` must be one of {WINDOWS}. Received: {name!r}."
+    )

@@ -1,0 +1,332 @@
+"""Poolings from one value a sample to one value a frame.
+
+Inputs are `(batch, time, channels)`, outputs `(batch, frames, channels)` with
+`frames = ceil(time / strides)` under "same" padding. Samples outside the input
+count as 0. All poolings take the same arguments, so that a frontend can be
+given any of them.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from leaf_audio import impulse_responses
+from leaf_audio.initializers import LowpassInit
+from leaf_audio.settings import (
+    check_choice,
+    check_positive_int,
+    output_length,
+)
+
+Tensor = Any
+Shape = tuple[int | None, ...]
+
+_PADDINGS = ("same", "valid")
+
+
+class _Pooling1D(keras.layers.Layer):
+    """What the poolings share: arguments, bias, shapes."""
+
+    def __init__(
+        self,
+        kernel_size: int,
+        strides: int,
+        padding: str,
+        use_bias: bool,
+        kernel_initializer: Any,
+        kernel_regularizer: Any,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.kernel_size = check_positive_int("kernel_size", kernel_size)
+        self.strides = check_positive_int("strides", strides)
+        self.padding = check_choice("padding", padding, _PADDINGS)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def _add_weights(self, kernel_shape: Shape, channels: int) -> None:
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=kernel_shape,
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias", shape=(channels,), initializer="zeros"
+            )
+
+    def _pool(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """Pools each channel with its column of `(kernel_size, channels)`."""
+        outputs = ops.depthwise_conv(
+            inputs,
+            ops.cast(kernel, inputs.dtype)[..., None],
+            strides=self.strides,
+            padding=self.padding,
+            data_format="channels_last",
+        )
+        return outputs if self.bias is None else outputs + self.bias
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        frames = output_length(
+            input_shape[1], self.kernel_size, self.strides, self.padding
+        )
+        return (input_shape[0], frames, input_shape[2])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(
+                self.kernel_initializer
+            ),
+            "kernel_regularizer": keras.regularizers.serialize(
+                self.kernel_regularizer
+            ),
+        }
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class GaussianLowpass(_Pooling1D):
+    """Pools each channel with a Gaussian window of learnable width.
+
+    The weight `kernel`, `(1, 1, channels, 1)`, holds standard deviations as a
+    share of half the window, used clipped to `[2 / kernel_size, 0.5]`. The
+    window peaks at 1 and is not normalised.
+
+    Args:
+      kernel_size: length of the windows, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+      use_bias: add a bias to each channel.
+      kernel_initializer: of the weight; None is a constant 0.4, close to a
+        Hann window.
+      kernel_regularizer: of the weight.
+      **kwargs: of keras.layers.Layer, such as `name`, `dtype`, `trainable`.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Input shape:
+      `(batch, time, channels)`.
+
+    Output shape:
+      `(batch, frames, channels)`.
+
+    Reference: LEAF, arXiv:2101.08596, section 3.2.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            use_bias,
+            keras.initializers.Constant(0.4)
+            if kernel_initializer is None
+            else kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        channels = input_shape[-1]
+        self._add_weights((1, 1, channels, 1), channels)
+
+    def window(self) -> Tensor:
+        """Returns the windows, `(kernel_size, channels)`."""
+        width = ops.reshape(ops.convert_to_tensor(self.kernel), (-1,))
+        return impulse_responses.gaussian_lowpass(width, self.kernel_size)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return self._pool(inputs, self.window())
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class LearnablePooling1D(_Pooling1D):
+    """Pools every channel with one free window.
+
+    The weight `kernel` is `(1, kernel_size, 1, 1)`. Differs from the original,
+    which pools without padding whatever `padding` says.
+
+    Args:
+      kernel_size: length of the window, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+      use_bias: add a bias to each channel.
+      kernel_initializer: of the weight; None is a squared Hann window.
+      kernel_regularizer: of the weight.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Input shape:
+      `(batch, time, channels)`.
+
+    Output shape:
+      `(batch, frames, channels)`.
+
+    Reference: time-domain filterbanks, arXiv:1711.01161, section 2.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            use_bias,
+            LowpassInit() if kernel_initializer is None else kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        self._add_weights((1, self.kernel_size, 1, 1), input_shape[-1])
+
+    def call(self, inputs: Tensor) -> Tensor:
+        window = ops.reshape(
+            ops.convert_to_tensor(self.kernel), (self.kernel_size, 1)
+        )
+        return self._pool(inputs, ops.tile(window, (1, inputs.shape[-1])))
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class ChannelWiseLearnablePooling1D(_Pooling1D):
+    """Pools each channel with a free window of its own.
+
+    The weight `kernel` is `(kernel_size, 1, channels)`. Differs from the
+    original, which sums all channels into each output instead.
+
+    Args:
+      kernel_size: length of the windows, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+      use_bias: add a bias to each channel.
+      kernel_initializer: of the weight; None is a squared Hann window.
+      kernel_regularizer: of the weight.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: an argument is out of range.
+
+    Input shape:
+      `(batch, time, channels)`.
+
+    Output shape:
+      `(batch, frames, channels)`.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_size,
+            strides,
+            padding,
+            use_bias,
+            LowpassInit() if kernel_initializer is None else kernel_initializer,
+            kernel_regularizer,
+            **kwargs,
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        channels = input_shape[-1]
+        self._add_weights((self.kernel_size, 1, channels), channels)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return self._pool(inputs, ops.convert_to_tensor(self.kernel)[:, 0])
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class MaxPooling1D(keras.layers.MaxPooling1D):
+    """keras.layers.MaxPooling1D with the arguments of the other poolings.
+
+    Args:
+      kernel_size: length of the window, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+      use_bias: must be False; a maximum has no bias.
+      kernel_initializer: must be None; a maximum has no kernel.
+      kernel_regularizer: must be None, likewise.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: an argument is out of range or has no meaning here.
+
+    Input shape:
+      `(batch, time, channels)`.
+
+    Output shape:
+      `(batch, frames, channels)`.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        for name, value in (
+            ("use_bias", use_bias),
+            ("kernel_initializer", kernel_initializer),
+            ("kernel_regularizer", kernel_regularizer),
+        ):
+            if value:
+                raise ValueError(
+                    f"`{name}` has no meaning for MaxPooling1D, which has no "
+                    f"weights. Received: {name}={value!r}."
+                )
+        self.kernel_size = check_positive_int("kernel_size", kernel_size)
+        super().__init__(
+            pool_size=kernel_size,
+            strides=check_positive_int("strides", strides),
+            padding=check_choice("padding", padding, _PADDINGS),
+            data_format="channels_last",
+            **kwargs,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["pool_size"], config["data_format"]
+        return {
+            **config,
+            "kernel_size": self.kernel_size,
+            # Keras keeps it as a tuple.
+            "strides": self.strides[0],
+        }

@@ -1,0 +1,18 @@
+"""What follows a filterbank: compression and augmentation."""
+
+from leaf_audio.augmentation import SpecAugment
+from leaf_audio.compression import (
+    ExponentialMovingAverage,
+    PCENLayer,
+    exponential_moving_average,
+    log_compression,
+)
+
+__all__ = [
+    "ExponentialMovingAverage",
+    "LingvoSpecAugment",
+    "PCENLayer",
+    "SpecAugment",
+    "exponential_moving_average",
+    "log_compression",
+]

@@ -1,0 +1,73 @@
+"""Checks of constructor arguments; lengths and dtypes that follow from them."""
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+
+def check_positive_int(name: str, value: Any) -> int:
+    """Returns `value`, or raises a ValueError that names the argument."""
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_int or value <= 0:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}."
+        )
+    return int(value)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Returns `value`, or raises a ValueError that names the argument."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not 0 < value < float("inf"):
+        raise ValueError(
+            f"`{name}` must be a positive number. Received: {name}={value!r}."
+        )
+    return value
+
+
+def check_not_negative(name: str, value: Any) -> float:
+    """Returns `value`, or raises a ValueError that names the argument."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not 0 <= value < float("inf"):
+        raise ValueError(
+            f"`{name}` must be a number that is not negative. "
+            f"Received: {name}={value!r}."
+        )
+    return value
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Returns `value` in lower case, or raises a ValueError."""
+    lowered = value.lower() if isinstance(value, str) else value
+    if lowered not in choices:
+        raise ValueError(
+            f"`{name}` must be one of {tuple(choices)}. "
+            f"Received: {name}={value!r}."
+        )
+    return lowered
+
+
+def window_size(sample_rate: float, window_len: float) -> int:
+    """Converts a window length in ms to samples, `sr * ms // 1000 + 1`."""
+    return int(sample_rate * window_len // 1000 + 1)
+
+
+def window_stride(sample_rate: float, stride: float) -> int:
+    """Converts a stride in ms to samples, `sr * ms // 1000`."""
+    return int(sample_rate * stride // 1000)
+
+
+def output_length(
+    length: int | None, kernel_size: int, strides: int, padding: str
+) -> int | None:
+    """Computes how many outputs a convolution or a pooling has."""
+    if length is None:
+        return None
+    if padding == "valid":
+        return max(-(-(length - kernel_size + 1) // strides), 0)
+    return -(-length // strides)
+
+
+def wide_dtype(dtype: str) -> str:
+    """Returns the dtype to compute in where 16 bits are too few."""
+    return "float64" if dtype == "float64" else "float32"
