@@ -153,7 +153,12 @@ class Frontend(keras.Model):
         return self._compression
 
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
-        """Computes `(batch, frames, channels)` from `(batch, time, 1)`."""
+        """Computes `(batch, frames, channels)`.
+
+        Args:
+          audio: `(batch, time, 1)`, zero where masked.
+          mask: `(batch, time)`, or None.
+        """
         raise NotImplementedError
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
@@ -168,8 +173,7 @@ class Frontend(keras.Model):
         if len(inputs.shape) == 2:
             audio = audio[..., None]
         if mask is not None:
-            audio = ops.where(mask[..., None], audio, ops.zeros_like(audio))
-            mask = self.compute_mask(inputs, mask)
+            audio = _zero_where_masked(audio, mask)
         return ops.cast(self._features(audio, mask), self.compute_dtype)
 
     def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
@@ -185,7 +189,9 @@ class Frontend(keras.Model):
                 f"channels, or put them on the batch axis. {received}."
             )
         if shape[1] == 0:
-            raise ValueError(f"{self.name} needs a sample at least. {received}.")
+            raise ValueError(
+                f"{self.name} needs a sample at least. {received}."
+            )
         if dtype is not None and not keras.backend.is_float_dtype(dtype):
             raise ValueError(
                 f"{self.name} takes floating-point waveforms: divide integers "
@@ -193,10 +199,10 @@ class Frontend(keras.Model):
                 f"{keras.backend.standardize_dtype(dtype)}."
             )
 
-    def _compress(self, energies: Tensor, mask: Tensor | None) -> Tensor:
+    def _compress(self, energies: Tensor, frame_mask: Tensor | None) -> Tensor:
         if self._compression is None:
             return energies
-        return _apply(self._compression, energies, mask)
+        return _apply(self._compression, energies, frame_mask)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
@@ -454,13 +460,17 @@ class Leaf(Frontend):
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
-        energies = self._pooling(self._activation(self._complex_conv(audio)))
-        energies = ops.maximum(energies, _ENERGY_FLOOR)
-        outputs = self._compress(energies, mask)
+        energies = self._activation(self._complex_conv(audio))
+        if mask is not None:
+            # Filters ring on past the end; without padding that is cut off.
+            energies = _zero_where_masked(energies, mask)
+        energies = ops.maximum(self._pooling(energies), _ENERGY_FLOOR)
+        frame_mask = self.compute_mask(audio, mask)
+        outputs = self._compress(energies, frame_mask)
         if self._instance_norm is not None:
-            outputs = self._instance_norm(outputs, mask=mask)
+            outputs = self._instance_norm(outputs, mask=frame_mask)
         if self._spec_augment is not None:
-            outputs = _apply(self._spec_augment, outputs, mask)
+            outputs = _apply(self._spec_augment, outputs, frame_mask)
         return outputs
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
@@ -737,7 +747,8 @@ class MelFilterbanks(Frontend):
             center=False,
         )
         power = (ops.square(real) + ops.square(imag))[:, :frames]
-        return self._compress(ops.matmul(power, self._mel_matrix), mask)
+        energies = ops.matmul(power, self._mel_matrix)
+        return self._compress(energies, self.compute_mask(audio, mask))
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         frames = output_length(time, self._window_size, self._stride, "same")
@@ -781,6 +792,10 @@ def _apply(layer: Callable, inputs: Tensor, mask: Tensor | None) -> Tensor:
         if "mask" in inspect.signature(layer.call).parameters:
             return layer(inputs, mask=mask)
     return layer(inputs)
+
+
+def _zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:
+    return ops.where(mask[..., None], x, ops.zeros_like(x))
 
 
 def _shape_after(layer: Callable | None, shape: Shape) -> Shape:

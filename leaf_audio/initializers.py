@@ -306,7 +306,9 @@ class LowpassInit(FrontendInitializer):
                     f"window_len={self.window_len}, that is {expected} "
                     f"samples, for a kernel of {size}."
                 )
-        values = impulse_responses.window(self.window_type, size).reshape(along_time)
+        values = impulse_responses.window(self.window_type, size).reshape(
+            along_time
+        )
         kernel = np.ascontiguousarray(np.broadcast_to(values, shape))
         return ops.convert_to_tensor(kernel, dtype)
 

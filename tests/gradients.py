@@ -1,0 +1,53 @@
+"""Gradients of a layer's output on whichever backend Keras runs on."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def grad_mean_square(layer, inputs, training=False):
+    """Gradients of mean(output²) for `inputs` and each trainable weight.
+
+    Returns the gradient for the inputs and a list in the order of
+    `layer.trainable_variables`; None where nothing depends on a weight.
+    """
+    inputs = np.asarray(inputs, "float32")
+    backend = keras.backend.backend()
+    if not layer.built:
+        layer(inputs)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(inputs)
+        weights = [v.value for v in layer.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_mean(layer(x, training=training) ** 2)
+        gradients = tape.gradient(loss, [x, *weights])
+        return _numpy(gradients[0]), [_numpy(g) for g in gradients[1:]]
+    if backend == "jax":
+        import jax
+
+        fixed = [v.value for v in layer.non_trainable_variables]
+
+        def loss_fn(weights, x):
+            outputs, _ = layer.stateless_call(
+                weights, fixed, x, training=training
+            )
+            return ops.mean(outputs**2)
+
+        weights = [v.value for v in layer.trainable_variables]
+        by_weight, by_input = jax.grad(loss_fn, argnums=(0, 1))(weights, inputs)
+        return _numpy(by_input), [_numpy(g) for g in by_weight]
+    import torch
+
+    x = torch.tensor(inputs, requires_grad=True)
+    weights = [v.value for v in layer.trainable_variables]
+    for weight in weights:
+        weight.grad = None
+    (layer(x, training=training) ** 2).mean().backward()
+    return _numpy(x.grad), [_numpy(w.grad) for w in weights]
+
+
+def _numpy(gradient):
+    return None if gradient is None else ops.convert_to_numpy(gradient)

@@ -1,0 +1,491 @@
+"""The frontends: published numbers, the common contract, Keras citizenship."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from gradients import grad_mean_square
+from keras import ops
+from layer_checks import check_layer
+
+from leaf_audio import (
+    convolution,
+    frontend,
+    initializers,
+    pooling,
+    postprocessing,
+)
+
+FRONTENDS = {
+    "leaf": frontend.Leaf,
+    "leaf_linear": functools.partial(frontend.Leaf, compression_fn=None),
+    "mel": frontend.MelFilterbanks,
+    "tfbanks": frontend.TimeDomainFilterbanks,
+    "sincnet": frontend.SincNet,
+    "sincnet_plus": frontend.SincNetPlus,
+}
+# What the golden file calls the weights, by the name of the layer and weight.
+GOLDEN_NAMES = {
+    "leaf": {
+        "complex_conv/kernel": "kernel",
+        "learnable_pooling/kernel": "learnable_pooling.kernel",
+        "PCEN/alpha": "PCEN.alpha",
+        "PCEN/delta": "PCEN.delta",
+        "PCEN/root": "PCEN.root",
+        "EMA/smooth": "PCEN.EMA.smooth",
+    },
+    "leaf_linear": {
+        "complex_conv/kernel": "kernel",
+        "learnable_pooling/kernel": "learnable_pooling.kernel",
+    },
+    "tfbanks": {
+        "complex_conv/kernel": "tfbanks_complex_conv.kernel",
+        "learnable_pooling/kernel": "learnable_pooling.conv2d.kernel",
+    },
+    "sincnet": {
+        "complex_conv/kernel": "kernel",
+        "layer_normalization/gamma": "layer_normalization.gamma",
+        "layer_normalization/beta": "layer_normalization.beta",
+    },
+    "sincnet_plus": {
+        "complex_conv/kernel": "kernel",
+        "learnable_pooling/kernel": "learnable_pooling.kernel",
+    },
+}
+
+
+def as_published(name, **kwargs):
+    if name == "tfbanks":
+        kwargs["pooling_padding"] = "valid"
+    return FRONTENDS[name](**kwargs)
+
+
+def noise(*shape, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(0, 0.1, shape).astype("float32")
+
+
+def filter_weight(layer):
+    (kernel,) = [w for w in layer.weights if "complex_conv/kernel" in w.path]
+    return ops.convert_to_numpy(kernel)
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_outputs_are_the_published_ones(name, golden):
+    arrays = golden("frontends")
+    expected = arrays[f"{name}/output"]
+    outputs = ops.convert_to_numpy(as_published(name)(arrays["waveform"]))
+    np.testing.assert_allclose(outputs, expected, atol=1e-4 * np.ptp(expected))
+
+
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_gradients_are_the_published_ones(name, golden):
+    arrays = golden("frontends")
+    layer = as_published(name)
+    _, gradients = grad_mean_square(layer, arrays["waveform"])
+    seen = set()
+    for weight, gradient in zip(
+        layer.trainable_variables, gradients, strict=True
+    ):
+        # Keras numbers repeated names: layer_normalization_1.
+        owner, own = weight.path.split("/")[-2:]
+        owner = owner.rstrip("0123456789").rstrip("_")
+        published = GOLDEN_NAMES[name][f"{owner}/{own}"]
+        seen.add(published)
+        expected = arrays[f"{name}/grad_mean_square/{published}"]
+        np.testing.assert_allclose(
+            gradient,
+            expected,
+            atol=1e-3 * np.abs(expected).max(),
+            err_msg=published,
+        )
+    prefix = f"{name}/grad_mean_square/"
+    assert seen == {k[len(prefix) :] for k in arrays if k.startswith(prefix)}
+
+
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
+def test_initial_weights_are_the_published_ones(name, golden):
+    arrays = golden("frontends")
+    layer = as_published(name)
+    layer.build((None, None))
+    for weight in layer.weights:
+        owner, own = weight.path.split("/")[-2:]
+        owner = owner.rstrip("0123456789").rstrip("_")
+        published = GOLDEN_NAMES[name].get(f"{owner}/{own}", f"{owner}.{own}")
+        key = f"{name}/weight/{name.removesuffix('_linear')}.{published}"
+        if published == "kernel":
+            key = f"{name}/weight/kernel"
+        if published == "EMA.smooth":
+            continue  # The original keeps a fixed one as a matrix.
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(weight), arrays[key], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_leaf_has_280_parameters():
+    leaf = frontend.Leaf()
+    leaf.build((None, 16000))
+    assert leaf.count_params() == 280
+    learned = sum(np.prod(w.shape) for w in leaf.trainable_weights)
+    assert learned == 280
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+@pytest.mark.parametrize("time", [1, 2, 159, 160, 161, 401, 1000, 16001])
+def test_frames_are_a_stride_apart_for_any_length(name, time):
+    layer = FRONTENDS[name]()
+    features = layer(noise(2, time))
+    assert features.shape == (2, -(-time // 160), 40)
+    assert layer.compute_output_shape((2, time)) == features.shape
+    assert np.isfinite(ops.convert_to_numpy(features)).all()
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sample_rate": 8000},
+        {"sample_rate": 44100},
+        {"sample_rate": 22050, "window_len": 46.0, "window_stride": 11.6},
+        {"n_filters": 1},
+        {"n_filters": 128},
+        {"window_len": 5.0, "window_stride": 5.0},
+        {"window_len": 4.0, "window_stride": 8.0},
+        {"sample_rate": 16000.0, "n_filters": 64, "window_len": 100.0},
+    ],
+)
+def test_any_sample_rate_window_and_filter_count(name, settings):
+    layer = FRONTENDS[name](**settings)
+    sample_rate = settings.get("sample_rate", 16000)
+    stride = int(sample_rate * settings.get("window_stride", 10.0) // 1000)
+    features = ops.convert_to_numpy(layer(noise(1, 3000)))
+    frames = -(-3000 // stride)
+    assert features.shape == (1, frames, settings.get("n_filters", 40))
+    assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_a_channel_axis_of_one_changes_nothing(name):
+    layer = FRONTENDS[name]()
+    x = noise(2, 2000)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(layer(x)),
+        ops.convert_to_numpy(layer(x[..., None])),
+    )
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_is_a_keras_citizen(name, tmp_path):
+    make = functools.partial(FRONTENDS[name], n_filters=12)
+    check_layer(make, noise(2, 1600), tmp_path)
+
+
+def test_is_a_keras_citizen_with_every_option(tmp_path):
+    def make(**kwargs):
+        return frontend.Leaf(
+            conv1d_cls=functools.partial(
+                convolution.GaborConv1D, sort_filters=True
+            ),
+            n_filters=12,
+            preemp=True,
+            compression_fn=functools.partial(
+                frontend.log_compression, log_offset=1e-3
+            ),
+            regularizer_fn=keras.regularizers.L2(1e-3),
+            mean_var_norm=True,
+            spec_augment=postprocessing.SpecAugment(freq_mask_max_bins=3),
+            pooling_padding="valid",
+            **kwargs,
+        )
+
+    # A scale of 1 and an offset of 0 normalise to a mean square of 1 whatever
+    # the filters are.
+    check_layer(
+        make,
+        noise(2, 1600),
+        tmp_path,
+        untrained=("kernel", "beta"),
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_answers_to_a_channel_axis_of_unknown_length(name):
+    x = keras.Input((None, 1))
+    model = keras.Model(x, FRONTENDS[name]()(x))
+    assert model.output_shape == (None, None, 40)
+    assert model.predict(noise(2, 700, 1), verbose=0).shape == (2, 5, 40)
+
+
+def test_readme_customized_frontend_runs_as_printed():
+    n_filters = 64
+    window_len = 32
+    sample_rate = 24000
+    preemp = True
+    compression_fn = functools.partial(
+        frontend.log_compression, log_offset=1e-5
+    )
+    complex_conv_init = initializers.GaborInit(
+        sample_rate=sample_rate, min_freq=60.0, max_freq=7800.0
+    )
+    custom_leaf = frontend.Leaf(
+        learn_pooling=False,
+        n_filters=n_filters,
+        window_len=window_len,
+        sample_rate=sample_rate,
+        preemp=preemp,
+        compression_fn=compression_fn,
+        complex_conv_init=complex_conv_init,
+    )
+    assert custom_leaf(noise(2, 24000)).shape == (2, 100, 64)
+    trained = {w.path.split("/")[-2] for w in custom_leaf.trainable_weights}
+    assert trained == {"preemp", "complex_conv"}
+
+
+@pytest.mark.parametrize(
+    "settings, trained",
+    [
+        ({}, {"complex_conv", "learnable_pooling", "PCEN", "EMA"}),
+        ({"learn_filters": False}, {"learnable_pooling", "PCEN", "EMA"}),
+        ({"learn_pooling": False}, {"complex_conv", "PCEN", "EMA"}),
+        ({"trainable": False}, set()),
+        (
+            {"compression_fn": postprocessing.PCENLayer()},
+            {"complex_conv", "learnable_pooling"},
+        ),
+    ],
+)
+def test_only_what_was_asked_for_is_learned(settings, trained):
+    leaf = frontend.Leaf(**settings)
+    leaf.build((None, 16000))
+    owners = {w.path.split("/")[-2] for w in leaf.trainable_weights}
+    assert owners == trained
+
+
+def test_two_leafs_share_no_weights():
+    pcen = postprocessing.PCENLayer(trainable=True)
+    init = initializers.GaborInit(min_freq=100.0)
+    models = [
+        frontend.Leaf(compression_fn=pcen, complex_conv_init=init),
+        frontend.Leaf(compression_fn=pcen, complex_conv_init=init),
+        frontend.Leaf(),
+        frontend.Leaf(),
+    ]
+    for model in models:
+        model.build((None, 1600))
+    ids = [id(w) for model in models for w in model.weights]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_trained_compression_is_copied_with_its_weights():
+    pcen = postprocessing.PCENLayer(trainable=True)
+    pcen.build((None, None, 40))
+    pcen.alpha.assign(np.full(40, 0.5, "float32"))
+    leaf = frontend.Leaf(compression_fn=pcen)
+    leaf.build((None, 1600))
+    copied = ops.convert_to_numpy(leaf.compression.alpha)
+    np.testing.assert_array_equal(copied, np.full(40, 0.5, "float32"))
+    assert leaf.compression is not pcen
+
+
+def test_filters_follow_the_frontends_own_sample_rate():
+    for sample_rate in (8000, 16000, 24000):
+        leaf = frontend.Leaf(sample_rate=sample_rate)
+        leaf.build((None, 8000))
+        centre = filter_weight(leaf)[:, 0]
+        hz = centre * sample_rate / (2 * np.pi)
+        assert 60 < hz[0] < 150
+        assert 0.8 * sample_rate / 2 < hz[-1] < 0.975 * sample_rate / 2
+
+
+def test_an_initializers_missing_sample_rate_is_the_frontends():
+    init = initializers.GaborInit(min_freq=60.0, max_freq=3900.0)
+    leaf = frontend.Leaf(sample_rate=8000, complex_conv_init=init)
+    leaf.build((None, 8000))
+    explicit = initializers.GaborInit(8000, 60.0, 3900.0, window_len=25.0)
+    np.testing.assert_allclose(
+        filter_weight(leaf),
+        ops.convert_to_numpy(explicit((40, 2))),
+    )
+    assert init.sample_rate is None
+
+
+def test_sincnet_follows_the_sample_rate():
+    """A tone goes through the filter that was made for it, at any rate."""
+    for sample_rate in (8000, 16000, 44100):
+        sincnet = frontend.SincNet(sample_rate=sample_rate, n_filters=20)
+        sincnet.build((None, 1000))
+        low, width = filter_weight(sincnet).T
+        tone_hz = 50 + low[10] + (50 + width[10]) / 2
+        t = np.arange(sample_rate // 2) / sample_rate
+        tone = np.sin(2 * np.pi * tone_hz * t).astype("float32")[None]
+        features = ops.convert_to_numpy(sincnet(tone))[0].mean(0)
+        assert abs(int(features.argmax()) - 10) <= 1
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        (np.zeros((2, 1000, 2), "float32"), "one channel"),
+        (np.zeros((1000,), "float32"), "batch, time"),
+        (np.zeros((2, 0), "float32"), "a sample at least"),
+        (np.zeros((2, 1000), "int16"), "floating-point"),
+        (np.zeros((2, 1, 1000, 1), "float32"), "batch, time"),
+    ],
+)
+def test_inputs_that_are_no_waveforms_are_rejected(name, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        FRONTENDS[name]()(inputs)
+
+
+@pytest.mark.parametrize(
+    "shape, dtype", [((100, 2), "float32"), ((9,), "int32")]
+)
+def test_symbolic_inputs_are_checked_too(shape, dtype):
+    with pytest.raises(ValueError, match="takes"):
+        frontend.Leaf()(keras.Input(shape, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"n_filters": 0}, "`n_filters` must be a positive integer"),
+        ({"n_filters": -3}, "n_filters=-3"),
+        ({"n_filters": 4.5}, "n_filters=4.5"),
+        ({"sample_rate": -1}, "sample_rate=-1"),
+        ({"window_len": 0}, "window_len=0"),
+        ({"window_stride": -10}, "window_stride=-10"),
+        ({"window_stride": 0.01}, "at least one sample"),
+        ({"window_len": float("nan")}, "window_len=nan"),
+        ({"compression_fn": "sqrt"}, "compression_fn"),
+        ({"compression_fn": 3}, "compression_fn=3"),
+    ],
+)
+@pytest.mark.parametrize("cls", [frontend.Leaf, frontend.MelFilterbanks])
+def test_impossible_settings_are_rejected(cls, settings, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"max_freq": 9000.0}, "Nyquist"),
+        ({"sample_rate": 8000, "max_freq": 7800.0}, "max_freq=7800.0"),
+        ({"min_freq": 5000.0, "max_freq": 4000.0}, "below `max_freq`"),
+        ({"min_freq": -5.0}, "min_freq=-5.0"),
+        ({"n_fft": 256}, "at least the window"),
+        ({"n_filters": 200, "n_fft": 512}, "without a bin"),
+        ({"max_freq": "nyquist"}, "max_freq='nyquist'"),
+    ],
+)
+def test_impossible_mel_settings_are_rejected(settings, message):
+    with pytest.raises(ValueError, match=message):
+        frontend.MelFilterbanks(**settings)
+
+
+def test_a_gabor_filter_without_a_bin_is_an_error():
+    init = initializers.GaborInit(n_fft=512)
+    leaf = frontend.Leaf(n_filters=200, complex_conv_init=init)
+    with pytest.raises(ValueError, match="without a bin"):
+        leaf.build((None, 16000))
+
+
+def test_padding_is_rejected_where_it_has_no_meaning():
+    with pytest.raises(ValueError, match="pooling_padding='causal'"):
+        frontend.Leaf(pooling_padding="causal")
+
+
+def test_mean_var_norm_normalises_each_example_and_filter():
+    leaf = frontend.Leaf(mean_var_norm=True)
+    features = ops.convert_to_numpy(leaf(noise(3, 16000)))
+    np.testing.assert_allclose(features.mean(axis=1), 0, atol=1e-4)
+    np.testing.assert_allclose(features.std(axis=1), 1, atol=1e-3)
+
+
+def test_spec_augment_acts_in_training_only():
+    leaf = frontend.Leaf(spec_augment=True)
+    x = noise(4, 16000)
+    fixed = ops.convert_to_numpy(leaf(x))
+    assert (fixed != 0).all()
+    augmented = ops.convert_to_numpy(leaf(x, training=True))
+    assert (augmented == 0).any()
+    again = ops.convert_to_numpy(leaf(x, training=True))
+    assert (augmented != again).any()
+    np.testing.assert_array_equal(ops.convert_to_numpy(leaf(x)), fixed)
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_masked_samples_do_not_matter(name):
+    """Lengths a stride apart, so that "same" puts the frames alike."""
+    layer = FRONTENDS[name]()
+    x = noise(1, 8000)
+    padded = np.concatenate([x, noise(1, 3200, seed=1)], axis=1)
+    mask = np.arange(padded.shape[1])[None] < 8000
+    features = layer(padded, mask=ops.convert_to_tensor(mask))
+    frame_mask = ops.convert_to_numpy(
+        layer.compute_mask(padded, ops.convert_to_tensor(mask))
+    )
+    assert frame_mask.tolist() == [[True] * 50 + [False] * 20]
+    expected = ops.convert_to_numpy(layer(x))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(features)[:, :50], expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_masked_frames_have_no_part_in_the_normalisation():
+    leaf = frontend.Leaf(mean_var_norm=True)
+    x = noise(1, 8000)
+    padded = np.concatenate([x, np.zeros((1, 8000), "float32")], axis=1)
+    mask = ops.convert_to_tensor(np.arange(16000)[None] < 8000)
+    masked = ops.convert_to_numpy(leaf(padded, mask=mask))[:, :50]
+    np.testing.assert_allclose(
+        masked, ops.convert_to_numpy(leaf(x)), rtol=1e-3, atol=1e-3
+    )
+    unmasked = ops.convert_to_numpy(leaf(padded))[:, :50]
+    assert np.abs(masked - unmasked).max() > 0.1
+
+
+def test_float64_policy_computes_in_float64():
+    leaf = frontend.Leaf(dtype="float64", compression_fn=None)
+    features = leaf(noise(1, 3000).astype("float64"))
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX has float64 only when the process starts with it")
+    assert keras.backend.standardize_dtype(features.dtype) == "float64"
+    single = ops.convert_to_numpy(
+        frontend.Leaf(compression_fn=None)(noise(1, 3000))
+    )
+    difference = np.abs(ops.convert_to_numpy(features) - single)
+    assert 0 < difference.max() < 1e-5
+
+
+def test_learning_moves_every_part_of_leaf():
+    leaf = frontend.Leaf(n_filters=8)
+    model = keras.Sequential(
+        [leaf, keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    x = noise(4, 1600)
+    model(x)
+    before = [ops.convert_to_numpy(w).copy() for w in leaf.trainable_weights]
+    model.fit(x, np.arange(4.0), epochs=2, verbose=0)
+    for old, weight in zip(before, leaf.trainable_weights, strict=True):
+        assert np.abs(ops.convert_to_numpy(weight) - old).max() > 0, weight.path
+
+
+def test_a_pooling_or_convolution_layer_can_be_given():
+    leaf = frontend.Leaf(
+        conv1d_cls=convolution.FFTConv1D,
+        pooling_cls=pooling.ChannelWiseLearnablePooling1D,
+        compression_fn="log",
+        n_filters=8,
+    )
+    free = frontend.TimeDomainFilterbanks(n_filters=8)
+    x = noise(2, 4000)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(leaf(x)),
+        ops.convert_to_numpy(free(x)),
+        atol=1e-3,
+    )
