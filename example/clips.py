@@ -363,7 +363,9 @@ def _read(
 
 
 def _read_clips(directory: pathlib.Path, split: str, dtype: str) -> Clips:
-    with np.load(directory / f"{split}.npz") as index:
-        clips = Clips(directory / split, dtype, **index)
+    # NumPy itself would not close a damaged file.
+    with open(directory / f"{split}.npz", "rb") as file:
+        with np.load(file) as index:
+            clips = Clips(directory / split, dtype, **index)
     clips.check()
     return clips

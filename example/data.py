@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 Transform = Callable[..., tf.Tensor]
+# AutoGraph would rewrite gin's wrappers too, and hide the type of errors.
+_untouched = tf.autograph.experimental.do_not_convert
 _MAX_CACHE_BYTES = 2**31
 
 
@@ -166,7 +168,9 @@ def prepare(
         transform_fns: applied in order to the samples of each clip, float32 of
             shape (time,). One that takes an argument `seed` gets a seed for
             TensorFlow's stateless random functions in training, None in
-            evaluation. Together they must lead to a fixed shape.
+            evaluation. Together they must lead to a fixed shape. They are
+            traced without AutoGraph; decorate one whose Python `if` or `for`
+            looks at tensors with `tf.function`.
         batch_size: clips per batch; the last evaluation batch may be smaller.
         seed: decides on shuffling and on what the transforms draw.
         max_cache_bytes: the splits are held in memory if all of them fit into
@@ -246,8 +250,15 @@ class Batches:
 
         data = tf.data.Dataset.counter(first_pass).flat_map(shuffled)
         data = data.skip(first_position)
-        data = data.map(example, tf.data.AUTOTUNE, deterministic=True)
+        data = data.map(
+            _untouched(example), tf.data.AUTOTUNE, deterministic=True
+        )
         data = data.batch(self._batch_size, drop_remainder=True)
+        data = data.apply(
+            tf.data.experimental.assert_cardinality(
+                tf.data.INFINITE_CARDINALITY
+            )
+        )
         return data.prefetch(tf.data.AUTOTUNE)
 
     def _evaluation(
@@ -258,7 +269,9 @@ class Batches:
             return self._transform(audio, seed=None), label
 
         data = tf.data.Dataset.range(count)
-        data = data.map(example, tf.data.AUTOTUNE, deterministic=True)
+        data = data.map(
+            _untouched(example), tf.data.AUTOTUNE, deterministic=True
+        )
         data = data.batch(self._batch_size)
         return data.prefetch(tf.data.AUTOTUNE)
 
