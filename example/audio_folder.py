@@ -228,19 +228,20 @@ def _write_clips(
 ) -> tuple[list[str], dict[str, str]]:
     label_names = sorted({recording.label for recording in recordings})
     kept, skipped = [], {}
-    decoded = clips.progress(
+    with clips.progress(
         _decode_in_parallel(recordings, decode_file),
         len(recordings),
         f"Preparing {folder.name}",
-    )
-    for recording, result in decoded:
-        if isinstance(result, UnusableFileError):
-            if on_error == "raise":
-                raise result
-            skipped[recording.file] = str(result.__cause__)
-            continue
-        writer.add(recording.split, result, label_names.index(recording.label))
-        kept.append(recording)
+    ) as decoded:
+        for recording, result in decoded:
+            if isinstance(result, UnusableFileError):
+                if on_error == "raise":
+                    raise result
+                skipped[recording.file] = str(result.__cause__)
+                continue
+            label = label_names.index(recording.label)
+            writer.add(recording.split, result, label)
+            kept.append(recording)
     _check_splits(folder, recordings, kept)
     return label_names, skipped
 

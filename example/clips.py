@@ -15,16 +15,18 @@ sets larger than memory can be shuffled fully, and a run can go on at any step
 at once.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,20 +40,23 @@ INT16_MAX = 32767
 # A living process writes every few seconds, so a half-written folder that
 # nobody has touched for an hour belongs to one that was killed.
 _ABANDONED_S = 3600
+# A run may go on for days, reading from a state of the source that has become
+# outdated meanwhile.
+_UNUSED_S = 14 * 24 * 3600
 # Reading this much costs hardly more than reading one short clip from it, and
 # a large data set does not come to millions of files.
 _FILE_BYTES = 2**18
 _T = TypeVar("_T")
 
 
-def progress(items: Iterable[_T], total: int, description: str) -> Iterable[_T]:
-    """Iterates over `items` under a progress bar on stderr."""
-    return rich.progress.track(
-        items,
-        description,
-        total=total,
-        console=rich.console.Console(stderr=True),
-    )
+@contextlib.contextmanager
+def progress(
+    items: Iterable[_T], total: int, description: str
+) -> Iterator[Iterable[_T]]:
+    """Gives `items`, to be iterated over under a progress bar on stderr."""
+    console = rich.console.Console(stderr=True)
+    with rich.progress.Progress(console=console) as bar:
+        yield bar.track(items, total=total, description=description)
 
 
 class Clips:
@@ -270,7 +275,8 @@ def prepare_once(
     settings_hash = _digest([FORMAT, settings])
     fingerprint = _digest([FORMAT, settings, dtype, state])
     root = pathlib.Path(data_dir or default_data_dir()).expanduser().resolve()
-    home = root / "leaf_audio" / f"{name}-{settings_hash[:8]}"
+    safe_name = re.sub(r"[^\w.-]", "-", name)
+    home = root / "leaf_audio" / f"{safe_name}-{settings_hash[:8]}"
     final = home / fingerprint
     found = _read(name, final, fingerprint)
     if found is not None:
@@ -324,19 +330,20 @@ def _remove_outdated(home: pathlib.Path, final: pathlib.Path) -> None:
     all but the newest state is out of date.
     """
     for other in home.iterdir():
-        if other != final and not _is_being_written(other):
+        if other != final and not _is_in_use(other):
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _is_being_written(directory: pathlib.Path) -> bool:
+def _is_in_use(directory: pathlib.Path) -> bool:
     try:
         newest = max(
             p.stat().st_mtime for p in (directory, *directory.iterdir())
         )
     except OSError:
         return True  # its owner is renaming or removing it
-    is_recent = newest > time.time() - _ABANDONED_S
-    return directory.suffix == ".partial" and is_recent
+    is_partial = directory.suffix == ".partial"
+    limit = _ABANDONED_S if is_partial else _UNUSED_S
+    return newest > time.time() - limit
 
 
 def _read(
@@ -351,6 +358,8 @@ def _read(
         }
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
+    with contextlib.suppress(OSError):  # a shared folder may be read-only
+        os.utime(directory)
     return AudioData(
         name=name,
         label_names=tuple(info["label_names"]),

@@ -7,6 +7,7 @@ for validation and every tenth for testing; TFDS stores examples in the order
 of a hash, so this is a random draw that stays the same.
 """
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -49,17 +50,21 @@ def tfds_audio(
     )
     builder.download_and_prepare()
     splits = _choose_splits(builder, split_names)
+    is_drawn = split_names is None and list(splits) == ["train"]
 
     def write(writer: clips.ClipWriter) -> dict[str, Any]:
-        for split, i, example in _examples(builder, splits, split_names):
-            samples = _descend(example, audio_key)
-            if not is_verbatim:
-                samples = _to_float_mono(samples)
-                if rate != source_rate:
-                    samples = soxr.resample(samples, source_rate, rate)
-            index = int(_descend(example, label_key))
-            _check_example(name, split, i, samples, index)
-            writer.add(split, samples, index)
+        examples = _examples(builder, splits, is_drawn)
+        # Closed on an error too, which ends the progress bar.
+        with contextlib.closing(examples):
+            for split, i, example in examples:
+                samples = _descend(example, audio_key)
+                if not is_verbatim:
+                    samples = _to_float_mono(samples)
+                    if rate != source_rate:
+                        samples = soxr.resample(samples, source_rate, rate)
+                index = int(_descend(example, label_key))
+                _check_example(name, split, i, samples, index)
+                writer.add(split, samples, index)
         return {
             "label_names": _label_names(label, writer.labels),
             "sample_rate": rate,
@@ -67,7 +72,7 @@ def tfds_audio(
         }
 
     return clips.prepare_once(
-        name=name.replace("/", "-").replace(":", "-"),
+        name=name,
         data_dir=data_dir,
         settings={
             "full_name": builder.info.full_name,
@@ -76,6 +81,7 @@ def tfds_audio(
             "audio_key": audio_key,
             "label_key": label_key,
             "splits": splits,
+            "is_drawn": is_drawn,
         },
         state=_state(builder),
         dtype="int16" if is_verbatim else "float32",
@@ -84,6 +90,8 @@ def tfds_audio(
 
 
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
     if name == synthetic_vowels.SyntheticVowels.name:
         return synthetic_vowels.SyntheticVowels(data_dir=data_dir)
     try:
@@ -196,18 +204,18 @@ def _choose_splits(
 def _examples(
     builder: tfds.core.DatasetBuilder,
     splits: dict[str, str],
-    split_names: Mapping[str, str] | None,
+    is_drawn: bool,
 ) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
     """Every example with its split and position, always in the same order."""
-    is_drawn = split_names is None and list(splits) == ["train"]
     for split, source in splits.items():
         data = builder.as_dataset(split=source, shuffle_files=False)
-        examples = clips.progress(
-            tfds.as_numpy(data), len(data), f"Preparing {builder.name} {source}"
-        )
-        for i, example in enumerate(examples):
-            drawn = {8: "validation", 9: "test"}.get(i % 10, "train")
-            yield (drawn if is_drawn else split), i, example
+        description = f"Preparing {builder.name} {source}"
+        with clips.progress(
+            tfds.as_numpy(data), len(data), description
+        ) as examples:
+            for i, example in enumerate(examples):
+                drawn = {8: "validation", 9: "test"}.get(i % 10, "train")
+                yield (drawn if is_drawn else split), i, example
 
 
 def _to_float_mono(samples: np.ndarray) -> np.ndarray:

@@ -74,12 +74,29 @@ def test_another_state_or_setting_is_prepared_anew(tmp_path, change):
     assert other.path != first.path
 
 
-def test_clips_of_an_outdated_state_are_removed(tmp_path):
+def age(directory):
+    directory = pathlib.Path(directory)
+    for path in [*directory.iterdir(), directory]:
+        os.utime(path, (0, 0))
+
+
+def test_outdated_clips_that_nobody_opened_of_late_are_removed(tmp_path):
     first = prepare(tmp_path)
     other_settings = prepare(tmp_path, settings={"a": 2})
+    age(first.path)
+    age(other_settings.path)
     prepare(tmp_path, state=["y"])
     assert not os.path.exists(first.path)
     assert os.path.exists(other_settings.path)
+
+
+def test_outdated_clips_that_a_run_may_still_read_are_kept(tmp_path):
+    first = prepare(tmp_path)
+    age(first.path)
+    prepare(tmp_path, write=refuse)
+    prepare(tmp_path, state=["y"])
+    audio, _ = first.clips["train"].reader()(tf.constant(0, tf.int64))
+    np.testing.assert_array_equal(audio, ramp(0))
 
 
 def test_an_error_while_preparing_leaves_nothing(tmp_path):
@@ -115,8 +132,7 @@ def test_clips_half_written_by_a_killed_process_are_not_used(tmp_path):
     assert prepare(tmp_path).counts == {"train": 9, "test": 3}
     # It might have been the folder of a process that is still at work.
     assert abandoned.exists()
-    for path in [*abandoned.iterdir(), abandoned]:
-        os.utime(path, (0, 0))
+    age(abandoned)
     prepare(tmp_path, state=["y"])
     assert not abandoned.exists()
 
@@ -159,3 +175,15 @@ def test_equal_lengths_are_known_statically(tmp_path):
     assert data.splits["train"].element_spec[0].shape == (10,)
     data = prepare(tmp_path, state=["y"])
     assert data.splits["train"].element_spec[0].shape == (None,)
+
+
+def test_the_name_of_a_configuration_is_kept(tmp_path):
+    def write(writer):
+        writer.add("train", np.zeros(3), 0)
+        return {"label_names": ["a"], "sample_rate": 1, "skipped": {}}
+
+    result = clips.prepare_once(
+        "nsynth/full:2.*", str(tmp_path), {}, [], "float32", write
+    )
+    assert result.name == "nsynth/full:2.*"
+    assert len(os.listdir(tmp_path / "leaf_audio")) == 1

@@ -226,6 +226,14 @@ def many(split):
         yield {"audio": np.full(4, i, np.int16), "label": i % 3}
 
 
+def test_asking_for_the_training_split_alone_draws_nothing(load):
+    features = {"audio": MONO, "label": LABEL}
+    drawn = load(features, many, ["train"])
+    whole = load(features, many, ["train"], split_names={"train": "train"})
+    assert drawn.counts["train"] == 80
+    assert whole.counts == {"train": 100}
+
+
 def values(audio_data, split):
     return {
         int(audio[0])
