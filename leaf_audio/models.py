@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from leaf_audio.serialization import deserialize, own_copy, serialize
+from leaf_audio.serialization import deserialize, serialize
 from leaf_audio.settings import check_choice, check_positive_int, wide_dtype
 
 __all__ = [
@@ -56,7 +56,9 @@ class _Chain(keras.Model):
     def build(self, input_shape: Shape) -> None:
         self._check_shape(input_shape)
         for layer in self.chain:
-            layer.build(input_shape)
+            # A block loaded from a file has its weights already.
+            if not layer.weights:
+                layer.build(input_shape)
             input_shape = layer.compute_output_shape(input_shape)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
@@ -611,6 +613,15 @@ class AudioClassifier(keras.Model):
             )
         return encoded
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.num_outputs)
+
+    def compute_output_spec(
+        self, inputs: Any, training: Any = None, mask: Any = None
+    ) -> keras.KerasTensor:
+        shape = self.compute_output_shape(inputs.shape)
+        return keras.KerasTensor(shape, dtype=self.head.compute_dtype)
+
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         # Logits have no time axis.
         return None
@@ -642,7 +653,7 @@ def _from_config(
 def _activation(value: Any, dtype: Any) -> layers.Layer:
     """Makes a new activation layer of what ConvBlock was given."""
     if isinstance(value, layers.Layer):
-        return own_copy(value)
+        return _unbuilt_copy(value)
     return layers.Activation(value, dtype=dtype)
 
 
@@ -651,7 +662,7 @@ def _normalization(value: Any, dtype: Any) -> layers.Layer | None:
     if value is None:
         return None
     if isinstance(value, layers.Layer):
-        return own_copy(value)
+        return _unbuilt_copy(value)
     if isinstance(value, str):
         name = check_choice(
             "normalization_layer", value, tuple(_NORMALIZATIONS)
@@ -665,6 +676,11 @@ def _normalization(value: Any, dtype: Any) -> layers.Layer | None:
             f"normalization_layer={value!r}."
         )
     return layer
+
+
+def _unbuilt_copy(layer: layers.Layer) -> layers.Layer:
+    """Copies a layer without its weights, whose shapes may not fit."""
+    return type(layer).from_config(layer.get_config())
 
 
 def _check_poolable(name: str, shape: Shape, min_size: int) -> None:
