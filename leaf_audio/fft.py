@@ -56,6 +56,7 @@ def fft_conv1d(inputs: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
             [[0, 0], [0, 0], [0, fft_length - kernel_size]],
         )
     )
+
     # Correlation: the kernel's spectrum enters conjugated.
     def product(a: Tensor, b: Tensor) -> Tensor:
         return ops.einsum("bitf,iof->botf", a, b)

@@ -650,8 +650,8 @@ class MelFilterbanks(Frontend):
     """Mel filterbanks, the fixed baseline: STFT, squared magnitude, mel, log.
 
     Frame m covers samples `stride * m` to `stride * m + window`, with zeros
-    past the end; the window is TensorFlow's Hann window, periodic for an even and
-    symmetric for an odd length.
+    past the end; the window is TensorFlow's Hann window, periodic for an even
+    and symmetric for an odd length.
 
     Args:
       n_filters: number of mel filters.

@@ -277,8 +277,8 @@ class LowpassInit(FrontendInitializer):
     ):
         if window_type not in impulse_responses.WINDOWS:
             raise ValueError(
-                f"`window_type` must be one of {impulse_responses.WINDOWS}. Received: "
-                f"window_type={window_type!r}."
+                f"`window_type` must be one of {impulse_responses.WINDOWS}. "
+                f"Received: window_type={window_type!r}."
             )
         self.sample_rate = sample_rate
         self.window_len = window_len

@@ -16,7 +16,7 @@ _MEL_BREAK_HZ = 700.0
 _MEL_SCALE = 1127.0
 
 # Above this length a longer FFT is no remedy for a filter without a bin.
-_MAX_N_FFT = 1 << 20
+_MAX_N_FFT = 1 << 18
 
 # Of the Nyquist frequency; LEAF's 7800 Hz at 16 kHz, kept at every other rate.
 _AUTO_MAX_FREQ = 0.975
@@ -32,9 +32,7 @@ def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
     return _MEL_BREAK_HZ * np.expm1(np.asarray(mel) / _MEL_SCALE)
 
 
-def resolve_max_freq(
-    max_freq: float | str | None, sample_rate: float
-) -> float:
+def resolve_max_freq(max_freq: float | str | None, sample_rate: float) -> float:
     """Resolves the two settings of `max_freq` that are not a frequency.
 
     Args:
@@ -99,7 +97,7 @@ def mel_matrix(
       ValueError: the band is empty or exceeds the Nyquist frequency.
     """
     check_band(min_freq, max_freq, sample_rate)
-    edges = np.linspace(hz_to_mel(min_freq), hz_to_mel(max_freq), n_filters + 2)
+    edges = _edges_mel(n_filters, min_freq, max_freq)
     lower, centre, upper = (
         edges[:-2, None],
         edges[1:-1, None],
@@ -111,6 +109,11 @@ def mel_matrix(
     weights = np.maximum(0.0, np.minimum(rising, falling))
     weights[:, 0] = 0.0
     return weights
+
+
+def _edges_mel(n_filters: int, min_freq: float, max_freq: float) -> np.ndarray:
+    """Returns where triangles start, peak and end: entries n, n + 1, n + 2."""
+    return np.linspace(hz_to_mel(min_freq), hz_to_mel(max_freq), n_filters + 2)
 
 
 def check_every_filter_has_a_bin(weights: np.ndarray, n_fft: int) -> None:
@@ -147,19 +150,20 @@ def smallest_n_fft(
     Raises:
       ValueError: no reasonable length gives every filter a bin.
     """
+    check_band(min_freq, max_freq, sample_rate)
+    edges = mel_to_hz(_edges_mel(n_filters, min_freq, max_freq))
     n_fft = 1 << max(1, math.ceil(math.log2(window_size)))
-    while True:
-        weights = mel_matrix(n_filters, n_fft, sample_rate, min_freq, max_freq)
-        if weights.any(axis=1).all():
+    while n_fft <= _MAX_N_FFT:
+        # The first bin above a filter's lower edge; never the one at 0 Hz.
+        first = np.floor(edges[:-2] * n_fft / sample_rate) + 1
+        if (first * sample_rate / n_fft < edges[2:]).all():
             return n_fft
-        if n_fft >= _MAX_N_FFT:
-            raise ValueError(
-                "`n_filters` is too large for the band: no FFT of a reasonable "
-                "length gives each filter a bin. Received: "
-                f"n_filters={n_filters}, min_freq={min_freq}, "
-                f"max_freq={max_freq}, sample_rate={sample_rate}."
-            )
         n_fft *= 2
+    raise ValueError(
+        "`n_filters` is too large for the band: no FFT of a reasonable length "
+        f"gives each filter a bin. Received: n_filters={n_filters}, "
+        f"min_freq={min_freq}, max_freq={max_freq}, sample_rate={sample_rate}."
+    )
 
 
 def gabor_parameters(

@@ -57,4 +57,3 @@ def deserialize(config: Any) -> Any:
     if isinstance(config, dict):
         return keras.saving.deserialize_keras_object(config)
     return config
-

@@ -29,7 +29,7 @@ def check_layer(make, inputs, tmp_path, untrained=(), atol=1e-6):
     model = _check_saving(layer, inputs, expected, tmp_path, atol)
     _check_unknown_sizes(make, inputs, expected.shape)
     _check_gradients(layer, inputs, untrained)
-    _check_mixed_precision(make, inputs, expected)
+    _check_mixed_precision(make, layer, inputs, expected)
     _check_compiled_fit(model, inputs, expected)
 
 
@@ -78,10 +78,13 @@ def _check_gradients(layer, inputs, untrained):
         assert np.abs(gradient).max() > 0, weight.path
 
 
-def _check_mixed_precision(make, inputs, expected):
+def _check_mixed_precision(make, layer, inputs, expected):
     scale = np.abs(expected).max()
     for policy, tolerance in (("mixed_float16", 1e-2), ("mixed_bfloat16", 0.1)):
-        outputs = make(dtype=policy)(inputs)
+        mixed = make(dtype=policy)
+        mixed.build(inputs.shape)
+        mixed.set_weights(layer.get_weights())
+        outputs = mixed(inputs)
         dtype = policy.removeprefix("mixed_")
         assert keras.backend.standardize_dtype(outputs.dtype) == dtype
         outputs = ops.convert_to_numpy(ops.cast(outputs, "float32"))

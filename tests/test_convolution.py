@@ -1,0 +1,243 @@
+"""Convolutions, against published filters and independent references."""
+
+import keras
+import numpy as np
+import pytest
+from gradients import grad_mean_square
+from keras import ops
+from layer_checks import check_layer
+
+from leaf_audio import convolution, impulse_responses, initializers
+
+
+def noise(*shape, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(0, 1, shape).astype("float32")
+
+
+def correlate_same(x, kernel):
+    """Full-rate "same" correlation in float64, channel by channel."""
+    size = len(kernel)
+    left = (size - 1) // 2
+    padded = np.pad(x.astype("float64"), (left, size - 1 - left))
+    return np.correlate(padded, kernel.astype("float64"), "valid")
+
+
+def test_gabor_filters_are_the_published_ones(golden):
+    arrays = golden("components")
+    centre, sigma = arrays["gabor_params/40_16k"].T
+    parts = impulse_responses.gabor_filters(
+        ops.convert_to_tensor(centre), ops.convert_to_tensor(sigma), 401
+    )
+    for name, part in zip(("real", "imag"), parts, strict=True):
+        expected = arrays[f"gabor_filters/40_16k/{name}"]
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(part).T,
+            expected,
+            atol=1e-5 * np.abs(expected).max(),
+        )
+
+
+def test_sinc_filters_are_the_published_ones(golden):
+    arrays = golden("components")
+    layer = convolution.SincConv1D(80, 401)
+    layer.build((None, None, 1))
+    window = arrays["window_401/hamming"][:, None]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer.impulse_responses()),
+        arrays["sinc_filters/40_16k"] * window,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("sigma", ["0.001", "0.1", "0.4", "0.9"])
+def test_lowpass_filters_are_the_published_ones(golden, sigma):
+    expected = golden("components")[f"gaussian_lowpass/sigma_{sigma}_size_401"]
+    width = ops.convert_to_tensor(np.array([sigma], "float32"))
+    window = impulse_responses.gaussian_lowpass(width, 401)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(window)[:, 0], expected, rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("time", [1, 7, 8, 9, 100, 403])
+@pytest.mark.parametrize("size", [1, 2, 9, 16, 401])
+def test_blocks_give_the_plain_convolution(time, size):
+    x, kernel = noise(2, time, 1), noise(size, 1, 3, seed=1)
+    outputs = ops.convert_to_numpy(
+        convolution.conv1d_by_blocks(
+            ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
+        )
+    )
+    expected = np.stack(
+        [
+            np.stack([correlate_same(e[:, 0], k) for k in kernel[:, 0].T], -1)
+            for e in x
+        ]
+    )
+    np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
+def test_gabor_convolution_interleaves_real_and_imaginary_parts():
+    layer = convolution.GaborConv1D(6, 101)
+    x = noise(1, 500, 1)
+    outputs = ops.convert_to_numpy(layer(x))
+    real, imag = (ops.convert_to_numpy(p) for p in layer.impulse_responses())
+    for n in range(3):
+        for offset, part in ((0, real), (1, imag)):
+            np.testing.assert_allclose(
+                outputs[0, :, 2 * n + offset],
+                correlate_same(x[0, :, 0], part[:, n]),
+                atol=1e-4,
+            )
+
+
+def test_gabor_parameters_are_constrained_in_the_forward_pass():
+    wild = keras.initializers.Constant(1e6)
+    layer = convolution.GaborConv1D(2, 401, kernel_initializer=wild)
+    layer.build((None, None, 1))
+    real, _ = layer.impulse_responses()
+    sigma = 401 * np.sqrt(2 * np.log(2)) / np.pi
+    t = np.arange(401) - 200
+    expected = np.exp(-(t**2) / (2 * sigma**2)) * np.cos(np.pi * t)
+    expected /= np.sqrt(2 * np.pi) * sigma
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(real)[:, 0], expected, atol=1e-6
+    )
+
+
+def test_gabor_parameters_are_constrained_after_an_update():
+    layer = convolution.GaborConv1D(8, 101)
+    model = keras.Sequential([keras.Input((400, 1)), layer])
+    model.compile(keras.optimizers.SGD(1e4), "mse")
+    model.fit(noise(2, 400, 1), noise(2, 400, 8), verbose=0)
+    centre, sigma = ops.convert_to_numpy(layer.kernel).T
+    assert centre.min() >= 0 and centre.max() <= np.pi + 1e-6
+    unit = np.sqrt(2 * np.log(2)) / np.pi
+    assert sigma.min() >= 4 * unit - 1e-4
+    assert sigma.max() <= 101 * unit + 1e-3
+
+
+def test_sorted_filters_come_by_centre_frequency():
+    order = np.array([2, 0, 3, 1])
+    params = ops.convert_to_numpy(initializers.GaborInit()((4, 2), "float32"))
+    x = noise(1, 300, 1)
+    outputs = {}
+    for sort_filters, start in ((True, params[order]), (False, params)):
+        layer = convolution.GaborConv1D(8, 101, sort_filters=sort_filters)
+        layer.build((None, None, 1))
+        layer.kernel.assign(start)
+        outputs[sort_filters] = ops.convert_to_numpy(layer(x))
+    np.testing.assert_allclose(outputs[True], outputs[False], atol=1e-6)
+
+
+def test_sorted_filters_still_learn():
+    layer = convolution.GaborConv1D(8, 101, sort_filters=True)
+    layer.build((None, None, 1))
+    layer.kernel.assign(ops.convert_to_numpy(layer.kernel)[::-1].copy())
+    _, (gradient,) = grad_mean_square(layer, noise(1, 300, 1))
+    assert (np.abs(gradient).max(axis=1) > 0).all()
+
+
+def test_normalized_kernels_have_norm_1():
+    layer = convolution.NormalizedConv1D(4, 9)
+    layer.build((None, None, 1))
+    layer.kernel.assign(10 * noise(9, 1, 4))
+    impulse = np.zeros((1, 33, 1), "float32")
+    impulse[0, 16] = 1
+    responses = ops.convert_to_numpy(layer(impulse))[0]
+    np.testing.assert_allclose(np.linalg.norm(responses, axis=0), 1, rtol=1e-5)
+
+
+def test_sinc_filters_pass_their_band_at_any_sample_rate():
+    for sample_rate in (8000, 44100):
+        layer = convolution.SincConv1D(2, 801, sample_rate=sample_rate)
+        layer.build((None, None, 1))
+        layer.kernel.assign([[900.0, 500.0]])
+        kernel = ops.convert_to_numpy(layer.impulse_responses())[:, 0]
+        response = np.abs(np.fft.rfft(kernel, 1 << 14))
+        hz = np.arange(len(response)) * sample_rate / (1 << 14)
+        band = hz[response > response.max() / 2]
+        assert abs(band[0] - 950) < 30 and abs(band[-1] - 1500) < 30
+
+
+@pytest.mark.parametrize("padding", ["same", "valid", "causal"])
+@pytest.mark.parametrize("strides", [1, 3, 50])
+@pytest.mark.parametrize("time, size", [(1000, 401), (500, 32), (40, 33)])
+def test_fft_convolution_is_keras_convolution(padding, strides, time, size):
+    settings = {
+        "strides": strides,
+        "padding": padding,
+        "activation": "tanh",
+        "bias_initializer": "normal",
+    }
+    plain = keras.layers.Conv1D(
+        4, size, data_format="channels_last", **settings
+    )
+    by_fft = convolution.FFTConv1D(4, size, **settings)
+    x = noise(2, time, 2) / 10
+    expected = ops.convert_to_numpy(plain(x))
+    by_fft.build(x.shape)
+    by_fft.set_weights(plain.get_weights())
+    assert by_fft.compute_output_shape(x.shape) == expected.shape
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(by_fft(x)), expected, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        convolution.GaborConv1D,
+        convolution.NormalizedConv1D,
+        convolution.SincConv1D,
+        convolution.FFTConv1D,
+    ],
+)
+def test_is_a_keras_citizen(cls, tmp_path):
+    def make(**kwargs):
+        return cls(filters=8, kernel_size=33, use_bias=True, **kwargs)
+
+    # A channel of unknown size cannot be convolved; the length can be.
+    check_layer(make, noise(2, 200, 1), tmp_path, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [1, 4])
+def test_gabor_convolution_honours_strides_and_padding(padding, strides):
+    plain = convolution.GaborConv1D(4, 65)
+    layer = convolution.GaborConv1D(
+        4, 65, strides=strides, padding=padding.upper()
+    )
+    x = noise(1, 301, 1)
+    full = ops.convert_to_numpy(plain(x))
+    outputs = ops.convert_to_numpy(layer(x))
+    if padding == "valid":
+        expected = full[:, 32:-32:strides]
+    else:
+        # 301 samples at a stride of 4: 76 frames, 64 samples missing.
+        expected = full[:, ::strides]
+    assert layer.compute_output_shape(x.shape) == outputs.shape
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: convolution.GaborConv1D(7, 401), "filters=7"),
+        (lambda: convolution.SincConv1D(-2, 401), "filters=-2"),
+        (lambda: convolution.GaborConv1D(8, 0), "kernel_size=0"),
+        (lambda: convolution.GaborConv1D(8, 9, strides=0), "strides=0"),
+        (lambda: convolution.NormalizedConv1D(8, 9, padding="full"), "full"),
+        (lambda: convolution.SincConv1D(8, 9, sample_rate=0), "sample_rate=0"),
+        (lambda: convolution.FFTConv1D(8, 9, dilation_rate=2), "dilation_rate"),
+        (lambda: convolution.FFTConv1D(8, 9, groups=2), "groups=2"),
+        (
+            lambda: convolution.GaborConv1D(8, 9)(np.zeros((1, 50, 2), "f")),
+            "batch, time, 1",
+        ),
+    ],
+)
+def test_impossible_settings_are_rejected(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,122 @@
+"""Poolings, against plain sums in float64."""
+
+import numpy as np
+import pytest
+from keras import ops
+from layer_checks import check_layer
+
+from leaf_audio import impulse_responses, pooling
+
+LEARNABLE = [
+    pooling.GaussianLowpass,
+    pooling.LearnablePooling1D,
+    pooling.ChannelWiseLearnablePooling1D,
+]
+
+
+def noise(*shape, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(0, 1, shape).astype("float32")
+
+
+def window_sums(x, window, strides, padding):
+    """Pools `(time, channels)` frame by frame."""
+    size, time = len(window), len(x)
+    left, frames = 0, max((time - size) // strides + 1, 0)
+    if padding == "same":
+        frames = -(-time // strides)
+        left = max((frames - 1) * strides + size - time, 0) // 2
+    padded = np.pad(
+        x.astype("float64"), ((left, size + frames * strides), (0, 0))
+    )
+    return np.stack(
+        [
+            (padded[m * strides : m * strides + size] * window).sum(0)
+            for m in range(frames)
+        ]
+    )
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    "size, strides", [(401, 160), (9, 9), (5, 12), (160, 160), (1, 3), (40, 2)]
+)
+@pytest.mark.parametrize("time", [401, 402, 1000])
+def test_blocks_give_plain_sums(time, size, strides, padding):
+    x, window = noise(2, time, 3), noise(size, 3, seed=1)
+    outputs = ops.convert_to_numpy(
+        pooling.pool_blocks(
+            ops.convert_to_tensor(x),
+            ops.convert_to_tensor(window),
+            strides,
+            padding,
+        )
+    )
+    expected = np.stack([window_sums(e, window, strides, padding) for e in x])
+    np.testing.assert_allclose(outputs, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [2, 20])
+@pytest.mark.parametrize("cls", LEARNABLE)
+def test_each_pooling_honours_its_padding_and_stride(cls, strides, padding):
+    """A stride of 2 takes the other of the two ways to compute it."""
+    layer = cls(51, strides=strides, padding=padding)
+    x = noise(1, 333, 4)
+    outputs = ops.convert_to_numpy(layer(x))
+    kernel = ops.convert_to_numpy(layer.kernel)
+    if cls is pooling.GaussianLowpass:
+        width = ops.convert_to_tensor(kernel.reshape(-1))
+        window = impulse_responses.gaussian_lowpass(width, 51)
+        window = ops.convert_to_numpy(window)
+    else:
+        window = kernel.reshape(51, -1)
+    expected = window_sums(x[0], window, strides, padding)
+    assert layer.compute_output_shape(x.shape) == outputs.shape
+    np.testing.assert_allclose(outputs[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding, frames", [("same", 17), ("valid", 15)])
+def test_max_pooling_honours_its_padding(padding, frames):
+    layer = pooling.MaxPooling1D(51, strides=20, padding=padding)
+    x = noise(1, 333, 4)
+    outputs = ops.convert_to_numpy(layer(x))
+    assert outputs.shape == (1, frames, 4)
+    if padding == "valid":
+        np.testing.assert_array_equal(outputs[0, 1], x[0, 20:71].max(axis=0))
+
+
+def test_bias_is_added():
+    layer = pooling.GaussianLowpass(51, strides=20, use_bias=True)
+    x = noise(1, 200, 4)
+    before = ops.convert_to_numpy(layer(x))
+    layer.bias.assign([1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(x)), before + [1, 2, 3, 4], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("cls", [*LEARNABLE, pooling.MaxPooling1D])
+def test_is_a_keras_citizen(cls, tmp_path):
+    def make(**kwargs):
+        return cls(kernel_size=33, strides=10, **kwargs)
+
+    check_layer(make, np.abs(noise(2, 200, 3)), tmp_path, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: pooling.GaussianLowpass(0), "kernel_size=0"),
+        (lambda: pooling.LearnablePooling1D(9, strides=-1), "strides=-1"),
+        (lambda: pooling.GaussianLowpass(9, padding="causal"), "causal"),
+        (lambda: pooling.MaxPooling1D(9, use_bias=True), "use_bias=True"),
+        (
+            lambda: pooling.MaxPooling1D(9, kernel_initializer="zeros"),
+            "kernel_initializer='zeros'",
+        ),
+    ],
+)
+def test_impossible_settings_are_rejected(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
