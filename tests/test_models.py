@@ -35,6 +35,13 @@ def small_classifier(**kwargs) -> AudioClassifier:
     return AudioClassifier(3, mel(), ConvNet([4, 6]), **kwargs)
 
 
+def all_parts(layer: layers.Layer) -> list[layers.Layer]:
+    parts = [layer]
+    for part in getattr(layer, "layers", []):
+        parts += all_parts(part)
+    return parts
+
+
 MODELS = {
     "ConvBlock": (
         lambda: ConvBlock(
@@ -142,10 +149,7 @@ def test_mixed_precision_of_the_policy_reaches_all_parts(name, dtype):
 )
 def test_dtype_argument_reaches_all_parts(model, shape):
     model.build(shape)
-    policies = {
-        layer.dtype_policy.name
-        for layer in model._flatten_layers(include_self=True)
-    }
+    policies = {layer.dtype_policy.name for layer in all_parts(model)}
     assert policies == {"mixed_bfloat16"}
 
 
