@@ -26,6 +26,8 @@ setuptools.setup(
     install_requires=[
         "absl-py",
         "gin-config>=0.5",
+        # tensorflow-datasets imports it without asking for it.
+        "importlib_resources",
         "keras>=3.12",
         "numpy",
         "rich",

@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "loudness_normalization",
     "prepare",
+    "time_shift",
 ]
 
 Transform = Callable[..., tf.Tensor]
@@ -137,6 +138,30 @@ def align(
     samples = samples[start : start + seq_len]
     samples.set_shape([seq_len])
     return samples
+
+
+@gin.configurable(module="data", denylist=["samples", "seed"])
+def time_shift(
+    samples: tf.Tensor, max_shift: int = 1600, seed: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Moves a clip by up to `max_shift` samples either way, in training only.
+
+    What moves past an end is lost, zeros follow at the other.
+    """
+    if max_shift < 0:
+        raise ValueError(
+            "`time_shift.max_shift` must not be negative. "
+            f"Received: max_shift={max_shift}."
+        )
+    if seed is None:
+        return samples
+    start = tf.random.stateless_uniform(
+        [], seed, 0, 2 * max_shift + 1, tf.int32
+    )
+    padded = tf.pad(samples, [[max_shift, max_shift]])
+    shifted = padded[start : start + tf.shape(samples)[0]]
+    shifted.set_shape(samples.shape)
+    return shifted
 
 
 @gin.configurable(module="data", denylist=["samples"])

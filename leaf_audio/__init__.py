@@ -1,5 +1,13 @@
 """Learnable audio frontends for Keras: LEAF, SincNet, mel and their parts."""
 
+from leaf_audio import (
+    convolution,
+    frontend,
+    initializers,
+    models,
+    pooling,
+    postprocessing,
+)
 from leaf_audio.version import __version__
 
 __all__ = [

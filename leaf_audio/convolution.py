@@ -137,15 +137,8 @@ class _ParametricConv1D(keras.layers.Layer):
             )
         return outputs if bias is None else outputs + bias
 
-    def _check_one_channel(self, input_shape: Shape) -> None:
-        if len(input_shape) != 3 or input_shape[-1] != 1:
-            raise ValueError(
-                f"{type(self).__name__} takes inputs of shape (batch, time, "
-                f"1). Received: input shape {tuple(input_shape)}."
-            )
-
     def _output_shape(self, input_shape: Shape, channels: int) -> Shape:
-        self._check_one_channel(input_shape)
+        _check_one_channel(self, input_shape)
         time = output_length(
             input_shape[1], self.kernel_size, self.strides, self.padding
         )
@@ -234,7 +227,7 @@ class GaborConv1D(_ParametricConv1D):
         self._num_complex = self._pairs
 
     def build(self, input_shape: Shape) -> None:
-        self._check_one_channel(input_shape)
+        _check_one_channel(self, input_shape)
         self.kernel = self._add_kernel(
             (self._num_complex, 2), GaborConstraint(self.kernel_size)
         )
@@ -317,7 +310,7 @@ class NormalizedConv1D(_ParametricConv1D):
         )
 
     def build(self, input_shape: Shape) -> None:
-        self._check_one_channel(input_shape)
+        _check_one_channel(self, input_shape)
         self.kernel = self._add_kernel(
             (self.kernel_size, 1, self.filters),
             keras.constraints.UnitNorm(axis=0),
@@ -399,7 +392,7 @@ class SincConv1D(_ParametricConv1D):
         self._num_bands = self._pairs
 
     def build(self, input_shape: Shape) -> None:
-        self._check_one_channel(input_shape)
+        _check_one_channel(self, input_shape)
         self.kernel = self._add_kernel((self._num_bands, 2))
         self.bias = self._add_bias(self._num_bands)
 
@@ -437,6 +430,46 @@ class SincConv1D(_ParametricConv1D):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
+class WaveformConv1D(keras.layers.Conv1D):
+    """keras.layers.Conv1D on one channel at full rate, by blocks of samples.
+
+    The same arguments, weights and outputs; the gradient of long kernels takes
+    half the time. See `conv1d_by_blocks`.
+
+    Args:
+      filters: number of output channels.
+      kernel_size: length of the kernels, in samples.
+      **kwargs: of keras.layers.Conv1D, except `dilation_rate` and `groups`,
+        with `strides` 1, `padding` "same" (the default here) and `data_format`
+        "channels_last".
+
+    Raises:
+      ValueError: one of these is another, or inputs have several channels.
+
+    Input shape:
+      `(batch, time, 1)`.
+
+    Output shape:
+      `(batch, time, filters)`.
+    """
+
+    def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
+        kwargs.setdefault("data_format", "channels_last")
+        kwargs.setdefault("padding", "same")
+        super().__init__(filters, kernel_size, **kwargs)
+        _check_fixed(self, strides=1, padding="same")
+
+    def build(self, input_shape: Shape) -> None:
+        _check_one_channel(self, input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        kernel = ops.convert_to_tensor(self.kernel)
+        outputs = conv1d_by_blocks(inputs, ops.cast(kernel, inputs.dtype))
+        return _add_bias_and_activate(self, outputs)
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
 class FFTConv1D(keras.layers.Conv1D):
     """keras.layers.Conv1D, computed in the Fourier domain.
 
@@ -465,22 +498,11 @@ class FFTConv1D(keras.layers.Conv1D):
     def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
         kwargs.setdefault("data_format", "channels_last")
         super().__init__(filters, kernel_size, **kwargs)
-        for name, value, supported in (
-            ("dilation_rate", self.dilation_rate[0], 1),
-            ("groups", self.groups, 1),
-            ("data_format", self.data_format, "channels_last"),
-        ):
-            if value != supported:
-                raise ValueError(
-                    f"`{name}` of FFTConv1D must be {supported!r}. "
-                    f"Received: {name}={value!r}."
-                )
+        _check_fixed(self)
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = ops.cast(self._correlate(inputs), self.compute_dtype)
-        if self.use_bias:
-            outputs = outputs + self.bias
-        return outputs if self.activation is None else self.activation(outputs)
+        return _add_bias_and_activate(self, outputs)
 
     def _correlate(self, inputs: Tensor) -> Tensor:
         size, stride = self.kernel_size[0], self.strides[0]
@@ -501,3 +523,33 @@ class FFTConv1D(keras.layers.Conv1D):
                 left = ops.maximum(total, 0) // 2
         full = fft.fft_conv1d(inputs, kernel, (size - 1, size - 1))
         return full[:, size - 1 - left :: stride][:, :frames]
+
+
+def _check_one_channel(layer: keras.layers.Layer, input_shape: Shape) -> None:
+    if len(input_shape) != 3 or input_shape[-1] != 1:
+        raise ValueError(
+            f"{type(layer).__name__} takes inputs of shape (batch, time, 1). "
+            f"Received: input shape {tuple(input_shape)}."
+        )
+
+
+def _check_fixed(layer: keras.layers.Conv1D, **fixed: Any) -> None:
+    """Raises a ValueError where a setting of Conv1D is not implemented."""
+    fixed |= {"dilation_rate": 1, "groups": 1, "data_format": "channels_last"}
+    for name, supported in fixed.items():
+        value = getattr(layer, name)
+        if isinstance(value, tuple):
+            (value,) = value
+        if value != supported:
+            raise ValueError(
+                f"`{name}` of {type(layer).__name__} must be {supported!r}. "
+                f"Received: {name}={value!r}."
+            )
+
+
+def _add_bias_and_activate(
+    layer: keras.layers.Conv1D, outputs: Tensor
+) -> Tensor:
+    if layer.use_bias:
+        outputs = outputs + layer.bias
+    return outputs if layer.activation is None else layer.activation(outputs)

@@ -12,7 +12,6 @@ masked frames out of its statistics and answers a mask `(batch, frames)`, in
 which frame m is valid where sample `m * stride` is.
 """
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -557,9 +556,7 @@ class TimeDomainFilterbanks(Leaf):
         **kwargs: Any,
     ):
         super().__init__(
-            conv1d_cls=functools.partial(
-                keras.layers.Conv1D, data_format="channels_last"
-            ),
+            conv1d_cls=convolution.WaveformConv1D,
             pooling_cls=pooling.LearnablePooling1D,
             pooling_init=LowpassInit(window_type="squared_hanning"),
             compression_fn="log",

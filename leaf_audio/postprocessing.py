@@ -7,6 +7,7 @@ from leaf_audio.compression import (
     exponential_moving_average,
     log_compression,
 )
+from leaf_audio.lingvo_augmentation import LingvoSpecAugment
 
 __all__ = [
     "ExponentialMovingAverage",

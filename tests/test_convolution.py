@@ -185,6 +185,21 @@ def test_fft_convolution_is_keras_convolution(padding, strides, time, size):
     )
 
 
+def test_waveform_convolution_is_keras_convolution():
+    settings = {"activation": "tanh", "bias_initializer": "normal"}
+    plain = keras.layers.Conv1D(
+        4, 401, padding="same", data_format="channels_last", **settings
+    )
+    layer = convolution.WaveformConv1D(4, 401, **settings)
+    x = noise(2, 1001, 1) / 10
+    expected = ops.convert_to_numpy(plain(x))
+    layer.build(x.shape)
+    layer.set_weights(plain.get_weights())
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(x)), expected, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     "cls",
     [
@@ -192,6 +207,7 @@ def test_fft_convolution_is_keras_convolution(padding, strides, time, size):
         convolution.NormalizedConv1D,
         convolution.SincConv1D,
         convolution.FFTConv1D,
+        convolution.WaveformConv1D,
     ],
 )
 def test_is_a_keras_citizen(cls, tmp_path):
@@ -232,6 +248,11 @@ def test_gabor_convolution_honours_strides_and_padding(padding, strides):
         (lambda: convolution.SincConv1D(8, 9, sample_rate=0), "sample_rate=0"),
         (lambda: convolution.FFTConv1D(8, 9, dilation_rate=2), "dilation_rate"),
         (lambda: convolution.FFTConv1D(8, 9, groups=2), "groups=2"),
+        (lambda: convolution.WaveformConv1D(8, 9, strides=2), "strides=2"),
+        (
+            lambda: convolution.WaveformConv1D(8, 9)(np.zeros((1, 50, 2), "f")),
+            "batch, time, 1",
+        ),
         (
             lambda: convolution.GaborConv1D(8, 9)(np.zeros((1, 50, 2), "f")),
             "batch, time, 1",
