@@ -1,0 +1,154 @@
+"""Reads gin configs and tells which of their bindings have had an effect.
+
+A "binding" is a key such as `Leaf.n_filters` or `data.align.seq_len`, or the
+name of a macro, with its value as gin would write it.
+"""
+
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+from absl import logging
+
+CONFIGS = pathlib.Path(__file__).parent / "configs"
+_MACRO = "gin.macro"
+
+# Like this, `leaf.gin` and `example/configs/leaf.gin` are found from any
+# folder, also by the `include` lines of a config that lies elsewhere.
+for _folder in (CONFIGS.parents[1], CONFIGS):
+    gin.add_config_file_search_path(str(_folder))
+
+
+def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+    """Replaces gin's configuration by that of `files`, then `bindings`.
+
+    Args:
+        files: looked for in the current folder, then beside the package
+            `example`, then in `example/configs`.
+        bindings: lines in gin's syntax, which override those of the files.
+
+    Raises:
+        ValueError: for a file, a configurable or a parameter that does not
+            exist, and for a line that is not gin.
+    """
+    gin.clear_config()
+    folders = [pathlib.Path(), CONFIGS.parents[1], CONFIGS]
+    for file in files:
+        if not any((folder / file).is_file() for folder in folders):
+            raise ValueError(
+                "`gin_config` must name a file, in the current folder or in "
+                f"{CONFIGS}. Received: gin_config={file!r}."
+            )
+    verbosity = logging.get_verbosity()
+    # gin logs an error for each folder in which a file is not.
+    logging.set_verbosity(logging.FATAL)
+    try:
+        gin.parse_config_files_and_bindings(files, bindings)
+    except (OSError, ImportError, SyntaxError) as error:
+        raise ValueError(str(error)) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def bound() -> dict[str, str]:
+    """Returns all bindings that were parsed."""
+    return {key: value for _, _, key, value in _bindings(gin.config._CONFIG)}
+
+
+def operative() -> dict[str, str]:
+    """Returns what has been used so far, defaults included.
+
+    Macros are left out: what they stand for is written in their place.
+    """
+    return {
+        key: value
+        for _, selector, key, value in _bindings(_operative())
+        if selector != _MACRO
+    }
+
+
+def check_all_used(exempt: Mapping[str, str] | None = None) -> None:
+    """Raises where a binding has had no effect on anything built so far.
+
+    Args:
+        exempt: bindings that need not have had one, as `bound` returns them.
+
+    Raises:
+        ValueError: naming every such binding.
+    """
+    used = {}
+    for (scope, selector), parameters in _operative().items():
+        used.setdefault(selector, []).append((scope, parameters))
+    unused = [
+        key
+        for scope, selector, key, value in _bindings(gin.config._CONFIG)
+        if (exempt or {}).get(key) != value
+        and not any(
+            f"{inner}/".startswith(f"{scope}/" if scope else "")
+            and (selector == _MACRO or key.rpartition(".")[2] in parameters)
+            for inner, parameters in used.get(selector, ())
+        )
+    ]
+    if unused:
+        raise ValueError(
+            "Every binding must be used by what it configures. Received, "
+            f"without any effect: {', '.join(sorted(unused))}. Either nothing "
+            "in this run builds what they configure, or it gets these "
+            "arguments from elsewhere."
+        )
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Describes the bindings in which two configurations differ."""
+    return [
+        f"{key} (was {one.get(key, 'not set')}, is {other.get(key, 'not set')})"
+        for key in sorted({*one, *other})
+        if one.get(key) != other.get(key)
+    ]
+
+
+def message(error: Exception) -> str:
+    """Returns an error's message, with what gin adds to it made readable."""
+    # gin appends a line for each configurable that the error went through.
+    through = r"\n +In call to configurable '(\w+)' \(.*\)"
+    calls = [c for c in re.findall(through, str(error)) if c != "train"]
+    text = re.sub(through, "", str(error)).strip()
+    return f"{text} (In {', in '.join(calls)}.)" if calls else text
+
+
+def _operative() -> dict:
+    # gin keeps what was used for `operative_config_str` alone, in a form that
+    # leaves out what scopes and full names are needed for here.
+    return gin.config._OPERATIVE_CONFIG
+
+
+def _bindings(config: Mapping) -> Iterator[tuple[str, str, str, str]]:
+    for (scope, selector), parameters in list(config.items()):
+        if selector == _MACRO:
+            yield scope, selector, scope, _text(parameters["value"])
+            continue
+        prefix = _short(scope, selector)
+        for name, value in parameters.items():
+            yield scope, selector, f"{prefix}.{name}", _text(value)
+
+
+def _short(scope: str, selector: str) -> str:
+    name = gin.config._REGISTRY.minimal_selector(selector)
+    return f"{scope}/{name}" if scope else name
+
+
+def _text(value: Any) -> str:
+    """Writes a value with what macros stand for in place of their names."""
+    if isinstance(value, dict):
+        items = (f"{_text(k)}: {_text(v)}" for k, v in value.items())
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_text(v) for v in value) + "]"
+    if isinstance(value, gin.config.ConfigurableReference):
+        scope, selector = value.config_key
+        if selector == _MACRO:
+            return _text(gin.config._CONFIG[value.config_key]["value"])
+        return f"@{_short(scope, selector)}" + "()" * value.evaluate
+    return repr(value)

@@ -1,0 +1,100 @@
+"""From configs and bindings to a finished run and a table to read."""
+
+import shlex
+from collections.abc import Sequence
+
+import gin
+import rich.console
+import rich.table
+
+from example import configuration
+from example import train as training
+from example.workdir import Workdir
+
+# What comes of a mistake in what was asked for, or of data.
+EXPECTED_ERRORS = (ValueError, OSError, training.TrainingStopped)
+
+# What an evaluation takes from the bindings of `train`.
+_DATA_ARGUMENTS = ("dataset", "data_dir", "batch_size")
+
+
+def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
+    """Trains as the configs and bindings say, and prints the result."""
+    configuration.parse(configs, bindings)
+    results = training.train()
+    folder = Workdir(gin.query_parameter("train.workdir"))
+    _print_metrics(
+        f"{results['data']['name']}, best of "
+        f"{results['timings']['epochs']} epochs: {results['best_epoch']}",
+        results["metrics"],
+    )
+    _print_lines(
+        f"best model: {folder.best}",
+        f"log: {folder.metrics}",
+        f"config: {folder.config}",
+        f"results: {folder.results}",
+        "next:",
+        "  python -m example.main --mode=eval "
+        f"--workdir={shlex.quote(str(folder.path))}",
+        f"  tensorboard --logdir={shlex.quote(str(folder.tensorboard))}",
+    )
+
+
+def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
+    """Evaluates the best model of a run, and prints the result.
+
+    Args:
+        configs: on top of the configuration that the run has recorded. The data
+            may be another; a binding that would need another model is an error.
+        bindings: the same; they must name the workdir where no config does.
+    """
+    configuration.parse(configs, bindings)
+    workdir = gin.get_bindings("train.train").get("workdir")
+    if workdir is None:
+        raise ValueError(
+            "`workdir` must be given, as --workdir or train.workdir. "
+            "Received: workdir=None."
+        )
+    folder = Workdir(workdir)
+    if not folder.config.exists():
+        raise ValueError(
+            f"`workdir` must hold a run. Received: workdir={workdir!r} "
+            f"without {folder.config.name}."
+        )
+    run_config = str(folder.config.resolve())
+    configuration.parse([run_config], [])
+    recorded = configuration.bound()
+    # Where a run lies now may differ from where it was made.
+    configuration.parse(
+        [run_config, *configs], [*bindings, f"train.workdir = {workdir!r}"]
+    )
+    settings = gin.get_bindings("train.train")
+    arguments = {k: settings[k] for k in _DATA_ARGUMENTS if k in settings}
+    metrics = training.evaluate(workdir, **arguments)
+    used = {
+        f"train.{name}": configuration.bound().get(f"train.{name}", "")
+        for name in ("workdir", *_DATA_ARGUMENTS)
+    }
+    configuration.check_all_used(exempt={**recorded, **used})
+    _print_metrics(
+        f"{arguments['dataset']}, best model of {folder.path}", metrics
+    )
+    _print_lines(f"results: {folder.evaluation}")
+
+
+def _print_metrics(title: str, metrics: dict[str, dict[str, float]]) -> None:
+    _print_lines("", title)
+    table = rich.table.Table()
+    table.add_column("split")
+    table.add_column("accuracy", justify="right")
+    table.add_column("loss", justify="right")
+    for split, values in metrics.items():
+        accuracy, loss = values["accuracy"], values["loss"]
+        table.add_row(split, f"{accuracy:.4f}", f"{loss:.4f}")
+    rich.console.Console().print(table)
+
+
+def _print_lines(*lines: str) -> None:
+    for line in lines:
+        # Not by rich, which would break a path that is longer than the line.
+        print(line)

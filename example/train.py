@@ -1,0 +1,485 @@
+"""Trains an audio classifier, and evaluates the best model of a run."""
+
+import importlib.metadata
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+import leaf_audio
+
+# external_configurables registers what the configs name.
+from example import (  # noqa: F401
+    configuration,
+    data,
+    external_configurables,
+    strategies,
+)
+from example.workdir import Progress, TensorBoardLog, Workdir
+
+__all__ = ["TrainingStopped", "evaluate", "train"]
+
+_SCHEDULES = ("constant", "cosine")
+# What may change between a run and its continuation.
+_FREE = ("train.workdir", "train.data_dir", "train.num_epochs")
+
+
+class TrainingStopped(RuntimeError):
+    """Training cannot go on in a useful way."""
+
+
+@gin.configurable(module="train")
+def train(
+    workdir: str | None = None,
+    dataset: str = "speech_commands",
+    num_epochs: int = 10,
+    steps_per_epoch: int | None = None,
+    learning_rate: float = 1e-4,
+    batch_size: int = 64,
+    seed: int = 0,
+    data_dir: str | None = None,
+    strategy: str = "default",
+    learning_rate_schedule: str = "constant",
+    warmup_epochs: float = 0,
+    optimizer: Callable | None = None,
+    jit_compile: bool | str = "auto",
+    dtype_policy: str | None = None,
+) -> dict[str, Any]:
+    """Trains, or goes on with training, and writes everything to `workdir`.
+
+    The model is gin's AudioClassifier, the data is what `data.load` and
+    `data.prepare` make of `dataset`. The loss is the cross-entropy of the
+    logits. After each epoch the model is evaluated on the validation split (the
+    test split where there is no other), and kept if it is the best so far: by
+    accuracy, then by loss.
+
+    Args:
+        workdir: where the run is kept. A run that was interrupted goes on after
+            its last completed epoch, as if it had not been.
+        dataset: see `data.load`.
+        num_epochs: may be raised to train on after the end of a run, unless
+            the schedule depends on it.
+        steps_per_epoch: None for as many as cover the training split once.
+        learning_rate: the highest of the schedule.
+        batch_size: clips per step, over all devices together.
+        seed: of the initial weights, of all that is drawn in training, and of
+            the order of the data.
+        data_dir: where data is kept and prepared; see `data.load`.
+        strategy: see `strategies.create`.
+        learning_rate_schedule: "constant", or "cosine" from `learning_rate`
+            after the warm-up to 0 at the end.
+        warmup_epochs: epochs in which the rate rises linearly from near 0.
+        optimizer: called with `learning_rate`; in gin, such as @AdamW without
+            parentheses. None is Adam.
+        jit_compile: whether to compile with XLA, or "auto"; see
+            keras.Model.compile.
+        dtype_policy: "mixed_bfloat16" or "mixed_float16" for mixed precision;
+            None is Keras' own, float32.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ValueError: an argument, a binding, the data or the workdir is not as
+            it must be.
+        TrainingStopped: a loss is not finite.
+    """
+    if workdir is None:
+        raise ValueError(
+            "`workdir` must be given, as --workdir or train.workdir. "
+            "Received: workdir=None."
+        )
+    _check_positive_int("num_epochs", num_epochs)
+    _check_positive_int("batch_size", batch_size)
+    if steps_per_epoch is not None:
+        _check_positive_int("steps_per_epoch", steps_per_epoch)
+    folder = Workdir(workdir)
+    with folder.locked():
+        progress = folder.read_progress()
+        _check_unfinished(folder, progress, num_epochs)
+        keras.utils.set_random_seed(seed)
+        audio_data = data.load(dataset, data_dir=data_dir)
+        batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
+        steps = steps_per_epoch or batches.steps_per_epoch
+        devices = strategies.create(strategy)
+        if batch_size % devices.num_devices:
+            raise ValueError(
+                "`batch_size` must be a multiple of the number of devices, "
+                f"{devices.num_devices}. Received: batch_size={batch_size}."
+            )
+        schedule = _schedule(
+            learning_rate_schedule,
+            learning_rate,
+            warmup_steps=round(warmup_epochs * steps),
+            total_steps=num_epochs * steps,
+        )
+        previous_policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(dtype_policy or previous_policy)
+        try:
+            with devices.scope():
+                model = _build(
+                    len(audio_data.label_names),
+                    batches.example_shape,
+                    optimizer,
+                    schedule,
+                    jit_compile,
+                )
+                _check_sample_rate(model, audio_data)
+                identity = _identity(audio_data)
+                configuration.check_all_used()
+                if progress is None:
+                    progress = Progress(identity)
+                else:
+                    _check_same_run(
+                        folder,
+                        progress,
+                        identity,
+                        fixed_length=learning_rate_schedule != "constant",
+                    )
+                    folder.restore(model, progress)
+                folder.write_text(
+                    folder.config, gin.operative_config_str() + "\n"
+                )
+                _fit(model, folder, progress, batches, steps, num_epochs)
+        finally:
+            keras.config.set_dtype_policy(previous_policy)
+        best = keras.models.load_model(folder.best)
+        results = {
+            "config": configuration.operative(),
+            "seed": seed,
+            "data": {
+                "name": audio_data.name,
+                "labels": list(audio_data.label_names),
+                "counts": dict(audio_data.counts),
+                "skipped": dict(audio_data.skipped),
+                "fingerprint": audio_data.fingerprint,
+            },
+            "versions": _versions(),
+            "parameters": {
+                "total": model.count_params(),
+                "trainable": _count(model.trainable_variables),
+                "frontend": _count(
+                    model.frontend.variables if model.frontend else []
+                ),
+            },
+            "timings": {
+                "seconds": sum(row["seconds"] for row in progress.history),
+                "epochs": len(progress.history),
+                "steps_per_epoch": steps,
+            },
+            "best_epoch": progress.best_epoch,
+            "metrics": _score_all(best, batches),
+        }
+        folder.write_json(folder.results, results)
+    return results
+
+
+def evaluate(
+    workdir: str,
+    dataset: str,
+    data_dir: str | None = None,
+    batch_size: int = 64,
+) -> dict[str, dict[str, float]]:
+    """Evaluates the best model of a run on each evaluation split.
+
+    The metrics are returned, and written to `evaluation.json` in `workdir`.
+
+    Args:
+        workdir: where the run is kept.
+        dataset: see `data.load`.
+        data_dir: see `data.load`.
+        batch_size: clips per step.
+
+    Raises:
+        ValueError: there is no model, or it does not fit the data.
+    """
+    folder = Workdir(workdir)
+    if not folder.best.exists():
+        raise ValueError(
+            "`workdir` must hold a run with one completed epoch at least. "
+            f"Received: workdir={workdir!r} without {folder.best.name}."
+        )
+    audio_data = data.load(dataset, data_dir=data_dir)
+    batches = data.prepare(audio_data, batch_size=batch_size)
+    model = keras.models.load_model(folder.best)
+    num_labels = len(audio_data.label_names)
+    if model.num_outputs != num_labels:
+        raise ValueError(
+            f"`dataset` must have the {model.num_outputs} labels that the "
+            f"model was trained for. Received: dataset={dataset!r} with "
+            f"{num_labels}."
+        )
+    metrics = _score_all(model, batches)
+    folder.write_json(
+        folder.evaluation,
+        {
+            "data": {
+                "name": audio_data.name,
+                "counts": dict(audio_data.counts),
+                "fingerprint": audio_data.fingerprint,
+            },
+            "metrics": metrics,
+        },
+    )
+    return metrics
+
+
+def _check_positive_int(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}."
+        )
+
+
+def _check_unfinished(
+    folder: Workdir, progress: Progress | None, num_epochs: int
+) -> None:
+    done = len(progress.history) if progress else 0
+    if folder.results.exists() and done >= num_epochs:
+        raise ValueError(
+            "`workdir` must not hold a finished run. Received: "
+            f"workdir={str(folder.path)!r}, where {done} epochs are done and "
+            f"results are in {folder.results}. Choose another workdir, raise "
+            "train.num_epochs to train on, or evaluate with --mode=eval."
+        )
+    if done > num_epochs:
+        raise ValueError(
+            f"`num_epochs` must be at least the {done} epochs done in workdir "
+            f"{str(folder.path)!r}. Received: num_epochs={num_epochs}."
+        )
+
+
+def _check_same_run(
+    folder: Workdir,
+    progress: Progress,
+    identity: dict[str, str],
+    fixed_length: bool,
+) -> None:
+    free = _FREE[:-1] if fixed_length else _FREE
+    was, now = (
+        {k: v for k, v in one.items() if k not in free}
+        for one in (progress.identity, identity)
+    )
+    differing = configuration.differences(was, now)
+    if differing:
+        raise ValueError(
+            "`workdir` must be new or hold a run of the same configuration. "
+            f"Received: workdir={str(folder.path)!r}, whose run differs in: "
+            f"{'; '.join(differing)}."
+        )
+
+
+def _check_sample_rate(model: keras.Model, audio_data: data.AudioData) -> None:
+    rate = getattr(model.frontend, "sample_rate", None)
+    if None not in (rate, audio_data.sample_rate):
+        if rate != audio_data.sample_rate:
+            raise ValueError(
+                "`sample_rate` of the frontend must be that of the data, "
+                f"{audio_data.sample_rate}. Received: sample_rate={rate}."
+            )
+
+
+def _identity(audio_data: data.AudioData) -> dict[str, str]:
+    return {
+        **configuration.operative(),
+        "KERAS_BACKEND": keras.backend.backend(),
+        f"data set {audio_data.name}": audio_data.fingerprint,
+    }
+
+
+def _schedule(
+    name: str, learning_rate: float, warmup_steps: int, total_steps: int
+) -> Any:
+    if name not in _SCHEDULES:
+        raise ValueError(
+            f"`learning_rate_schedule` must be one of {list(_SCHEDULES)}. "
+            f"Received: learning_rate_schedule={name!r}."
+        )
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(
+            "`learning_rate` must be a positive number. "
+            f"Received: learning_rate={learning_rate!r}."
+        )
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            "`warmup_epochs` must not be negative, and less than `num_epochs`. "
+            f"Received: a warm-up of {warmup_steps} steps out of {total_steps}."
+        )
+    schedules = keras.optimizers.schedules
+    first = learning_rate / (warmup_steps + 1)
+    if name == "cosine":
+        return schedules.CosineDecay(
+            first if warmup_steps else learning_rate,
+            decay_steps=total_steps - warmup_steps,
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    if warmup_steps:
+        return schedules.PolynomialDecay(first, warmup_steps, learning_rate)
+    return learning_rate
+
+
+def _build(
+    num_outputs: int,
+    example_shape: tuple[int, ...],
+    optimizer: Callable | None,
+    learning_rate: Any,
+    jit_compile: bool | str,
+) -> keras.Model:
+    if optimizer is None:
+        optimizer = gin.get_configurable("keras.optimizers.Adam")
+    if not callable(optimizer):
+        raise ValueError(
+            "`optimizer` must be a factory, in gin a reference without "
+            f"parentheses such as @AdamW. Received: optimizer={optimizer!r}."
+        )
+    model = gin.get_configurable("AudioClassifier")(num_outputs=num_outputs)
+    model.compile(
+        optimizer(learning_rate=learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=jit_compile,
+    )
+    model(keras.ops.zeros((1, *example_shape)))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _fit(
+    model: keras.Model,
+    folder: Workdir,
+    progress: Progress,
+    batches: data.Batches,
+    steps: int,
+    num_epochs: int,
+) -> None:
+    done = len(progress.history)
+    if done == num_epochs:
+        return
+    model.fit(
+        batches.train(first_step=done * steps),
+        initial_epoch=done,
+        epochs=num_epochs,
+        steps_per_epoch=steps,
+        callbacks=[_Recorder(folder, progress, batches)],
+        shuffle=False,
+        # A bar is for a person; a file gets a line an epoch.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+class _Recorder(keras.callbacks.Callback):
+    """Evaluates and saves after each epoch, and watches over the loss."""
+
+    def __init__(
+        self, folder: Workdir, progress: Progress, batches: data.Batches
+    ):
+        super().__init__()
+        self._folder = folder
+        self._progress = progress
+        split = next(iter(batches.evaluation))
+        self._score = Scorer(batches.evaluation[split])
+        self._log = TensorBoardLog(folder.tensorboard, progress.history)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._start = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._check_finite("loss", logs["loss"], f"step {batch + 1} of ")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        metrics = self._score(self.model)
+        self._check_finite("validation loss", metrics["loss"], "the end of ")
+        logs.update({f"val_{name}": value for name, value in metrics.items()})
+        row = {
+            "epoch": epoch + 1,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            "val_loss": metrics["loss"],
+            "val_accuracy": metrics["accuracy"],
+            "seconds": round(time.monotonic() - self._start, 3),
+        }
+        self._progress.history.append(row)
+        self._folder.save(self.model, self._progress)
+        self._log.add(row)
+
+    def _check_finite(self, name: str, value: Any, when: str) -> None:
+        if not math.isfinite(value):
+            epoch = len(self._progress.history) + 1
+            raise TrainingStopped(
+                f"The {name} is {float(value)} at {when}epoch {epoch}: "
+                "training was stopped. A lower train.learning_rate may help; "
+                f"workdir {str(self._folder.path)!r} holds the "
+                f"{epoch - 1} epochs before."
+            )
+
+
+class Scorer:
+    """Computes a classifier's cross-entropy and accuracy on a split.
+
+    Done here and not by Keras because batches must divide among devices and
+    have one shape for a compiler, whereas each clip must count once.
+
+    Args:
+        batches: of audio and integer label, the last of which may be smaller.
+    """
+
+    def __init__(self, batches: tf.data.Dataset):
+        labels = [label for _, label in batches.as_numpy_iterator()]
+        self._labels = np.concatenate(labels)
+        size = len(labels[0])
+
+        def fill_up(audio, label):
+            missing = size - tf.shape(audio)[0]
+            rest = tf.zeros([missing, *audio.shape[1:]], audio.dtype)
+            audio = tf.concat([audio, rest], axis=0)
+            return tf.ensure_shape(audio, [size, *audio.shape[1:]])
+
+        self._audio = batches.map(fill_up)
+
+    def __call__(
+        self, model: keras.Model, verbose: int = 0
+    ) -> dict[str, float]:
+        logits = model.predict(self._audio, verbose=verbose)
+        logits = logits[: len(self._labels)].astype("float64")
+        right = logits.argmax(axis=-1) == self._labels
+        highest = logits.max(axis=-1, keepdims=True)
+        log_sum = np.log(np.exp(logits - highest).sum(axis=-1)) + highest[:, 0]
+        own = np.take_along_axis(logits, self._labels[:, None], axis=-1)[:, 0]
+        return {
+            "accuracy": float(right.mean()),
+            "loss": float((log_sum - own).mean()),
+        }
+
+
+def _score_all(
+    model: keras.Model, batches: data.Batches
+) -> dict[str, dict[str, float]]:
+    return {
+        split: Scorer(some)(model) for split, some in batches.evaluation.items()
+    }
+
+
+def _count(variables: list[keras.Variable]) -> int:
+    return sum(math.prod(v.shape) for v in variables)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("keras", "tensorflow", "numpy", "gin-config")
+    backend = keras.backend.backend()
+    if backend not in packages:
+        packages += (backend,)
+    return {
+        "python": platform.python_version(),
+        "backend": backend,
+        "platform": platform.platform(),
+        "leaf_audio": leaf_audio.__version__,
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
