@@ -13,7 +13,7 @@ which frame m is valid where sample `m * stride` is.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -94,8 +94,8 @@ class SquaredModulus(keras.layers.Layer):
 class Frontend(keras.Model):
     """Base of the frontends: the contract on inputs, outputs and masks.
 
-    A subclass makes its layers in `_build_layers` and computes its features in
-    `_features`.
+    A subclass computes its features in `_features`; the base compresses on
+    demand and augments.
 
     Args:
       n_filters: number of output channels.
@@ -104,6 +104,7 @@ class Frontend(keras.Model):
       window_stride: in ms.
       compression_fn: a layer or a function on energies; a name, `"pcen"`
         (LEAF's learnable PCEN) or `"log"`; None for none. A layer is copied.
+      spec_augment: whether to augment in training; a layer is copied.
       **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
     """
 
@@ -114,6 +115,7 @@ class Frontend(keras.Model):
         window_len: float,
         window_stride: float,
         compression_fn: Any,
+        spec_augment: Any,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -125,8 +127,16 @@ class Frontend(keras.Model):
         self._wide = wide_dtype(self.variable_dtype)
         self._window_size = window_size(sample_rate, window_len)
         self._stride = _stride_samples(sample_rate, window_stride)
-        self._compression_arg = compression_fn
+        self._compression_name = (
+            compression_fn if isinstance(compression_fn, str) else None
+        )
         self._compression = self._make_compression(compression_fn)
+        if spec_augment is True:
+            self._spec_augment = SpecAugment(dtype=self._wide)
+        else:
+            self._spec_augment = _as_callable(
+                "spec_augment", spec_augment or None
+            )
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
@@ -173,7 +183,11 @@ class Frontend(keras.Model):
             audio = audio[..., None]
         if mask is not None:
             audio = _zero_where_masked(audio, mask)
-        return ops.cast(self._features(audio, mask), self.compute_dtype)
+        features = self._features(audio, mask)
+        if self._spec_augment is not None:
+            frame_mask = self.compute_mask(inputs, mask)
+            features = _apply(self._spec_augment, features, frame_mask)
+        return ops.cast(features, self.compute_dtype)
 
     def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
         received = f"Received: inputs of shape {tuple(shape)}"
@@ -227,7 +241,9 @@ class Frontend(keras.Model):
             "sample_rate": self.sample_rate,
             "window_len": self.window_len,
             "window_stride": self.window_stride,
-            "compression_fn": serialize(self._compression_arg),
+            "compression_fn": self._compression_name
+            or serialize(self._compression),
+            "spec_augment": serialize(self._spec_augment),
         }
 
     @classmethod
@@ -339,6 +355,7 @@ class Leaf(Frontend):
             window_len,
             window_stride,
             compression_fn,
+            spec_augment,
             name=name,
             **kwargs,
         )
@@ -367,12 +384,6 @@ class Leaf(Frontend):
         self._instance_norm = (
             InstanceNormalization(dtype=self._wide) if mean_var_norm else None
         )
-        if spec_augment is True:
-            self._spec_augment = SpecAugment(dtype=self._wide)
-        else:
-            self._spec_augment = _as_callable(
-                "spec_augment", spec_augment or None
-            )
 
     def _make_preemp(self) -> keras.layers.Layer:
         return keras.layers.Conv1D(
@@ -442,8 +453,7 @@ class Leaf(Frontend):
 
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)
-        shape = (*input_shape[:2], 1)
-        for layer in (
+        layers = [
             self._preemp_conv,
             self._complex_conv,
             self._activation,
@@ -451,10 +461,8 @@ class Leaf(Frontend):
             self._compression,
             self._instance_norm,
             self._spec_augment,
-        ):
-            if isinstance(layer, keras.layers.Layer) and not layer.built:
-                layer.build(shape)
-            shape = _shape_after(layer, shape)
+        ]
+        _build_in_turn(layers, (*input_shape[:2], 1))
 
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._preemp_conv is not None:
@@ -468,8 +476,6 @@ class Leaf(Frontend):
         outputs = self._compress(energies, frame_mask)
         if self._instance_norm is not None:
             outputs = self._instance_norm(outputs, mask=frame_mask)
-        if self._spec_augment is not None:
-            outputs = _apply(self._spec_augment, outputs, frame_mask)
         return outputs
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
@@ -502,7 +508,6 @@ class Leaf(Frontend):
             "pooling_padding": self.pooling_padding,
             "regularizer_fn": serialize(self.regularizer_fn),
             "mean_var_norm": self.mean_var_norm,
-            "spec_augment": serialize(self._spec_augment),
         }
         return {
             name: value
@@ -663,6 +668,7 @@ class MelFilterbanks(Frontend):
       min_freq: lower edge of the lowest filter, in Hz.
       max_freq: upper edge of the highest, in Hz; None or 0 is the Nyquist
         frequency, `"auto"` 97.5 % of it, 7800 Hz at 16 kHz.
+      spec_augment: True, or a layer such as SpecAugment(), which is copied.
       name: of the model.
       **kwargs: of keras.Model, such as `dtype`.
 
@@ -687,6 +693,7 @@ class MelFilterbanks(Frontend):
         compression_fn: Any = "log",
         min_freq: float = _MIN_FREQ,
         max_freq: float | str | None = "auto",
+        spec_augment: Any = False,
         name: str = "mel_filterbanks",
         **kwargs: Any,
     ):
@@ -696,6 +703,7 @@ class MelFilterbanks(Frontend):
             window_len,
             window_stride,
             compression_fn,
+            spec_augment,
             name=name,
             **kwargs,
         )
@@ -724,10 +732,8 @@ class MelFilterbanks(Frontend):
 
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)
-        compression = self._compression
-        if isinstance(compression, keras.layers.Layer):
-            if not compression.built:
-                compression.build(self._energies_shape(*input_shape[:2]))
+        shape = self._energies_shape(*input_shape[:2])
+        _build_in_turn([self._compression, self._spec_augment], shape)
 
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         audio = audio[..., 0]
@@ -793,6 +799,13 @@ def _apply(layer: Callable, inputs: Tensor, mask: Tensor | None) -> Tensor:
 
 def _zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:
     return ops.where(mask[..., None], x, ops.zeros_like(x))
+
+
+def _build_in_turn(layers: Sequence[Callable | None], shape: Shape) -> None:
+    for layer in layers:
+        if isinstance(layer, keras.layers.Layer) and not layer.built:
+            layer.build(shape)
+        shape = _shape_after(layer, shape)
 
 
 def _shape_after(layer: Callable | None, shape: Shape) -> Shape:

@@ -48,5 +48,7 @@ def speech_commands() -> pathlib.Path:
     """Real recordings, `<split>/<label>/*.flac`; absent on users' machines."""
     path = REAL_DATA / "speech_commands"
     if not path.is_dir():
+        if os.environ.get("LEAF_AUDIO_REQUIRE_DATA"):
+            pytest.fail(f"real recordings are not at {path}")
         pytest.skip(f"real recordings are not at {path}")
     return path

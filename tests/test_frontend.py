@@ -287,6 +287,8 @@ def test_a_trained_compression_is_copied_with_its_weights():
     copied = ops.convert_to_numpy(leaf.compression.alpha)
     np.testing.assert_array_equal(copied, np.full(40, 0.5, "float32"))
     assert leaf.compression is not pcen
+    assert not {id(w) for w in leaf.weights} & {id(w) for w in pcen.weights}
+    assert leaf.count_params() == 280 - 39  # One smoothing, not forty.
 
 
 def test_filters_follow_the_frontends_own_sample_rate():
@@ -405,8 +407,9 @@ def test_mean_var_norm_normalises_each_example_and_filter():
     np.testing.assert_allclose(features.std(axis=1), 1, atol=1e-3)
 
 
-def test_spec_augment_acts_in_training_only():
-    leaf = frontend.Leaf(spec_augment=True)
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_spec_augment_acts_in_training_only(name):
+    leaf = FRONTENDS[name](spec_augment=True)
     x = noise(4, 16000)
     fixed = ops.convert_to_numpy(leaf(x))
     assert (fixed != 0).all()

@@ -1,0 +1,232 @@
+"""Times every frontend next to mel, and measures what memory a step takes.
+
+    KERAS_BACKEND=tensorflow python benchmarks/frontends.py --output=out.json
+
+Medians of compiled calls in one process, in rounds over all frontends, so that
+whatever else the machine does falls on all of them. Memory is the growth of a
+fresh process's peak over one training step. "mel (tf.signal)" is the fixed
+yardstick, LEAF's own mel on TensorFlow: STFT, magnitude, square, matrix, log.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import rich.console
+import rich.table
+from keras import ops
+
+from leaf_audio import frontend
+
+SAMPLE_RATE = 16000
+SIZES = {"8x1s": (8, 1), "8x10s": (8, 10), "1x60s": (1, 60)}
+YARDSTICK = "mel (tf.signal)"
+FRONTENDS = {
+    "mel": frontend.MelFilterbanks,
+    "Leaf": frontend.Leaf,
+    "SincNet": frontend.SincNet,
+    "SincNet+": frontend.SincNetPlus,
+    "TD-filterbanks": frontend.TimeDomainFilterbanks,
+}
+# Rounds per size: long inputs need fewer, and vary less.
+ROUNDS = {"8x1s": 20, "8x10s": 5, "1x60s": 5}
+
+
+def waveforms(size: str) -> np.ndarray:
+    batch, seconds = SIZES[size]
+    generator = np.random.default_rng(0)
+    shape = (batch, seconds * SAMPLE_RATE)
+    return generator.normal(0, 0.1, shape).astype("float32")
+
+
+def tf_signal_mel() -> Callable:
+    """LEAF's own mel frontend, which is not one of ours."""
+    import tensorflow as tf
+
+    matrix = tf.signal.linear_to_mel_weight_matrix(
+        40, 257, SAMPLE_RATE, 60.0, 7800.0
+    )
+
+    @tf.function
+    def mel(x):
+        stft = tf.signal.stft(x, 401, 160, 512, pad_end=True)
+        return tf.math.log(tf.square(tf.abs(stft)) @ matrix + 1e-5)
+
+    return mel
+
+
+def compiled(
+    layer: Callable, x: np.ndarray
+) -> tuple[Callable[[], None], Callable[[], None] | None]:
+    """Returns calls of forward, and of forward and backward if it learns."""
+    backend = keras.backend.backend()
+    x = ops.convert_to_tensor(x)
+    layer(x)
+    learns = bool(getattr(layer, "trainable_variables", ()))
+    if backend == "tensorflow":
+        forward, both = _compiled_tensorflow(layer, x)
+    elif backend == "jax":
+        forward, both = _compiled_jax(layer, x)
+    else:
+        forward, both = _plain_torch(layer, x)
+    return forward, both if learns else None
+
+
+def _compiled_tensorflow(layer, x):
+    import tensorflow as tf
+
+    call = tf.function(lambda: layer(x))
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x) ** 2)
+        weights = [v.value for v in layer.trainable_variables]
+        return tape.gradient(loss, weights)
+
+    return lambda: call().numpy(), lambda: [g.numpy() for g in step()]
+
+
+def _compiled_jax(layer, x):
+    import jax
+
+    weights = [v.value for v in layer.trainable_variables]
+    fixed = [v.value for v in layer.non_trainable_variables]
+
+    def outputs(weights, x):
+        return layer.stateless_call(weights, fixed, x)[0]
+
+    call = jax.jit(outputs)
+    step = jax.jit(jax.grad(lambda w, x: ops.sum(outputs(w, x) ** 2)))
+    return (
+        lambda: jax.block_until_ready(call(weights, x)),
+        lambda: jax.block_until_ready(step(weights, x)),
+    )
+
+
+def _plain_torch(layer, x):
+    import torch
+
+    def wait():
+        if x.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def forward():
+        with torch.no_grad():
+            layer(x)
+        wait()
+
+    def both():
+        (layer(x) ** 2).sum().backward()
+        wait()
+
+    return forward, both
+
+
+def time_size(size: str) -> dict[str, dict[str, float | None]]:
+    x = waveforms(size)
+    calls = {name: compiled(make(), x) for name, make in FRONTENDS.items()}
+    if keras.backend.backend() == "tensorflow":
+        mel, tensor = tf_signal_mel(), ops.convert_to_tensor(x)
+        calls = {YARDSTICK: (lambda: mel(tensor).numpy(), None), **calls}
+    seconds = {
+        (name, kind): []
+        for name, pair in calls.items()
+        for kind, call in enumerate(pair)
+        if call is not None
+    }
+    for measured in [False] * 2 + [True] * ROUNDS[size]:
+        for name, kind in seconds:
+            start = time.perf_counter()
+            calls[name][kind]()
+            if measured:
+                seconds[name, kind].append(time.perf_counter() - start)
+
+    def median_ms(name: str, kind: int) -> float | None:
+        taken = seconds.get((name, kind))
+        return 1000 * statistics.median(taken) if taken else None
+
+    return {
+        name: {"forward_ms": median_ms(name, 0), "both_ms": median_ms(name, 1)}
+        for name in calls
+    }
+
+
+def peak_megabytes(name: str, size: str) -> float:
+    """Measures in a fresh process, since a peak never falls."""
+    command = [sys.executable, __file__, f"--memory={name}", f"--size={size}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(answer.stdout.split()[-1])
+
+
+def print_peak(name: str, size: str) -> None:
+    x = waveforms(size)
+    layer = FRONTENDS[name]()
+    layer(x[:1, :1000])
+    kilobytes = -resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forward, both = compiled(layer, x)
+    (both or forward)()
+    kilobytes += resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(kilobytes / 1024)
+
+
+def print_table(results: dict[str, dict[str, dict]]) -> None:
+    table = rich.table.Table("frontend", "size")
+    for heading in ("forward", "× mel", "forward+backward", "× mel", "memory"):
+        table.add_column(heading, justify="right")
+    for size, rows in results.items():
+        mel_ms = rows.get(YARDSTICK, rows["mel"])["forward_ms"]
+        for name, row in rows.items():
+            cells = []
+            for value in (row["forward_ms"], row["both_ms"]):
+                known = value is not None
+                cells.append(f"{value:.1f} ms" if known else "–")
+                cells.append(f"{value / mel_ms:.1f}" if known else "–")
+            memory = row.get("memory_mb")
+            cells.append("–" if memory is None else f"{memory:.0f} MB")
+            table.add_row(name, size, *cells)
+        table.add_section()
+    rich.console.Console(width=100).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", help="where to write the results as JSON")
+    parser.add_argument("--size", choices=SIZES, action="append")
+    parser.add_argument("--memory", choices=FRONTENDS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    sizes = options.size or list(SIZES)
+    if options.memory:
+        print_peak(options.memory, sizes[0])
+        return
+    results = {}
+    for size in sizes:
+        results[size] = time_size(size)
+        for name in FRONTENDS:
+            results[size][name]["memory_mb"] = peak_megabytes(name, size)
+    print_table(results)
+    if options.output:
+        about = {
+            "backend": keras.backend.backend(),
+            "keras": keras.__version__,
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        }
+        with open(options.output, "w", encoding="utf-8") as file:
+            json.dump({**about, "results": results}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,473 @@
+"""Whole runs: what they leave, how they go on, when they stop."""
+
+import csv
+import json
+import signal
+
+import gin
+import keras
+import numpy as np
+import pytest
+from tones import bindings, main_flags, python, write_tones
+
+from example import configuration, data, run, train
+from example.workdir import Progress, Workdir
+
+# Dies at a chosen event, given as its name and how often it has come by then.
+KILLER = """
+import os, signal, sys
+from unittest import mock
+
+import numpy as np
+
+event, count = sys.argv[1].rsplit(":", 1)
+left = int(count)
+del sys.argv[1]
+
+def come_by(name):
+    global left
+    if name == event:
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+from example import main, train
+
+def replace(source, target, replace=os.replace):
+    replace(source, target)
+    come_by(f"wrote {target.name}")
+
+def savez(file, savez=np.savez, **arrays):
+    first = dict(list(arrays.items())[:3])
+    if event == "writing state.npz" and left == 1:
+        savez(file, **first)
+        file.flush()
+    come_by("writing state.npz")
+    savez(file, **arrays)
+
+def on_train_batch_end(self, batch, logs=None):
+    come_by("step")
+
+os.replace = replace
+np.savez = savez
+train._Recorder.on_train_batch_end = on_train_batch_end
+main.app.run(main.main)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("training")
+    write_tones(path / "tones")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def fresh_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def train_with(folder, workdir, *more):
+    workdir = f"train.workdir = '{workdir}'"
+    configuration.parse([], bindings(folder, workdir, *more))
+    return train.train()
+
+
+def rows(workdir):
+    with open(workdir / "metrics.csv", newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k != "seconds"}
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    """A run of two epochs."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    results = train_with(
+        folder, workdir, "train.num_epochs = 2", "train.learning_rate = 0.01"
+    )
+    gin.clear_config()
+    return workdir, results
+
+
+def test_a_run_leaves_every_promised_file(finished):
+    workdir, results = finished
+    names = {file.name for file in workdir.iterdir()}
+    assert names == {
+        ".lock",
+        "best.keras",
+        "config.gin",
+        "metrics.csv",
+        "results.json",
+        "state.npz",
+        "tensorboard",
+    }
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert [row["epoch"] for row in rows(workdir)] == ["1", "2"]
+    for name in ("train", "validation"):
+        assert len(list((workdir / "tensorboard" / name).iterdir())) == 1
+
+
+def test_results_tell_what_was_done(finished):
+    _, results = finished
+    assert results["seed"] == 0
+    assert results["data"]["counts"] == {
+        "train": 21,
+        "validation": 9,
+        "test": 9,
+    }
+    assert results["data"]["labels"] == ["high", "low", "mid"]
+    assert results["config"]["MelFilterbanks.n_filters"] == "8"
+    assert results["timings"]["steps_per_epoch"] == 4
+    assert results["parameters"]["frontend"] == 0
+    assert results["parameters"]["total"] > results["parameters"]["trainable"]
+    assert set(results["metrics"]) == {"validation", "test"}
+    assert set(results["metrics"]["test"]) == {"accuracy", "loss"}
+
+
+def test_results_are_those_of_the_best_epoch(finished):
+    workdir, results = finished
+    best = rows(workdir)[results["best_epoch"] - 1]
+    validation = results["metrics"]["validation"]
+    assert validation["accuracy"] == float(best["val_accuracy"])
+    np.testing.assert_allclose(
+        validation["loss"], float(best["val_loss"]), rtol=1e-6
+    )
+
+
+def test_the_best_model_gives_the_reported_test_metrics(folder, finished):
+    workdir, results = finished
+    model = keras.models.load_model(workdir / "best.keras")
+    configuration.parse([], bindings(folder))
+    batches = data.prepare(
+        data.load("audio_folder", data_dir=str(folder / "prepared")),
+        batch_size=5,
+    )
+    right, losses = [], []
+    for audio, label in batches.evaluation["test"].as_numpy_iterator():
+        logits = keras.ops.convert_to_numpy(model(audio)).astype("float64")
+        log_probabilities = logits - np.log(
+            np.exp(logits).sum(-1, keepdims=True)
+        )
+        losses += list(-log_probabilities[np.arange(len(label)), label])
+        right += list(logits.argmax(-1) == label)
+    assert np.mean(right) == results["metrics"]["test"]["accuracy"]
+    np.testing.assert_allclose(
+        np.mean(losses), results["metrics"]["test"]["loss"], rtol=1e-4
+    )
+
+
+def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss():
+    history = [
+        {"epoch": i + 1, "val_accuracy": accuracy, "val_loss": loss}
+        for i, (accuracy, loss) in enumerate(
+            [(0.5, 0.1), (0.7, 0.9), (0.7, 0.8), (0.7, 0.8), (0.6, 0.2)]
+        )
+    ]
+    assert Progress({}, history).best_epoch == 3
+
+
+def test_training_learns_the_tones(folder, tmp_path):
+    results = train_with(
+        folder,
+        tmp_path / "run",
+        "train.num_epochs = 12",
+        "train.learning_rate = 0.02",
+        "ConvBlock.normalization_layer = None",
+    )
+    assert results["metrics"]["test"]["accuracy"] > 0.85
+
+
+def test_a_finished_run_is_not_overwritten(folder, finished):
+    workdir, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.iterdir()}
+    with pytest.raises(ValueError, match="must not hold a finished run"):
+        train_with(
+            folder,
+            workdir,
+            "train.num_epochs = 2",
+            "train.learning_rate = 0.01",
+        )
+    del before[workdir / ".lock"]
+    after = {p: p.stat().st_mtime_ns for p in before}
+    assert before == after
+
+
+def test_another_configuration_in_a_workdir_is_refused_by_name(
+    folder, finished
+):
+    workdir, _ = finished
+    with pytest.raises(ValueError) as error:
+        train_with(
+            folder,
+            workdir,
+            "train.num_epochs = 3",
+            "train.learning_rate = 0.02",
+            "MelFilterbanks.n_filters = 9",
+        )
+    message = str(error.value)
+    assert "MelFilterbanks.n_filters (was 8, is 9)" in message
+    assert "train.learning_rate (was 0.01, is 0.02)" in message
+    assert "num_epochs" not in message
+    assert "align" not in message
+
+
+def test_raising_num_epochs_equals_having_asked_for_them(folder, tmp_path):
+    for epochs in (1, 3):
+        longer = train_with(
+            folder, tmp_path / "raised", f"train.num_epochs = {epochs}"
+        )
+    whole = train_with(folder, tmp_path / "whole", "train.num_epochs = 3")
+    assert longer["metrics"] == whole["metrics"]
+    assert rows(tmp_path / "raised") == rows(tmp_path / "whole")
+
+
+def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
+    cosine = "train.learning_rate_schedule = 'cosine'"
+    train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
+    with pytest.raises(ValueError, match=r"num_epochs \(was 1, is 2\)"):
+        train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 2")
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("seven processes; one backend is enough")
+
+    def flags(name):
+        return main_flags(
+            bindings(
+                folder,
+                f"train.workdir = '{tmp_path / name}'",
+                "train.num_epochs = 4",
+                "train.learning_rate = 0.01",
+                "train.learning_rate_schedule = 'cosine'",
+                "train.warmup_epochs = 1",
+                # Moving averages, seeds and stateful noise must all go on.
+                "ConvBlock.dropout = 0.2",
+                "Leaf.spec_augment = True",
+                "SpecAugment.time_mask_max_frames = 4",
+                "SpecAugment.freq_mask_max_bins = 2",
+                frontend=(
+                    "AudioClassifier.frontend = @Leaf()",
+                    "Leaf.sample_rate = 4000",
+                    "Leaf.n_filters = 8",
+                ),
+            )
+        )
+
+    python("-m", "example.main", *flags("whole"))
+    # Each event comes in the process that goes on from the one before.
+    for event, epochs_done in (
+        ("step:2", 0),
+        ("step:6", 1),
+        ("writing state.npz:1", 1),
+        ("wrote state.npz:1", 2),
+        ("wrote best.keras:2", 3),
+    ):
+        killed = python("-c", KILLER, event, *flags("killed"), check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        progress = Workdir(tmp_path / "killed").read_progress()
+        assert len(progress.history if progress else []) == epochs_done, event
+    python("-m", "example.main", *flags("killed"))
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert rows(killed) == rows(whole)
+    metrics = [
+        json.loads((path / "results.json").read_text())["metrics"]
+        for path in (whole, killed)
+    ]
+    assert metrics[0] == metrics[1]
+    with np.load(whole / "state.npz") as one:
+        with np.load(killed / "state.npz") as other:
+            for name in set(one.files) - {"progress"}:
+                np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_loss_that_is_not_finite_stops_training(folder, tmp_path):
+    with pytest.raises(train.TrainingStopped, match="loss is (nan|inf) at st"):
+        train_with(
+            folder,
+            tmp_path / "run",
+            "train.learning_rate = 1e30",
+            "train.optimizer = @SGD",
+        )
+    assert not (tmp_path / "run" / "state.npz").exists()
+
+
+def test_a_validation_loss_that_is_not_finite_stops_training(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        train.Scorer,
+        "__call__",
+        lambda *_: {"accuracy": 0.5, "loss": float("nan")},
+    )
+    with pytest.raises(train.TrainingStopped, match="validation loss is nan"):
+        train_with(folder, tmp_path / "run")
+    assert not (tmp_path / "run" / "state.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "binding, message",
+    [
+        ("train.num_epochs = 0", "`num_epochs` must be a positive integer"),
+        ("train.batch_size = 1.5", "`batch_size` must be a positive integer"),
+        ("train.steps_per_epoch = -1", "`steps_per_epoch` must be a positive"),
+        ("train.learning_rate = 0", "`learning_rate` must be a positive"),
+        ("train.learning_rate_schedule = 'step'", "must be one of"),
+        ("train.warmup_epochs = 10", "`warmup_epochs` must not be negative"),
+        ("train.optimizer = @Adam()", "`optimizer` must be a factory"),
+        ("train.workdir = 'gs://bucket'", "`workdir` must be a local folder"),
+        ("train.strategy = 'several'", "`strategy` must be one of"),
+        ("train.dataset = 'no_such_set'", "no_such_set"),
+        ("MelFilterbanks.sample_rate = 8000", "`sample_rate` of the frontend"),
+    ],
+)
+def test_impossible_arguments_are_named(folder, tmp_path, binding, message):
+    with pytest.raises(ValueError, match=message):
+        train_with(folder, tmp_path / "run", binding)
+
+
+def test_a_workdir_must_be_given(folder):
+    configuration.parse([], bindings(folder))
+    with pytest.raises(ValueError, match="`workdir` must be given"):
+        train.train()
+
+
+def test_a_workdir_in_use_is_refused(folder, tmp_path):
+    with Workdir(tmp_path).locked():
+        with pytest.raises(ValueError, match="in use by another process"):
+            train_with(folder, tmp_path)
+
+
+def test_a_damaged_state_is_named(folder, tmp_path):
+    (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(ValueError, match="state.npz, which is damaged"):
+        train_with(folder, tmp_path)
+
+
+def test_results_without_a_state_are_not_overwritten(folder, tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="results.json but no state.npz"):
+        train_with(folder, tmp_path)
+
+
+def test_mixed_precision_trains_and_is_undone(folder, tmp_path):
+    before = keras.config.dtype_policy().name
+    train_with(
+        folder,
+        tmp_path / "run",
+        "train.dtype_policy = 'mixed_bfloat16'",
+        "train.num_epochs = 1",
+    )
+    assert keras.config.dtype_policy().name == before
+    model = keras.models.load_model(tmp_path / "run" / "best.keras")
+    assert model.encoder.dtype_policy.name == "mixed_bfloat16"
+
+
+def test_the_optimizer_is_gins(folder, tmp_path):
+    train_with(
+        folder,
+        tmp_path / "run",
+        "train.optimizer = @AdamW",
+        "AdamW.weight_decay = 0.03",
+        "train.num_epochs = 1",
+    )
+    model = keras.models.load_model(tmp_path / "run" / "best.keras")
+    assert type(model.optimizer) is keras.optimizers.AdamW
+    assert model.optimizer.weight_decay == 0.03
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule):
+    rate = train._schedule(schedule, 0.1, warmup_steps=4, total_steps=12)
+    rates = [float(rate(step)) for step in range(13)]
+    np.testing.assert_allclose(rates[:5], np.linspace(0.02, 0.1, 5), rtol=1e-5)
+    if schedule == "constant":
+        np.testing.assert_allclose(rates[4:], 0.1, rtol=1e-5)
+    else:
+        expected = 0.05 * (1 + np.cos(np.pi * np.arange(9) / 8))
+        np.testing.assert_allclose(rates[4:], expected, atol=1e-7)
+
+
+def test_evaluation_needs_no_config_and_repeats_the_results(
+    finished, capsys
+):
+    workdir, results = finished
+    run.evaluate([], [f"train.workdir = '{workdir}'"])
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    (workdir / "evaluation.json").unlink()
+    assert evaluation["metrics"] == results["metrics"]
+    accuracy = f"{results['metrics']['test']['accuracy']:.4f}"
+    assert accuracy in capsys.readouterr().out
+
+
+def test_evaluation_takes_the_command_of_the_training(folder, finished):
+    workdir, _ = finished
+    run.evaluate(
+        [],
+        bindings(
+            folder,
+            f"train.workdir = '{workdir}'",
+            "train.num_epochs = 2",
+            "train.learning_rate = 0.01",
+        ),
+    )
+    (workdir / "evaluation.json").unlink()
+
+
+def test_evaluation_refuses_bindings_that_need_another_model(finished):
+    workdir, _ = finished
+    with pytest.raises(ValueError, match="effect: MelFilterbanks.n_filters"):
+        run.evaluate(
+            [],
+            [f"train.workdir = '{workdir}'", "MelFilterbanks.n_filters = 9"],
+        )
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_evaluation_needs_a_run(tmp_path, is_there):
+    workdir = tmp_path if is_there else tmp_path / "nothing"
+    with pytest.raises(ValueError, match="`workdir` must hold a run"):
+        run.evaluate([], [f"train.workdir = '{workdir}'"])
+
+
+def test_errors_of_use_end_in_one_line_and_a_status():
+    process = python(
+        "-m",
+        "example.main",
+        "--gin_config=mel.gin",
+        "--gin_bindings=train.num_epoch = 3",
+        check=False,
+        KERAS_BACKEND="tensorflow",
+    )
+    assert process.returncode == 1
+    assert "train" in process.stderr and "num_epoch" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.stdout == ""
+
+
+def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
+    process = python(
+        "-m",
+        "example.main",
+        f"--workdir={tmp_path / 'run'}",
+        f"--data_dir={folder / 'prepared'}",
+        "--seed=5",
+        *main_flags(bindings(folder, "train.num_epochs = 1")),
+    )
+    assert process.stderr == ""
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["seed"] == 5
+    for expected in (
+        f"{results['metrics']['test']['accuracy']:.4f}",
+        f"{results['metrics']['validation']['loss']:.4f}",
+        f"best model: {tmp_path / 'run' / 'best.keras'}",
+        f"--mode=eval --workdir={tmp_path / 'run'}",
+        f"tensorboard --logdir={tmp_path / 'run' / 'tensorboard'}",
+    ):
+        assert expected in process.stdout

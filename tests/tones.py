@@ -1,0 +1,88 @@
+"""A tiny data set and tiny models, for tests of training."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import soundfile
+
+SAMPLE_RATE = 4000
+CLIPS = {"train": 7, "validation": 3, "test": 3}
+LABELS = {"high": 1500.0, "low": 200.0, "mid": 600.0}
+ROOT = pathlib.Path(__file__).parents[1]
+
+# 21 training clips of 1/8 s, 4 steps an epoch.
+SMALL = (
+    "train.dataset = 'audio_folder'",
+    "train.batch_size = 6",
+    f"data.load.sample_rate = {SAMPLE_RATE}",
+    "data.prepare.transform_fns = [@align]",
+    "align.seq_len = 500",
+    "AudioClassifier.encoder = @ConvNet()",
+    "ConvNet.filters = [4, 4]",
+)
+MEL = (
+    "AudioClassifier.frontend = @MelFilterbanks()",
+    f"MelFilterbanks.sample_rate = {SAMPLE_RATE}",
+    "MelFilterbanks.n_filters = 8",
+)
+LEAF = (
+    "AudioClassifier.frontend = @Leaf()",
+    f"Leaf.sample_rate = {SAMPLE_RATE}",
+    "Leaf.n_filters = 8",
+)
+
+
+def write_tones(folder: pathlib.Path) -> pathlib.Path:
+    """Writes `<split>/<label>/*.wav`: noisy tones, three classes."""
+    rng = np.random.default_rng(0)
+    time = np.arange(600) / SAMPLE_RATE
+    for split, count in CLIPS.items():
+        for label, frequency in LABELS.items():
+            place = folder / split / label
+            place.mkdir(parents=True)
+            for i in range(count):
+                phase = rng.uniform(0, 2 * np.pi)
+                tone = np.sin(2 * np.pi * frequency * time + phase)
+                samples = 0.3 * tone + 0.3 * rng.standard_normal(len(time))
+                soundfile.write(
+                    place / f"{i}.wav", samples.clip(-1, 1), SAMPLE_RATE
+                )
+    return folder
+
+
+def bindings(
+    folder: pathlib.Path, *more: str, frontend: tuple[str, ...] = MEL
+) -> list[str]:
+    """Returns bindings that train on the tones; later ones override."""
+    return [
+        f"audio_folder.path = '{folder / 'tones'}'",
+        f"train.data_dir = '{folder / 'prepared'}'",
+        *SMALL,
+        *frontend,
+        *more,
+    ]
+
+
+def python(
+    *arguments: str, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess:
+    """Runs Python in a process of its own, with the package in its path."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if check and process.returncode:
+        raise AssertionError(process.stdout + process.stderr)
+    return process
+
+
+def main_flags(some_bindings: list[str]) -> list[str]:
+    """Returns the flags of example.main that set bindings."""
+    return [f"--gin_bindings={binding}" for binding in some_bindings]
