@@ -156,14 +156,17 @@ class Workdir:
         with _replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
 
-    def _open_state(self) -> Any:
-        try:
-            return np.load(self.state)
-        except (zipfile.BadZipFile, EOFError, ValueError) as error:
-            raise ValueError(
-                "`workdir` must hold a readable state. Received: "
-                f"{self.state}, which is damaged ({error})."
-            ) from error
+    @contextlib.contextmanager
+    def _open_state(self) -> Iterator[Any]:
+        with open(self.state, "rb") as file:
+            try:
+                arrays = np.load(file)
+            except (zipfile.BadZipFile, EOFError, ValueError) as error:
+                raise ValueError(
+                    "`workdir` must hold a readable state. Received: "
+                    f"{self.state}, which is damaged ({error})."
+                ) from error
+            yield arrays
 
 
 class TensorBoardLog:

@@ -20,6 +20,8 @@ SMALL = (
     f"data.load.sample_rate = {SAMPLE_RATE}",
     "data.prepare.transform_fns = [@align]",
     "align.seq_len = 500",
+)
+CONV_NET = (
     "AudioClassifier.encoder = @ConvNet()",
     "ConvNet.filters = [4, 4]",
 )
@@ -54,7 +56,10 @@ def write_tones(folder: pathlib.Path) -> pathlib.Path:
 
 
 def bindings(
-    folder: pathlib.Path, *more: str, frontend: tuple[str, ...] = MEL
+    folder: pathlib.Path,
+    *more: str,
+    frontend: tuple[str, ...] = MEL,
+    encoder: tuple[str, ...] = CONV_NET,
 ) -> list[str]:
     """Returns bindings that train on the tones; later ones override."""
     return [
@@ -62,6 +67,7 @@ def bindings(
         f"train.data_dir = '{folder / 'prepared'}'",
         *SMALL,
         *frontend,
+        *encoder,
         *more,
     ]
 

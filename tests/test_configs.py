@@ -1,0 +1,373 @@
+"""What configs may say, and what takes effect of it."""
+
+import functools
+import inspect
+import pathlib
+
+import gin
+import keras
+import numpy as np
+import pytest
+from tones import bindings, write_tones
+
+from example import configuration, external_configurables, train
+from leaf_audio import (
+    convolution,
+    frontend,
+    initializers,
+    models,
+    pooling,
+    postprocessing,
+)
+
+CONFIGS = sorted(file.name for file in configuration.CONFIGS.glob("*.gin"))
+# A second of audio and the encoders of the paper are more than a step needs.
+SMALLER = {
+    "leaf_custom.gin": ["PANN.depth = 2"],
+    "leaf_efficientnet_b0.gin": [],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("configs")
+    write_tones(path / "tones")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def fresh_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def build(name, *lines):
+    """Builds a configurable as a config says, all of which must be used."""
+    configuration.parse([], lines)
+    built = gin.get_configurable(name)()
+    configuration.check_all_used()
+    return built
+
+
+def parts(leaf):
+    """The layers of a frontend, as its config names them."""
+    return {
+        name: keras.saving.deserialize_keras_object(value)
+        for name, value in leaf.get_config().items()
+        if isinstance(value, dict)
+    }
+
+
+def test_all_configs_of_the_issue_are_shipped():
+    names = "common leaf leaf_custom mel sincnet sincnet_plus tfbanks"
+    names += " quickstart leaf_efficientnet_b0 audio_folder"
+    assert set(CONFIGS) == {f"{name}.gin" for name in names.split()}
+
+
+@pytest.mark.parametrize("name", sorted(set(CONFIGS) - {"common.gin"}))
+def test_a_config_trains_for_a_step(folder, tmp_path, name):
+    files = ["leaf.gin", name] if name == "audio_folder.gin" else [name]
+    lines = [
+        "train.dataset = 'audio_folder'",
+        f"audio_folder.path = '{folder / 'tones'}'",
+        f"train.data_dir = '{folder / 'prepared'}'",
+        f"train.workdir = '{tmp_path / 'run'}'",
+        "train.num_epochs = 1",
+        "train.steps_per_epoch = 1",
+        "train.batch_size = 2",
+        "align.seq_len = 5000",
+        *SMALLER.get(name, ["ConvNet.filters = [4, 4]"]),
+    ]
+    configuration.parse(files, lines)
+    results = train.train()
+    assert np.isfinite(results["metrics"]["test"]["loss"])
+    model = keras.models.load_model(tmp_path / "run" / "best.keras")
+    assert type(model) is models.AudioClassifier
+
+
+def test_a_config_says_how_to_run_it():
+    for name in set(CONFIGS) - {"common.gin"}:
+        text = (configuration.CONFIGS / name).read_text()
+        header = text[: text.index("\n\n")]
+        assert "python -m example.main" in header, name
+        assert f"--gin_config=example/configs/{name}" in header, name
+
+
+@pytest.mark.parametrize("name", ["leaf.gin", "example/configs/leaf.gin"])
+def test_configs_and_their_includes_are_found_from_any_folder(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    configuration.parse([name], [])
+    assert configuration.bound()["Leaf.sample_rate"] == "16000"
+
+
+def test_a_config_of_ones_own_may_include_a_shipped_one(tmp_path):
+    own = tmp_path / "own.gin"
+    own.write_text(
+        "import leaf_audio.frontend\n"
+        "include 'example/configs/leaf.gin'\n"
+        "Leaf.n_filters = 7\n"
+    )
+    configuration.parse([str(own)], ["sample_rate = 8000"])
+    leaf = gin.get_configurable("Leaf")()
+    assert (leaf.n_filters, leaf.sample_rate) == (7, 8000)
+
+
+@pytest.mark.parametrize(
+    "line, named",
+    [
+        ("Leaf.n_filter = 3", "n_filter"),
+        ("TimeDomainFilterbanks.pooling_cls = None", "pooling_cls"),
+        ("Dense.unit = 3", "unit"),
+        ("train.num_epoch = 3", "num_epoch"),
+        ("Lief.n_filters = 3", "Lief"),
+        ("AudioClassifier.frontend = @Lief()", "Lief"),
+        ("Leaf.sample_rate = %rate", "rate"),
+        ("Leaf.n_filters = ", "Leaf"),
+        ("import leaf_audio.frontends", "leaf_audio.frontends"),
+        ("include 'nowhere.gin'", "nowhere.gin"),
+    ],
+)
+def test_a_misspelt_line_fails_and_is_named(line, named):
+    with pytest.raises(ValueError, match=named):
+        configuration.parse(["leaf.gin"], [line])
+
+
+def test_a_missing_config_is_named():
+    with pytest.raises(ValueError, match="`gin_config` must name a file"):
+        configuration.parse(["loaf.gin"], [])
+
+
+@pytest.mark.parametrize(
+    "line, named",
+    [
+        ("SincNet.n_filters = 8", "SincNet.n_filters"),
+        ("SpecAugment.time_mask_count = 1", "SpecAugment.time_mask_count"),
+        ("PANN.depth = 3", "PANN.depth"),
+        ("clip_length = 16000", "clip_length"),
+        ("data.prepare.seed = 3", "prepare.seed"),
+        ("AudioClassifier.num_outputs = 3", "AudioClassifier.num_outputs"),
+        ("Adam.learning_rate = 0.1", "Adam.learning_rate"),
+        ("SGD.momentum = 0.9", "SGD.momentum"),
+        ("other/Leaf.n_filters = 8", "other/Leaf.n_filters"),
+    ],
+)
+def test_a_binding_that_nothing_uses_stops_training_and_is_named(
+    folder, tmp_path, line, named
+):
+    workdir = tmp_path / "run"
+    configuration.parse(
+        [], bindings(folder, line, f"train.workdir = '{workdir}'")
+    )
+    with pytest.raises(ValueError, match=f"any effect: {named}\\."):
+        train.train()
+    assert not (workdir / "config.gin").exists()
+
+
+def test_an_overridden_binding_counts_as_used():
+    build("Leaf", "n = 3", "Leaf.n_filters = 4", "Leaf.n_filters = %n")
+
+
+def test_a_scoped_binding_counts_as_used_in_its_scope():
+    configuration.parse(
+        [],
+        [
+            "AudioClassifier.frontend = @small/Leaf()",
+            "small/Leaf.n_filters = 3",
+            "Leaf.window_len = 20.0",
+        ],
+    )
+    model = gin.get_configurable("AudioClassifier")(num_outputs=2)
+    configuration.check_all_used()
+    assert (model.frontend.n_filters, model.frontend.window_len) == (3, 20.0)
+
+
+def test_differences_name_the_bindings():
+    assert configuration.differences(
+        {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "5", "d": "4"}
+    ) == ["b (was 2, is 5)", "c (was 3, is not set)", "d (was not set, is 4)"]
+
+
+def test_values_read_the_same_however_they_were_written():
+    configuration.parse(
+        [],
+        [
+            "n = 3",
+            "Leaf.n_filters = %n",
+            "ConvNet.filters = (4, %n)",
+            "AudioClassifier.frontend = @leaf_audio.frontend.Leaf()",
+        ],
+    )
+    assert configuration.bound() == {
+        "n": "3",
+        "Leaf.n_filters": "3",
+        "ConvNet.filters": "[4, 3]",
+        "AudioClassifier.frontend": "@Leaf()",
+    }
+
+
+def test_gin_builds_instances_of_the_true_classes():
+    leaf = build("Leaf", "Leaf.n_filters = 3", "Leaf.dtype = 'float64'")
+    assert type(leaf) is frontend.Leaf
+    assert leaf.dtype_policy.name == "float64"
+    assert type(build("L2", "L2.l2 = 0.5")) is keras.regularizers.L2
+
+
+@pytest.mark.parametrize(
+    "name", ["Leaf", "SincNet", "SincNetPlus", "TimeDomainFilterbanks"]
+)
+def test_a_frontend_takes_every_argument_it_can_keep(name):
+    signature = inspect.unwrap(gin.get_configurable(name)).__signature__
+    cls = getattr(frontend, name)
+    assert set(signature.parameters) == {
+        *(set(cls().get_config()) - {"dtype", "trainable"}),
+        *("name", "dtype", "trainable"),
+    }
+
+
+def test_gabor_settings_reach_leaf_on_top_of_its_own():
+    def centres_hz(leaf):
+        leaf.build((None, 16000))
+        kernel = parts(leaf)["conv1d_cls"].kernel_initializer((40, 2))
+        return keras.ops.convert_to_numpy(kernel)[:, 0] * 8000 / np.pi
+
+    default = centres_hz(frontend.Leaf())
+    lower = centres_hz(build("Leaf", "GaborInit.max_freq = 4000"))
+    expected = initializers.GaborInit(16000, 60.0, 4000)((40, 2))
+    np.testing.assert_allclose(
+        lower, keras.ops.convert_to_numpy(expected)[:, 0] * 8000 / np.pi
+    )
+    assert lower[-1] < 4000 < default[-1]
+    same = centres_hz(build("Leaf", "GaborInit.normalize_energy = False"))
+    np.testing.assert_array_equal(same, default)
+
+
+def test_pcen_settings_reach_leaf_on_top_of_its_own():
+    default = frontend.Leaf().compression.get_config()
+    changed = build("Leaf", "PCENLayer.alpha = 0.5").compression.get_config()
+    assert changed.pop("alpha") == 0.5
+    del default["alpha"]
+    assert changed == default
+
+
+def test_a_pcen_that_is_asked_for_has_its_own_defaults():
+    leaf = build("Leaf", "Leaf.compression_fn = @PCENLayer()")
+    own = postprocessing.PCENLayer().get_config()
+    assert leaf.compression.get_config() == own
+
+
+def test_spec_augment_settings_reach_leaf():
+    leaf = build(
+        "Leaf", "Leaf.spec_augment = True", "SpecAugment.time_mask_count = 5"
+    )
+    layer = parts(leaf)["spec_augment"]
+    assert type(layer) is postprocessing.SpecAugment
+    assert layer.time_mask_count == 5
+
+
+def test_pre_emphasis_settings_reach_leaf():
+    leaf = build("Leaf", "Leaf.preemp = True", "PreempInit.alpha = 0.5")
+    assert leaf.preemp_init.alpha == 0.5
+
+
+def test_convolution_settings_reach_leaf():
+    leaf = build("Leaf", "GaborConv1D.sort_filters = True")
+    assert parts(leaf)["conv1d_cls"].sort_filters is True
+
+
+def test_pooling_settings_reach_leaf():
+    leaf = build(
+        "Leaf",
+        "Leaf.pooling_cls = @LearnablePooling1D",
+        "LowpassInit.window_type = 'hamming'",
+    )
+    layer = parts(leaf)["pooling_cls"]
+    assert type(layer) is pooling.LearnablePooling1D
+    assert layer.kernel_initializer.window_type == "hamming"
+
+
+def test_sinc_settings_reach_leaf():
+    leaf = build(
+        "Leaf",
+        "Leaf.conv1d_cls = @SincConv1D",
+        "SincInit.min_low_hz = 80.0",
+    )
+    layer = parts(leaf)["conv1d_cls"]
+    assert type(layer) is convolution.SincConv1D
+    assert layer.kernel_initializer.min_low_hz == 80.0
+
+
+@pytest.mark.parametrize(
+    "line", ["Leaf.compression_fn = @log_compression", "Leaf.name = 'leaf'"]
+)
+def test_log_settings_reach_frontends(line):
+    name = "Leaf" if "log" in line else "MelFilterbanks"
+    lines = [line] if "log" in line else []
+    built = build(name, *lines, "log_compression.log_offset = 0.01")
+    assert isinstance(built.compression, functools.partial)
+    assert built.compression.func is frontend.log_compression
+    assert built.compression.keywords == {"log_offset": 0.01}
+
+
+def test_block_settings_reach_a_conv_net(tmp_path):
+    net = build(
+        "ConvNet",
+        "ConvNet.filters = [2, 3]",
+        "ConvBlock.dropout = 0.25",
+        "ConvBlock.activation = @leaky_relu",
+        "leaky_relu.negative_slope = 0.5",
+        "ConvBlock.normalization_layer = @GroupNormalization",
+        "GroupNormalization.groups = -1",
+    )
+    assert [block.dropout for block in net.chain] == [0.25, 0.25]
+    spectrogram = np.random.default_rng(0).normal(size=(2, 8, 8, 1))
+    before = net(spectrogram)
+    net.save(tmp_path / "net.keras")
+    after = keras.models.load_model(tmp_path / "net.keras")(spectrogram)
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(before), keras.ops.convert_to_numpy(after)
+    )
+    norm = net.chain[0].normalization_layer
+    assert type(norm) is keras.layers.GroupNormalization
+
+
+def test_a_required_argument_is_named():
+    configuration.parse([], [])
+    with pytest.raises(ValueError, match="`filters` of ConvNet must be given"):
+        gin.get_configurable("ConvNet")()
+
+
+def test_every_network_of_keras_applications_has_a_head_for_spectrograms():
+    networks = {
+        name
+        for name, value in vars(keras.applications).items()
+        if inspect.isfunction(value)
+    }
+    registered = set(external_configurables._APPLICATIONS.split())
+    assert registered == networks
+
+
+@pytest.mark.parametrize(
+    "name, channels, settings",
+    [
+        ("MobileNetV2", 448, ["MobileNetV2.alpha = 0.35"]),
+        ("MobileNetV3Small", 432, ["MobileNetV3Small.alpha = 0.75"]),
+        ("EfficientNetV2B0", 1280, []),
+        ("ConvNeXtTiny", 768, []),
+        ("ResNet50", 2048, []),
+        ("DenseNet121", 1024, []),
+    ],
+)
+def test_networks_take_one_channel_of_any_size(name, channels, settings):
+    network = build(name, *settings)
+    assert network.input_shape == (None, None, None, 1)
+    if name != "MobileNetV2":
+        assert network.output_shape == (None, None, None, channels)
+
+
+def test_configs_are_package_data():
+    assert configuration.CONFIGS == (
+        pathlib.Path(train.__file__).parent / "configs"
+    )
