@@ -4,16 +4,23 @@ A "binding" is a key such as `Leaf.n_filters` or `data.align.seq_len`, or the
 name of a macro, with its value as gin would write it.
 """
 
+import contextlib
+import logging
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
-from absl import logging
+
+from example.external_configurables import BUILT_BY_DEFAULT
+
+_Key = tuple[str, str, str]
 
 CONFIGS = pathlib.Path(__file__).parent / "configs"
 _MACRO = "gin.macro"
+# Names of bindings of the last parse, see `check_all_used`.
+_LEFT_OVER: set[str] = set()
 
 # Like this, `leaf.gin` and `example/configs/leaf.gin` are found from any
 # folder, also by the `include` lines of a config that lies elsewhere.
@@ -41,15 +48,22 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
                 "`gin_config` must name a file, in the current folder or in "
                 f"{CONFIGS}. Received: gin_config={file!r}."
             )
-    verbosity = logging.get_verbosity()
-    # gin logs an error for each folder in which a file is not.
-    logging.set_verbosity(logging.FATAL)
+    logging.disable(logging.ERROR)  # One for each folder where a file is not.
+    _LEFT_OVER.clear()
     try:
-        gin.parse_config_files_and_bindings(files, bindings)
-    except (OSError, ImportError, SyntaxError) as error:
+        with _recording_left_overs():
+            gin.parse_config_files_and_bindings(files, bindings)
+    except SyntaxError as error:
+        lines = ["", *"\n".join(bindings).splitlines()]
+        raise ValueError(
+            f"{error.msg} in line {error.lineno} of {error.filename}"
+            if error.filename
+            else f"{error.msg} Received: {lines[error.lineno]}"
+        ) from error
+    except (OSError, ImportError) as error:
         raise ValueError(str(error)) from error
     finally:
-        logging.set_verbosity(verbosity)
+        logging.disable(logging.NOTSET)
 
 
 def bound() -> dict[str, str]:
@@ -72,6 +86,10 @@ def operative() -> dict[str, str]:
 def check_all_used(exempt: Mapping[str, str] | None = None) -> None:
     """Raises where a binding has had no effect on anything built so far.
 
+    What configures something that a later binding has replaced is exempt: where
+    a config says `AudioClassifier.encoder = @ConvNet()`, and then a binding
+    `@PANN()`, the config's `ConvNet.filters` need not be taken out.
+
     Args:
         exempt: bindings that need not have had one, as `bound` returns them.
 
@@ -85,6 +103,7 @@ def check_all_used(exempt: Mapping[str, str] | None = None) -> None:
         key
         for scope, selector, key, value in _bindings(gin.config._CONFIG)
         if (exempt or {}).get(key) != value
+        and key not in _LEFT_OVER
         and not any(
             f"{inner}/".startswith(f"{scope}/" if scope else "")
             and (selector == _MACRO or key.rpartition(".")[2] in parameters)
@@ -118,6 +137,50 @@ def message(error: Exception) -> str:
     return f"{text} (In {', in '.join(calls)}.)" if calls else text
 
 
+@contextlib.contextmanager
+def _recording_left_overs() -> Iterator[None]:
+    """Notes, while gin parses, what a replaced reference has left behind."""
+    # gin forgets a value that is bound again, and has no hook for that.
+    bind_parameter = gin.config.bind_parameter
+    values: dict[_Key, Any] = {}
+
+    def bind(binding_key, value):
+        bind_parameter(binding_key, value)
+        parsed = gin.config.ParsedBindingKey.parse(binding_key)
+        key = parsed.scope_selector_arg
+        _LEFT_OVER.discard(_name(key))
+        if key in values and _text(values[key]) != _text(value):
+            _LEFT_OVER.update(map(_name, _reached_from(values[key], values)))
+            _LEFT_OVER.discard(_name(key))
+        values[key] = value
+
+    gin.config.bind_parameter = bind
+    try:
+        yield
+    finally:
+        gin.config.bind_parameter = bind_parameter
+
+
+def _reached_from(value: Any, values: Mapping[_Key, Any]) -> set[_Key]:
+    """Finds the bindings of all that the references in a value lead to."""
+    reached: set[_Key] = set()
+    selectors = [r.config_key for r in gin.config.iterate_references(value)]
+    while selectors:
+        scope, selector = selectors.pop()
+        parts = BUILT_BY_DEFAULT.get(selector.rpartition(".")[2], ())
+        selectors += [
+            (scope, gin.config._REGISTRY.get_match(part).selector)
+            for part in parts
+        ]
+        for key in set(values) - reached:
+            is_macro = selector == _MACRO
+            if key[1] == selector and (not is_macro or key[0] == scope):
+                reached.add(key)
+                references = gin.config.iterate_references(values[key])
+                selectors += [r.config_key for r in references]
+    return reached
+
+
 def _operative() -> dict:
     # gin keeps what was used for `operative_config_str` alone, in a form that
     # leaves out what scopes and full names are needed for here.
@@ -126,12 +189,16 @@ def _operative() -> dict:
 
 def _bindings(config: Mapping) -> Iterator[tuple[str, str, str, str]]:
     for (scope, selector), parameters in list(config.items()):
-        if selector == _MACRO:
-            yield scope, selector, scope, _text(parameters["value"])
-            continue
-        prefix = _short(scope, selector)
-        for name, value in parameters.items():
-            yield scope, selector, f"{prefix}.{name}", _text(value)
+        for argument, value in parameters.items():
+            name = _name((scope, selector, argument))
+            yield scope, selector, name, _text(value)
+
+
+def _name(key: _Key) -> str:
+    scope, selector, argument = key
+    return (
+        scope if selector == _MACRO else f"{_short(scope, selector)}.{argument}"
+    )
 
 
 def _short(scope: str, selector: str) -> str:
@@ -148,7 +215,7 @@ def _text(value: Any) -> str:
         return "[" + ", ".join(_text(v) for v in value) + "]"
     if isinstance(value, gin.config.ConfigurableReference):
         scope, selector = value.config_key
-        if selector == _MACRO:
+        if selector == _MACRO and value.config_key in gin.config._CONFIG:
             return _text(gin.config._CONFIG[value.config_key]["value"])
         return f"@{_short(scope, selector)}" + "()" * value.evaluate
     return repr(value)

@@ -100,6 +100,27 @@ _HEAD = {
     "include_preprocessing": False,
 }
 
+_LEAF_PARTS = (
+    "GaborConv1D",
+    "GaborInit",
+    "GaussianLowpass",
+    "LowpassInit",
+    "PCENLayer",
+    "PreempInit",
+    "SincInit",
+    "SpecAugment",
+    "log_compression",
+)
+# What a factory builds where a config has bindings for it.
+BUILT_BY_DEFAULT = {
+    "ConvNet": ("ConvBlock",),
+    "Leaf": _LEAF_PARTS,
+    "MelFilterbanks": ("PCENLayer", "SpecAugment", "log_compression"),
+    "SincNet": ("PreempInit", "SpecAugment"),
+    "SincNetPlus": ("PreempInit", "SpecAugment"),
+    "TimeDomainFilterbanks": ("PreempInit", "SpecAugment"),
+}
+
 Fill = Callable[[dict[str, Any]], dict[str, Any]]
 
 

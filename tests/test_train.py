@@ -391,9 +391,7 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule(schedule):
         np.testing.assert_allclose(rates[4:], expected, atol=1e-7)
 
 
-def test_evaluation_needs_no_config_and_repeats_the_results(
-    finished, capsys
-):
+def test_evaluation_needs_no_config_and_repeats_the_results(finished, capsys):
     workdir, results = finished
     run.evaluate([], [f"train.workdir = '{workdir}'"])
     evaluation = json.loads((workdir / "evaluation.json").read_text())
