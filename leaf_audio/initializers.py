@@ -4,7 +4,6 @@ A setting left None follows the frontend that the initializer is given to, or
 LEAF's own (16 kHz, 25 ms) where a layer uses the initializer by itself.
 """
 
-import copy
 from typing import Any
 
 import keras
@@ -29,15 +28,18 @@ class FrontendInitializer(keras.initializers.Initializer):
         Args:
           sample_rate: the frontend's sample rate, in Hz.
           window_len: the frontend's window, in ms.
+
+        Raises:
+          ValueError: the frontend's settings do not suit the others.
         """
-        resolved = copy.copy(self)
+        config = self.get_config()
         for name, value in (
             ("sample_rate", sample_rate),
             ("window_len", window_len),
         ):
-            if getattr(resolved, name, value) is None:
-                setattr(resolved, name, value)
-        return resolved
+            if name in config and config[name] is None:
+                config[name] = value
+        return type(self).from_config(config)
 
 
 @keras.saving.register_keras_serializable("leaf_audio")

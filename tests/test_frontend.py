@@ -395,6 +395,12 @@ def test_a_gabor_filter_without_a_bin_is_an_error():
         leaf.build((None, 16000))
 
 
+def test_a_band_above_the_frontends_nyquist_is_an_error_at_once():
+    init = initializers.GaborInit(max_freq=7800.0)
+    with pytest.raises(ValueError, match="max_freq=7800.0, sample_rate=8000"):
+        frontend.Leaf(sample_rate=8000, complex_conv_init=init)
+
+
 def test_padding_is_rejected_where_it_has_no_meaning():
     with pytest.raises(ValueError, match="pooling_padding='causal'"):
         frontend.Leaf(pooling_padding="causal")
