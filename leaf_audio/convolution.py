@@ -6,6 +6,7 @@ filter takes two channels, 2n its real and 2n + 1 its imaginary part; therefore
 as in the original.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -68,6 +69,27 @@ def conv1d_by_blocks(inputs: Tensor, kernel: Tensor) -> Tensor:
     )
     outputs = ops.reshape(outputs, (batch, num_blocks * _BLOCK, channels))
     return outputs[:, :time]
+
+
+def _parts_apart(interleaved: Tensor) -> Tensor:
+    """Reorders channels: all real parts, then all imaginary ones."""
+    return ops.concatenate(
+        [interleaved[..., 0::2], interleaved[..., 1::2]], axis=-1
+    )
+
+
+def _squared_modulus(parts_apart: Tensor) -> Tensor:
+    real, imag = ops.split(parts_apart, 2, axis=-1)
+    return ops.square(real) + ops.square(imag)
+
+
+def _output_spec(
+    layer: keras.layers.Layer, inputs: Any, squared_modulus: bool
+) -> keras.KerasTensor:
+    *shape, channels = layer.compute_output_shape(inputs.shape)
+    if squared_modulus:
+        channels //= 2
+    return keras.KerasTensor((*shape, channels), dtype=layer.compute_dtype)
 
 
 class _ParametricConv1D(keras.layers.Layer):
@@ -189,13 +211,16 @@ class GaborConv1D(_ParametricConv1D):
       `(batch, time, 1)`.
 
     Output shape:
-      `(batch, time', filters)`.
+      `(batch, time', filters)`. Called with `squared_modulus=True` it gives
+      energies, `(batch, time', filters // 2)`, as SquaredModulus makes them of
+      the other, at less cost.
 
     Example:
 
     ```python
     layer = convolution.GaborConv1D(filters=80, kernel_size=401)
     energy = frontend.SquaredModulus()(layer(audio[..., None]))
+    same_energy = layer(audio[..., None], squared_modulus=True)
     ```
 
     Reference: LEAF, arXiv:2101.08596, section 3.1.
@@ -245,13 +270,23 @@ class GaborConv1D(_ParametricConv1D):
             kernel[:, 0], kernel[:, 1], self.kernel_size
         )
 
-    def call(self, inputs: Tensor) -> Tensor:
-        parts = ops.stack(self.impulse_responses(), axis=2)
-        kernel = ops.reshape(parts, (self.kernel_size, 1, self.filters))
+    def call(self, inputs: Tensor, squared_modulus: bool = False) -> Tensor:
+        parts = ops.concatenate(self.impulse_responses(), axis=-1)[:, None]
+        if squared_modulus:
+            bias = None if self.bias is None else _parts_apart(self.bias)
+            return _squared_modulus(self._convolve(inputs, parts, bias))
+        shape = (self.kernel_size, 1, 2, self._num_complex)
+        kernel = ops.transpose(ops.reshape(parts, shape), (0, 1, 3, 2))
+        kernel = ops.reshape(kernel, (self.kernel_size, 1, self.filters))
         return self._convolve(inputs, kernel, self.bias)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self._output_shape(input_shape, self.filters)
+
+    def compute_output_spec(
+        self, inputs: Any, squared_modulus: bool = False
+    ) -> keras.KerasTensor:
+        return _output_spec(self, inputs, squared_modulus)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "sort_filters": self.sort_filters}
@@ -450,7 +485,9 @@ class WaveformConv1D(keras.layers.Conv1D):
       `(batch, time, 1)`.
 
     Output shape:
-      `(batch, time, filters)`.
+      `(batch, time, filters)`. Called with `squared_modulus=True` it takes
+      channels 2n and 2n + 1 for the parts of a complex filter and gives their
+      energies, `(batch, time, filters // 2)`.
     """
 
     def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
@@ -463,10 +500,20 @@ class WaveformConv1D(keras.layers.Conv1D):
         _check_one_channel(self, input_shape)
         super().build(input_shape)
 
-    def call(self, inputs: Tensor) -> Tensor:
-        kernel = ops.convert_to_tensor(self.kernel)
-        outputs = conv1d_by_blocks(inputs, ops.cast(kernel, inputs.dtype))
-        return _add_bias_and_activate(self, outputs)
+    def call(self, inputs: Tensor, squared_modulus: bool = False) -> Tensor:
+        kernel = ops.cast(ops.convert_to_tensor(self.kernel), inputs.dtype)
+        bias = self.bias
+        if squared_modulus:
+            kernel = _parts_apart(kernel)
+            bias = None if bias is None else _parts_apart(bias)
+        outputs = conv1d_by_blocks(inputs, kernel)
+        outputs = _add_bias_and_activate(outputs, bias, self.activation)
+        return _squared_modulus(outputs) if squared_modulus else outputs
+
+    def compute_output_spec(
+        self, inputs: Any, squared_modulus: bool = False
+    ) -> keras.KerasTensor:
+        return _output_spec(self, inputs, squared_modulus)
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -502,7 +549,7 @@ class FFTConv1D(keras.layers.Conv1D):
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = ops.cast(self._correlate(inputs), self.compute_dtype)
-        return _add_bias_and_activate(self, outputs)
+        return _add_bias_and_activate(outputs, self.bias, self.activation)
 
     def _correlate(self, inputs: Tensor) -> Tensor:
         size, stride = self.kernel_size[0], self.strides[0]
@@ -548,8 +595,8 @@ def _check_fixed(layer: keras.layers.Conv1D, **fixed: Any) -> None:
 
 
 def _add_bias_and_activate(
-    layer: keras.layers.Conv1D, outputs: Tensor
+    outputs: Tensor, bias: Any, activation: Callable | None
 ) -> Tensor:
-    if layer.use_bias:
-        outputs = outputs + layer.bias
-    return outputs if layer.activation is None else layer.activation(outputs)
+    if bias is not None:
+        outputs = outputs + bias
+    return outputs if activation is None else activation(outputs)

@@ -78,8 +78,9 @@ class SquaredModulus(keras.layers.Layer):
     """
 
     def call(self, inputs: Tensor) -> Tensor:
-        self.compute_output_shape(inputs.shape)
-        return ops.square(inputs[..., 0::2]) + ops.square(inputs[..., 1::2])
+        channels = self.compute_output_shape(inputs.shape)[-1]
+        shape = (*ops.shape(inputs)[:-1], channels, 2)
+        return ops.sum(ops.square(ops.reshape(inputs, shape)), axis=-1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if input_shape[-1] % 2:
@@ -467,7 +468,7 @@ class Leaf(Frontend):
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
-        energies = self._activation(self._complex_conv(audio))
+        energies = self._full_rate_energies(audio)
         if mask is not None:
             # Filters ring on past the end; without padding that is cut off.
             energies = _zero_where_masked(energies, mask)
@@ -477,6 +478,14 @@ class Leaf(Frontend):
         if self._instance_norm is not None:
             outputs = self._instance_norm(outputs, mask=frame_mask)
         return outputs
+
+    def _full_rate_energies(self, audio: Tensor) -> Tensor:
+        convolve = self._complex_conv
+        # Not a subclass, which may compute something else.
+        if type(self._activation) is SquaredModulus:
+            if _takes(convolve, "squared_modulus"):
+                return convolve(audio, squared_modulus=True)
+        return self._activation(convolve(audio))
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         shape = (batch, time, 1)
@@ -791,10 +800,13 @@ def _as_callable(argument: str, value: Any) -> Callable | None:
 def _apply(layer: Callable, inputs: Tensor, mask: Tensor | None) -> Tensor:
     """Calls a layer or a function, with the mask where it takes one."""
     is_layer = isinstance(layer, keras.layers.Layer)
-    if mask is not None and is_layer:
-        if "mask" in inspect.signature(layer.call).parameters:
-            return layer(inputs, mask=mask)
+    if mask is not None and is_layer and _takes(layer, "mask"):
+        return layer(inputs, mask=mask)
     return layer(inputs)
+
+
+def _takes(layer: keras.layers.Layer, argument: str) -> bool:
+    return argument in inspect.signature(layer.call).parameters
 
 
 def _zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:

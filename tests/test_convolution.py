@@ -218,6 +218,29 @@ def test_is_a_keras_citizen(cls, tmp_path):
     check_layer(make, noise(2, 200, 1), tmp_path, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: convolution.GaborConv1D(8, 33, use_bias=True),
+        lambda: convolution.GaborConv1D(8, 33, strides=3, sort_filters=True),
+        lambda: convolution.WaveformConv1D(8, 33, activation="tanh"),
+    ],
+)
+def test_energies_are_the_squared_modulus(make):
+    layer = make()
+    x = noise(2, 200, 1)
+    layer.build(x.shape)
+    if layer.use_bias:
+        layer.bias.assign(noise(8))
+    parts = ops.convert_to_numpy(layer(x))
+    energies = ops.convert_to_numpy(layer(x, squared_modulus=True))
+    symbolic = layer(keras.Input(x.shape[1:]), squared_modulus=True)
+    assert symbolic.shape == (None, *energies.shape[1:])
+    np.testing.assert_allclose(
+        energies, parts[..., ::2] ** 2 + parts[..., 1::2] ** 2, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides", [1, 4])
 def test_gabor_convolution_honours_strides_and_padding(padding, strides):

@@ -470,6 +470,27 @@ def test_float64_policy_computes_in_float64():
     assert 0 < difference.max() < 1e-5
 
 
+@pytest.mark.parametrize("sort_filters", [False, True])
+def test_a_leaf_of_plain_layers_is_the_same_leaf(sort_filters):
+    """Leaf computes convolution and modulus in one go where it can."""
+
+    class Modulus(frontend.SquaredModulus):
+        pass
+
+    conv1d_cls = functools.partial(
+        convolution.GaborConv1D, sort_filters=sort_filters
+    )
+    outputs = [
+        frontend.Leaf(
+            conv1d_cls=conv1d_cls, activation=activation, compression_fn=None
+        )(noise(2, 3000))
+        for activation in (None, Modulus())
+    ]
+    np.testing.assert_allclose(
+        *(ops.convert_to_numpy(o) for o in outputs), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_learning_moves_every_part_of_leaf():
     leaf = frontend.Leaf(n_filters=8)
     model = keras.Sequential(
