@@ -228,6 +228,17 @@ def test_raising_num_epochs_equals_having_asked_for_them(folder, tmp_path):
     assert rows(tmp_path / "raised") == rows(tmp_path / "whole")
 
 
+def test_a_run_killed_after_its_last_epoch_is_only_evaluated(folder, tmp_path):
+    one_epoch = "train.num_epochs = 1"
+    before = train_with(folder, tmp_path / "run", one_epoch)
+    (tmp_path / "run" / "results.json").unlink()
+    (tmp_path / "run" / "best.keras").unlink()
+    state = (tmp_path / "run" / "state.npz").read_bytes()
+    after = train_with(folder, tmp_path / "run", one_epoch)
+    assert after == before
+    assert (tmp_path / "run" / "state.npz").read_bytes() == state
+
+
 def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
     cosine = "train.learning_rate_schedule = 'cosine'"
     train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
@@ -237,14 +248,14 @@ def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
     if keras.backend.backend() != "tensorflow":
-        pytest.skip("its six processes take a minute: TensorFlow only")
+        pytest.skip("its five processes take a minute: TensorFlow only")
 
     def flags(name):
         return main_flags(
             bindings(
                 folder,
                 f"train.workdir = '{tmp_path / name}'",
-                "train.num_epochs = 4",
+                "train.num_epochs = 3",
                 "train.learning_rate = 0.01",
                 "train.learning_rate_schedule = 'cosine'",
                 "train.warmup_epochs = 1",
@@ -263,7 +274,6 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
         ("step:6", 1),
         ("writing state.npz:1", 1),
         ("wrote state.npz:1", 2),
-        ("wrote metrics.csv:2", 3),
     ):
         killed = python("-c", KILLER, event, *flags("killed"), check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -375,7 +385,8 @@ def test_the_optimizer_is_gins(folder, tmp_path):
         "train.num_epochs = 1",
     )
     model = keras.models.load_model(tmp_path / "run" / "best.keras")
-    assert type(model.optimizer) is keras.optimizers.AdamW
+    # On torch, Keras has a subclass of its own.
+    assert isinstance(model.optimizer, keras.optimizers.AdamW)
     assert model.optimizer.weight_decay == 0.03
 
 
