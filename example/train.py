@@ -166,7 +166,7 @@ def train(
                 "total": model.count_params(),
                 "trainable": _count(model.trainable_variables),
                 "frontend": _count(
-                    model.frontend.variables if model.frontend else []
+                    model.frontend.weights if model.frontend else []
                 ),
             },
             "timings": {

@@ -275,8 +275,8 @@ class Leaf(Frontend):
       conv1d_cls: class of the convolution, called with the arguments of
         `convolution.GaborConv1D`, also with `sample_rate` if it takes that; or
         a layer, which is copied. None is GaborConv1D.
-      activation: a layer or a function on the convolution's output; None is
-        SquaredModulus.
+      activation: a layer, a function or the name of one in keras.activations,
+        on the convolution's output; None is SquaredModulus.
       pooling_cls: class of the pooling, called with the arguments of
         `pooling.GaussianLowpass`; or a layer, which is copied. None is
         GaussianLowpass.
@@ -327,6 +327,15 @@ class Leaf(Frontend):
     # Arguments that a subclass has settled.
     _settled: tuple[str, ...] = ()
 
+    @classmethod
+    def _check_not_settled(cls, arguments: dict[str, Any]) -> None:
+        for name in cls._settled:
+            if name in arguments:
+                raise ValueError(
+                    f"`{name}` is what makes a {cls.__name__}; use Leaf to "
+                    f"choose it. Received: {name}={arguments[name]!r}."
+                )
+
     def __init__(
         self,
         learn_pooling: bool = True,
@@ -376,11 +385,11 @@ class Leaf(Frontend):
 
         self._preemp_conv = self._make_preemp() if preemp else None
         self._complex_conv = self._make_convolution(conv1d_cls)
-        self._activation = (
-            SquaredModulus(dtype=self._wide)
-            if activation is None
-            else _as_callable("activation", activation)
-        )
+        if activation is None:
+            activation = SquaredModulus(dtype=self._wide)
+        elif isinstance(activation, str):
+            activation = keras.activations.get(activation)
+        self._activation = _as_callable("activation", activation)
         self._pooling = self._make_pooling(pooling_cls)
         self._instance_norm = (
             InstanceNormalization(dtype=self._wide) if mean_var_norm else None
@@ -463,6 +472,7 @@ class Leaf(Frontend):
             self._instance_norm,
             self._spec_augment,
         ]
+        self._energies_shape(*input_shape[:2])
         _build_in_turn(layers, (*input_shape[:2], 1))
 
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
@@ -491,6 +501,15 @@ class Leaf(Frontend):
         shape = (batch, time, 1)
         for layer in (self._complex_conv, self._activation, self._pooling):
             shape = _shape_after(layer, shape)
+        if shape[-1] != self.n_filters:
+            raise ValueError(
+                "`conv1d_cls`, `activation` and `pooling_cls` must together "
+                "give a channel a filter. Received: "
+                f"{type(self._complex_conv).__name__}, "
+                f"{getattr(self._activation, 'name', self._activation)} and "
+                f"{type(self._pooling).__name__}, which give {shape[-1]} "
+                f"channels for n_filters={self.n_filters}."
+            )
         return shape
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
@@ -569,6 +588,7 @@ class TimeDomainFilterbanks(Leaf):
         name: str = "tfbanks",
         **kwargs: Any,
     ):
+        self._check_not_settled(kwargs)
         super().__init__(
             conv1d_cls=convolution.WaveformConv1D,
             pooling_cls=pooling.LearnablePooling1D,
@@ -609,6 +629,7 @@ class SincNet(Leaf):
     _settled = TimeDomainFilterbanks._settled
 
     def __init__(self, name: str = "sincnet", **kwargs: Any):
+        self._check_not_settled(kwargs)
         super().__init__(
             conv1d_cls=convolution.SincConv1D,
             activation=keras.layers.LeakyReLU(0.2),
@@ -646,6 +667,7 @@ class SincNetPlus(Leaf):
     _settled = TimeDomainFilterbanks._settled
 
     def __init__(self, name: str = "sincnet_plus", **kwargs: Any):
+        self._check_not_settled(kwargs)
         super().__init__(
             conv1d_cls=convolution.SincConv1D,
             activation=keras.layers.LeakyReLU(0.2),

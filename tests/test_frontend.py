@@ -401,6 +401,26 @@ def test_a_band_above_the_frontends_nyquist_is_an_error_at_once():
         frontend.Leaf(sample_rate=8000, complex_conv_init=init)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"conv1d_cls": convolution.SincConv1D}, {"activation": "relu"}],
+)
+def test_parts_that_do_not_fit_each_other_are_rejected(settings):
+    with pytest.raises(ValueError, match="for n_filters=40"):
+        frontend.Leaf(**settings)(noise(1, 1000))
+
+
+def test_a_convolution_can_bring_a_named_activation():
+    leaf = frontend.Leaf(conv1d_cls=convolution.SincConv1D, activation="relu")
+    assert leaf(noise(1, 1000)).shape == (1, 7, 40)
+
+
+@pytest.mark.parametrize("name", ["tfbanks", "sincnet", "sincnet_plus"])
+def test_what_makes_a_frontend_cannot_be_changed(name):
+    with pytest.raises(ValueError, match="`conv1d_cls` is what makes a"):
+        FRONTENDS[name](conv1d_cls=convolution.GaborConv1D)
+
+
 def test_padding_is_rejected_where_it_has_no_meaning():
     with pytest.raises(ValueError, match="pooling_padding='causal'"):
         frontend.Leaf(pooling_padding="causal")
