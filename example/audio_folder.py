@@ -18,6 +18,7 @@ removing files moves no other.
 
 import collections
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -228,11 +229,16 @@ def _write_clips(
 ) -> tuple[list[str], dict[str, str]]:
     label_names = sorted({recording.label for recording in recordings})
     kept, skipped = [], {}
-    with clips.progress(
-        _decode_in_parallel(recordings, decode_file),
-        len(recordings),
-        f"Preparing {folder.name}",
-    ) as decoded:
+    # Left to the garbage collector, an unfinished generator would join its
+    # threads wherever that runs, even where another thread starts.
+    with (
+        contextlib.closing(
+            _decode_in_parallel(recordings, decode_file)
+        ) as results,
+        clips.progress(
+            results, len(recordings), f"Preparing {folder.name}"
+        ) as decoded,
+    ):
         for recording, result in decoded:
             if isinstance(result, UnusableFileError):
                 if on_error == "raise":

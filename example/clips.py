@@ -56,7 +56,10 @@ def progress(
     """Gives `items`, to be iterated over under a progress bar on stderr."""
     console = rich.console.Console(stderr=True)
     with rich.progress.Progress(console=console) as bar:
-        yield bar.track(items, total=total, description=description)
+        tracked = bar.track(items, total=total, description=description)
+        # It has a thread, which the garbage collector must not be left to join.
+        with contextlib.closing(tracked):
+            yield tracked
 
 
 class Clips:

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import threading
 import unicodedata
 
 import gin
@@ -297,6 +298,15 @@ def test_an_unusable_file_is_named_with_the_reason(folder, load, how, reason):
     with pytest.raises(ValueError, match="train/yes/1.wav") as error:
         load(folder)
     assert error.match(f"(?i){reason}")
+
+
+def test_an_error_leaves_no_decoder_threads_behind(folder, load):
+    """Joined by the garbage collector, they could lock up a later thread."""
+    spoil(folder / "train/yes/1.wav", "cut off")
+    before = threading.active_count()
+    with pytest.raises(ValueError) as error:
+        load(folder)
+    assert threading.active_count() == before, error
 
 
 @pytest.mark.parametrize("how, reason", SPOILS)
