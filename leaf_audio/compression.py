@@ -132,7 +132,8 @@ class ExponentialMovingAverage(keras.layers.Layer):
       **kwargs: of keras.layers.Layer.
 
     Raises:
-      ValueError: `coeff_init` is negative or not a number.
+      ValueError: `coeff_init` is negative or not a number, or inputs have
+        another rank.
 
     Input shape:
       `(batch, frames, channels)`, and `initial_state` of `(batch, channels)`;
@@ -154,6 +155,7 @@ class ExponentialMovingAverage(keras.layers.Layer):
         super().__init__(trainable=trainable, **kwargs)
         self.coeff_init = check_not_negative("coeff_init", coeff_init)
         self.per_channel = per_channel
+        self.input_spec = keras.InputSpec(ndim=3)
 
     def build(self, input_shape: Shape) -> None:
         self.smooth = self.add_weight(
@@ -211,7 +213,7 @@ class PCENLayer(keras.layers.Layer):
       **kwargs: of keras.layers.Layer.
 
     Raises:
-      ValueError: an argument is out of range.
+      ValueError: an argument is out of range, or inputs have another rank.
 
     Input shape:
       `(batch, frames, channels)`.
@@ -248,13 +250,14 @@ class PCENLayer(keras.layers.Layer):
         # trainable, so that s can be learned without them.
         super().__init__(name=name, **kwargs)
         self.alpha_init = check_not_negative("alpha", alpha)
-        self.smooth_coef = smooth_coef
+        self.smooth_coef = check_not_negative("smooth_coef", smooth_coef)
         self.delta_init = check_not_negative("delta", delta)
         self.root_init = check_not_negative("root", root)
         self.floor = check_positive("floor", floor)
         self.learn_parameters = trainable
         self.learn_smooth_coef = learn_smooth_coef
         self.per_channel_smooth_coef = per_channel_smooth_coef
+        self.input_spec = keras.InputSpec(ndim=3)
         self.ema = ExponentialMovingAverage(
             smooth_coef,
             per_channel=per_channel_smooth_coef,

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.settings import check_positive_int
+
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class GaborConstraint(keras.constraints.Constraint):
@@ -18,10 +20,13 @@ class GaborConstraint(keras.constraints.Constraint):
 
     Args:
       kernel_size: length of the filters, in samples.
+
+    Raises:
+      ValueError: `kernel_size` is not a positive integer.
     """
 
     def __init__(self, kernel_size: int):
-        self.kernel_size = kernel_size
+        self.kernel_size = check_positive_int("kernel_size", kernel_size)
 
     def __call__(self, w: Any) -> Any:
         unit = math.sqrt(2 * math.log(2)) / math.pi

@@ -17,6 +17,7 @@ from leaf_audio.constraints import GaborConstraint
 from leaf_audio.initializers import GaborInit, SincInit
 from leaf_audio.settings import (
     check_choice,
+    check_not_negative,
     check_positive,
     check_positive_int,
     output_length,
@@ -422,8 +423,8 @@ class SincConv1D(_ParametricConv1D):
             kernel_regularizer,
             **kwargs,
         )
-        self.min_low_hz = min_low_hz
-        self.min_band_hz = min_band_hz
+        self.min_low_hz = check_not_negative("min_low_hz", min_low_hz)
+        self.min_band_hz = check_not_negative("min_band_hz", min_band_hz)
         self._num_bands = self._pairs
 
     def build(self, input_shape: Shape) -> None:

@@ -31,6 +31,7 @@ from leaf_audio.initializers import (
 from leaf_audio.normalization import InstanceNormalization
 from leaf_audio.serialization import deserialize, own_copy, serialize
 from leaf_audio.settings import (
+    check_bool,
     check_choice,
     check_positive,
     check_positive_int,
@@ -128,9 +129,6 @@ class Frontend(keras.Model):
         self._wide = wide_dtype(self.variable_dtype)
         self._window_size = window_size(sample_rate, window_len)
         self._stride = _stride_samples(sample_rate, window_stride)
-        self._compression_name = (
-            compression_fn if isinstance(compression_fn, str) else None
-        )
         self._compression = self._make_compression(compression_fn)
         if spec_augment is True:
             self._spec_augment = SpecAugment(dtype=self._wide)
@@ -242,8 +240,8 @@ class Frontend(keras.Model):
             "sample_rate": self.sample_rate,
             "window_len": self.window_len,
             "window_stride": self.window_stride,
-            "compression_fn": self._compression_name
-            or serialize(self._compression),
+            # As a layer also where it was a name: it may have been frozen.
+            "compression_fn": serialize(self._compression),
             "spec_augment": serialize(self._spec_augment),
         }
 
@@ -369,9 +367,9 @@ class Leaf(Frontend):
             name=name,
             **kwargs,
         )
-        self.learn_pooling = learn_pooling
-        self.learn_filters = learn_filters
-        self.preemp = preemp
+        self.learn_pooling = check_bool("learn_pooling", learn_pooling)
+        self.learn_filters = check_bool("learn_filters", learn_filters)
+        self.preemp = check_bool("preemp", preemp)
         self.preemp_init = keras.initializers.get(
             PreempInit() if preemp_init is None else preemp_init
         )
@@ -381,7 +379,7 @@ class Leaf(Frontend):
             "pooling_padding", pooling_padding, ("same", "valid")
         )
         self.regularizer_fn = keras.regularizers.get(regularizer_fn)
-        self.mean_var_norm = mean_var_norm
+        self.mean_var_norm = check_bool("mean_var_norm", mean_var_norm)
 
         self._preemp_conv = self._make_preemp() if preemp else None
         self._complex_conv = self._make_convolution(conv1d_cls)
@@ -412,6 +410,7 @@ class Leaf(Frontend):
     def _make_convolution(self, conv1d_cls: Any) -> keras.layers.Layer:
         if isinstance(conv1d_cls, keras.layers.Layer):
             return own_copy(conv1d_cls)
+        _check_makes_a_layer("conv1d_cls", conv1d_cls)
         conv1d_cls = conv1d_cls or convolution.GaborConv1D
         settings = {}
         init = self.complex_conv_init
@@ -437,6 +436,7 @@ class Leaf(Frontend):
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
         if isinstance(pooling_cls, keras.layers.Layer):
             return own_copy(pooling_cls)
+        _check_makes_a_layer("pooling_cls", pooling_cls)
         settings = {}
         if self.pooling_init is not None:
             settings["kernel_initializer"] = self._following(self.pooling_init)
@@ -609,6 +609,8 @@ class SincNet(Leaf):
 
     Args:
       name: of the model.
+      learn_pooling: as in Leaf; a maximum has nothing to learn, and with
+        `regularizer_fn` it must be False.
       **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
         pooling_init, compression_fn and complex_conv_init, which are settled.
 
@@ -628,9 +630,15 @@ class SincNet(Leaf):
 
     _settled = TimeDomainFilterbanks._settled
 
-    def __init__(self, name: str = "sincnet", **kwargs: Any):
+    def __init__(
+        self,
+        name: str = "sincnet",
+        learn_pooling: bool = False,
+        **kwargs: Any,
+    ):
         self._check_not_settled(kwargs)
         super().__init__(
+            learn_pooling=learn_pooling,
             conv1d_cls=convolution.SincConv1D,
             activation=keras.layers.LeakyReLU(0.2),
             pooling_cls=pooling.MaxPooling1D,
@@ -811,12 +819,21 @@ def _as_callable(argument: str, value: Any) -> Callable | None:
     """Returns a copy of a layer, and a function or None as they are."""
     if isinstance(value, keras.layers.Layer):
         return own_copy(value)
-    if value is None or callable(value):
+    # A class would be called on the energies, for an argument.
+    if value is None or (callable(value) and not isinstance(value, type)):
         return value
     raise ValueError(
         f"`{argument}` must be a layer, a function or None. "
         f"Received: {argument}={value!r}."
     )
+
+
+def _check_makes_a_layer(argument: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ValueError(
+            f"`{argument}` must be a class, a layer or None. "
+            f"Received: {argument}={value!r}."
+        )
 
 
 def _apply(layer: Callable, inputs: Tensor, mask: Tensor | None) -> Tensor:
@@ -838,12 +855,20 @@ def _zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:
 def _build_in_turn(layers: Sequence[Callable | None], shape: Shape) -> None:
     for layer in layers:
         if isinstance(layer, keras.layers.Layer) and not layer.built:
-            layer.build(shape)
+            # A call also builds the layers within one that has no `build`.
+            layer(keras.KerasTensor(shape))
         shape = _shape_after(layer, shape)
 
 
 def _shape_after(layer: Callable | None, shape: Shape) -> Shape:
-    """Computes the shape that a layer makes; functions keep theirs."""
-    if isinstance(layer, keras.layers.Layer):
+    """Computes the shape that a layer or a function makes."""
+    if layer is None:
+        return shape
+    if not isinstance(layer, keras.layers.Layer):
+        layer = keras.layers.Lambda(layer)
+    try:
         return tuple(layer.compute_output_shape(shape))
-    return shape
+    except NotImplementedError:
+        # Layers need not say; a call on a symbol tells, and builds.
+        layer = layer if layer.built else own_copy(layer)
+        return tuple(layer(keras.KerasTensor(shape)).shape)

@@ -4,6 +4,7 @@ A setting left None follows the frontend that the initializer is given to, or
 LEAF's own (16 kHz, 25 ms) where a layer uses the initializer by itself.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +12,12 @@ import numpy as np
 from keras import ops
 
 from leaf_audio import impulse_responses, mel
-from leaf_audio.settings import window_size
+from leaf_audio.settings import (
+    check_not_negative,
+    check_positive,
+    check_positive_int,
+    window_size,
+)
 
 _SAMPLE_RATE = 16000
 _WINDOW_LEN_MS = 25.0
@@ -50,10 +56,15 @@ class PreempInit(keras.initializers.Initializer):
       alpha: in [0, 1]; the higher, the more low frequencies are attenuated.
 
     Raises:
-      ValueError: when called for any kernel but `(2, 1, 1)`.
+      ValueError: `alpha` is out of range, or the kernel's shape is not
+        `(2, 1, 1)`.
     """
 
     def __init__(self, alpha: float = 0.97):
+        if check_not_negative("alpha", alpha) > 1:
+            raise ValueError(
+                f"`alpha` must be at most 1. Received: alpha={alpha!r}."
+            )
         self.alpha = alpha
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
@@ -123,6 +134,10 @@ class GaborInit(FrontendInitializer):
         n_filters: int | None = None,
         window_len: float | None = None,
     ):
+        _check_unless_none(
+            check_positive, sample_rate=sample_rate, window_len=window_len
+        )
+        _check_unless_none(check_positive_int, n_fft=n_fft, n_filters=n_filters)
         if sample_rate is not None:
             highest = mel.resolve_max_freq(max_freq, sample_rate)
             mel.check_band(min_freq, highest, sample_rate)
@@ -204,7 +219,8 @@ class SincInit(FrontendInitializer):
       min_band_hz: the least width, in Hz.
 
     Raises:
-      ValueError: no band is left, or the weight's shape is another.
+      ValueError: an argument is out of range, no band is left, or the
+        weight's shape is another.
 
     Reference: SincNet, arXiv:1808.00158, section 2.
     """
@@ -215,9 +231,10 @@ class SincInit(FrontendInitializer):
         min_low_hz: float = 50.0,
         min_band_hz: float = 50.0,
     ):
+        _check_unless_none(check_positive, sample_rate=sample_rate)
         self.sample_rate = sample_rate
-        self.min_low_hz = min_low_hz
-        self.min_band_hz = min_band_hz
+        self.min_low_hz = check_not_negative("min_low_hz", min_low_hz)
+        self.min_band_hz = check_not_negative("min_band_hz", min_band_hz)
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         if len(shape) != 2 or shape[1] != 2:
@@ -277,6 +294,9 @@ class LowpassInit(FrontendInitializer):
         window_len: float | None = None,
         window_type: str = "squared_hanning",
     ):
+        _check_unless_none(
+            check_positive, sample_rate=sample_rate, window_len=window_len
+        )
         if window_type not in impulse_responses.WINDOWS:
             raise ValueError(
                 f"`window_type` must be one of {impulse_responses.WINDOWS}. "
@@ -320,3 +340,9 @@ class LowpassInit(FrontendInitializer):
             "window_len": self.window_len,
             "window_type": self.window_type,
         }
+
+
+def _check_unless_none(check: Callable, **arguments: Any) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            check(name, value)

@@ -12,6 +12,8 @@ import math
 
 import numpy as np
 
+from leaf_audio.settings import check_not_negative
+
 _MEL_BREAK_HZ = 700.0
 _MEL_SCALE = 1127.0
 
@@ -59,9 +61,11 @@ def resolve_max_freq(max_freq: float | str | None, sample_rate: float) -> float:
 
 def check_band(min_freq: float, max_freq: float, sample_rate: float) -> None:
     """Raises a ValueError unless `0 <= min_freq < max_freq <= Nyquist`."""
-    if not 0 <= min_freq < max_freq:
+    for name, value in (("min_freq", min_freq), ("max_freq", max_freq)):
+        check_not_negative(name, value)
+    if min_freq >= max_freq:
         raise ValueError(
-            "`min_freq` must be at least 0 and below `max_freq`. Received: "
+            "`min_freq` must be below `max_freq`. Received: "
             f"min_freq={min_freq}, max_freq={max_freq}."
         )
     if max_freq > sample_rate / 2:

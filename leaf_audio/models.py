@@ -13,7 +13,12 @@ import keras
 from keras import layers, ops
 
 from leaf_audio.serialization import deserialize, serialize
-from leaf_audio.settings import check_choice, check_positive_int, wide_dtype
+from leaf_audio.settings import (
+    check_bool,
+    check_choice,
+    check_positive_int,
+    wide_dtype,
+)
 
 __all__ = [
     "AudioClassifier",
@@ -123,7 +128,7 @@ class ConvBlock(_Chain):
         super().__init__(**kwargs)
         self.num_filters = check_positive_int("num_filters", num_filters)
         self.dropout = _check_rate("dropout", dropout)
-        self.max_pooling = _check_bool("max_pooling", max_pooling)
+        self.max_pooling = check_bool("max_pooling", max_pooling)
         dtype = self.dtype_policy
         activations, normalizations = [], []
         self.chain = []
@@ -131,7 +136,11 @@ class ConvBlock(_Chain):
             activations.append(_activation(activation, dtype))
             normalizations.append(_normalization(normalization_layer, dtype))
             convolution = layers.Conv2D(
-                num_filters, kernel_size, padding="same", dtype=dtype
+                num_filters,
+                kernel_size,
+                padding="same",
+                dtype=dtype,
+                data_format="channels_last",
             )
             self.chain += [convolution, activations[-1]]
             if normalizations[-1] is not None:
@@ -139,7 +148,9 @@ class ConvBlock(_Chain):
             if dropout:
                 self.chain.append(layers.Dropout(dropout, dtype=dtype))
         if max_pooling:
-            self.chain.append(layers.MaxPooling2D(2, dtype=dtype))
+            self.chain.append(
+                layers.MaxPooling2D(2, dtype=dtype, data_format="channels_last")
+            )
         # A layer that was given is no part of this model, its copies are; and
         # what a class or a function has made can be saved, itself it cannot.
         self.activation = (
@@ -308,13 +319,23 @@ class PANNConvBlock(_Chain):
         for _ in range(2):
             self.chain += [
                 layers.Conv2D(
-                    filters, 3, padding="same", use_bias=False, dtype=dtype
+                    filters,
+                    3,
+                    padding="same",
+                    use_bias=False,
+                    dtype=dtype,
+                    data_format="channels_last",
                 ),
                 layers.BatchNormalization(dtype=dtype),
                 layers.ReLU(dtype=dtype),
             ]
         self.chain.append(
-            layers.AveragePooling2D(self.pool_size, padding="same", dtype=dtype)
+            layers.AveragePooling2D(
+                self.pool_size,
+                padding="same",
+                dtype=dtype,
+                data_format="channels_last",
+            )
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -429,12 +450,18 @@ class PANNWavBlock(_Chain):
                     dilation_rate=dilation_rate,
                     use_bias=False,
                     dtype=dtype,
+                    data_format="channels_last",
                 ),
                 layers.BatchNormalization(dtype=dtype),
                 layers.ReLU(dtype=dtype),
             ]
         self.chain.append(
-            layers.MaxPooling1D(pool_size, padding="same", dtype=dtype)
+            layers.MaxPooling1D(
+                pool_size,
+                padding="same",
+                dtype=dtype,
+                data_format="channels_last",
+            )
         )
 
     def _check_shape(self, shape: Shape) -> None:
@@ -486,7 +513,13 @@ class WaveGram(_Chain):
         self.chain = [
             layers.Reshape((-1, 1), dtype=dtype),
             layers.Conv1D(
-                64, 11, strides=5, padding="same", use_bias=False, dtype=dtype
+                64,
+                11,
+                strides=5,
+                padding="same",
+                use_bias=False,
+                dtype=dtype,
+                data_format="channels_last",
             ),
             layers.BatchNormalization(dtype=dtype),
             layers.ReLU(dtype=dtype),
@@ -705,14 +738,6 @@ def _check_rate(name: str, value: Any) -> float:
     if not is_number or not 0 <= value < 1:
         raise ValueError(
             f"`{name}` must be a number in [0, 1). Received: {name}={value!r}."
-        )
-    return value
-
-
-def _check_bool(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(
-            f"`{name}` must be True or False. Received: {name}={value!r}."
         )
     return value
 

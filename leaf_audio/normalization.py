@@ -24,7 +24,7 @@ class InstanceNormalization(keras.layers.Layer):
       **kwargs: of keras.layers.Layer.
 
     Raises:
-      ValueError: `epsilon` is not positive.
+      ValueError: `epsilon` is not positive, or inputs have another rank.
 
     Input shape:
       `(batch, frames, channels)`.
@@ -38,6 +38,7 @@ class InstanceNormalization(keras.layers.Layer):
     def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self.epsilon = check_positive("epsilon", epsilon)
+        self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:

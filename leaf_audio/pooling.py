@@ -100,6 +100,7 @@ class _Pooling1D(keras.layers.Layer):
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.input_spec = keras.InputSpec(ndim=3)
 
     def _add_weights(self, kernel_shape: Shape, channels: int) -> None:
         self.kernel = self.add_weight(
@@ -170,7 +171,7 @@ class GaussianLowpass(_Pooling1D):
       **kwargs: of keras.layers.Layer, such as `name`, `dtype`, `trainable`.
 
     Raises:
-      ValueError: an argument is out of range.
+      ValueError: an argument is out of range, or inputs have another rank.
 
     Input shape:
       `(batch, time, channels)`.
@@ -233,7 +234,7 @@ class LearnablePooling1D(_Pooling1D):
       **kwargs: of keras.layers.Layer.
 
     Raises:
-      ValueError: an argument is out of range.
+      ValueError: an argument is out of range, or inputs have another rank.
 
     Input shape:
       `(batch, time, channels)`.
@@ -291,7 +292,7 @@ class ChannelWiseLearnablePooling1D(_Pooling1D):
       **kwargs: of keras.layers.Layer.
 
     Raises:
-      ValueError: an argument is out of range.
+      ValueError: an argument is out of range, or inputs have another rank.
 
     Input shape:
       `(batch, time, channels)`.

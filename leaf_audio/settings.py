@@ -36,6 +36,15 @@ def check_not_negative(name: str, value: Any) -> float:
     return value
 
 
+def check_bool(name: str, value: Any) -> bool:
+    """Returns `value`, or raises a ValueError that names the argument."""
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"`{name}` must be True or False. Received: {name}={value!r}."
+        )
+    return value
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     """Returns `value` in lower case, or raises a ValueError."""
     lowered = value.lower() if isinstance(value, str) else value

@@ -242,7 +242,14 @@ def test_is_a_keras_citizen(make, tmp_path):
         (lambda: postprocessing.PCENLayer(delta=float("nan")), "delta=nan"),
         (lambda: postprocessing.PCENLayer(root=float("inf")), "root=inf"),
         (lambda: postprocessing.PCENLayer(floor=0), "floor=0"),
-        (lambda: postprocessing.PCENLayer(smooth_coef=-0.1), "-0.1"),
+        (
+            lambda: postprocessing.PCENLayer(smooth_coef=-0.1),
+            "smooth_coef=-0.1",
+        ),
+        (
+            lambda: postprocessing.PCENLayer()(np.zeros((2, 50), "f")),
+            "expected ndim=3",
+        ),
         (lambda: InstanceNormalization(epsilon=0), "epsilon=0"),
     ],
 )

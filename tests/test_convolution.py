@@ -269,6 +269,10 @@ def test_gabor_convolution_honours_strides_and_padding(padding, strides):
         (lambda: convolution.GaborConv1D(8, 9, strides=0), "strides=0"),
         (lambda: convolution.NormalizedConv1D(8, 9, padding="full"), "full"),
         (lambda: convolution.SincConv1D(8, 9, sample_rate=0), "sample_rate=0"),
+        (
+            lambda: convolution.SincConv1D(8, 9, min_band_hz=-1),
+            "min_band_hz=-1",
+        ),
         (lambda: convolution.FFTConv1D(8, 9, dilation_rate=2), "dilation_rate"),
         (lambda: convolution.FFTConv1D(8, 9, groups=2), "groups=2"),
         (lambda: convolution.WaveformConv1D(8, 9, strides=2), "strides=2"),

@@ -539,3 +539,91 @@ def test_a_pooling_or_convolution_layer_can_be_given():
         ops.convert_to_numpy(free(x)),
         atol=1e-3,
     )
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gain(keras.layers.Layer):
+    """A user's layer: no output shape, weights of its own and within."""
+
+    def __init__(self, gain=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.gain = gain
+        self.mix = keras.layers.Dense(6)
+
+    def call(self, inputs):
+        return self.mix(self.gain * inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "gain": self.gain}
+
+
+# Keras, when it loads a layer without `build`.
+@pytest.mark.filterwarnings("ignore:`build:UserWarning")
+def test_a_users_compression_layer_needs_no_output_shape(tmp_path):
+    def make(**kwargs):
+        return frontend.Leaf(n_filters=8, compression_fn=Gain(3.0), **kwargs)
+
+    assert make().compute_output_shape((2, 1600)) == (2, 10, 6)
+    leaf = make()
+    leaf.build((None, None))
+    assert len(leaf.trainable_weights) == 4
+    model = keras.Sequential([keras.Input((None,)), make()])
+    assert model.output_shape == (None, None, 6)
+    expected = ops.convert_to_numpy(model(noise(2, 1600)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(loaded(noise(2, 1600))), expected, atol=1e-6
+    )
+
+
+def test_an_activation_can_be_a_function_that_takes_the_modulus():
+    def modulus(x):
+        return ops.square(x[..., ::2]) + ops.square(x[..., 1::2])
+
+    outputs = [
+        frontend.Leaf(n_filters=8, activation=activation)(noise(2, 1600))
+        for activation in (None, modulus)
+    ]
+    np.testing.assert_allclose(
+        *(ops.convert_to_numpy(o) for o in outputs), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["leaf", "sincnet", "sincnet_plus", "tfbanks"])
+def test_a_regularizer_adds_to_the_loss(name):
+    layer = FRONTENDS[name](regularizer_fn="l2")
+    layer(noise(1, 800))
+    assert len(layer.losses) == (1 if name == "sincnet" else 2)
+    frozen = FRONTENDS[name](
+        regularizer_fn="l2", learn_filters=False, learn_pooling=False
+    )
+    frozen(noise(1, 800))
+    assert not frozen.losses
+
+
+def test_a_frozen_compression_stays_frozen_when_loaded(tmp_path):
+    leaf = frontend.Leaf(n_filters=8)
+    leaf(noise(1, 800))
+    leaf.compression.trainable = False
+    leaf.save(tmp_path / "leaf.keras")
+    loaded = keras.models.load_model(tmp_path / "leaf.keras")
+    assert len(leaf.trainable_weights) == 2
+    assert len(loaded.trainable_weights) == 2
+
+
+@pytest.mark.parametrize(
+    "argument, value",
+    [
+        ("conv1d_cls", "gabor"),
+        ("pooling_cls", 3),
+        ("compression_fn", postprocessing.PCENLayer),
+        ("spec_augment", postprocessing.SpecAugment),
+        ("preemp", "no"),
+        ("mean_var_norm", "False"),
+        ("learn_pooling", 2),
+    ],
+)
+def test_arguments_of_another_type_are_rejected(argument, value):
+    with pytest.raises(ValueError, match=f"`{argument}` must be"):
+        frontend.Leaf(**{argument: value})

@@ -70,6 +70,16 @@ MODELS = {
     "WaveGram": (WaveGram, (2, 1300)),
     "AudioClassifier": (small_classifier, (2, 1600)),
 }
+
+
+@pytest.fixture
+def channels_first():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(before)
+
+
 UNKNOWN_TIME = {
     name: (None, None, *shape[2:]) for name, (_, shape) in MODELS.items()
 }
@@ -613,3 +623,13 @@ def test_impossible_argument_is_an_error(make, message):
 def test_models_exports_what_it_defines():
     for name in models.__all__:
         assert getattr(models, name).__module__ == "leaf_audio.models"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_kerass_image_data_format_changes_nothing(name, request):
+    make, shape = MODELS[name]
+    expected = make().compute_output_shape(shape)
+    request.getfixturevalue("channels_first")
+    model = make()
+    assert model.compute_output_shape(shape) == expected
+    assert model(np.ones(shape, "float32")).shape == expected

@@ -115,6 +115,10 @@ def test_is_a_keras_citizen(cls, tmp_path):
             lambda: pooling.MaxPooling1D(9, kernel_initializer="zeros"),
             "kernel_initializer='zeros'",
         ),
+        (
+            lambda: pooling.GaussianLowpass(9)(np.zeros((2, 50), "f")),
+            "expected ndim=3",
+        ),
     ],
 )
 def test_impossible_settings_are_rejected(make, message):
