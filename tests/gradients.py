@@ -1,5 +1,7 @@
 """Gradients of a layer's output on whichever backend Keras runs on."""
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -29,11 +31,12 @@ def grad_mean_square(layer, inputs, training=False):
         import jax
 
         fixed = [v.value for v in layer.non_trainable_variables]
+        # Unlike a call, a stateless one passes on what a layer does not take.
+        takes_training = "training" in inspect.signature(layer.call).parameters
+        kwargs = {"training": training} if takes_training else {}
 
         def loss_fn(weights, x):
-            outputs, _ = layer.stateless_call(
-                weights, fixed, x, training=training
-            )
+            outputs, _ = layer.stateless_call(weights, fixed, x, **kwargs)
             return ops.mean(outputs**2)
 
         weights = [v.value for v in layer.trainable_variables]
