@@ -131,11 +131,16 @@ class Frontend(keras.Model):
         self._stride = _stride_samples(sample_rate, window_stride)
         self._compression = self._make_compression(compression_fn)
         if spec_augment is True:
-            self._spec_augment = SpecAugment(dtype=self._wide)
-        else:
-            self._spec_augment = _as_callable(
-                "spec_augment", spec_augment or None
+            spec_augment = SpecAugment(dtype=self._wide)
+        elif not spec_augment:
+            spec_augment = None
+        elif not isinstance(spec_augment, keras.layers.Layer):
+            # A function would not know training from inference.
+            raise ValueError(
+                "`spec_augment` must be True, False or a layer. "
+                f"Received: spec_augment={spec_augment!r}."
             )
+        self._spec_augment = _as_callable("spec_augment", spec_augment)
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):

@@ -542,7 +542,8 @@ class AudioClassifier(keras.Model):
     """Classifies waveforms: frontend, encoder, global max-pooling, dense.
 
     A channel axis is added to features that lack one. Logits are float32
-    (float64 under a float64 policy), also under mixed precision.
+    (float64 under a float64 policy), also under mixed precision. A mask goes to
+    the frontend alone: the encoder and the pooling see the frames of padding.
 
     Args:
       num_outputs: number of classes.

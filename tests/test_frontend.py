@@ -362,6 +362,8 @@ def test_symbolic_inputs_are_checked_too(shape, dtype):
         ({"window_stride": 0.01}, "at least one sample"),
         ({"window_len": float("nan")}, "window_len=nan"),
         ({"compression_fn": "sqrt"}, "compression_fn"),
+        ({"spec_augment": "yes"}, "spec_augment='yes'"),
+        ({"spec_augment": ops.abs}, "must be True, False or a layer"),
         ({"compression_fn": 3}, "compression_fn=3"),
     ],
 )
