@@ -45,7 +45,7 @@ _SAMPLE_RATES = (1000, 768000)
 
 
 class UnusableFileError(ValueError):
-    """An audio file that cannot take part; the message says why."""
+    """An audio file that cannot take part; the message is the reason alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +115,7 @@ def audio_folder(
             writer,
             folder,
             recordings,
-            lambda file: decode(
-                folder / file, file, sample_rate, source_sample_rate
-            ),
+            lambda file: decode(folder / file, sample_rate, source_sample_rate),
             on_error,
         )
         return {
@@ -148,7 +146,6 @@ def audio_folder(
 
 def decode(
     path: pathlib.Path,
-    name: str,
     sample_rate: int,
     source_sample_rate: int | None = None,
 ) -> np.ndarray:
@@ -156,12 +153,11 @@ def decode(
 
     Args:
         path: where the file lies.
-        name: what to call it in errors.
         sample_rate: in Hz, of the result.
         source_sample_rate: in Hz, what the file must have; None for any.
 
     Raises:
-        UnusableFileError: naming the file and what is wrong with it.
+        UnusableFileError: saying what is wrong with it.
     """
     try:
         samples, rate = _read(path, source_sample_rate)
@@ -174,11 +170,10 @@ def decode(
             samples = soxr.resample(samples, rate, sample_rate)
         if not len(samples):
             raise UnusableFileError(f"it is empty at {sample_rate} Hz")
-    except (UnusableFileError, OSError, soundfile.SoundFileError) as error:
-        raise UnusableFileError(
-            "`audio_folder.path` must hold usable audio files. "
-            f"Received: file={name!r}: {error}."
-        ) from error
+    except soundfile.LibsndfileError as error:
+        raise UnusableFileError(error.error_string.rstrip(".")) from error
+    except (OSError, soundfile.SoundFileError) as error:
+        raise UnusableFileError(str(error)) from error
     return samples.astype(np.float32)
 
 
@@ -186,7 +181,8 @@ def _read(
     path: pathlib.Path, source_sample_rate: int | None
 ) -> tuple[np.ndarray, int]:
     _check_riff_size(path)
-    with soundfile.SoundFile(path) as file:
+    # As bytes, since a name need not be UTF-8.
+    with soundfile.SoundFile(os.fsencode(path)) as file:
         rate = file.samplerate
         if not _is_plausible_rate(rate):
             raise UnusableFileError(f"it claims a sample rate of {rate} Hz")
@@ -242,8 +238,12 @@ def _write_clips(
         for recording, result in decoded:
             if isinstance(result, UnusableFileError):
                 if on_error == "raise":
-                    raise result
-                skipped[recording.file] = str(result.__cause__)
+                    raise ValueError(
+                        "`audio_folder.path` must hold usable audio files. "
+                        f"Received: file={recording.file!r}: {result}. "
+                        "audio_folder.on_error = 'skip' leaves such files out."
+                    ) from result
+                skipped[recording.file] = str(result)
                 continue
             label = label_names.index(recording.label)
             writer.add(recording.split, result, label)
@@ -295,8 +295,9 @@ def _check_folder(path: str | None) -> pathlib.Path:
     folder = pathlib.Path(path or "").expanduser()
     if not path or not folder.is_dir():
         raise ValueError(
-            "`audio_folder.path` must be a folder of recordings. "
-            f"Received: path={path!r}."
+            "`audio_folder.path` must be a folder of recordings, set by "
+            "--gin_bindings=\"audio_folder.path = '/path/to/recordings'\" or "
+            f"in a config. Received: path={path!r}."
         )
     return folder.resolve()
 
