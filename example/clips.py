@@ -51,11 +51,23 @@ _T = TypeVar("_T")
 
 @contextlib.contextmanager
 def progress(
-    items: Iterable[_T], total: int, description: str
+    items: Iterable[_T], total: int, description: str, transient: bool = False
 ) -> Iterator[Iterable[_T]]:
-    """Gives `items`, to be iterated over under a progress bar on stderr."""
+    """Gives `items`, to be iterated over under a progress bar on stderr.
+
+    Args:
+        items: what is worked on.
+        total: how many there are.
+        description: what is done with them.
+        transient: whether the bar is for a terminal alone and disappears
+            from it at the end.
+    """
     console = rich.console.Console(stderr=True)
-    with rich.progress.Progress(console=console) as bar:
+    with rich.progress.Progress(
+        console=console,
+        transient=transient,
+        disable=transient and not console.is_terminal,
+    ) as bar:
         tracked = bar.track(items, total=total, description=description)
         # It has a thread, which the garbage collector must not be left to join.
         with contextlib.closing(tracked):

@@ -9,13 +9,17 @@ utterances in articulation, onset, duration, level, background noise and its
 colour. No speaker is in two splits.
 """
 
+import contextlib
 import dataclasses
+import io
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+from example import clips
 
 SAMPLE_RATE = 16000
 LENGTH = SAMPLE_RATE
@@ -108,9 +112,26 @@ class SyntheticVowels(tfds.core.GeneratorBasedBuilder):
             ),
         )
 
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Prepares, without TFDS's report on a download."""
+        tfds.disable_progress_bar()
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                super().download_and_prepare(**kwargs)
+        finally:
+            tfds.enable_progress_bar()
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         del dl_manager  # nothing to download
-        return {split: self._generate_examples(split) for split in _SPEAKERS}
+        return {split: self._with_progress(split) for split in _SPEAKERS}
+
+    def _with_progress(self, split: str) -> Iterator[tuple[str, dict]]:
+        speakers = sum(_SPEAKERS[split].values())
+        total = speakers * len(VOWELS) * UTTERANCES_PER_VOWEL
+        examples = self._generate_examples(split)
+        description = f"Making {self.name} {split}"
+        with clips.progress(examples, total, description, True) as tracked:
+            yield from tracked
 
     def _generate_examples(
         self, split: str

@@ -14,11 +14,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import requests
 import soxr
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import downloader
 
 from example import clips, synthetic_vowels
 
+# TFDS itself retries for more than three minutes where there is no network,
+# this often for six seconds; it has no argument for that.
+_MAX_RETRIES = 5
 _NAMES = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
@@ -48,7 +53,7 @@ def tfds_audio(
         and len(audio.shape) == 1
         and rate == source_rate
     )
-    builder.download_and_prepare()
+    _download_and_prepare(builder)
     splits = _choose_splits(builder, split_names)
     is_drawn = split_names is None and list(splits) == ["train"]
 
@@ -103,6 +108,30 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             "(https://www.tensorflow.org/datasets/catalog). "
             f"Received: dataset={name!r}."
         ) from error
+
+
+def _download_and_prepare(builder: tfds.core.DatasetBuilder) -> None:
+    downloader.MAX_RETRIES = _MAX_RETRIES
+    try:
+        builder.download_and_prepare()
+    except (
+        requests.RequestException,
+        tfds.download.DownloadError,
+        ImportError,
+        AssertionError,  # what was to be downloaded by hand is not there
+    ) as error:
+        raise ValueError(
+            "`dataset` must be one that TensorFlow Datasets can download and "
+            "prepare here, or has prepared before. Received: "
+            f"dataset={builder.name!r}: {_reason(error)}. 'synthetic_vowels' "
+            "and 'audio_folder' need no network."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What failed, without the wrappings of requests around it."""
+    inner = error.args[0] if error.args else error
+    return str(getattr(inner, "reason", error)).strip().rstrip(".")
 
 
 def _descend(tree: Any, key: str) -> Any:

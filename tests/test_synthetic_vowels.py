@@ -1,8 +1,10 @@
 """The embedded set: reproducible, offline, balanced, learnable, not trivial."""
 
 import hashlib
+import io
 import itertools
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +14,13 @@ from example import synthetic_vowels as vowels
 
 
 @pytest.fixture(scope="module")
-def audio_data(tmp_path_factory):
+def printed():
+    """What making the set has written, filled by `audio_data`."""
+    return io.StringIO(), io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def audio_data(tmp_path_factory, printed):
     def refuse(*unused):
         raise OSError("no network")
 
@@ -20,6 +28,8 @@ def audio_data(tmp_path_factory):
         patch.setattr(socket.socket, "connect", refuse)
         patch.setattr(socket, "getaddrinfo", refuse)
         directory = tmp_path_factory.mktemp("vowels")
+        patch.setattr(sys, "stdout", printed[0])
+        patch.setattr(sys, "stderr", printed[1])
         return data.load("synthetic_vowels", data_dir=str(directory))
 
 
@@ -27,6 +37,14 @@ def arrays(audio_data, split):
     pairs = list(audio_data.splits[split].batch(4096).as_numpy_iterator())
     audio, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
     return audio.astype(np.float32) / 32767, labels
+
+
+def test_making_it_prints_a_line_for_each_split(audio_data, printed):
+    stdout, stderr = (stream.getvalue() for stream in printed)
+    assert stdout == ""
+    lines = stderr.splitlines()
+    for line, split in zip(lines, audio_data.counts, strict=True):
+        assert line.startswith(f"Preparing synthetic_vowels {split} ")
 
 
 def test_ten_vowels_are_balanced_in_every_split(audio_data):

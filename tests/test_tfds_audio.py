@@ -1,5 +1,8 @@
 """Sets of TensorFlow Datasets: features, rates, channels, splits."""
 
+import socket
+import time
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -276,6 +279,46 @@ def test_a_set_without_a_training_split_lists_its_splits(load):
 def test_an_unknown_set_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="`dataset`.*dataset='no_such_set'"):
         data.load("no_such_set", data_dir=str(tmp_path))
+
+
+def test_without_a_network_a_download_ends_soon_and_says_so(
+    tmp_path, monkeypatch
+):
+    waits = []
+
+    def refuse(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(ValueError) as error:
+        data.load("speech_commands", data_dir=str(tmp_path))
+    message = str(error.value)
+    assert (
+        "dataset='speech_commands': HTTPConnection(host='download." in message
+    )
+    assert "Failed to resolve" in message and "retries" not in message
+    assert "'synthetic_vowels' and 'audio_folder' need no network" in message
+    # The archives are fetched side by side, two of them.
+    assert sum(waits) < 2 * 10
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        tfds.download.DownloadError("HTTP code: 404."),
+        ImportError("Failed importing pydub."),
+        AssertionError("Manual directory is empty."),
+    ],
+)
+def test_a_set_that_cannot_be_prepared_is_named_with_the_reason(load, failure):
+    def fail(split):
+        raise failure
+        yield
+
+    reason = str(failure).rstrip(".")
+    with pytest.raises(ValueError, match=rf"dataset='tiny': {reason}\. '"):
+        load({"audio": MONO, "label": LABEL}, fail)
 
 
 def test_speech_commands_is_the_default_and_loads_as_declared(tmp_path):
