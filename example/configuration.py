@@ -8,7 +8,7 @@ import contextlib
 import logging
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -76,14 +76,17 @@ def operative() -> dict[str, str]:
 
     Macros are left out: what they stand for is written in their place.
     """
-    return {
-        key: value
-        for _, selector, key, value in _bindings(_operative())
-        if selector != _MACRO
-    }
+    return _used(lambda selector: selector != _MACRO)
 
 
-def check_all_used(exempt: Mapping[str, str] | None = None) -> None:
+def macros() -> dict[str, str]:
+    """Returns the macros that have been used so far."""
+    return _used(lambda selector: selector == _MACRO)
+
+
+def check_all_used(
+    exempt: Mapping[str, str] | None = None, later: Sequence[str] = ()
+) -> None:
     """Raises where a binding has had no effect on anything built so far.
 
     What configures something that a later binding has replaced is exempt: where
@@ -92,6 +95,8 @@ def check_all_used(exempt: Mapping[str, str] | None = None) -> None:
 
     Args:
         exempt: bindings that need not have had one, as `bound` returns them.
+        later: configurables that are still to be called: their bindings, and
+            those of all that these lead to, are left to a later check.
 
     Raises:
         ValueError: naming every such binding.
@@ -99,11 +104,13 @@ def check_all_used(exempt: Mapping[str, str] | None = None) -> None:
     used = {}
     for (scope, selector), parameters in _operative().items():
         used.setdefault(selector, []).append((scope, parameters))
+    waiting = set(map(_name, _waiting(later)))
     unused = [
         key
         for scope, selector, key, value in _bindings(gin.config._CONFIG)
         if (exempt or {}).get(key) != value
         and key not in _LEFT_OVER
+        and key not in waiting
         and not any(
             f"{inner}/".startswith(f"{scope}/" if scope else "")
             and (selector == _MACRO or key.rpartition(".")[2] in parameters)
@@ -161,6 +168,18 @@ def _recording_left_overs() -> Iterator[None]:
         gin.config.bind_parameter = bind_parameter
 
 
+def _waiting(later: Sequence[str]) -> set[_Key]:
+    """Finds the bindings of some configurables, and all they lead to."""
+    values = {
+        (*configurable, argument): value
+        for configurable, parameters in gin.config._CONFIG.items()
+        for argument, value in parameters.items()
+    }
+    selectors = {gin.config._REGISTRY.get_match(n).selector for n in later}
+    waiting = {key for key in values if key[1] in selectors}
+    return waiting.union(*(_reached_from(values[k], values) for k in waiting))
+
+
 def _reached_from(value: Any, values: Mapping[_Key, Any]) -> set[_Key]:
     """Finds the bindings of all that the references in a value lead to."""
     reached: set[_Key] = set()
@@ -185,6 +204,14 @@ def _operative() -> dict:
     # gin keeps what was used for `operative_config_str` alone, in a form that
     # leaves out what scopes and full names are needed for here.
     return gin.config._OPERATIVE_CONFIG
+
+
+def _used(is_wanted: Callable[[str], bool]) -> dict[str, str]:
+    return {
+        key: value
+        for _, selector, key, value in _bindings(_operative())
+        if is_wanted(selector)
+    }
 
 
 def _bindings(config: Mapping) -> Iterator[tuple[str, str, str, str]]:

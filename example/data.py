@@ -21,9 +21,11 @@ from example.audio_folder import audio_folder
 from example.clips import INT16_MAX, AudioData
 
 __all__ = [
+    "CONFIGURABLES",
     "AudioData",
     "Batches",
     "align",
+    "example_shape",
     "load",
     "loudness_normalization",
     "prepare",
@@ -34,6 +36,8 @@ Transform = Callable[..., tf.Tensor]
 # AutoGraph would rewrite gin's wrappers too, and hide the type of errors.
 _untouched = tf.autograph.experimental.do_not_convert
 _MAX_CACHE_BYTES = 2**31
+# What gets its bindings when data is loaded, and not before.
+CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
 
 
 @gin.configurable(module="data")
@@ -178,10 +182,32 @@ def loudness_normalization(
     return samples * tf.minimum(max_gain, target / tf.math.reduce_std(samples))
 
 
+_TRANSFORM_FNS = (align, loudness_normalization)
+
+
+def example_shape() -> tuple[int, ...] | None:
+    """Applies the transforms that `prepare` is bound to, before there is data.
+
+    Returns:
+        The shape they lead to; None where that depends on the data.
+    """
+    bindings = gin.get_bindings("data.prepare")
+    transform_fns = bindings.get("transform_fns", _TRANSFORM_FNS)
+
+    def transform(samples, seed):
+        return _transform(transform_fns, samples, seed)
+
+    traced = tf.function(transform, autograph=False).get_concrete_function(
+        tf.TensorSpec([None], tf.float32), tf.TensorSpec([2], tf.int64)
+    )
+    shape = traced.output_shapes
+    return tuple(shape) if shape.is_fully_defined() else None
+
+
 @gin.configurable(module="data", denylist=["audio_data"])
 def prepare(
     audio_data: AudioData,
-    transform_fns: Sequence[Transform] = (align, loudness_normalization),
+    transform_fns: Sequence[Transform] = _TRANSFORM_FNS,
     batch_size: int = 64,
     seed: int = 0,
     max_cache_bytes: int = _MAX_CACHE_BYTES,
@@ -193,9 +219,10 @@ def prepare(
         transform_fns: applied in order to the samples of each clip, float32 of
             shape (time,). One that takes an argument `seed` gets a seed for
             TensorFlow's stateless random functions in training, None in
-            evaluation. Together they must lead to a fixed shape. They are
-            traced without AutoGraph; decorate one whose Python `if` or `for`
-            looks at tensors with `tf.function`.
+            evaluation. Each must take samples whose number is unknown while
+            it is traced, and together they must lead to a fixed shape. They
+            are traced without AutoGraph; decorate one whose Python `if` or
+            `for` looks at tensors with `tf.function`.
         batch_size: clips per batch; the last evaluation batch may be smaller.
         seed: decides on shuffling and on what the transforms draw.
         max_cache_bytes: the splits are held in memory if all of them fit into
@@ -271,7 +298,7 @@ class Batches:
         def example(pass_number, position, index):
             audio, label = self._read_train(index)
             seed = tf.random.fold_in([self._seed, pass_number], position)
-            return self._transform(audio, seed), label
+            return _transform(self._transform_fns, audio, seed), label
 
         data = tf.data.Dataset.counter(first_pass).flat_map(shuffled)
         data = data.skip(first_position)
@@ -291,7 +318,7 @@ class Batches:
     ) -> tf.data.Dataset:
         def example(index):
             audio, label = read(index)
-            return self._transform(audio, seed=None), label
+            return _transform(self._transform_fns, audio, None), label
 
         data = tf.data.Dataset.range(count)
         data = data.map(
@@ -299,20 +326,6 @@ class Batches:
         )
         data = data.batch(self._batch_size)
         return data.prefetch(tf.data.AUTOTUNE)
-
-    def _transform(
-        self, samples: tf.Tensor, seed: tf.Tensor | None
-    ) -> tf.Tensor:
-        if samples.dtype.is_integer:
-            samples = tf.cast(samples, tf.float32) / INT16_MAX
-        for i, transform in enumerate(self._transform_fns):
-            if "seed" not in inspect.signature(transform).parameters:
-                samples = transform(samples)
-            elif seed is None:
-                samples = transform(samples, seed=None)
-            else:
-                samples = transform(samples, seed=tf.random.fold_in(seed, i))
-        return samples
 
     def _check_shape(self) -> tuple[int, ...]:
         shapes = {"train": self.train().element_spec[0].shape[1:]}
@@ -327,3 +340,20 @@ class Batches:
                 f"leads to { {k: str(s) for k, s in shapes.items()} }."
             )
         return tuple(first)
+
+
+def _transform(
+    transform_fns: Sequence[Transform],
+    samples: tf.Tensor,
+    seed: tf.Tensor | None,
+) -> tf.Tensor:
+    if samples.dtype.is_integer:
+        samples = tf.cast(samples, tf.float32) / INT16_MAX
+    for i, transform in enumerate(transform_fns):
+        if "seed" not in inspect.signature(transform).parameters:
+            samples = transform(samples)
+        elif seed is None:
+            samples = transform(samples, seed=None)
+        else:
+            samples = transform(samples, seed=tf.random.fold_in(seed, i))
+    return samples

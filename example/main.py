@@ -28,13 +28,17 @@ _MODE = flags.DEFINE_enum(
     "mode",
     "train",
     ["train", "eval"],
-    "Train, or evaluate the best model in the workdir.",
+    "Train, or evaluate the best model in the workdir, which prints a table "
+    "and writes evaluation.json there.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where the run is kept. Overrides train.workdir."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where data is prepared. Overrides train.data_dir."
+    "data_dir",
+    None,
+    "Where data is prepared; $TFDS_DATA_DIR or else ~/tensorflow_datasets. "
+    "Overrides train.data_dir.",
 )
 _SEED = flags.DEFINE_integer("seed", None, "Overrides train.seed.")
 _TPU = flags.DEFINE_string(
@@ -85,6 +89,13 @@ def main(argv: list[str]) -> None:
     """Runs what the flags ask for."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    if _MODE.value == "train" and not (
+        _GIN_CONFIG.value or _GIN_BINDINGS.value
+    ):
+        sys.exit(
+            "Error: `gin_config` must be given, such as "
+            "--gin_config=example/configs/quickstart.gin. --help has the rest."
+        )
     with _without_startup_messages():
         import keras
         import tensorflow as tf

@@ -4,10 +4,8 @@ import shlex
 from collections.abc import Sequence
 
 import gin
-import rich.console
-import rich.table
 
-from example import configuration
+from example import configuration, data, report
 from example import train as training
 from example.workdir import Workdir
 
@@ -23,12 +21,12 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     configuration.parse(configs, bindings)
     results = training.train()
     folder = Workdir(gin.query_parameter("train.workdir"))
-    _print_metrics(
+    report.print_metrics(
         f"{results['data']['name']}, best of "
         f"{results['timings']['epochs']} epochs: {results['best_epoch']}",
         results["metrics"],
     )
-    _print_lines(
+    report.print_lines(
         f"best model: {folder.best}",
         f"log: {folder.metrics}",
         f"config: {folder.config}",
@@ -70,31 +68,14 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     )
     settings = gin.get_bindings("train.train")
     arguments = {k: settings[k] for k in _DATA_ARGUMENTS if k in settings}
-    metrics = training.evaluate(workdir, **arguments)
-    used = {
+    exempt = recorded | {
         f"train.{name}": configuration.bound().get(f"train.{name}", "")
         for name in ("workdir", *_DATA_ARGUMENTS)
     }
-    configuration.check_all_used(exempt={**recorded, **used})
-    _print_metrics(
+    configuration.check_all_used(exempt, later=data.CONFIGURABLES)
+    metrics = training.evaluate(workdir, **arguments)
+    configuration.check_all_used(exempt)
+    report.print_metrics(
         f"{arguments['dataset']}, best model of {folder.path}", metrics
     )
-    _print_lines(f"results: {folder.evaluation}")
-
-
-def _print_metrics(title: str, metrics: dict[str, dict[str, float]]) -> None:
-    _print_lines("", title)
-    table = rich.table.Table()
-    table.add_column("split")
-    table.add_column("accuracy", justify="right")
-    table.add_column("loss", justify="right")
-    for split, values in metrics.items():
-        accuracy, loss = values["accuracy"], values["loss"]
-        table.add_row(split, f"{accuracy:.4f}", f"{loss:.4f}")
-    rich.console.Console().print(table)
-
-
-def _print_lines(*lines: str) -> None:
-    for line in lines:
-        # Not by rich, which would break a path that is longer than the line.
-        print(line)
+    report.print_lines(f"results: {folder.evaluation}")

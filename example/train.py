@@ -1,7 +1,9 @@
 """Trains an audio classifier, and evaluates the best model of a run."""
 
+import concurrent.futures
 import importlib.metadata
 import math
+import numbers
 import platform
 import sys
 import time
@@ -20,6 +22,7 @@ from example import (  # noqa: F401
     configuration,
     data,
     external_configurables,
+    report,
     strategies,
 )
 from example.workdir import Progress, TensorBoardLog, Workdir
@@ -100,28 +103,55 @@ def train(
     _check_positive_int("batch_size", batch_size)
     if steps_per_epoch is not None:
         _check_positive_int("steps_per_epoch", steps_per_epoch)
+    _check_schedule(
+        learning_rate_schedule, learning_rate, warmup_epochs, num_epochs
+    )
+    if jit_compile not in (True, False, "auto"):
+        raise ValueError(
+            "`jit_compile` must be True, False or 'auto'. "
+            f"Received: jit_compile={jit_compile!r}."
+        )
     folder = Workdir(workdir)
     with folder.locked():
         progress = folder.read_progress()
-        _check_unfinished(folder, progress, num_epochs)
-        keras.utils.set_random_seed(seed)
-        audio_data = data.load(dataset, data_dir=data_dir)
-        batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
-        steps = steps_per_epoch or batches.steps_per_epoch
+        fixed_length = learning_rate_schedule != "constant"
+        _check_unfinished(folder, progress, num_epochs, fixed_length)
         devices = strategies.create(strategy)
         if batch_size % devices.num_devices:
             raise ValueError(
                 "`batch_size` must be a multiple of the number of devices, "
                 f"{devices.num_devices}. Received: batch_size={batch_size}."
             )
+        previous_policy = keras.config.dtype_policy()
+        policy = dtype_policy or previous_policy
+        _rehearse(devices, policy, seed, optimizer, learning_rate, jit_compile)
+        configuration.check_all_used(later=data.CONFIGURABLES)
+        if progress is not None:
+            # As if the data were the same, which is not known yet.
+            identity = progress.identity | _identity()
+            _check_same_run(folder, progress, identity, fixed_length)
+
+        audio_data = data.load(dataset, data_dir=data_dir)
+        batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
+        configuration.check_all_used()
+        report.print_data(audio_data)
+        identity = _identity(audio_data)
+        if progress is None:
+            progress = Progress(identity)
+        else:
+            _check_same_run(folder, progress, identity, fixed_length)
+            report.print_lines(
+                f"going on after epoch {len(progress.history)} of {folder.path}"
+            )
+        steps = steps_per_epoch or batches.steps_per_epoch
         schedule = _schedule(
             learning_rate_schedule,
             learning_rate,
             warmup_steps=round(warmup_epochs * steps),
             total_steps=num_epochs * steps,
         )
-        previous_policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(dtype_policy or previous_policy)
+        keras.utils.set_random_seed(seed)
+        keras.config.set_dtype_policy(policy)
         try:
             with devices.scope():
                 model = _build(
@@ -131,18 +161,8 @@ def train(
                     schedule,
                     jit_compile,
                 )
-                _check_sample_rate(model, audio_data)
-                identity = _identity(audio_data)
-                configuration.check_all_used()
-                if progress is None:
-                    progress = Progress(identity)
-                else:
-                    _check_same_run(
-                        folder,
-                        progress,
-                        identity,
-                        fixed_length=learning_rate_schedule != "constant",
-                    )
+                _check_sample_rate(model, audio_data.sample_rate)
+                if progress.history:
                     folder.restore(model, progress)
                 folder.write_text(
                     folder.config, gin.operative_config_str() + "\n"
@@ -152,7 +172,7 @@ def train(
             keras.config.set_dtype_policy(previous_policy)
         best = keras.models.load_model(folder.best)
         results = {
-            "config": configuration.operative(),
+            "config": configuration.macros() | configuration.operative(),
             "seed": seed,
             "data": {
                 "name": audio_data.name,
@@ -208,6 +228,7 @@ def evaluate(
         )
     audio_data = data.load(dataset, data_dir=data_dir)
     batches = data.prepare(audio_data, batch_size=batch_size)
+    report.print_data(audio_data)
     model = keras.models.load_model(folder.best)
     num_labels = len(audio_data.label_names)
     if model.num_outputs != num_labels:
@@ -239,15 +260,24 @@ def _check_positive_int(name: str, value: Any) -> None:
 
 
 def _check_unfinished(
-    folder: Workdir, progress: Progress | None, num_epochs: int
+    folder: Workdir,
+    progress: Progress | None,
+    num_epochs: int,
+    fixed_length: bool,
 ) -> None:
     done = len(progress.history) if progress else 0
     if folder.results.exists() and done >= num_epochs:
+        advice = (
+            "Choose another workdir, also to train for longer, since the "
+            "learning rate has followed its schedule to the end"
+            if fixed_length
+            else "Choose another workdir, raise train.num_epochs to train on"
+        )
         raise ValueError(
             "`workdir` must not hold a finished run. Received: "
             f"workdir={str(folder.path)!r}, where {done} epochs are done and "
-            f"results are in {folder.results}. Choose another workdir, raise "
-            "train.num_epochs to train on, or evaluate with --mode=eval."
+            f"results are in {folder.results}. {advice}, or evaluate with "
+            "--mode=eval."
         )
     if done > num_epochs:
         raise ValueError(
@@ -269,49 +299,67 @@ def _check_same_run(
     )
     differing = configuration.differences(was, now)
     if differing:
-        raise ValueError(
+        message = (
             "`workdir` must be new or hold a run of the same configuration. "
             f"Received: workdir={str(folder.path)!r}, whose run differs in: "
             f"{'; '.join(differing)}."
         )
+        if fixed_length and any("train.num_epochs" in d for d in differing):
+            message += " The schedule is made for the length it began with."
+        raise ValueError(message)
 
 
-def _check_sample_rate(model: keras.Model, audio_data: data.AudioData) -> None:
+def _check_sample_rate(model: keras.Model, data_rate: int | None) -> None:
     rate = getattr(model.frontend, "sample_rate", None)
-    if None not in (rate, audio_data.sample_rate):
-        if rate != audio_data.sample_rate:
-            raise ValueError(
-                "`sample_rate` of the frontend must be that of the data, "
-                f"{audio_data.sample_rate}. Received: sample_rate={rate}."
-            )
+    if None not in (rate, data_rate) and rate != data_rate:
+        raise ValueError(
+            "`sample_rate` of the frontend must be that of the data, "
+            f"{data_rate}. Received: sample_rate={rate}."
+        )
 
 
-def _identity(audio_data: data.AudioData) -> dict[str, str]:
-    return {
+def _identity(audio_data: data.AudioData | None = None) -> dict[str, str]:
+    identity = {
         **configuration.operative(),
         "KERAS_BACKEND": keras.backend.backend(),
-        f"data set {audio_data.name}": audio_data.fingerprint,
     }
+    if audio_data is not None:
+        identity[f"data set {audio_data.name}"] = audio_data.fingerprint
+    return identity
 
 
-def _schedule(
-    name: str, learning_rate: float, warmup_steps: int, total_steps: int
-) -> Any:
+def _check_schedule(
+    name: str, learning_rate: float, warmup_epochs: float, num_epochs: int
+) -> None:
     if name not in _SCHEDULES:
         raise ValueError(
             f"`learning_rate_schedule` must be one of {list(_SCHEDULES)}. "
             f"Received: learning_rate_schedule={name!r}."
         )
-    if not 0 < learning_rate < math.inf:
+    if (
+        not isinstance(learning_rate, numbers.Real)
+        or not 0 < learning_rate < math.inf
+    ):
         raise ValueError(
             "`learning_rate` must be a positive number. "
             f"Received: learning_rate={learning_rate!r}."
         )
-    if not 0 <= warmup_steps < total_steps:
+    if (
+        not isinstance(warmup_epochs, numbers.Real)
+        or not 0 <= warmup_epochs < num_epochs
+    ):
         raise ValueError(
-            "`warmup_epochs` must not be negative, and less than `num_epochs`. "
-            f"Received: a warm-up of {warmup_steps} steps out of {total_steps}."
+            "`warmup_epochs` must be a number from 0 to less than "
+            f"`num_epochs`. Received: warmup_epochs={warmup_epochs!r}, "
+            f"num_epochs={num_epochs}."
         )
+
+
+def _schedule(
+    name: str, learning_rate: float, warmup_steps: int, total_steps: int
+) -> Any:
+    # A fraction of an epoch may be rounded up to all steps there are.
+    warmup_steps = min(warmup_steps, total_steps - 1)
     schedules = keras.optimizers.schedules
     first = learning_rate / (warmup_steps + 1)
     if name == "cosine":
@@ -326,9 +374,36 @@ def _schedule(
     return learning_rate
 
 
-def _build(
+def _rehearse(
+    devices: strategies.Strategy,
+    policy: Any,
+    seed: int,
+    optimizer: Callable | None,
+    learning_rate: float,
+    jit_compile: bool | str,
+) -> None:
+    """Builds the model once, to see mistakes before the data is fetched."""
+
+    def rehearse() -> None:
+        keras.utils.set_random_seed(seed)
+        keras.config.set_dtype_policy(policy)
+        with devices.scope():
+            # How many labels there are is not known yet.
+            model = _create(2, optimizer, learning_rate, jit_compile)
+            data_rate = gin.get_bindings("data.load").get("sample_rate")
+            _check_sample_rate(model, data_rate)
+            shape = data.example_shape()
+            if shape is not None:
+                model.build((1, *shape))
+
+    # Keras keeps its names and its policy for each thread, so this leaves no
+    # trace: the model that is trained is called "leaf", not "leaf_1".
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(rehearse).result()
+
+
+def _create(
     num_outputs: int,
-    example_shape: tuple[int, ...],
     optimizer: Callable | None,
     learning_rate: Any,
     jit_compile: bool | str,
@@ -347,6 +422,17 @@ def _build(
         metrics=["accuracy"],
         jit_compile=jit_compile,
     )
+    return model
+
+
+def _build(
+    num_outputs: int,
+    example_shape: tuple[int, ...],
+    optimizer: Callable | None,
+    learning_rate: Any,
+    jit_compile: bool | str,
+) -> keras.Model:
+    model = _create(num_outputs, optimizer, learning_rate, jit_compile)
     model(keras.ops.zeros((1, *example_shape)))
     model.optimizer.build(model.trainable_variables)
     return model

@@ -83,10 +83,15 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second process from writing here at the same time."""
+        """Keeps a second process from writing here at the same time.
+
+        What this made is removed again if nothing else has been written.
+        """
+        path = self.path / ".lock"
+        made = [p for p in (path, *path.parents) if not p.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         # The system releases the lock of a process that is killed.
-        with open(self.path / ".lock", "w") as lock:
+        with open(path, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -94,7 +99,14 @@ class Workdir:
                     "`workdir` must not be in use by another process. "
                     f"Received: workdir={str(self.path)!r}."
                 ) from None
-            yield
+            try:
+                yield
+            finally:
+                if made and list(self.path.iterdir()) == [path]:
+                    path.unlink()
+                    with contextlib.suppress(OSError):
+                        for parent in made[1:]:
+                            parent.rmdir()
 
     def read_progress(self) -> Progress | None:
         """Returns how far the run here has come; None for no run."""
@@ -149,12 +161,15 @@ class Workdir:
 
     def write_json(self, path: pathlib.Path, content: Any) -> None:
         """Writes a JSON file."""
-        self.write_text(path, json.dumps(content, indent=2) + "\n")
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        self.write_text(path, text + "\n")
 
     def write_text(self, path: pathlib.Path, text: str) -> None:
         """Writes a text file."""
         with _replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+            # A file name's bytes that are no UTF-8 become \udcXX, which both
+            # JSON and gin read back.
+            partial.write_text(text, "utf-8", "backslashreplace")
 
     @contextlib.contextmanager
     def _open_state(self) -> Iterator[Any]:

@@ -2,13 +2,22 @@
 
 import csv
 import json
+import random
 import signal
 
 import gin
 import keras
 import numpy as np
 import pytest
-from tones import LEAF, bindings, main_flags, python, write_tones
+import soundfile
+from tones import (
+    LEAF,
+    SAMPLE_RATE,
+    bindings,
+    main_flags,
+    python,
+    write_tones,
+)
 
 from example import configuration, data, run, train
 from example.workdir import Progress, Workdir
@@ -187,7 +196,7 @@ def test_training_learns_the_tones(folder, tmp_path):
 def test_a_finished_run_is_not_overwritten(folder, finished):
     workdir, _ = finished
     before = {p: p.stat().st_mtime_ns for p in workdir.iterdir()}
-    with pytest.raises(ValueError, match="must not hold a finished run"):
+    with pytest.raises(ValueError, match="raise train.num_epochs to train on"):
         train_with(
             folder,
             workdir,
@@ -242,8 +251,13 @@ def test_a_run_killed_after_its_last_epoch_is_only_evaluated(folder, tmp_path):
 def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
     cosine = "train.learning_rate_schedule = 'cosine'"
     train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
-    with pytest.raises(ValueError, match=r"num_epochs \(was 1, is 2\)"):
+    with pytest.raises(ValueError, match=r"num_epochs \(was 1, is 2\)") as no:
         train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 2")
+    assert "made for the length it began with" in str(no.value)
+    with pytest.raises(ValueError, match="a finished run") as no:
+        train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
+    assert "raise train.num_epochs" not in str(no.value)
+    assert "followed its schedule to the end" in str(no.value)
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
@@ -318,25 +332,160 @@ def test_a_validation_loss_that_is_not_finite_stops_training(
     assert not (tmp_path / "run" / "state.npz").exists()
 
 
+def test_an_unknown_data_set_is_named(folder, tmp_path):
+    with pytest.raises(ValueError, match="no_such_set"):
+        train_with(folder, tmp_path / "run", "train.dataset = 'no_such_set'")
+
+
+class Loaded(Exception):
+    """Data was asked for."""
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    def load(*args, **kwargs):
+        raise Loaded
+
+    monkeypatch.setattr(data, "load", load)
+
+
 @pytest.mark.parametrize(
-    "binding, message",
+    "binding, named",
     [
         ("train.num_epochs = 0", "`num_epochs` must be a positive integer"),
         ("train.batch_size = 1.5", "`batch_size` must be a positive integer"),
         ("train.steps_per_epoch = -1", "`steps_per_epoch` must be a positive"),
         ("train.learning_rate = 0", "`learning_rate` must be a positive"),
+        ("train.learning_rate = 'fast'", "`learning_rate` must be a positive"),
         ("train.learning_rate_schedule = 'step'", "must be one of"),
-        ("train.warmup_epochs = 10", "`warmup_epochs` must not be negative"),
+        ("train.warmup_epochs = 10", "`warmup_epochs` must be a number"),
+        ("train.warmup_epochs = 'one'", "`warmup_epochs` must be a number"),
         ("train.optimizer = @Adam()", "`optimizer` must be a factory"),
+        ("train.jit_compile = 'yes'", "`jit_compile` must be"),
+        ("train.dtype_policy = 'half'", "half"),
         ("train.workdir = 'gs://bucket'", "`workdir` must be a local folder"),
         ("train.strategy = 'several'", "`strategy` must be one of"),
-        ("train.dataset = 'no_such_set'", "no_such_set"),
+        ("MelFilterbanks.n_filters = -1", "`n_filters` must be"),
         ("MelFilterbanks.sample_rate = 8000", "`sample_rate` of the frontend"),
+        ("ConvNet.filters = [4, 4, 4, 4, 4, 4, 4]", "ConvNet"),
+        ("align.seq_len = 0", "`align.seq_len` must be"),
+        ("SincNet.n_filters = 8", "any effect: SincNet.n_filters"),
+        ("other/Leaf.n_filters = 8", "any effect: other/Leaf.n_filters"),
+        ("clip_length = 16000", "any effect: clip_length"),
     ],
 )
-def test_impossible_arguments_are_named(folder, tmp_path, binding, message):
-    with pytest.raises(ValueError, match=message):
+def test_mistakes_are_told_before_data_is_loaded(
+    folder, tmp_path, no_data, binding, named
+):
+    with pytest.raises(ValueError, match=named):
         train_with(folder, tmp_path / "run", binding)
+
+
+def test_what_only_data_uses_is_no_mistake_before_it_is_loaded(
+    folder, tmp_path, no_data
+):
+    with pytest.raises(Loaded):
+        train_with(
+            folder,
+            tmp_path / "run",
+            "rate = 4000",
+            "data.load.sample_rate = %rate",
+            "audio_folder.on_error = 'skip'",
+            "data.prepare.transform_fns = []",
+        )
+
+
+def test_another_model_in_a_workdir_is_refused_before_data_is_loaded(
+    folder, finished, no_data
+):
+    with pytest.raises(ValueError, match="n_filters .was 8, is 9"):
+        train_with(
+            folder,
+            finished[0],
+            "train.num_epochs = 3",
+            "MelFilterbanks.n_filters = 9",
+        )
+
+
+def test_building_the_model_early_leaves_no_trace(folder, tmp_path, no_data):
+    def state():
+        name = keras.layers.Dense(1).name
+        return int(name.rpartition("_")[2]), keras.config.dtype_policy().name
+
+    keras.layers.Dense(1)
+    number, policy = state()
+    with pytest.raises(Loaded):
+        train_with(
+            folder, tmp_path / "run", "train.dtype_policy = 'mixed_bfloat16'"
+        )
+    assert state() == (number + 1, policy)
+
+
+def test_what_loading_draws_does_not_change_a_run(
+    folder, tmp_path, monkeypatch
+):
+    """TFDS draws from Python's random numbers where it prepares a set."""
+    load, runs = data.load, []
+    for draws in (0, 5):
+
+        def load_and_draw(*args, draws=draws, **kwargs):
+            for _ in range(draws):
+                random.random()
+                np.random.rand()
+            return load(*args, **kwargs)
+
+        monkeypatch.setattr(data, "load", load_and_draw)
+        workdir = tmp_path / str(draws)
+        runs.append(train_with(folder, workdir, "train.num_epochs = 1"))
+    assert runs[0]["metrics"] == runs[1]["metrics"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_failed_start_leaves_nothing(folder, tmp_path, no_data, exists):
+    workdir = tmp_path / "new" / "run"
+    if exists:
+        workdir.mkdir(parents=True)
+        (workdir / "notes.txt").write_text("mine")
+    with pytest.raises(Loaded):
+        train_with(folder, workdir)
+    if exists:
+        assert (workdir / "notes.txt").read_text() == "mine"
+    else:
+        assert not any(tmp_path.iterdir())
+
+
+def test_a_run_says_what_it_trains_on_and_where_it_goes_on(
+    folder, tmp_path, capsys
+):
+    for epochs in (1, 2):
+        train_with(folder, tmp_path / "run", f"train.num_epochs = {epochs}")
+        printed = capsys.readouterr().out
+        assert "3 labels (high, low, mid)" in printed
+        assert "train 21, validation 9, test 9" in printed
+        going_on = f"going on after epoch 1 of {tmp_path / 'run'}\n"
+        assert (going_on in printed) == (epochs == 2)
+
+
+def test_results_hold_macros_and_names_as_they_are_written(tmp_path):
+    for split in ("train", "test"):
+        for label in ("größe", "日本"):
+            place = tmp_path / "tones" / split / label
+            place.mkdir(parents=True)
+            soundfile.write(place / "0.wav", np.ones(600) / 2, SAMPLE_RATE)
+    (tmp_path / "tones" / "train" / "größe" / "\udcff.wav").write_bytes(b"?")
+    results = train_with(
+        tmp_path,
+        tmp_path / "run",
+        "train.num_epochs = 1",
+        "rate = 4000",
+        "MelFilterbanks.sample_rate = %rate",
+        "audio_folder.on_error = 'skip'",
+    )
+    text = (tmp_path / "run" / "results.json").read_text(encoding="utf-8")
+    assert json.loads(text) == results
+    assert '"größe"' in text and '"日本"' in text
+    assert results["config"]["rate"] == "4000"
+    assert list(results["data"]["skipped"]) == ["train/größe/\udcff.wav"]
 
 
 def test_a_workdir_must_be_given(folder):
@@ -426,7 +575,7 @@ def test_evaluation_takes_the_command_of_the_training(folder, finished):
     (workdir / "evaluation.json").unlink()
 
 
-def test_evaluation_refuses_bindings_that_need_another_model(finished):
+def test_evaluation_refuses_bindings_that_need_another_model(finished, no_data):
     workdir, _ = finished
     with pytest.raises(ValueError, match="effect: MelFilterbanks.n_filters"):
         run.evaluate(
@@ -440,6 +589,13 @@ def test_evaluation_needs_a_run(tmp_path, is_there):
     workdir = tmp_path if is_there else tmp_path / "nothing"
     with pytest.raises(ValueError, match="`workdir` must hold a run"):
         run.evaluate([], [f"train.workdir = '{workdir}'"])
+
+
+def test_without_a_config_the_quickstart_is_named():
+    process = python("-m", "example.main", check=False)
+    assert process.returncode == 1
+    assert "--gin_config=example/configs/quickstart.gin" in process.stderr
+    assert len(process.stderr.splitlines()) == 1
 
 
 def test_errors_of_use_end_in_one_line_and_a_status():

@@ -1,0 +1,55 @@
+"""What a run tells the person who started it, on stdout."""
+
+from collections.abc import Mapping
+
+import rich.console
+import rich.table
+
+from example.clips import AudioData
+
+_MAX_LABELS = 20
+_MAX_SKIPPED = 3
+
+
+def print_data(audio_data: AudioData) -> None:
+    """Says what a data set holds and what was left out of it."""
+    names = audio_data.label_names
+    listed = ", ".join(names[:_MAX_LABELS])
+    if len(names) > _MAX_LABELS:
+        listed += ", ..."
+    counts = [f"{split} {n}" for split, n in audio_data.counts.items()]
+    lines = [
+        f"data: {audio_data.name}, {len(names)} labels ({listed})",
+        f"clips: {', '.join(counts)}",
+    ]
+    skipped = audio_data.skipped
+    if skipped:
+        files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
+        lines.append(f"skipped: {files} that cannot be used")
+        some = list(skipped.items())[:_MAX_SKIPPED]
+        lines += [f"  {file}: {reason}" for file, reason in some]
+        if len(skipped) > len(some):
+            lines.append("  ...")
+    print_lines(*lines)
+
+
+def print_metrics(
+    title: str, metrics: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Prints a table with a row for each split."""
+    print_lines("", title)
+    table = rich.table.Table()
+    table.add_column("split")
+    table.add_column("accuracy", justify="right")
+    table.add_column("loss", justify="right")
+    for split, values in metrics.items():
+        accuracy, loss = values["accuracy"], values["loss"]
+        table.add_row(split, f"{accuracy:.4f}", f"{loss:.4f}")
+    rich.console.Console().print(table)
+
+
+def print_lines(*lines: str) -> None:
+    """Prints lines as they are."""
+    for line in lines:
+        # Not by rich, which would break a path that is longer than the line.
+        print(line, flush=True)

@@ -1,0 +1,30 @@
+"""What is said about a data set before it is used."""
+
+from example import clips, report
+
+
+def describe(capsys, label_names, skipped):
+    report.print_data(
+        clips.AudioData("set", label_names, 8000, {}, skipped, "", "")
+    )
+    return capsys.readouterr().out
+
+
+def test_few_labels_are_named_and_of_many_the_first(capsys):
+    few = tuple("ab")
+    assert "set, 2 labels (a, b)\n" in describe(capsys, few, {})
+    many = tuple(map(str, range(100)))
+    assert "100 labels (0, 1, 2, " in describe(capsys, many, {})
+    assert ", 19, ...)\n" in describe(capsys, many, {})
+
+
+def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
+    assert "skipped" not in describe(capsys, ("a",), {})
+    some = describe(capsys, ("a",), {"x.wav": "it is empty"})
+    assert "skipped: 1 file that" in some
+    assert some.endswith("  x.wav: it is empty\n")
+    skipped = {f"{i}.wav": "it is empty" for i in range(9)}
+    many = describe(capsys, ("a",), skipped)
+    assert "skipped: 9 files that" in many
+    assert many.count("it is empty") == 3
+    assert many.endswith("...\n")
