@@ -22,8 +22,8 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     results = training.train()
     folder = Workdir(gin.query_parameter("train.workdir"))
     report.print_metrics(
-        f"{results['data']['name']}, best of "
-        f"{results['timings']['epochs']} epochs: {results['best_epoch']}",
+        f"{results['data']['name']}, best epoch {results['best_epoch']} of "
+        f"{results['timings']['epochs']}",
         results["metrics"],
     )
     report.print_lines(

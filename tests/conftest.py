@@ -50,5 +50,8 @@ def speech_commands() -> pathlib.Path:
     if not path.is_dir():
         if os.environ.get("LEAF_AUDIO_REQUIRE_DATA"):
             pytest.fail(f"real recordings are not at {path}")
-        pytest.skip(f"real recordings are not at {path}")
+        pytest.skip(
+            "optional: needs a pack of Speech Commands clips that is no part "
+            "of the repository"
+        )
     return path
