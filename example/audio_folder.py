@@ -321,7 +321,13 @@ def _list(
 ) -> list[_Recording]:
     """All recordings in the order of their paths, with label and split."""
     if (folder / INDEX).is_file():
-        rows = list(_list_index(folder))
+        try:
+            rows = list(_list_index(folder))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(
+                f"`{INDEX}` must be comma-separated text in UTF-8. "
+                f"Received: {folder / INDEX} ({error})."
+            ) from error
     else:
         rows = _list_tree(folder, sorted(_walk(folder)))
     if not rows:

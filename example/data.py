@@ -12,6 +12,7 @@ began at the first step or goes on from there.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -76,6 +77,10 @@ def load(
     Raises:
         ValueError: where an argument or the data is not as it must be.
     """
+    if not isinstance(dataset, str):
+        raise ValueError(
+            f"`dataset` must be a name. Received: dataset={dataset!r}."
+        )
     if sample_rate is not None and sample_rate < 1:
         raise ValueError(
             "`sample_rate` must be a positive number of Hz or None. "
@@ -127,10 +132,10 @@ def align(
     A shorter clip gets zeros at its end. Of a longer one, a random stretch is
     kept in training, that is where `seed` is given, and the middle otherwise.
     """
-    if seq_len < 1:
+    if not isinstance(seq_len, int) or seq_len < 1:
         raise ValueError(
             "`align.seq_len` must be a positive number of samples. "
-            f"Received: seq_len={seq_len}."
+            f"Received: seq_len={seq_len!r}."
         )
     surplus = tf.shape(samples)[0] - seq_len
     samples = tf.pad(samples, [[0, tf.maximum(-surplus, 0)]])
@@ -152,10 +157,10 @@ def time_shift(
 
     What moves past an end is lost, zeros follow at the other.
     """
-    if max_shift < 0:
+    if not isinstance(max_shift, int) or max_shift < 0:
         raise ValueError(
-            "`time_shift.max_shift` must not be negative. "
-            f"Received: max_shift={max_shift}."
+            "`time_shift.max_shift` must be a number of samples, 0 or more. "
+            f"Received: max_shift={max_shift!r}."
         )
     if seed is None:
         return samples
@@ -193,6 +198,7 @@ def example_shape() -> tuple[int, ...] | None:
     """
     bindings = gin.get_bindings("data.prepare")
     transform_fns = bindings.get("transform_fns", _TRANSFORM_FNS)
+    _check_transforms(transform_fns)
 
     def transform(samples, seed):
         return _transform(transform_fns, samples, seed)
@@ -259,6 +265,7 @@ class Batches:
                 "`batch_size` must be a positive number of clips. "
                 f"Received: batch_size={batch_size}."
             )
+        _check_transforms(transform_fns)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
@@ -340,6 +347,16 @@ class Batches:
                 f"leads to { {k: str(s) for k, s in shapes.items()} }."
             )
         return tuple(first)
+
+
+def _check_transforms(transform_fns: Any) -> None:
+    if not isinstance(transform_fns, Sequence) or not all(
+        map(callable, transform_fns)
+    ):
+        raise ValueError(
+            "`transform_fns` must be a list of functions, such as "
+            f"[@data.align]. Received: transform_fns={transform_fns!r}."
+        )
 
 
 def _transform(

@@ -96,6 +96,8 @@ def main(argv: list[str]) -> None:
             "Error: `gin_config` must be given, such as "
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
+    # The name of a label or a file may be one that a terminal cannot show.
+    sys.stdout.reconfigure(errors="backslashreplace")
     with _without_startup_messages():
         import keras
         import tensorflow as tf

@@ -103,6 +103,11 @@ def train(
     _check_positive_int("batch_size", batch_size)
     if steps_per_epoch is not None:
         _check_positive_int("steps_per_epoch", steps_per_epoch)
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(
+            "`seed` must be an integer from 0 to less than 2**32. "
+            f"Received: seed={seed!r}."
+        )
     _check_schedule(
         learning_rate_schedule, learning_rate, warmup_epochs, num_epochs
     )
@@ -132,6 +137,7 @@ def train(
             _check_same_run(folder, progress, identity, fixed_length)
 
         audio_data = data.load(dataset, data_dir=data_dir)
+        _check_data(audio_data)
         batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
         configuration.check_all_used()
         report.print_data(audio_data)
@@ -220,6 +226,7 @@ def evaluate(
     Raises:
         ValueError: there is no model, or it does not fit the data.
     """
+    _check_positive_int("batch_size", batch_size)
     folder = Workdir(workdir)
     if not folder.best.exists():
         raise ValueError(
@@ -237,6 +244,14 @@ def evaluate(
             f"model was trained for. Received: dataset={dataset!r} with "
             f"{num_labels}."
         )
+    trained = folder.read_labels()
+    if trained not in (None, list(audio_data.label_names)):
+        raise ValueError(
+            f"`dataset` must have the labels that the model was trained for, "
+            f"{trained}. Received: dataset={dataset!r} with "
+            f"{list(audio_data.label_names)}."
+        )
+    _check_sample_rate(model, audio_data.sample_rate)
     metrics = _score_all(model, batches)
     folder.write_json(
         folder.evaluation,
@@ -307,6 +322,20 @@ def _check_same_run(
         if fixed_length and any("train.num_epochs" in d for d in differing):
             message += " The schedule is made for the length it began with."
         raise ValueError(message)
+
+
+def _check_data(audio_data: data.AudioData) -> None:
+    splits = list(audio_data.clips)
+    if splits == ["train"]:
+        raise ValueError(
+            "`dataset` must have a split 'validation' or 'test'. "
+            f"Received: dataset={audio_data.name!r} with {splits}."
+        )
+    if len(audio_data.label_names) < 2:
+        raise ValueError(
+            "`dataset` must have at least two labels. Received: dataset="
+            f"{audio_data.name!r} with {list(audio_data.label_names)}."
+        )
 
 
 def _check_sample_rate(model: keras.Model, data_rate: int | None) -> None:

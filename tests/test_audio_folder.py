@@ -261,6 +261,19 @@ def test_an_index_without_its_columns_is_an_error(indexed, load):
         load(root)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,label\nx.wav,größe\n".encode("latin-1"),
+        b'file,label\n"x.wav,a\n' + 30000 * b"y.wav,a\n",
+    ],
+)
+def test_an_index_that_cannot_be_read_is_named(folder, load, content):
+    (folder / "index.csv").write_bytes(content)
+    with pytest.raises(ValueError, match="text in UTF-8. Received: .*index"):
+        load(folder)
+
+
 def spoil(path, how):
     if how == "no audio":
         path.write_bytes(b"this is no audio at all" * 9)

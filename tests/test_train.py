@@ -1,8 +1,10 @@
 """Whole runs: what they leave, how they go on, when they stop."""
 
 import csv
+import dataclasses
 import json
 import random
+import shutil
 import signal
 
 import gin
@@ -333,8 +335,27 @@ def test_a_validation_loss_that_is_not_finite_stops_training(
 
 
 def test_an_unknown_data_set_is_named(folder, tmp_path):
-    with pytest.raises(ValueError, match="no_such_set"):
-        train_with(folder, tmp_path / "run", "train.dataset = 'no_such_set'")
+    for name in ("'no_such_set'", "None"):
+        with pytest.raises(ValueError, match=f"dataset={name}"):
+            train_with(folder, tmp_path / "run", f"train.dataset = {name}")
+
+
+def test_data_without_an_evaluation_split_is_refused(tmp_path):
+    write_tones(tmp_path / "tones")
+    for split in ("validation", "test"):
+        shutil.rmtree(tmp_path / "tones" / split)
+    with pytest.raises(ValueError, match="must have a split 'validation' or"):
+        train_with(tmp_path, tmp_path / "run")
+
+
+def test_data_of_one_label_is_refused(folder, tmp_path, monkeypatch):
+    def load(*args, load=data.load, **kwargs):
+        loaded = load(*args, **kwargs)
+        return dataclasses.replace(loaded, label_names=("high",))
+
+    monkeypatch.setattr(data, "load", load)
+    with pytest.raises(ValueError, match=r"two labels.*\['high'\]"):
+        train_with(folder, tmp_path / "run")
 
 
 class Loaded(Exception):
@@ -355,6 +376,8 @@ def no_data(monkeypatch):
         ("train.num_epochs = 0", "`num_epochs` must be a positive integer"),
         ("train.batch_size = 1.5", "`batch_size` must be a positive integer"),
         ("train.steps_per_epoch = -1", "`steps_per_epoch` must be a positive"),
+        ("train.seed = -1", "`seed` must be an integer"),
+        ("train.seed = 1.5", "`seed` must be an integer"),
         ("train.learning_rate = 0", "`learning_rate` must be a positive"),
         ("train.learning_rate = 'fast'", "`learning_rate` must be a positive"),
         ("train.learning_rate_schedule = 'step'", "must be one of"),
@@ -369,6 +392,9 @@ def no_data(monkeypatch):
         ("MelFilterbanks.sample_rate = 8000", "`sample_rate` of the frontend"),
         ("ConvNet.filters = [4, 4, 4, 4, 4, 4, 4]", "ConvNet"),
         ("align.seq_len = 0", "`align.seq_len` must be"),
+        ("align.seq_len = '1 s'", "`align.seq_len` must be"),
+        ("data.prepare.transform_fns = @align", "`transform_fns` must be"),
+        ("data.prepare.transform_fns = ['align']", "`transform_fns` must be"),
         ("SincNet.n_filters = 8", "any effect: SincNet.n_filters"),
         ("other/Leaf.n_filters = 8", "any effect: other/Leaf.n_filters"),
         ("clip_length = 16000", "any effect: clip_length"),
@@ -584,6 +610,20 @@ def test_evaluation_refuses_bindings_that_need_another_model(finished, no_data):
         )
 
 
+def test_evaluation_refuses_other_labels_and_rates(finished, tmp_path):
+    write_tones(tmp_path / "tones")
+    for split in ("train", "validation", "test"):
+        place = tmp_path / "tones" / split
+        (place / "mid").rename(place / "middle")
+    workdir = f"train.workdir = '{finished[0]}'"
+    path = f"audio_folder.path = '{tmp_path / 'tones'}'"
+    with pytest.raises(ValueError, match="labels.*'mid'.*'middle'"):
+        run.evaluate([], [workdir, path])
+    with pytest.raises(ValueError, match="`sample_rate` of the frontend"):
+        run.evaluate([], [workdir, "data.load.sample_rate = 8000"])
+    assert not (finished[0] / "evaluation.json").exists()
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_evaluation_needs_a_run(tmp_path, is_there):
     workdir = tmp_path if is_there else tmp_path / "nothing"
@@ -633,3 +673,21 @@ def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
         f"tensorboard --logdir={tmp_path / 'run' / 'tensorboard'}",
     ):
         assert expected in process.stdout
+
+
+def test_a_name_that_the_terminal_cannot_show_stops_nothing(tmp_path):
+    write_tones(tmp_path / "tönes")
+    process = python(
+        "-m",
+        "example.main",
+        f"--workdir={tmp_path / 'rün'}",
+        *main_flags(
+            bindings(
+                tmp_path,
+                "train.num_epochs = 1",
+                f"audio_folder.path = '{tmp_path / 'tönes'}'",
+            )
+        ),
+        PYTHONIOENCODING="ascii",
+    )
+    assert r"r\xfcn" in process.stdout
