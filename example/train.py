@@ -26,6 +26,7 @@ from example import (  # noqa: F401
     strategies,
 )
 from example.workdir import Progress, TensorBoardLog, Workdir
+from leaf_audio.callbacks import Replan
 
 __all__ = ["TrainingStopped", "evaluate", "train"]
 
@@ -483,7 +484,8 @@ def _fit(
         initial_epoch=done,
         epochs=num_epochs,
         steps_per_epoch=steps,
-        callbacks=[_Recorder(folder, progress, batches)],
+        # The recorder saves the plan for the epoch to come.
+        callbacks=[Replan(), _Recorder(folder, progress, batches)],
         shuffle=False,
         # A bar is for a person; a file gets a line an epoch.
         verbose=1 if sys.stdout.isatty() else 2,

@@ -22,6 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from leaf_audio.callbacks import built_leafs
+
 _COLUMNS = (
     "epoch",
     "loss",
@@ -134,6 +136,9 @@ class Workdir:
             f"variable_{i}": _to_array(variable)
             for i, variable in enumerate(_variables(model))
         }
+        for i, leaf in enumerate(built_leafs(model)):
+            if leaf.planned_for is not None:
+                arrays[f"planned_for_{i}"] = leaf.planned_for
         progress_json = json.dumps(dataclasses.asdict(progress))
         with _replacing(self.state) as path, open(path, "wb") as file:
             np.savez(file, progress=np.array(progress_json), **arrays)
@@ -143,14 +148,19 @@ class Workdir:
         """Loads the state into a model that is built and compiled."""
         variables = _variables(model)
         with self._open_state() as arrays:
-            if len(arrays.files) - 1 != len(variables):
+            saved = sum(name.startswith("variable_") for name in arrays.files)
+            if saved != len(variables):
                 raise ValueError(
                     f"`workdir` must hold the state of this model, of "
                     f"{len(variables)} variables. Received: {self.state} with "
-                    f"{len(arrays.files) - 1}."
+                    f"{saved}."
                 )
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"variable_{i}"])
+            for i, leaf in enumerate(built_leafs(model)):
+                # By another plan the run would go on slightly differently.
+                if f"planned_for_{i}" in arrays.files:
+                    leaf.planned_for = arrays[f"planned_for_{i}"]
         self.agree(model, progress)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:

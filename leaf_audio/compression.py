@@ -18,7 +18,7 @@ Tensor = Any
 Shape = tuple[int | None, ...]
 
 # Frames that one block of the recurrence holds; a power of two.
-_BLOCK = 128
+_BLOCK = 16
 
 # Blocks that an input of unknown length may have: two weeks of 10 ms frames.
 _MAX_BLOCKS = 1 << 20
@@ -117,6 +117,11 @@ def _powers(decay: Tensor, count: int) -> Tensor:
     while powers.shape[0] < count:
         powers = ops.concatenate([powers, powers * powers[-1:]], axis=0)
     return powers
+
+
+def _power(x: Tensor, exponent: Tensor) -> Tensor:
+    """Computes `x ** exponent` for x > 0, with a gradient that costs little."""
+    return ops.exp(exponent * ops.log(x))
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -288,10 +293,8 @@ class PCENLayer(keras.layers.Layer):
         delta = ops.maximum(ops.cast(self.delta, dtype), _MIN_DELTA)
         exponent = 1.0 / ops.maximum(ops.cast(self.root, dtype), 1.0)
         smoothed = self.ema(energy)
-        normalized = energy / ops.power(self.floor + smoothed, alpha)
-        outputs = ops.power(normalized + delta, exponent) - ops.power(
-            delta, exponent
-        )
+        normalized = energy * _power(self.floor + smoothed, -alpha)
+        outputs = _power(normalized + delta, exponent) - _power(delta, exponent)
         return ops.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

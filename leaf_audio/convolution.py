@@ -84,6 +84,21 @@ def _squared_modulus(parts_apart: Tensor) -> Tensor:
     return ops.square(real) + ops.square(imag)
 
 
+def gabor_energies(audio: Tensor, real: Tensor, imag: Tensor) -> Tensor:
+    """Computes the squared modulus of complex filters' outputs, at full rate.
+
+    Args:
+      audio: `(batch, time, 1)`.
+      real: real parts of the filters, `(kernel_size, filters)`.
+      imag: imaginary parts.
+
+    Returns:
+      An array `(batch, time, filters)`.
+    """
+    kernel = ops.cast(ops.concatenate([real, imag], axis=-1), audio.dtype)
+    return _squared_modulus(conv1d_by_blocks(audio, kernel[:, None]))
+
+
 def _output_spec(
     layer: keras.layers.Layer, inputs: Any, squared_modulus: bool
 ) -> keras.KerasTensor:
@@ -137,6 +152,8 @@ class _ParametricConv1D(keras.layers.Layer):
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=constraint,
+            # Filters are made in float32 also where audio has 16 bits.
+            autocast=False,
         )
 
     def _add_bias(self, channels: int) -> Any:
@@ -259,14 +276,22 @@ class GaborConv1D(_ParametricConv1D):
         )
         self.bias = self._add_bias(self.filters)
 
-    def impulse_responses(self) -> tuple[Tensor, Tensor]:
-        """Returns the filters' two parts, each `(kernel_size, filters // 2)`.
+    def constrained_kernel(self) -> Tensor:
+        """Returns centres and deviations, as the layer uses them.
 
-        As the layer uses them: constrained, and sorted if it sorts.
+        An array `(filters // 2, 2)`, constrained, and sorted if it sorts.
         """
         kernel = self.kernel.constraint(ops.convert_to_tensor(self.kernel))
         if self.sort_filters:
             kernel = ops.take(kernel, ops.argsort(kernel[:, 0]), axis=0)
+        return kernel
+
+    def impulse_responses(self) -> tuple[Tensor, Tensor]:
+        """Returns the parts of the filters, each `(kernel_size, filters // 2)`.
+
+        Real parts first, then imaginary ones.
+        """
+        kernel = self.constrained_kernel()
         return impulse_responses.gabor_filters(
             kernel[:, 0], kernel[:, 1], self.kernel_size
         )

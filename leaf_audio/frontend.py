@@ -17,11 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from leaf_audio import convolution, impulse_responses, mel, pooling
 from leaf_audio.augmentation import SpecAugment
 from leaf_audio.compression import PCENLayer, log_compression
+from leaf_audio.filterbank import PlannedFilterbank, can_be_planned
 from leaf_audio.initializers import (
     FrontendInitializer,
     GaborInit,
@@ -33,6 +35,7 @@ from leaf_audio.serialization import deserialize, own_copy, serialize
 from leaf_audio.settings import (
     check_bool,
     check_choice,
+    check_not_negative,
     check_positive,
     check_positive_int,
     output_length,
@@ -59,6 +62,12 @@ _MIN_FREQ = 60.0
 
 # Energies below count as this, so that a logarithm of them is finite.
 _ENERGY_FLOOR = 1e-5
+
+# README, "Speed", has what it costs and what it gains.
+_DEFAULT_TOLERANCE = 2e-3
+
+# Beside the weights in a file.
+_PLANNED_FOR = "planned_for"
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -303,6 +312,12 @@ class Leaf(Frontend):
       mean_var_norm: whether to bring every example's channels to mean 0 and
         variance 1 over time, with learnable scale and offset.
       spec_augment: True, or a layer such as SpecAugment(), which is copied.
+      tolerance: relative error that the energies may have, root mean square,
+        as predicted for noise; 0 computes them exactly, sample by sample, at
+        ten times the cost. On speech the logarithms of energies err by less
+        (README, "Speed"). None is 0.002, and 0 where `conv1d_cls`,
+        `activation` or `pooling_cls` are others than the default ones, to
+        which alone it applies. Inputs with a mask are computed exactly.
       name: of the model.
       **kwargs: of keras.Model, such as `dtype`, `trainable`.
 
@@ -315,6 +330,11 @@ class Leaf(Frontend):
 
     Output shape:
       `(batch, ceil(time / stride), n_filters)`.
+
+    With a tolerance, the energies are computed by a plan (`planning`) that is
+    made for the filters when the layer is built, and kept with the weights.
+    Filters that training has moved too far for it are computed exactly, hence
+    slowly, until `replan` or the callback `callbacks.Replan` makes another.
 
     Example:
 
@@ -359,6 +379,7 @@ class Leaf(Frontend):
         regularizer_fn: Any = None,
         mean_var_norm: bool = False,
         spec_augment: Any = False,
+        tolerance: float | None = None,
         name: str = "leaf",
         **kwargs: Any,
     ):
@@ -397,6 +418,29 @@ class Leaf(Frontend):
         self._instance_norm = (
             InstanceNormalization(dtype=self._wide) if mean_var_norm else None
         )
+        self.tolerance = tolerance
+        self._filterbank = self._make_filterbank(tolerance)
+
+    def _make_filterbank(
+        self, tolerance: float | None
+    ) -> PlannedFilterbank | None:
+        applies = type(self._activation) is SquaredModulus and can_be_planned(
+            self._complex_conv, self._pooling
+        )
+        if tolerance is None:
+            tolerance = _DEFAULT_TOLERANCE if applies else 0
+        elif check_not_negative("tolerance", tolerance) and not applies:
+            raise ValueError(
+                "`tolerance` must be 0 or None unless the filterbank is a "
+                "GaborConv1D, a SquaredModulus and a GaussianLowpass. "
+                f"Received: tolerance={tolerance} with "
+                f"{type(self._complex_conv).__name__}, "
+                f"{getattr(self._activation, 'name', self._activation)} and "
+                f"{type(self._pooling).__name__}."
+            )
+        if not tolerance:
+            return None
+        return PlannedFilterbank(self._complex_conv, self._pooling, tolerance)
 
     def _make_preemp(self) -> keras.layers.Layer:
         return keras.layers.Conv1D(
@@ -479,20 +523,94 @@ class Leaf(Frontend):
         ]
         self._energies_shape(*input_shape[:2])
         _build_in_turn(layers, (*input_shape[:2], 1))
+        if self._filterbank is not None:
+            self._filterbank.replan()
+
+    def replan(self, if_needed: bool = False) -> bool:
+        """Plans the filterbank's computation anew, from its present weights.
+
+        Functions that were compiled before keep to the plan before. They stay
+        within the tolerance, by way of the exact computation where filters have
+        left it.
+
+        Args:
+          if_needed: only if a filter has used up half of the plan's margin.
+
+        Returns:
+          Whether there is a new plan.
+
+        Raises:
+          ValueError: there are no weights yet.
+        """
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no weights to plan for: call it, or `build`, "
+                "first."
+            )
+        return self._filterbank is not None and self._filterbank.replan(
+            if_needed
+        )
+
+    @property
+    def planned_for(self) -> np.ndarray | None:
+        """What the plan was made for, if there is one; can be set.
+
+        An array `(n_filters, 2)` of standard deviations in samples and pooling
+        widths as a share of half the window. A frontend of the same settings
+        and weights that is given it computes the same to the last bit.
+        """
+        plan = self._filterbank and self._filterbank.plan
+        return plan.parameters if plan else None
+
+    @planned_for.setter
+    def planned_for(self, parameters: np.ndarray) -> None:
+        if self._filterbank is None:
+            raise ValueError(
+                f"{self.name} computes exactly and takes no plan. Received: a "
+                f"plan for parameters of shape {np.shape(parameters)}."
+            )
+        if np.shape(parameters) != (self.n_filters, 2):
+            raise ValueError(
+                f"A plan for {self.name} must be for parameters of shape "
+                f"{(self.n_filters, 2)}. Received: {np.shape(parameters)}."
+            )
+        self._filterbank.make_plan(np.asarray(parameters))
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.planned_for is not None:
+            store[_PLANNED_FOR] = self.planned_for
+
+    def load_own_variables(self, store: Any) -> None:
+        own = {name: store[name] for name in store.keys()}
+        planned_for = own.pop(_PLANNED_FOR, None)
+        super().load_own_variables(own)
+        if planned_for is not None and self._filterbank is not None:
+            self.planned_for = np.array(planned_for)
 
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
-        energies = self._full_rate_energies(audio)
-        if mask is not None:
-            # Filters ring on past the end; without padding that is cut off.
-            energies = _zero_where_masked(energies, mask)
-        energies = ops.maximum(self._pooling(energies), _ENERGY_FLOOR)
+        energies = ops.maximum(
+            self._pooled_energies(audio, mask), _ENERGY_FLOOR
+        )
         frame_mask = self.compute_mask(audio, mask)
         outputs = self._compress(energies, frame_mask)
         if self._instance_norm is not None:
             outputs = self._instance_norm(outputs, mask=frame_mask)
         return outputs
+
+    def _pooled_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+        if self._filterbank is not None and mask is None:
+            # Where weights have values, nothing was compiled that would keep
+            # to the plan before.
+            self._filterbank.replan(if_needed=True)
+            return self._filterbank(audio)
+        energies = self._full_rate_energies(audio)
+        if mask is not None:
+            # Filters ring on past the end; without padding that is cut off.
+            energies = _zero_where_masked(energies, mask)
+        return self._pooling(energies)
 
     def _full_rate_energies(self, audio: Tensor) -> Tensor:
         convolve = self._complex_conv
@@ -541,6 +659,7 @@ class Leaf(Frontend):
             "pooling_padding": self.pooling_padding,
             "regularizer_fn": serialize(self.regularizer_fn),
             "mean_var_norm": self.mean_var_norm,
+            "tolerance": self.tolerance,
         }
         return {
             name: value
@@ -562,7 +681,8 @@ class TimeDomainFilterbanks(Leaf):
       sample_rate: of the waveforms, in Hz.
       name: of the model.
       **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
-        compression_fn, complex_conv_init and pooling_init, which are settled.
+        compression_fn, complex_conv_init, pooling_init and tolerance, which are
+        settled.
 
     Raises:
       ValueError: an argument is out of range, or inputs are not floating-point
@@ -585,6 +705,7 @@ class TimeDomainFilterbanks(Leaf):
         "compression_fn",
         "complex_conv_init",
         "pooling_init",
+        "tolerance",
     )
 
     def __init__(

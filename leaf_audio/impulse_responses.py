@@ -42,6 +42,11 @@ def gabor_filters(
     return envelope * ops.cos(phase), envelope * ops.sin(phase)
 
 
+def clip_lowpass_width(width: Tensor, kernel_size: int) -> Tensor:
+    """Clips widths as `gaussian_lowpass` does, to `[2 / kernel_size, 0.5]`."""
+    return ops.clip(width, 2.0 / kernel_size, 0.5)
+
+
 def gaussian_lowpass(width: Tensor, kernel_size: int) -> Tensor:
     """Computes Gaussian lowpass filters with a peak of 1.
 
@@ -49,13 +54,13 @@ def gaussian_lowpass(width: Tensor, kernel_size: int) -> Tensor:
 
     Args:
       width: standard deviations as a share of half the kernel,
-        `(n_filters,)`; clipped to `[2 / kernel_size, 0.5]`.
+        `(n_filters,)`; see `clip_lowpass_width`.
       kernel_size: length in samples.
 
     Returns:
       An array `(kernel_size, n_filters)`.
     """
-    width = ops.clip(width, 2.0 / kernel_size, 0.5)
+    width = clip_lowpass_width(width, kernel_size)
     # A kernel of one sample has its peak at 0 whatever the width.
     half = max(kernel_size - 1, 1) / 2
     t = ops.cast(

@@ -108,6 +108,8 @@ class _Pooling1D(keras.layers.Layer):
             shape=kernel_shape,
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
+            # Windows are made in float32 also where energies have 16 bits.
+            autocast=False,
         )
         self.bias = None
         if self.use_bias:
@@ -115,7 +117,7 @@ class _Pooling1D(keras.layers.Layer):
                 name="bias", shape=(channels,), initializer="zeros"
             )
 
-    def _pool(self, inputs: Tensor, window: Tensor) -> Tensor:
+    def pool(self, inputs: Tensor, window: Tensor) -> Tensor:
         """Pools each channel with its column of `(kernel_size, channels)`."""
         window = ops.cast(window, inputs.dtype)
         if self.kernel_size > _MAX_OVERLAP * self.strides:
@@ -208,13 +210,23 @@ class GaussianLowpass(_Pooling1D):
         channels = input_shape[-1]
         self._add_weights((1, 1, channels, 1), channels)
 
+    def widths(self) -> Tensor:
+        """Returns the standard deviations as they are used, `(channels,)`."""
+        return impulse_responses.clip_lowpass_width(
+            self._raw_widths(), self.kernel_size
+        )
+
     def window(self) -> Tensor:
         """Returns the windows, `(kernel_size, channels)`."""
-        width = ops.reshape(ops.convert_to_tensor(self.kernel), (-1,))
-        return impulse_responses.gaussian_lowpass(width, self.kernel_size)
+        return impulse_responses.gaussian_lowpass(
+            self._raw_widths(), self.kernel_size
+        )
+
+    def _raw_widths(self) -> Tensor:
+        return ops.reshape(ops.convert_to_tensor(self.kernel), (-1,))
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self._pool(inputs, self.window())
+        return self.pool(inputs, self.window())
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -272,7 +284,7 @@ class LearnablePooling1D(_Pooling1D):
         window = ops.reshape(
             ops.convert_to_tensor(self.kernel), (self.kernel_size, 1)
         )
-        return self._pool(inputs, ops.tile(window, (1, inputs.shape[-1])))
+        return self.pool(inputs, ops.tile(window, (1, inputs.shape[-1])))
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -326,7 +338,7 @@ class ChannelWiseLearnablePooling1D(_Pooling1D):
         self._add_weights((self.kernel_size, 1, channels), channels)
 
     def call(self, inputs: Tensor) -> Tensor:
-        return self._pool(inputs, ops.convert_to_tensor(self.kernel)[:, 0])
+        return self.pool(inputs, ops.convert_to_tensor(self.kernel)[:, 0])
 
 
 @keras.saving.register_keras_serializable("leaf_audio")

@@ -1,0 +1,130 @@
+"""LEAF's filterbank: Gabor filters, energies and lowpass pooled as one.
+
+The three layers say what is computed. Here it is computed by a plan, at a
+fraction of the cost, as long as the learned parameters are where the plan
+holds; elsewhere the layers themselves compute it, sample by sample.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from leaf_audio import decimation, planning
+from leaf_audio.convolution import GaborConv1D, gabor_energies
+from leaf_audio.pooling import GaussianLowpass
+
+Tensor = Any
+
+
+def can_be_planned(convolve: Any, pool: Any) -> bool:
+    """Tells whether a convolution and a pooling are what plans are for."""
+    return (
+        type(convolve) is GaborConv1D
+        and type(pool) is GaussianLowpass
+        and convolve.strides == 1
+        and convolve.padding == "same"
+        and not convolve.use_bias
+        and not pool.use_bias
+    )
+
+
+class PlannedFilterbank:
+    """Computes pooled energies by a plan where that holds, exactly elsewhere.
+
+    Args:
+      convolve: a GaborConv1D that `can_be_planned`.
+      pool: a GaussianLowpass, likewise.
+      tolerance: see `planning.make_plan`.
+    """
+
+    def __init__(
+        self, convolve: GaborConv1D, pool: GaussianLowpass, tolerance: float
+    ):
+        self._convolve = convolve
+        self._pool = pool
+        self._tolerance = tolerance
+        self._geometry = planning.Geometry(
+            convolve.kernel_size, pool.kernel_size, pool.strides
+        )
+        self._plan: planning.Plan | None = None
+
+    @property
+    def plan(self) -> planning.Plan | None:
+        """The plan that is followed; None before weights were known."""
+        return self._plan
+
+    def parameters(self) -> np.ndarray | None:
+        """Returns what plans are made for, None while weights are symbolic.
+
+        Returns:
+          An array `(filters, 2)`: standard deviations in samples and pooling
+          widths as a share of half the window, both as the layers use them.
+        """
+        try:
+            return ops.convert_to_numpy(self._parameters())
+        except (NotImplementedError, TypeError):
+            # In a graph, a weight has no value.
+            return None
+
+    def _parameters(self) -> Tensor:
+        sigma = self._convolve.constrained_kernel()[:, 1]
+        return ops.stack([sigma, self._pool.widths()], axis=-1)
+
+    def replan(self, if_needed: bool = False) -> bool:
+        """Makes a plan for the present weights; see `Leaf.replan`."""
+        parameters = self.parameters()
+        if parameters is None:
+            return False
+        if if_needed and self._plan is not None:
+            if self._plan.holds(parameters, share=0.5):
+                return False
+        had_plan = self._plan is not None
+        self.make_plan(parameters)
+        return had_plan or self._plan is not None
+
+    def make_plan(self, parameters: np.ndarray) -> None:
+        """Follows a new plan; none where parameters are not finite."""
+        self._plan = None
+        if np.all(np.isfinite(parameters)):
+            self._plan = planning.make_plan(
+                parameters.astype("float64"), self._geometry, self._tolerance
+            )
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """Computes `(batch, frames, filters)` from `(batch, time, 1)`."""
+        filters = self._convolve.impulse_responses()
+        windows = self._pool.window()
+        plan = self._plan
+        if plan is None:
+            return self._exact(audio, *filters, windows)
+
+        def planned():
+            return decimation.pooled_energies(
+                audio[..., 0],
+                filters,
+                windows,
+                plan,
+                self._geometry,
+                self._pool.padding,
+            )
+
+        def exact():
+            # Of two branches a compiler keeps what both would need for the
+            # gradient; full-rate energies are the largest thing there is.
+            return keras.remat(self._exact)(audio, *filters, windows)
+
+        parameters = self.parameters()
+        if parameters is not None:
+            return planned() if plan.holds(parameters) else exact()
+        parameters = self._parameters()
+        lowest = ops.cast(plan.lowest, parameters.dtype)
+        highest = ops.cast(plan.highest, parameters.dtype)
+        inside = ops.logical_and(parameters >= lowest, parameters <= highest)
+        return ops.cond(ops.all(inside), planned, exact)
+
+    def _exact(
+        self, audio: Tensor, real: Tensor, imag: Tensor, windows: Tensor
+    ) -> Tensor:
+        return self._pool.pool(gabor_energies(audio, real, imag), windows)

@@ -1,0 +1,456 @@
+"""Plans how sparsely the energies of Gabor filters may be sampled.
+
+LEAF's energies `|x * g|²` are band-limited by the filter, not by the audio: a
+Gaussian of deviation σ lets them change little within σ samples. A plan says
+for each filter how many samples apart they are computed (its hop), how much of
+the filter is worth computing, and with which weights the pooling window then
+sums the sparse samples. It is NumPy and static, made from the deviations alone:
+centre frequencies do not matter. `decimation` computes by it.
+
+The error of a choice is predicted for a random input whose spectrum is 20 dB
+higher away from the filter than in its band, since in real audio the quiet
+bands lie next to loud ones. What is chosen is the cheapest plan whose predicted
+errors, root mean square over the filters, stay within the tolerance.
+
+Weights: samples of a stationary process of known covariance determine its
+value in between by linear prediction (Wiener); the weight of a sample is what
+it contributes in this way to the pooled sum.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+# Spectral excess away from the filter's band, as a power ratio.
+_EXCESS = 100.0
+
+# Deviations are planned for on a grid of this ratio, so that plans are reused.
+_GRID = 1.02
+
+# How far a deviation and a pooling width may move before the plan is left.
+_SIGMA_MARGIN = 1.04
+_WIDTH_MARGIN = 1.15
+
+# Share of a shortened filter that fades out, at either end.
+_FADE = 0.2
+
+# Lengths of filters to choose from are this far apart.
+_TAPS_RATIO = 1.19
+
+# Keeps the prediction regular where samples are close together.
+_NUGGET = 1e-6
+
+# Most frames that may share a pattern of samples, where the hop does not
+# divide the stride.
+_MAX_PHASES = 8
+
+# What a group costs by itself, in multiply-adds per sample of audio; measured.
+_GROUP_COST = 40.0
+
+# Filters that are pooled together; see `decimation`.
+POOLED_TOGETHER = 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Filters whose energies are sampled alike.
+
+    The first sample lies at the start of the first frame's window. A block is
+    the shortest run of whole strides that is a multiple of the hop.
+
+    Attributes:
+      filters: which ones, by position.
+      hop: in samples.
+      first: index of the first tap that is used.
+      fade: `(taps,)`, what the taps from `first` on are multiplied by.
+      phases: number of frames in a block.
+      starts: `(phases,)`, the first sample that a frame of a block uses.
+      weights: `(filters, phases, samples, window)`; times a pooling window
+        they give the weights of the samples.
+    """
+
+    filters: tuple[int, ...]
+    hop: int
+    first: int
+    fade: np.ndarray
+    phases: int
+    starts: tuple[int, ...]
+    weights: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """How to compute a filterbank's pooled energies, and when that holds.
+
+    Attributes:
+      parameters: `(filters, 2)`, deviations in samples and pooling widths as a
+        share of half the window, which it was made for.
+      lowest: `(filters, 2)`, the least of both for which it holds.
+      highest: `(filters, 2)`, the greatest.
+      groups: cover each filter once.
+      predicted_error: root mean square over the filters, relative.
+      cost: multiply-adds per sample of audio.
+    """
+
+    parameters: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    groups: tuple[Group, ...]
+    predicted_error: float
+    cost: float
+
+    def holds(self, parameters: np.ndarray, share: float = 1.0) -> bool:
+        """Tells whether parameters lie within this share of the margin."""
+        ratio = np.abs(np.log(parameters / self.parameters))
+        bound = np.where(
+            parameters < self.parameters,
+            np.log(self.parameters / self.lowest),
+            np.log(self.highest / self.parameters),
+        )
+        return bool(np.all(ratio <= share * bound))
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """The sizes that a plan is made for, all in samples.
+
+    Attributes:
+      kernel_size: length of the filters.
+      window_size: length of the pooling windows.
+      stride: between frames.
+    """
+
+    kernel_size: int
+    window_size: int
+    stride: int
+
+
+def make_plan(
+    parameters: np.ndarray, geometry: Geometry, tolerance: float
+) -> Plan:
+    """Makes the cheapest plan that meets a tolerance.
+
+    Args:
+      parameters: `(filters, 2)`, deviations in samples and pooling widths as a
+        share of half the window, as used, that is within their bounds.
+      geometry: sizes.
+      tolerance: greatest predicted error, relative; more than 0.
+
+    Raises:
+      ValueError: a parameter is not a positive number.
+    """
+    if not np.all(np.isfinite(parameters) & (parameters > 0)):
+        raise ValueError(
+            "Filters to plan for must have positive deviations and pooling "
+            f"widths. Received: {parameters.tolist()}."
+        )
+    sigma = _on_grid(parameters[:, 0])
+    width = _on_grid(parameters[:, 1])
+    slots = _slots(geometry, sigma.max())
+    cost, error = _tables(sigma, width, geometry, slots)
+    chosen = _choose(cost, error, tolerance)
+
+    groups = []
+    for slot in sorted(set(chosen)):
+        hop, taps = slots[slot]
+        filters = tuple(np.flatnonzero(chosen == slot).tolist())
+        groups.append(
+            _make_group(filters, sigma[list(filters)], hop, taps, geometry)
+        )
+    rows = np.arange(len(sigma))
+    margin = np.array([_SIGMA_MARGIN, _WIDTH_MARGIN])
+    planned = np.stack([sigma, width], axis=1)
+    return Plan(
+        parameters=planned,
+        lowest=planned / margin,
+        highest=planned * margin,
+        groups=tuple(groups),
+        predicted_error=float(np.sqrt(np.mean(error[rows, chosen] ** 2))),
+        cost=float(cost[rows, chosen].sum() + len(groups) * _GROUP_COST),
+    )
+
+
+def _on_grid(values: np.ndarray) -> np.ndarray:
+    return _GRID ** np.round(np.log(values) / math.log(_GRID))
+
+
+def candidate_hops(stride: int, longest: float) -> list[int]:
+    """Lists hops to choose from: divisors of the stride, and some between.
+
+    Args:
+      stride: in samples.
+      longest: in samples.
+
+    Returns:
+      Hops in ascending order, from 1; each is at most about twice the one
+      before, by way of hops that divide a few strides, where there are any.
+    """
+    longest = max(int(longest), 1)
+    phases = {
+        hop: hop // math.gcd(hop, stride) for hop in range(1, longest + 1)
+    }
+    hops = [hop for hop, count in phases.items() if count == 1]
+    between = [hop for hop, n in phases.items() if 1 < n <= _MAX_PHASES]
+    for hop in sorted(between, key=phases.get):
+        below = max(other for other in hops if other < hop)
+        above = min((other for other in hops if other > hop), default=None)
+        gap = (above or longest + 1) / below
+        if gap > 2 and 1.3 <= hop / below and (above or math.inf) / hop >= 1.3:
+            hops.append(hop)
+    return sorted(hops)
+
+
+def _slots(geometry: Geometry, longest: float) -> list[tuple[int, int]]:
+    """Lists what a group may be: a hop and a number of taps."""
+    taps = [geometry.kernel_size]
+    while taps[-1] > 16:
+        taps.append(_odd(taps[-1] / _TAPS_RATIO))
+    return [
+        (hop, size)
+        for hop in candidate_hops(geometry.stride, longest)
+        for size in taps
+    ]
+
+
+def _odd(length: float) -> int:
+    return 2 * (int(length) // 2) + 1
+
+
+def _tables(
+    sigma: np.ndarray,
+    width: np.ndarray,
+    geometry: Geometry,
+    slots: Sequence[tuple[int, int]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Computes cost and predicted error, each `(filters, slots)`."""
+    cost = np.array([_cost(hop, taps, geometry) for hop, taps in slots])
+    error = np.empty((len(sigma), len(slots)))
+    for i, (one_sigma, one_width) in enumerate(
+        zip(sigma.tolist(), width.tolist(), strict=True)
+    ):
+        for k, (hop, taps) in enumerate(slots):
+            cut = _truncation_error(one_sigma, taps, geometry.kernel_size)
+            sparse = _decimation_error(one_sigma, one_width, hop, geometry)
+            error[i, k] = math.hypot(cut, sparse)
+    return np.tile(cost, (len(sigma), 1)), error
+
+
+def _cost(hop: int, taps: int, geometry: Geometry) -> float:
+    """Counts multiply-adds per sample of audio for one filter."""
+    convolution = 2 * -(-taps // hop)
+    phases = hop // math.gcd(hop, geometry.stride)
+    overlap = geometry.window_size / (phases * geometry.stride) + 1
+    return convolution + overlap * phases * POOLED_TOGETHER / hop
+
+
+def _choose(
+    cost: np.ndarray, error: np.ndarray, tolerance: float
+) -> np.ndarray:
+    """Chooses a slot for each filter.
+
+    Minimises the cost plus a multiple of the squared errors, the multiple such
+    that the tolerance is met; then gives up slots while that pays.
+    """
+
+    def assign(slots: np.ndarray, price: float) -> np.ndarray:
+        return slots[np.argmin((cost + price * error**2)[:, slots], axis=1)]
+
+    rows = np.arange(len(cost))
+
+    def rms(chosen: np.ndarray) -> float:
+        return math.sqrt(np.mean(error[rows, chosen] ** 2))
+
+    def cheapest(slots: np.ndarray) -> np.ndarray:
+        low, high = 0.0, 16.0
+        for _ in range(24):
+            price = (low + high) / 2
+            if rms(assign(slots, 10**price)) > tolerance:
+                low = price
+            else:
+                high = price
+        return assign(slots, 10**high)
+
+    def total(chosen: np.ndarray) -> float:
+        return cost[rows, chosen].sum() + _GROUP_COST * len(set(chosen))
+
+    chosen = cheapest(np.arange(cost.shape[1]))
+    while True:
+        used = np.array(sorted(set(chosen)))
+        trials = [
+            cheapest(used[used != slot]) for slot in used if len(used) > 1
+        ]
+        trials = [trial for trial in trials if rms(trial) <= tolerance]
+        best = min(trials, key=total, default=chosen)
+        if total(best) >= total(chosen):
+            return chosen
+        chosen = best
+
+
+def _envelope(sigma: float, kernel_size: int) -> np.ndarray:
+    t = np.arange(kernel_size) - kernel_size // 2
+    return np.exp(-((t / sigma) ** 2) / 2)
+
+
+def _fade(taps: int, kernel_size: int) -> np.ndarray:
+    """Returns what shortened filters are multiplied by."""
+    if taps == kernel_size:
+        return np.ones(taps)
+    outside = 1 - np.abs(np.linspace(-1, 1, taps + 2)[1:-1])
+    return np.where(
+        outside < _FADE, (1 - np.cos(np.pi * outside / _FADE)) / 2, 1.0
+    )
+
+
+def _spectrum_length(geometry: Geometry, hop: int) -> int:
+    longest = 2 * geometry.kernel_size + geometry.window_size
+    return 2 ** math.ceil(math.log2(longest + hop))
+
+
+def _input_spectrum(sigma: float, length: int) -> np.ndarray:
+    """Returns a power spectrum that is higher away from frequency 0."""
+    distance = 2 * np.pi * np.fft.fftfreq(length) * sigma
+    return 1 + _EXCESS * -np.expm1(-((distance / 3.0) ** 2) / 2)
+
+
+@functools.lru_cache(maxsize=4096)
+def _truncation_error(sigma: float, taps: int, kernel_size: int) -> float:
+    """Predicts the relative error of energies that comes of fewer taps."""
+    sigma = sigma * _SIGMA_MARGIN
+    envelope = _envelope(sigma, kernel_size)
+    first = kernel_size // 2 - taps // 2
+    missing = envelope.copy()
+    missing[first : first + taps] *= 1 - _fade(taps, kernel_size)
+    length = 2 ** math.ceil(math.log2(4 * kernel_size))
+    power = _input_spectrum(sigma, length)
+    lost, whole = (
+        np.sum(power * np.abs(np.fft.fft(part, length)) ** 2)
+        for part in (missing, envelope)
+    )
+    return math.sqrt(lost / whole)
+
+
+def _correlation(
+    sigma: float, kernel_size: int, input_spectrum: np.ndarray
+) -> np.ndarray:
+    """Returns the autocorrelation of a filter's energy, by lag, circular.
+
+    Its output is taken for Gaussian: the energy's correlation is the square of
+    the output's, plus that of its mean.
+    """
+    length = len(input_spectrum)
+    response = np.fft.fft(_envelope(sigma, kernel_size), length)
+    output = np.fft.ifft(np.abs(response) ** 2 * input_spectrum)
+    return 1 + np.abs(output / output[0]) ** 2
+
+
+def _prediction(
+    sigma: float, hop: int, samples: np.ndarray, geometry: Geometry
+) -> np.ndarray:
+    """Returns how samples predict each point in a window, and sum up.
+
+    Args:
+      sigma: in samples.
+      hop: in samples.
+      samples: `(n,)`, positions relative to the window's start.
+      geometry: sizes.
+
+    Returns:
+      An array `(n, window_size)`; times a window it gives the samples' weights.
+    """
+    white = np.ones(_spectrum_length(geometry, hop))
+    correlation = _correlation(sigma, geometry.kernel_size, white)
+    among = correlation[samples[:, None] - samples]
+    # Keeps the system regular where samples are close together.
+    among[np.diag_indices_from(among)] += _NUGGET
+    points = np.arange(geometry.window_size)
+    return np.linalg.solve(among, correlation[samples[:, None] - points])
+
+
+def _sample_positions(hop: int, offset: int, window_size: int) -> np.ndarray:
+    """Lists the samples that take part in a window, ascending.
+
+    Args:
+      hop: in samples.
+      offset: from a sample to the window's start, `0 <= offset < hop`.
+      window_size: in samples.
+    """
+    # Samples further out would help on noise, but energies may fall by orders
+    # of magnitude within a window, and what lies outside must not leak in.
+    last = (window_size - 1 + offset) // hop
+    return np.arange(last + 1) * hop - offset
+
+
+@functools.lru_cache(maxsize=4096)
+def _decimation_error(
+    sigma: float, width: float, hop: int, geometry: Geometry
+) -> float:
+    """Predicts the relative error of energies sampled every `hop` samples."""
+    if hop == 1:
+        return 0.0
+    size = geometry.window_size
+    samples = _sample_positions(hop, 0, size)
+    prediction = _prediction(sigma, hop, samples, geometry)
+    length = _spectrum_length(geometry, hop)
+    half = max(size - 1, 1) / 2
+    t = (np.arange(size) - (size - 1) / 2) / half
+    worst = 0.0
+    for width_factor in (1 / _WIDTH_MARGIN, _WIDTH_MARGIN):
+        used = np.clip(width * width_factor, 2.0 / size, 0.5)
+        window = np.exp(-((t / used) ** 2) / 2)
+        difference = np.zeros(length)
+        difference[:size] = window
+        difference[samples] -= prediction @ window
+        power = np.abs(np.fft.fft(difference)) ** 2
+        for sigma_factor in (1 / _SIGMA_MARGIN, _SIGMA_MARGIN):
+            actual = sigma * sigma_factor
+            correlation = _correlation(
+                actual,
+                geometry.kernel_size,
+                _input_spectrum(actual, length),
+            )
+            spectrum = np.fft.fft(correlation).real
+            variance = max(np.mean(power * spectrum), 0.0)
+            worst = max(worst, math.sqrt(variance) / window.sum())
+    return worst
+
+
+def _make_group(
+    filters: tuple[int, ...],
+    sigma: np.ndarray,
+    hop: int,
+    taps: int,
+    geometry: Geometry,
+) -> Group:
+    phases = hop // math.gcd(hop, geometry.stride)
+    offsets = [frame * geometry.stride % hop for frame in range(phases)]
+    count = max(
+        len(_sample_positions(hop, offset, geometry.window_size))
+        for offset in offsets
+    )
+    positions = [np.arange(count) * hop - offset for offset in offsets]
+    weights = [
+        [_weights(one, hop, tuple(p.tolist()), geometry) for p in positions]
+        for one in sigma.tolist()
+    ]
+    return Group(
+        filters=filters,
+        hop=hop,
+        first=geometry.kernel_size // 2 - taps // 2,
+        fade=_fade(taps, geometry.kernel_size),
+        phases=phases,
+        starts=tuple(frame * geometry.stride // hop for frame in range(phases)),
+        weights=np.array(weights),
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _weights(
+    sigma: float, hop: int, samples: tuple[int, ...], geometry: Geometry
+) -> np.ndarray:
+    if hop == 1:
+        points = np.arange(geometry.window_size)
+        return (np.array(samples)[:, None] == points).astype(float)
+    return _prediction(sigma, hop, np.array(samples), geometry)

@@ -1,0 +1,241 @@
+"""LEAF by plan: as exact as promised, for any sizes, wherever weights go."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+from gradients import grad_mean_square
+from keras import ops
+
+from leaf_audio import callbacks, frontend, planning
+
+SIZES = {
+    "default": {},
+    "8 kHz": {"sample_rate": 8000},
+    "44.1 kHz": {"sample_rate": 44100},
+    "64 filters": {"n_filters": 64},
+    "128 filters": {"n_filters": 128},
+    "stride that few hops divide": {"window_stride": 10.2},
+    "stride over window": {"window_len": 10.0, "window_stride": 16.0},
+    "even window": {"sample_rate": 11025},
+    "valid": {"pooling_padding": "valid"},
+    "frozen": {"learn_filters": False, "learn_pooling": False},
+}
+
+
+def noise(*shape, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(0, 0.1, shape).astype("float32")
+
+
+def leaf_and_exact(**settings):
+    """Two Leafs of equal weights, by plan and exact, that give energies."""
+    leaf = frontend.Leaf(compression_fn=None, **settings)
+    leaf.build((None, None))
+    exact = frontend.Leaf(compression_fn=None, **{**settings, "tolerance": 0})
+    exact.build((None, None))
+    exact.set_weights(leaf.get_weights())
+    return leaf, exact
+
+
+def log_error(outputs, expected):
+    outputs, expected = (
+        np.log(ops.convert_to_numpy(x)) for x in (outputs, expected)
+    )
+    assert outputs.shape == expected.shape
+    return np.sqrt(np.mean((outputs - expected) ** 2))
+
+
+def kernels(leaf):
+    by_name = {w.path.split("/")[-2]: w for w in leaf.weights}
+    return by_name["complex_conv"], by_name["learnable_pooling"]
+
+
+@pytest.mark.parametrize("settings", SIZES.values(), ids=SIZES)
+def test_energies_are_within_the_tolerance(settings):
+    leaf, exact = leaf_and_exact(**settings)
+    x = noise(2, 12345)
+    assert leaf.planned_for is not None
+    assert 0 < log_error(leaf(x), exact(x)) < 3e-3
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-3, 1e-2])
+def test_the_tolerance_is_kept_and_used(tolerance):
+    leaf, exact = leaf_and_exact(tolerance=tolerance)
+    x = noise(4, 16000)
+    error = log_error(leaf(x), exact(x))
+    assert tolerance / 30 < error < tolerance
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("time", [401, 640, 641, 1000, 1599, 1600, 1601])
+def test_frames_at_the_edges_are_within_it_too(time, padding):
+    """Loud to the last sample, where a full-rate window is cut off."""
+    leaf, exact = leaf_and_exact(pooling_padding=padding)
+    x = noise(4, time)
+    assert log_error(leaf(x), exact(x)) < 5e-3
+
+
+@pytest.mark.parametrize("time", [1, 2, 100, 400])
+def test_inputs_shorter_than_a_window(time):
+    leaf, exact = leaf_and_exact()
+    # Energies of a few samples lie orders of magnitude below the floor.
+    outputs, expected = (
+        np.maximum(ops.convert_to_numpy(part(noise(2, time))), 1e-5)
+        for part in (leaf, exact)
+    )
+    assert log_error(outputs, expected) < 5e-3
+
+
+def test_real_speech_is_within_the_tolerance(speech_commands):
+    """At the level of the published inputs, and at the trainer's."""
+    leaf, exact = leaf_and_exact()
+    paths = sorted(speech_commands.glob("train/*/*.flac"))
+    clips = [soundfile.read(path)[0] for path in paths[:: len(paths) // 32]]
+    clips = np.stack([np.resize(clip, 16000) for clip in clips])
+    for std, highest, median in ((0.1, 5e-3, 5e-3), (5.6, 2e-2, 5e-3)):
+        x = (clips / clips.std(axis=1, keepdims=True) * std).astype("float32")
+        squares = []
+        for some in np.array_split(x, 8):
+            outputs, expected = (
+                np.log(np.maximum(ops.convert_to_numpy(part(some)), 1e-5))
+                for part in (leaf, exact)
+            )
+            squares.append((outputs - expected) ** 2)
+        by_filter = np.sqrt(np.mean(np.concatenate(squares), axis=(0, 1)))
+        assert np.sqrt(np.mean(by_filter**2)) < highest
+        assert np.median(by_filter) < median
+
+
+def test_gradients_are_those_of_the_exact_frontend():
+    leaf, exact = leaf_and_exact()
+    x = noise(2, 8000)
+    by_input, by_weight = grad_mean_square(leaf, x)
+    input_expected, expected = grad_mean_square(exact, x)
+    pairs = zip(
+        [by_input, *by_weight], [input_expected, *expected], strict=True
+    )
+    for gradient, right in pairs:
+        distance = np.linalg.norm(gradient - right) / np.linalg.norm(right)
+        assert distance < 1e-2
+
+
+def test_filters_that_have_left_the_plan_are_computed_exactly():
+    """Compiled before they moved; the graph itself must take the other way."""
+    leaf, exact = leaf_and_exact()
+    model = keras.Sequential([keras.Input((None,)), leaf])
+    x = noise(2, 4000)
+    model.predict(x, verbose=0)
+    for scale in (0.5, 1.4):
+        for part in (leaf, exact):
+            kernel, _ = kernels(part)
+            kernel.assign(kernel * np.array([[1.0, scale]], "float32"))
+        np.testing.assert_allclose(
+            model.predict(x, verbose=0),
+            ops.convert_to_numpy(exact(x)),
+            rtol=1e-3,
+            atol=1e-5,
+        )
+
+
+def test_a_called_frontend_plans_for_its_filters_of_now():
+    leaf, exact = leaf_and_exact()
+    x = noise(2, 4000)
+    leaf(x)
+    for part in (leaf, exact):
+        kernel, pooling = kernels(part)
+        kernel.assign(kernel * np.array([[1.0, 0.5]], "float32"))
+        pooling.assign(pooling * 0.8)
+    before = leaf.planned_for
+    assert 0 < log_error(leaf(x), exact(x)) < 3e-3
+    np.testing.assert_allclose(
+        leaf.planned_for / before, [[0.5, 0.8]] * 40, rtol=0.05
+    )
+
+
+def test_replan_plans_when_there_is_need():
+    leaf, _ = leaf_and_exact()
+    assert not leaf.replan(if_needed=True)
+    kernel, _ = kernels(leaf)
+    kernel.assign(kernel * np.array([[1.0, 1.01]], "float32"))
+    assert not leaf.replan(if_needed=True)
+    kernel.assign(kernel * np.array([[1.0, 0.9]], "float32"))
+    assert leaf.replan(if_needed=True)
+    assert leaf.replan()
+
+
+def test_weights_that_are_not_finite_need_no_plan():
+    leaf, _ = leaf_and_exact()
+    kernel, _ = kernels(leaf)
+    kernel.assign(np.full((40, 2), np.nan, "float32"))
+    assert np.isnan(ops.convert_to_numpy(leaf(noise(1, 1000)))).any()
+
+
+def test_training_replans_between_epochs():
+    leaf = frontend.Leaf(n_filters=8)
+    model = keras.Sequential(
+        [leaf, keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
+    )
+    # So fast that filters leave the plan at once.
+    model.compile(keras.optimizers.Adam(0.5), "mse", jit_compile=False)
+    x, y = noise(4, 1600), np.arange(4.0)[:, None]
+    model(x)
+    before = leaf.planned_for
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[callbacks.Replan()])
+    kernel, _ = kernels(leaf)
+    assert (leaf.planned_for != before).any()
+    sigma = ops.convert_to_numpy(kernel)[:, 1]
+    np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.03)
+
+
+def test_a_plan_is_saved_with_the_weights(tmp_path):
+    leaf, _ = leaf_and_exact()
+    kernel, _ = kernels(leaf)
+    x = noise(2, 4000)
+    # Still within the plan, which a new one for these weights would not be.
+    kernel.assign(kernel * np.array([[1.0, 0.985]], "float32"))
+    model = keras.Sequential([keras.Input((None,)), leaf])
+    expected = ops.convert_to_numpy(model(x))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.layers[0].planned_for, leaf.planned_for
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(loaded(x)), expected, rtol=1e-6
+    )
+
+
+def test_hops_cover_strides_that_few_divide():
+    assert planning.candidate_hops(160, 60)[-4:] == [16, 20, 32, 40]
+    hops = planning.candidate_hops(163, 60)
+    assert all(b <= 2 * a for a, b in itertools.pairwise(hops))
+
+
+def test_exact_by_request_and_where_plans_do_not_apply():
+    assert frontend.Leaf(tolerance=0).planned_for is None
+    squares = frontend.Leaf(activation="relu", n_filters=8)
+    with pytest.raises(ValueError, match="no weights"):
+        squares.replan()
+    with pytest.raises(ValueError, match="tolerance=0.01 with"):
+        frontend.Leaf(activation=ops.square, tolerance=0.01)
+    with pytest.raises(ValueError, match="what makes a SincNet"):
+        frontend.SincNet(tolerance=0.01)
+
+
+@pytest.mark.parametrize("tolerance", [-1e-3, float("nan"), "low"])
+def test_a_tolerance_that_cannot_be_is_rejected(tolerance):
+    with pytest.raises(ValueError, match="`tolerance`"):
+        frontend.Leaf(tolerance=tolerance)
+
+
+def test_a_plan_for_other_settings_is_rejected():
+    leaf, exact = leaf_and_exact(n_filters=8)
+    with pytest.raises(ValueError, match=r"\(8, 2\).*Received: \(40, 2\)"):
+        leaf.planned_for = np.ones((40, 2))
+    with pytest.raises(ValueError, match="takes no plan"):
+        exact.planned_for = np.ones((8, 2))
+    with pytest.raises(ValueError, match="positive"):
+        leaf.planned_for = np.zeros((8, 2))
