@@ -30,6 +30,10 @@ setuptools.setup(
         "importlib_resources",
         "keras>=3.12",
         "numpy",
+        # tensorflow-datasets decodes speech_commands with it, and asks for it
+        # after the download only.
+        "pydub",
+        "audioop-lts; python_version >= '3.13'",
         "rich",
         "soundfile>=0.12",
         "soxr",

@@ -4,16 +4,18 @@
 
 Medians of compiled calls in one process, in rounds over all frontends, so that
 whatever else the machine does falls on all of them. Memory is the growth of a
-fresh process's peak over one training step. "mel (tf.signal)" is the fixed
-yardstick, LEAF's own mel on TensorFlow: STFT, magnitude, square, matrix, log.
+fresh process's peak over one training step (Linux only). "mel (tf.signal)" is
+the fixed yardstick, LEAF's own mel on TensorFlow: STFT, magnitude, square,
+matrix, log. Sizes are batch x seconds; by default those up to a minute.
 """
 
 import argparse
 import datetime
+import functools
 import json
 import os
+import pathlib
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,17 +33,38 @@ from keras import ops
 from leaf_audio import frontend
 
 SAMPLE_RATE = 16000
-SIZES = {"8x1s": (8, 1), "8x10s": (8, 10), "1x60s": (1, 60)}
+SIZES = {
+    "8x1s": (8, 1),
+    "8x10s": (8, 10),
+    "1x60s": (1, 60),
+    "1x600s": (1, 600),
+    "256x1s": (256, 1),
+    "32x8s": (32, 8),
+    "16x16s": (16, 16),
+}
+DEFAULT_SIZES = ("8x1s", "8x10s", "1x60s")
 YARDSTICK = "mel (tf.signal)"
 FRONTENDS = {
     "mel": frontend.MelFilterbanks,
+    "Keras MelSpectrogram": functools.partial(
+        keras.layers.MelSpectrogram,
+        sequence_length=400,
+        sequence_stride=160,
+        fft_length=512,
+        num_mel_bins=40,
+        sampling_rate=SAMPLE_RATE,
+    ),
     "Leaf": frontend.Leaf,
+    "Leaf, tolerance 0.01": functools.partial(frontend.Leaf, tolerance=1e-2),
+    "Leaf, exact": functools.partial(frontend.Leaf, tolerance=0),
+    "Leaf, 20 filters": functools.partial(frontend.Leaf, n_filters=20),
+    "Leaf, 80 filters": functools.partial(frontend.Leaf, n_filters=80),
     "SincNet": frontend.SincNet,
     "SincNet+": frontend.SincNetPlus,
     "TD-filterbanks": frontend.TimeDomainFilterbanks,
 }
-# Rounds per size: long inputs need fewer, and vary less.
-ROUNDS = {"8x1s": 20, "8x10s": 5, "1x60s": 5}
+# Rounds, for short inputs and for long ones, which vary less.
+ROUNDS_SHORT, ROUNDS_LONG = 20, 7
 
 
 def waveforms(size: str) -> np.ndarray:
@@ -147,7 +170,8 @@ def time_size(size: str) -> dict[str, dict[str, float | None]]:
         for kind, call in enumerate(pair)
         if call is not None
     }
-    for measured in [False] * 2 + [True] * ROUNDS[size]:
+    rounds = ROUNDS_SHORT if x.size < 10**6 else ROUNDS_LONG
+    for measured in [False] * 2 + [True] * rounds:
         for name, kind in seconds:
             start = time.perf_counter()
             calls[name][kind]()
@@ -175,11 +199,17 @@ def print_peak(name: str, size: str) -> None:
     x = waveforms(size)
     layer = FRONTENDS[name]()
     layer(x[:1, :1000])
-    kilobytes = -resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_kilobytes()
     forward, both = compiled(layer, x)
     (both or forward)()
-    kilobytes += resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(kilobytes / 1024)
+    print((_peak_kilobytes() - before) / 1024)
+
+
+def _peak_kilobytes() -> int:
+    # Not `resource`, whose peak includes that of the process that forked.
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if "VmHWM" in line]
+    return int(line.split()[1])
 
 
 def print_table(results: dict[str, dict[str, dict]]) -> None:
@@ -207,7 +237,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, action="append")
     parser.add_argument("--memory", choices=FRONTENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    sizes = options.size or list(SIZES)
+    sizes = options.size or DEFAULT_SIZES
     if options.memory:
         print_peak(options.memory, sizes[0])
         return

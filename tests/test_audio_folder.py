@@ -15,6 +15,8 @@ from example import audio_folder as module
 from example import data
 from example.audio_folder import audio_folder
 
+pytestmark = pytest.mark.any_backend
+
 RATE = 16000
 
 

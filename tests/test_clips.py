@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from example import clips
 
+pytestmark = pytest.mark.any_backend
+
 
 def ramp(i):
     return np.arange(i, i + 40000 + i, dtype=np.float32)

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from example import clips, data
 
+pytestmark = pytest.mark.any_backend
+
 COUNT = {"train": 11, "validation": 7, "test": 5}
 
 

@@ -54,6 +54,7 @@ def kernels(leaf):
 
 
 @pytest.mark.parametrize("settings", SIZES.values(), ids=SIZES)
+@pytest.mark.many_shapes
 def test_energies_are_within_the_tolerance(settings):
     leaf, exact = leaf_and_exact(**settings)
     x = noise(2, 12345)
@@ -71,6 +72,7 @@ def test_the_tolerance_is_kept_and_used(tolerance):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("time", [401, 640, 641, 1000, 1599, 1600, 1601])
+@pytest.mark.many_shapes
 def test_frames_at_the_edges_are_within_it_too(time, padding):
     """Loud to the last sample, where a full-rate window is cut off."""
     leaf, exact = leaf_and_exact(pooling_padding=padding)
@@ -79,6 +81,7 @@ def test_frames_at_the_edges_are_within_it_too(time, padding):
 
 
 @pytest.mark.parametrize("time", [1, 2, 100, 400])
+@pytest.mark.many_shapes
 def test_inputs_shorter_than_a_window(time):
     leaf, exact = leaf_and_exact()
     # Energies of a few samples lie orders of magnitude below the floor.

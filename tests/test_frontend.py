@@ -135,6 +135,7 @@ def test_leaf_has_280_parameters():
 
 @pytest.mark.parametrize("name", FRONTENDS)
 @pytest.mark.parametrize("time", [1, 2, 159, 160, 161, 401, 1000, 16001])
+@pytest.mark.many_shapes
 def test_frames_are_a_stride_apart_for_any_length(name, time):
     layer = FRONTENDS[name]()
     features = layer(noise(2, time))
@@ -157,6 +158,7 @@ def test_frames_are_a_stride_apart_for_any_length(name, time):
         {"sample_rate": 16000.0, "n_filters": 64, "window_len": 100.0},
     ],
 )
+@pytest.mark.many_shapes
 def test_any_sample_rate_window_and_filter_count(name, settings):
     layer = FRONTENDS[name](**settings)
     sample_rate = settings.get("sample_rate", 16000)

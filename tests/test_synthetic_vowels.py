@@ -12,6 +12,8 @@ import pytest
 from example import data
 from example import synthetic_vowels as vowels
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture(scope="module")
 def printed():

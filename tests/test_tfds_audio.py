@@ -9,6 +9,8 @@ import tensorflow_datasets as tfds
 
 from example import data
 
+pytestmark = pytest.mark.any_backend
+
 RATE = 8000
 
 
