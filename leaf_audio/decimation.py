@@ -75,7 +75,7 @@ def pooled_energies(
             [np.tile(span.group.filters, span.num_samples) for span in spans]
         )
         sums = np.equal(owner[:, None], np.arange(len(order)))
-        edges = ops.matmul(
+        edges = _matmul(
             _joined(samples) * _joined(weights),
             ops.cast(sums, frames.dtype),
         )
@@ -85,6 +85,11 @@ def pooled_energies(
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
+
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    # Keras' on PyTorch answers float32 to float64.
+    return ops.cast(ops.matmul(a, b), b.dtype)
 
 
 class _FrameGrid:
@@ -265,12 +270,10 @@ class _Span:
         """
         group = self.group
         count, phases, samples, size = group.weights.shape
-        prediction = ops.convert_to_tensor(
-            group.weights.reshape(count, phases * samples, size),
-            dtype=windows.dtype,
-        )
+        prediction = group.weights.reshape(count, phases * samples, size)
         weights = ops.reshape(
-            ops.matmul(prediction, windows), (count, phases, samples, -1)
+            _matmul(ops.cast(prediction, windows.dtype), windows),
+            (count, phases, samples, -1),
         )
         edges = weights[..., 1:]
         if phases > 1:

@@ -37,6 +37,10 @@ _WIDTH_MARGIN = 1.15
 # Share of a shortened filter that fades out, at either end.
 _FADE = 0.2
 
+# What is cut off a filter errs most where its band is silent, which a
+# stationary input does not show; measured on speech.
+_CUT_WEIGHT = 2.0
+
 # Lengths of filters to choose from are this far apart.
 _TAPS_RATIO = 1.19
 
@@ -234,7 +238,7 @@ def _tables(
         for k, (hop, taps) in enumerate(slots):
             cut = _truncation_error(one_sigma, taps, geometry.kernel_size)
             sparse = _decimation_error(one_sigma, one_width, hop, geometry)
-            error[i, k] = math.hypot(cut, sparse)
+            error[i, k] = math.hypot(_CUT_WEIGHT * cut, sparse)
     return np.tile(cost, (len(sigma), 1)), error
 
 
@@ -346,10 +350,10 @@ def _correlation(
     return 1 + np.abs(output / output[0]) ** 2
 
 
-def _prediction(
+def _covariances(
     sigma: float, hop: int, samples: np.ndarray, geometry: Geometry
-) -> np.ndarray:
-    """Returns how samples predict each point in a window, and sum up.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the covariances from which samples predict a window's points.
 
     Args:
       sigma: in samples.
@@ -358,7 +362,9 @@ def _prediction(
       geometry: sizes.
 
     Returns:
-      An array `(n, window_size)`; times a window it gives the samples' weights.
+      Two arrays, `(n, n)` among the samples and `(n, window_size)` with the
+      points. The first's inverse times the second, times a window, gives the
+      samples' weights.
     """
     white = np.ones(_spectrum_length(geometry, hop))
     correlation = _correlation(sigma, geometry.kernel_size, white)
@@ -366,7 +372,7 @@ def _prediction(
     # Keeps the system regular where samples are close together.
     among[np.diag_indices_from(among)] += _NUGGET
     points = np.arange(geometry.window_size)
-    return np.linalg.solve(among, correlation[samples[:, None] - points])
+    return among, correlation[samples[:, None] - points]
 
 
 def _sample_positions(hop: int, offset: int, window_size: int) -> np.ndarray:
@@ -392,17 +398,21 @@ def _decimation_error(
         return 0.0
     size = geometry.window_size
     samples = _sample_positions(hop, 0, size)
-    prediction = _prediction(sigma, hop, samples, geometry)
-    length = _spectrum_length(geometry, hop)
     half = max(size - 1, 1) / 2
     t = (np.arange(size) - (size - 1) / 2) / half
+    margin = np.array([[1 / _WIDTH_MARGIN], [_WIDTH_MARGIN]])
+    windows = np.exp(
+        -((t / np.clip(width * margin, 2.0 / size, 0.5)) ** 2) / 2
+    )
+    # Solving for two windows is many times cheaper than for every point.
+    among, with_points = _covariances(sigma, hop, samples, geometry)
+    weights = np.linalg.solve(among, with_points @ windows.T).T
+    length = _spectrum_length(geometry, hop)
     worst = 0.0
-    for width_factor in (1 / _WIDTH_MARGIN, _WIDTH_MARGIN):
-        used = np.clip(width * width_factor, 2.0 / size, 0.5)
-        window = np.exp(-((t / used) ** 2) / 2)
+    for window, of_samples in zip(windows, weights, strict=True):
         difference = np.zeros(length)
         difference[:size] = window
-        difference[samples] -= prediction @ window
+        difference[samples] -= of_samples
         power = np.abs(np.fft.fft(difference)) ** 2
         for sigma_factor in (1 / _SIGMA_MARGIN, _SIGMA_MARGIN):
             actual = sigma * sigma_factor
@@ -453,4 +463,6 @@ def _weights(
     if hop == 1:
         points = np.arange(geometry.window_size)
         return (np.array(samples)[:, None] == points).astype(float)
-    return _prediction(sigma, hop, np.array(samples), geometry)
+    return np.linalg.solve(
+        *_covariances(sigma, hop, np.array(samples), geometry)
+    )
