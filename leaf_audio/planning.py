@@ -401,9 +401,7 @@ def _decimation_error(
     half = max(size - 1, 1) / 2
     t = (np.arange(size) - (size - 1) / 2) / half
     margin = np.array([[1 / _WIDTH_MARGIN], [_WIDTH_MARGIN]])
-    windows = np.exp(
-        -((t / np.clip(width * margin, 2.0 / size, 0.5)) ** 2) / 2
-    )
+    windows = np.exp(-((t / np.clip(width * margin, 2.0 / size, 0.5)) ** 2) / 2)
     # Solving for two windows is many times cheaper than for every point.
     among, with_points = _covariances(sigma, hop, samples, geometry)
     weights = np.linalg.solve(among, with_points @ windows.T).T
