@@ -1,6 +1,5 @@
 """Callbacks for keras.Model.fit."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -40,9 +39,8 @@ class Replan(keras.callbacks.Callback):
             model.make_train_function()
 
 
-def built_leafs(layer: keras.layers.Layer) -> Iterator[Leaf]:
-    """Finds the Leaf frontends that a model is made of."""
-    if isinstance(layer, Leaf) and layer.built:
-        yield layer
-    for inner in getattr(layer, "layers", ()):
-        yield from built_leafs(inner)
+def built_leafs(layer: keras.layers.Layer) -> list[Leaf]:
+    """Finds the Leaf frontends that a model is made of, each once."""
+    # `layers`, which is public, leaves out what wrappers and layers hold.
+    inner = layer._flatten_layers()
+    return [one for one in inner if isinstance(one, Leaf) and one.built]

@@ -5,6 +5,7 @@ fraction of the cost, as long as the learned parameters are where the plan
 holds; elsewhere the layers themselves compute it, sample by sample.
 """
 
+import concurrent.futures
 from typing import Any
 
 import keras
@@ -71,6 +72,28 @@ class PlannedFilterbank:
     def _parameters(self) -> Tensor:
         sigma = self._convolve.constrained_kernel()[:, 1]
         return ops.stack([sigma, self._pool.widths()], axis=-1)
+
+    def plan_initial_weights(self) -> None:
+        """Makes the first plan, for layers that were just built.
+
+        `fit` and `tf.function` build a model inside a graph. What they compile
+        right after keeps to the plan of then, so it cannot wait for weights to
+        have values; but those that the initializers give are known.
+        """
+        if self.replan():
+            return
+        # A graph is its thread's own: in another, operations give values.
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            self.make_plan(executor.submit(self._initial_parameters).result())
+
+    def _initial_parameters(self) -> np.ndarray:
+        initial = []
+        for layer in (self._convolve, self._pool):
+            kernel = layer.kernel
+            value = layer.kernel_initializer(kernel.shape, dtype=kernel.dtype)
+            initial.append((kernel, value))
+        with keras.StatelessScope(state_mapping=initial):
+            return ops.convert_to_numpy(self._parameters())
 
     def replan(self, if_needed: bool = False) -> bool:
         """Makes a plan for the present weights; see `Leaf.replan`."""

@@ -524,7 +524,7 @@ class Leaf(Frontend):
         self._energies_shape(*input_shape[:2])
         _build_in_turn(layers, (*input_shape[:2], 1))
         if self._filterbank is not None:
-            self._filterbank.replan()
+            self._filterbank.plan_initial_weights()
 
     def replan(self, if_needed: bool = False) -> bool:
         """Plans the filterbank's computation anew, from its present weights.

@@ -191,6 +191,31 @@ def test_training_replans_between_epochs():
     np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.03)
 
 
+def test_a_model_that_fit_builds_is_computed_by_plan():
+    """Not exactly, until someone plans: what is compiled is compiled."""
+    leaf = frontend.Leaf(n_filters=8)
+    model = keras.Sequential([leaf, keras.layers.Flatten()])
+    model.compile("sgd", "mse", jit_compile=False)
+    model.fit(noise(2, 800), np.zeros((2, 40)), verbose=0)
+    built = frontend.Leaf(n_filters=8)
+    built.build((None, None))
+    np.testing.assert_array_equal(leaf.planned_for, built.planned_for)
+
+
+def test_leafs_are_found_once_wherever_they_are():
+    class Outer(keras.layers.Layer):
+        def __init__(self, leaf):
+            super().__init__()
+            self.inner = keras.layers.TimeDistributed(leaf)
+
+    leaf = frontend.Leaf(n_filters=8)
+    model = keras.Sequential([Outer(leaf), Outer(leaf)])
+    assert not callbacks.built_leafs(model)
+    leaf.build((None, 800))
+    assert callbacks.built_leafs(model) == [leaf]
+    assert callbacks.built_leafs(leaf) == [leaf]
+
+
 def test_a_plan_is_saved_with_the_weights(tmp_path):
     leaf, _ = leaf_and_exact()
     kernel, _ = kernels(leaf)
