@@ -333,8 +333,10 @@ class Leaf(Frontend):
 
     With a tolerance, the energies are computed by a plan (`planning`) that is
     made for the filters when the layer is built, and kept with the weights.
-    Filters that training has moved too far for it are computed exactly, hence
-    slowly, until `replan` or the callback `callbacks.Replan` makes another.
+    Filters that training, or weights from elsewhere, have moved too far for it
+    are computed exactly, hence slowly, by what was compiled before, such as
+    `fit` and `predict`, until `replan` or the callback `callbacks.Replan` makes
+    another and it is compiled anew. Called eagerly, a Leaf plans by itself.
 
     Example:
 
