@@ -199,7 +199,7 @@ class _Span:
         # Samples of energy in a block of frames, and blocks that a frame needs.
         self._per_block = group.phases * geometry.stride // group.hop
         last_start = group.starts[-1]
-        self.num_samples = group.weights.shape[2]
+        self.num_samples = group.num_samples
         self._overlap = -(-(last_start + self.num_samples) // self._per_block)
         frames = grid.computed_frames
         self._blocks = (frames + group.phases - 1) // group.phases
@@ -269,12 +269,16 @@ class _Span:
           `(edges, samples * filters)`.
         """
         group = self.group
-        count, phases, samples, size = group.weights.shape
-        prediction = group.weights.reshape(count, phases * samples, size)
-        weights = ops.reshape(
-            _matmul(ops.cast(prediction, windows.dtype), windows),
-            (count, phases, samples, -1),
+        count, phases, samples = (
+            windows.shape[0],
+            group.phases,
+            self.num_samples,
         )
+        weights = windows
+        if group.weights is not None:
+            prediction = group.weights.reshape(count, phases * samples, -1)
+            weights = _matmul(ops.cast(prediction, windows.dtype), windows)
+        weights = ops.reshape(weights, (count, phases, samples, -1))
         edges = weights[..., 1:]
         if phases > 1:
             # Of each frame, the weights of its phase.

@@ -103,9 +103,9 @@ class PlannedFilterbank:
         if if_needed and self._plan is not None:
             if self._plan.holds(parameters, share=0.5):
                 return False
-        had_plan = self._plan is not None
+        before = self._plan
         self.make_plan(parameters)
-        return had_plan or self._plan is not None
+        return self._plan is not before
 
     def make_plan(self, parameters: np.ndarray) -> None:
         """Follows a new plan; none where parameters are not finite."""

@@ -24,8 +24,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Spectral excess away from the filter's band, as a power ratio.
+# Spectral excess away from the filter's band, as a power ratio; it sets in at
+# this distance from the centre, in deviations of the filter's response.
 _EXCESS = 100.0
+_EXCESS_DISTANCE = 3.0
 
 # Deviations are planned for on a grid of this ratio, so that plans are reused.
 _GRID = 1.02
@@ -41,8 +43,18 @@ _FADE = 0.2
 # stationary input does not show; measured on speech.
 _CUT_WEIGHT = 2.0
 
-# Lengths of filters to choose from are this far apart.
+# Lengths of filters to choose from are this far apart, down to this one.
 _TAPS_RATIO = 1.19
+_LEAST_TAPS = 16
+
+# Hops to choose from are at least this far apart where they need several
+# phases.
+_HOP_RATIO = 1.3
+
+# Multiply-adds per sample that a squared error of 1 may cost, as a power of
+# ten, and the steps in which the right price is looked for.
+_HIGHEST_PRICE = 16.0
+_PRICE_STEPS = 24
 
 # Keeps the prediction regular where samples are close together.
 _NUGGET = 1e-6
@@ -72,8 +84,10 @@ class Group:
       fade: `(taps,)`, what the taps from `first` on are multiplied by.
       phases: number of frames in a block.
       starts: `(phases,)`, the first sample that a frame of a block uses.
+      num_samples: that a frame uses.
       weights: `(filters, phases, samples, window)`; times a pooling window
-        they give the weights of the samples.
+        they give the weights of the samples. None for a hop of 1, where these
+        are the window itself.
     """
 
     filters: tuple[int, ...]
@@ -82,7 +96,8 @@ class Group:
     fade: np.ndarray
     phases: int
     starts: tuple[int, ...]
-    weights: np.ndarray
+    num_samples: int
+    weights: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,7 +188,7 @@ def make_plan(
         highest=planned * margin,
         groups=tuple(groups),
         predicted_error=float(np.sqrt(np.mean(error[rows, chosen] ** 2))),
-        cost=float(cost[rows, chosen].sum() + len(groups) * _GROUP_COST),
+        cost=float(cost[chosen].sum() + len(groups) * _GROUP_COST),
     )
 
 
@@ -202,7 +217,8 @@ def candidate_hops(stride: int, longest: float) -> list[int]:
         below = max(other for other in hops if other < hop)
         above = min((other for other in hops if other > hop), default=None)
         gap = (above or longest + 1) / below
-        if gap > 2 and 1.3 <= hop / below and (above or math.inf) / hop >= 1.3:
+        nearest = min(hop / below, (above or math.inf) / hop)
+        if gap > 2 and nearest >= _HOP_RATIO:
             hops.append(hop)
     return sorted(hops)
 
@@ -210,7 +226,7 @@ def candidate_hops(stride: int, longest: float) -> list[int]:
 def _slots(geometry: Geometry, longest: float) -> list[tuple[int, int]]:
     """Lists what a group may be: a hop and a number of taps."""
     taps = [geometry.kernel_size]
-    while taps[-1] > 16:
+    while taps[-1] > _LEAST_TAPS:
         taps.append(_odd(taps[-1] / _TAPS_RATIO))
     return [
         (hop, size)
@@ -229,7 +245,7 @@ def _tables(
     geometry: Geometry,
     slots: Sequence[tuple[int, int]],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes cost and predicted error, each `(filters, slots)`."""
+    """Computes costs, `(slots,)`, and predicted errors, `(filters, slots)`."""
     cost = np.array([_cost(hop, taps, geometry) for hop, taps in slots])
     error = np.empty((len(sigma), len(slots)))
     for i, (one_sigma, one_width) in enumerate(
@@ -239,7 +255,7 @@ def _tables(
             cut = _truncation_error(one_sigma, taps, geometry.kernel_size)
             sparse = _decimation_error(one_sigma, one_width, hop, geometry)
             error[i, k] = math.hypot(_CUT_WEIGHT * cut, sparse)
-    return np.tile(cost, (len(sigma), 1)), error
+    return cost, error
 
 
 def _cost(hop: int, taps: int, geometry: Geometry) -> float:
@@ -262,14 +278,14 @@ def _choose(
     def assign(slots: np.ndarray, price: float) -> np.ndarray:
         return slots[np.argmin((cost + price * error**2)[:, slots], axis=1)]
 
-    rows = np.arange(len(cost))
+    rows = np.arange(len(error))
 
     def rms(chosen: np.ndarray) -> float:
         return math.sqrt(np.mean(error[rows, chosen] ** 2))
 
     def cheapest(slots: np.ndarray) -> np.ndarray:
-        low, high = 0.0, 16.0
-        for _ in range(24):
+        low, high = 0.0, _HIGHEST_PRICE
+        for _ in range(_PRICE_STEPS):
             price = (low + high) / 2
             if rms(assign(slots, 10**price)) > tolerance:
                 low = price
@@ -278,9 +294,9 @@ def _choose(
         return assign(slots, 10**high)
 
     def total(chosen: np.ndarray) -> float:
-        return cost[rows, chosen].sum() + _GROUP_COST * len(set(chosen))
+        return cost[chosen].sum() + _GROUP_COST * len(set(chosen))
 
-    chosen = cheapest(np.arange(cost.shape[1]))
+    chosen = cheapest(np.arange(len(cost)))
     while True:
         used = np.array(sorted(set(chosen)))
         trials = [
@@ -316,7 +332,7 @@ def _spectrum_length(geometry: Geometry, hop: int) -> int:
 def _input_spectrum(sigma: float, length: int) -> np.ndarray:
     """Returns a power spectrum that is higher away from frequency 0."""
     distance = 2 * np.pi * np.fft.fftfreq(length) * sigma
-    return 1 + _EXCESS * -np.expm1(-((distance / 3.0) ** 2) / 2)
+    return 1 + _EXCESS * -np.expm1(-((distance / _EXCESS_DISTANCE) ** 2) / 2)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -438,11 +454,17 @@ def _make_group(
         len(_sample_positions(hop, offset, geometry.window_size))
         for offset in offsets
     )
-    positions = [np.arange(count) * hop - offset for offset in offsets]
-    weights = [
-        [_weights(one, hop, tuple(p.tolist()), geometry) for p in positions]
-        for one in sigma.tolist()
+    positions = [
+        range(-offset, count * hop - offset, hop) for offset in offsets
     ]
+    weights = None
+    if hop > 1:
+        weights = np.array(
+            [
+                [_weights(one, hop, tuple(p), geometry) for p in positions]
+                for one in sigma.tolist()
+            ]
+        )
     return Group(
         filters=filters,
         hop=hop,
@@ -450,17 +472,15 @@ def _make_group(
         fade=_fade(taps, geometry.kernel_size),
         phases=phases,
         starts=tuple(frame * geometry.stride // hop for frame in range(phases)),
-        weights=np.array(weights),
+        num_samples=count,
+        weights=weights,
     )
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=128)
 def _weights(
     sigma: float, hop: int, samples: tuple[int, ...], geometry: Geometry
 ) -> np.ndarray:
-    if hop == 1:
-        points = np.arange(geometry.window_size)
-        return (np.array(samples)[:, None] == points).astype(float)
     return np.linalg.solve(
         *_covariances(sigma, hop, np.array(samples), geometry)
     )
