@@ -43,6 +43,7 @@ setuptools.setup(
     ],
     extras_require={
         "test": ["pytest", "scipy"],
+        "plot": ["matplotlib"],
         "lingvo": ["lingvo>=0.14"],
         "jax": ["jax"],
         "torch": ["torch"],

@@ -56,6 +56,7 @@ FRONTENDS = {
     ),
     "Leaf": frontend.Leaf,
     "Leaf, tolerance 0.01": functools.partial(frontend.Leaf, tolerance=1e-2),
+    "Leaf, tolerance 0.0005": functools.partial(frontend.Leaf, tolerance=5e-4),
     "Leaf, exact": functools.partial(frontend.Leaf, tolerance=0),
     "Leaf, 20 filters": functools.partial(frontend.Leaf, n_filters=20),
     "Leaf, 80 filters": functools.partial(frontend.Leaf, n_filters=80),

@@ -11,6 +11,7 @@ PCEN, as relative L2 distance per weight.
 """
 
 import argparse
+import json
 import pathlib
 
 import keras
@@ -26,6 +27,8 @@ from leaf_audio import frontend
 SAMPLE_RATE = 16000
 CLIPS = 64
 FLOOR = 1e-5
+# None is Leaf's own.
+TOLERANCES = (1e-2, None, 5e-4)
 
 
 def read_clips(folder: str) -> np.ndarray:
@@ -86,6 +89,7 @@ def main() -> None:
         action="append",
         help="to measure; may be repeated; by default 0.01, Leaf's own, 0.0005",
     )
+    parser.add_argument("--output", help="where to write the errors as JSON")
     options = parser.parse_args()
     clips = read_clips(options.audio)
     unit = clips / clips.std(axis=1, keepdims=True)
@@ -104,7 +108,8 @@ def main() -> None:
     for heading in ("all filters", "median filter", "worst filter"):
         table.add_column(heading, justify="right")
     lines = []
-    for tolerance in options.tolerance or (1e-2, None, 5e-4):
+    errors = {}
+    for tolerance in options.tolerance or TOLERANCES:
         title = "default" if tolerance is None else f"{tolerance:g}"
         leaf = frontend.Leaf(tolerance=tolerance, compression_fn=None)
         for name, x in inputs.items():
@@ -116,6 +121,7 @@ def main() -> None:
                 by_filter.max(),
             )
             table.add_row(title, name, *(f"{value:.1e}" for value in figures))
+            errors.setdefault(title, {})[name] = float(figures[0])
         table.add_section()
         found = gradients(frontend.Leaf(tolerance=tolerance), 0.1 * unit[:8])
         distances = {
@@ -138,6 +144,10 @@ def main() -> None:
     console.print(table)
     for line in lines:
         console.print(line)
+    if options.output:
+        pathlib.Path(options.output).write_text(
+            json.dumps(errors, indent=2) + "\n", "utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class PlannedFilterbank:
             convolve.kernel_size, pool.kernel_size, pool.strides
         )
         self._plan: planning.Plan | None = None
+        self._awaits_weights = False
 
     @property
     def plan(self) -> planning.Plan | None:
@@ -107,9 +108,25 @@ class PlannedFilterbank:
         self.make_plan(parameters)
         return self._plan is not before
 
+    def expect_weights(self) -> None:
+        """Has the next call plan for the weights of then, where it can.
+
+        JAX's `fit` and `predict` leave no weights to look at while they
+        compile, and keep to the plan before.
+        """
+        self._awaits_weights = True
+
+    def _plan_stored_weights(self) -> None:
+        # See `plan_initial_weights`.
+        with concurrent.futures.ThreadPoolExecutor(1) as executor:
+            parameters = executor.submit(self.parameters).result()
+        if parameters is not None:
+            self.make_plan(parameters)
+
     def make_plan(self, parameters: np.ndarray) -> None:
         """Follows a new plan; none where parameters are not finite."""
         self._plan = None
+        self._awaits_weights = False
         if np.all(np.isfinite(parameters)):
             self._plan = planning.make_plan(
                 parameters.astype("float64"), self._geometry, self._tolerance
@@ -119,6 +136,8 @@ class PlannedFilterbank:
         """Computes `(batch, frames, filters)` from `(batch, time, 1)`."""
         filters = self._convolve.impulse_responses()
         windows = self._pool.window()
+        if self._awaits_weights:
+            self._plan_stored_weights()
         plan = self._plan
         if plan is None:
             return self._exact(audio, *filters, windows)

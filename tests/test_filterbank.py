@@ -234,6 +234,22 @@ def test_a_plan_is_saved_with_the_weights(tmp_path):
     )
 
 
+def test_weights_from_a_file_without_a_plan_are_planned_for(tmp_path):
+    leaf, exact = leaf_and_exact()
+    kernel, _ = kernels(exact)
+    kernel.assign(kernel * np.array([[1.0, 0.6]], "float32"))
+    exact.save_weights(tmp_path / "exact.weights.h5")
+    leaf.load_weights(tmp_path / "exact.weights.h5")
+    sigma = ops.convert_to_numpy(kernel)[:, 1]
+    if keras.backend.backend() == "jax":
+        leaf(noise(1, 1600))
+    else:
+        keras.Sequential([keras.Input((None,)), leaf]).predict(
+            noise(1, 1600), verbose=0
+        )
+    np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.02)
+
+
 def test_hops_cover_strides_that_few_divide():
     assert planning.candidate_hops(160, 60)[-4:] == [16, 20, 32, 40]
     hops = planning.candidate_hops(163, 60)
