@@ -20,6 +20,8 @@ from leaf_audio import (
     postprocessing,
 )
 
+pytestmark = pytest.mark.any_backend
+
 CONFIGS = sorted(file.name for file in configuration.CONFIGS.glob("*.gin"))
 # A config that is given after a frontend's.
 AFTER_LEAF = ("audio_folder.gin", "small.gin")

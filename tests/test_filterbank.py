@@ -63,6 +63,7 @@ def test_energies_are_within_the_tolerance(settings):
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-3, 1e-2])
+@pytest.mark.many_shapes
 def test_the_tolerance_is_kept_and_used(tolerance):
     leaf, exact = leaf_and_exact(tolerance=tolerance)
     x = noise(4, 16000)
