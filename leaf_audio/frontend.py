@@ -56,7 +56,7 @@ _MIN_FREQ = 60.0
 # Energies below count as this, so that a logarithm of them is finite.
 _ENERGY_FLOOR = 1e-5
 
-# README, "Speed", has what it costs and what it gains.
+# README, "Leaf by plan", has what it costs and what it gains.
 _DEFAULT_TOLERANCE = 1.9e-3
 
 # Beside the weights in a file.
@@ -136,12 +136,13 @@ class Leaf(Frontend):
       mean_var_norm: whether to bring every example's channels to mean 0 and
         variance 1 over time, with learnable scale and offset.
       spec_augment: True, or a layer such as SpecAugment(), which is copied.
-      tolerance: relative error that the energies may have, root mean square,
-        as predicted for noise; 0 computes them exactly, sample by sample, at
-        ten times the cost. On speech the logarithms of energies err by less
-        (README, "Speed"). None is 0.0019, and 0 where `conv1d_cls`,
-        `activation` or `pooling_cls` are others than the default ones, to
-        which alone it applies. Inputs with a mask are computed exactly.
+      tolerance: relative error that the energies may have, root mean square
+        over the filters, as predicted for noise whose neighbouring bands are
+        louder; 0 computes them exactly, sample by sample, at several times the
+        cost. README, "Leaf by plan", has what it comes to on speech. None is
+        0.0019, and 0 where `conv1d_cls`, `activation` or `pooling_cls` are
+        others than the default ones, to which alone it applies. Inputs with a
+        mask are computed exactly.
       name: of the model.
       **kwargs: of keras.Model, such as `dtype`, `trainable`.
 
