@@ -13,6 +13,7 @@ PCEN, as relative L2 distance per weight.
 import argparse
 import json
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -56,30 +57,6 @@ def log_energies(leaf: keras.Model, x: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(np.concatenate(energies), FLOOR))
 
 
-def gradients(leaf: keras.Model, x: np.ndarray) -> list[np.ndarray]:
-    """Computes the gradients of mean(output²) on any backend, by weight."""
-    backend = keras.backend.backend()
-    x = ops.convert_to_tensor(x)
-    leaf(x)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(leaf(x) ** 2)
-        found = tape.gradient(loss, [v.value for v in leaf.trainable_variables])
-    elif backend == "jax":
-        import jax
-
-        fixed = [v.value for v in leaf.non_trainable_variables]
-        found = jax.grad(
-            lambda w: ops.mean(leaf.stateless_call(w, fixed, x)[0] ** 2)
-        )([v.value for v in leaf.trainable_variables])
-    else:
-        (leaf(x) ** 2).mean().backward()
-        found = [v.value.grad for v in leaf.trainable_variables]
-    return [ops.convert_to_numpy(gradient) for gradient in found]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--audio", required=True, help="a folder of recordings")
@@ -91,6 +68,9 @@ def main() -> None:
     )
     parser.add_argument("--output", help="where to write the errors as JSON")
     options = parser.parse_args()
+    sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
+    from gradients import grad_mean_square
+
     clips = read_clips(options.audio)
     unit = clips / clips.std(axis=1, keepdims=True)
     noise = np.random.default_rng(0).normal(0, 0.1, clips.shape)
@@ -102,7 +82,7 @@ def main() -> None:
     exact = frontend.Leaf(tolerance=0, compression_fn=None)
     expected = {name: log_energies(exact, x) for name, x in inputs.items()}
     exact_pcen = frontend.Leaf(tolerance=0)
-    expected_gradients = gradients(exact_pcen, 0.1 * unit[:8])
+    _, expected_gradients = grad_mean_square(exact_pcen, 0.1 * unit[:8])
 
     table = rich.table.Table("tolerance", "input")
     for heading in ("all filters", "median filter", "worst filter"):
@@ -123,7 +103,8 @@ def main() -> None:
             table.add_row(title, name, *(f"{value:.1e}" for value in figures))
             errors.setdefault(title, {})[name] = float(figures[0])
         table.add_section()
-        found = gradients(frontend.Leaf(tolerance=tolerance), 0.1 * unit[:8])
+        leaf = frontend.Leaf(tolerance=tolerance)
+        _, found = grad_mean_square(leaf, 0.1 * unit[:8])
         distances = {
             variable.path.split("/", 1)[-1]: np.linalg.norm(a - b)
             / np.linalg.norm(b)

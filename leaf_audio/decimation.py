@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio.planning import POOLED_TOGETHER, Geometry, Group, Plan
+from leaf_audio.pooling import at_least, frame_layout
 
 Tensor = Any
 
@@ -110,24 +111,17 @@ class _FrameGrid:
         self._time = time = (
             audio.shape[1] if self._known else ops.shape(audio)[1]
         )
+        # The audio begins at this time of the grid.
+        self.num_frames, self._begin = frame_layout(
+            time, window, stride, padding
+        )
+        self._latest_begin = self.num_edges = 0
         if padding == "same":
-            self.num_frames = (time + stride - 1) // stride
-            missing = (self.num_frames - 1) * stride + window - time
-            # The first sample of the audio, in the grid's time.
-            self._begin = self._at_least(missing, 0) // 2
             self._latest_begin = (window - 1) // 2
             self.num_edges = -(-(window // 2) // stride)
-        else:
-            self.num_frames = self._at_least(
-                (time - window + stride) // stride, 0
-            )
-            self._begin = self._latest_begin = self.num_edges = 0
-        self.computed_frames = self._at_least(
+        self.computed_frames = at_least(
             self.num_frames, max(2 * self.num_edges, 1)
         )
-
-    def _at_least(self, value: Any, least: int) -> Any:
-        return max(value, least) if self._known else ops.maximum(value, least)
 
     def pad(self, audio: Tensor, ahead: int, beyond: int) -> Tensor:
         """Pads audio to begin `ahead` samples ahead of the grid.

@@ -6,6 +6,7 @@ holds; elsewhere the layers themselves compute it, sample by sample.
 """
 
 import concurrent.futures
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -81,11 +82,8 @@ class PlannedFilterbank:
         right after keeps to the plan of then, so it cannot wait for weights to
         have values; but those that the initializers give are known.
         """
-        if self.replan():
-            return
-        # A graph is its thread's own: in another, operations give values.
-        with concurrent.futures.ThreadPoolExecutor(1) as executor:
-            self.make_plan(executor.submit(self._initial_parameters).result())
+        if not self.replan():
+            self.make_plan(_outside_graph(self._initial_parameters))
 
     def _initial_parameters(self) -> np.ndarray:
         initial = []
@@ -99,12 +97,12 @@ class PlannedFilterbank:
     def replan(self, if_needed: bool = False) -> bool:
         """Makes a plan for the present weights; see `Leaf.replan`."""
         parameters = self.parameters()
-        if parameters is None:
-            return False
-        if if_needed and self._plan is not None:
-            if self._plan.holds(parameters, share=0.5):
-                return False
+        return parameters is not None and self._follow(parameters, if_needed)
+
+    def _follow(self, parameters: np.ndarray, if_needed: bool) -> bool:
         before = self._plan
+        if if_needed and before is not None and before.has_room(parameters):
+            return False
         self.make_plan(parameters)
         return self._plan is not before
 
@@ -115,13 +113,6 @@ class PlannedFilterbank:
         compile, and keep to the plan before.
         """
         self._awaits_weights = True
-
-    def _plan_stored_weights(self) -> None:
-        # See `plan_initial_weights`.
-        with concurrent.futures.ThreadPoolExecutor(1) as executor:
-            parameters = executor.submit(self.parameters).result()
-        if parameters is not None:
-            self.make_plan(parameters)
 
     def make_plan(self, parameters: np.ndarray) -> None:
         """Follows a new plan; none where parameters are not finite."""
@@ -134,10 +125,16 @@ class PlannedFilterbank:
 
     def __call__(self, audio: Tensor) -> Tensor:
         """Computes `(batch, frames, filters)` from `(batch, time, 1)`."""
+        parameters = self.parameters()
+        if parameters is not None:
+            # Nothing was compiled that would keep to the plan before.
+            self._follow(parameters, if_needed=not self._awaits_weights)
+        elif self._awaits_weights:
+            loaded = _outside_graph(self.parameters)
+            if loaded is not None:
+                self.make_plan(loaded)
         filters = self._convolve.impulse_responses()
         windows = self._pool.window()
-        if self._awaits_weights:
-            self._plan_stored_weights()
         plan = self._plan
         if plan is None:
             return self._exact(audio, *filters, windows)
@@ -157,9 +154,8 @@ class PlannedFilterbank:
             # gradient; full-rate energies are the largest thing there is.
             return keras.remat(self._exact)(audio, *filters, windows)
 
-        parameters = self.parameters()
         if parameters is not None:
-            return planned() if plan.holds(parameters) else exact()
+            return planned()
         parameters = self._parameters()
         lowest = ops.cast(plan.lowest, parameters.dtype)
         highest = ops.cast(plan.highest, parameters.dtype)
@@ -170,3 +166,9 @@ class PlannedFilterbank:
         self, audio: Tensor, real: Tensor, imag: Tensor, windows: Tensor
     ) -> Tensor:
         return self._pool.pool(gabor_energies(audio, real, imag), windows)
+
+
+def _outside_graph(function: Callable) -> Any:
+    # A graph is its thread's own: in another, operations give values.
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        return executor.submit(function).result()

@@ -434,9 +434,6 @@ class Leaf(Frontend):
 
     def _pooled_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._filterbank is not None and mask is None:
-            # Where weights have values, nothing was compiled that would keep
-            # to the plan before.
-            self._filterbank.replan(if_needed=True)
             return self._filterbank(audio)
         energies = self._full_rate_energies(audio)
         if mask is not None:
@@ -570,7 +567,8 @@ class SincNet(Leaf):
       learn_pooling: as in Leaf; a maximum has nothing to learn, and with
         `regularizer_fn` it must be False.
       **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
-        pooling_init, compression_fn and complex_conv_init, which are settled.
+        pooling_init, compression_fn, complex_conv_init and tolerance, which
+        are settled.
 
     Raises:
       ValueError: an argument is out of range, or inputs are not floating-point
@@ -615,7 +613,8 @@ class SincNetPlus(Leaf):
     Args:
       name: of the model.
       **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
-        pooling_init, compression_fn and complex_conv_init, which are settled.
+        pooling_init, compression_fn, complex_conv_init and tolerance, which
+        are settled.
 
     Raises:
       ValueError: an argument is out of range, or inputs are not floating-point

@@ -32,9 +32,11 @@ _EXCESS_DISTANCE = 3.0
 # Deviations are planned for on a grid of this ratio, so that plans are reused.
 _GRID = 1.02
 
-# How far a deviation and a pooling width may move before the plan is left.
+# Factors by which a deviation and a pooling width may move, up or down, before
+# the plan is left.
 _SIGMA_MARGIN = 1.04
 _WIDTH_MARGIN = 1.15
+_MARGINS = np.array([_SIGMA_MARGIN, _WIDTH_MARGIN])
 
 # Share of a shortened filter that fades out, at either end.
 _FADE = 0.2
@@ -107,29 +109,26 @@ class Plan:
     Attributes:
       parameters: `(filters, 2)`, deviations in samples and pooling widths as a
         share of half the window, which it was made for.
-      lowest: `(filters, 2)`, the least of both for which it holds.
-      highest: `(filters, 2)`, the greatest.
       groups: cover each filter once.
-      predicted_error: root mean square over the filters, relative.
-      cost: multiply-adds per sample of audio.
     """
 
     parameters: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
     groups: tuple[Group, ...]
-    predicted_error: float
-    cost: float
 
-    def holds(self, parameters: np.ndarray, share: float = 1.0) -> bool:
-        """Tells whether parameters lie within this share of the margin."""
-        ratio = np.abs(np.log(parameters / self.parameters))
-        bound = np.where(
-            parameters < self.parameters,
-            np.log(self.parameters / self.lowest),
-            np.log(self.highest / self.parameters),
-        )
-        return bool(np.all(ratio <= share * bound))
+    @property
+    def lowest(self) -> np.ndarray:
+        """The least parameters for which it holds, `(filters, 2)`."""
+        return self.parameters / _MARGINS
+
+    @property
+    def highest(self) -> np.ndarray:
+        """The greatest, likewise."""
+        return self.parameters * _MARGINS
+
+    def has_room(self, parameters: np.ndarray) -> bool:
+        """Tells whether parameters have used up less than half the margins."""
+        moved = np.abs(np.log(parameters / self.parameters))
+        return bool(np.all(moved <= np.log(_MARGINS) / 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,17 +178,7 @@ def make_plan(
         groups.append(
             _make_group(filters, sigma[list(filters)], hop, taps, geometry)
         )
-    rows = np.arange(len(sigma))
-    margin = np.array([_SIGMA_MARGIN, _WIDTH_MARGIN])
-    planned = np.stack([sigma, width], axis=1)
-    return Plan(
-        parameters=planned,
-        lowest=planned / margin,
-        highest=planned * margin,
-        groups=tuple(groups),
-        predicted_error=float(np.sqrt(np.mean(error[rows, chosen] ** 2))),
-        cost=float(cost[chosen].sum() + len(groups) * _GROUP_COST),
-    )
+    return Plan(np.stack([sigma, width], axis=1), tuple(groups))
 
 
 def _on_grid(values: np.ndarray) -> np.ndarray:

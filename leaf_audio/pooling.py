@@ -50,14 +50,7 @@ def pool_blocks(
     overlap = -(-size // strides)
     batch, time = ops.shape(inputs)[0], ops.shape(inputs)[1]
     known = inputs.shape[1] is not None
-    if padding == "same":
-        frames = (time + strides - 1) // strides
-        missing = (frames - 1) * strides + size - time
-        left = (max(missing, 0) if known else ops.maximum(missing, 0)) // 2
-    else:
-        frames = (time - size + strides) // strides
-        frames = max(frames, 0) if known else ops.maximum(frames, 0)
-        left = 0
+    frames, left = frame_layout(time, size, strides, padding)
 
     # Block i holds samples [i·S − left, (i + 1)·S − left).
     num_blocks = frames + overlap - 1
@@ -78,6 +71,32 @@ def pool_blocks(
         sums = ops.sum(blocks * window[i], axis=2)
         outputs = outputs + sums[:, i : i + frames]
     return outputs
+
+
+def frame_layout(
+    time: Any, size: int, strides: int, padding: str
+) -> tuple[Any, Any]:
+    """Counts frames, and the padding ahead of the first one's window.
+
+    Args:
+      time: length of the input; where it is unknown, a tensor, and so are the
+        answers.
+      size: length of the window, in samples.
+      strides: in samples.
+      padding: `"same"` or `"valid"`.
+    """
+    if padding == "valid":
+        return at_least((time - size + strides) // strides, 0), 0
+    frames = (time + strides - 1) // strides
+    missing = (frames - 1) * strides + size - time
+    return frames, at_least(missing, 0) // 2
+
+
+def at_least(value: Any, least: int) -> Any:
+    """Returns the greater of a number, or a tensor, and a number."""
+    if isinstance(value, int):
+        return max(value, least)
+    return ops.maximum(value, least)
 
 
 class _Pooling1D(keras.layers.Layer):
