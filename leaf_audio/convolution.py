@@ -33,8 +33,10 @@ _PADDINGS = ("same", "valid")
 _BLOCK = 8
 
 
-def conv1d_by_blocks(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves one channel at full rate, "same" padding, by blocks of samples.
+def conv1d_by_blocks(
+    inputs: Tensor, kernel: Tensor, padding: str = "same"
+) -> Tensor:
+    """Convolves one channel at full rate, by blocks of samples.
 
     Convolution libraries are slow with one input channel, above all in the
     gradient of the kernel. So blocks of eight samples become the channels, and
@@ -44,16 +46,20 @@ def conv1d_by_blocks(inputs: Tensor, kernel: Tensor) -> Tensor:
     Args:
       inputs: `(batch, time, 1)`; `time` may be unknown.
       kernel: `(kernel_size, 1, channels)`.
+      padding: `"same"`, or `"valid"` for inputs no shorter than the kernel.
 
     Returns:
-      An array `(batch, time, channels)`.
+      An array `(batch, time, channels)`; `"valid"` leaves out
+      `kernel_size - 1` of the outputs.
     """
     size, _, channels = kernel.shape
     batch, time = ops.shape(inputs)[0], ops.shape(inputs)[1]
+    left = (size - 1) // 2
+    if padding == "valid":
+        left, time = 0, time - size + 1
     num_blocks = (time + _BLOCK - 1) // _BLOCK
     reach = -(-(size + _BLOCK - 1) // _BLOCK)
 
-    left = (size - 1) // 2
     padded = ops.pad(inputs[..., 0], [[0, 0], [left, (reach + 1) * _BLOCK]])
     padded = padded[:, : (num_blocks + reach - 1) * _BLOCK]
     blocks = ops.reshape(padded, (batch, num_blocks + reach - 1, _BLOCK))
@@ -84,19 +90,22 @@ def _squared_modulus(parts_apart: Tensor) -> Tensor:
     return ops.square(real) + ops.square(imag)
 
 
-def gabor_energies(audio: Tensor, real: Tensor, imag: Tensor) -> Tensor:
+def gabor_energies(
+    audio: Tensor, real: Tensor, imag: Tensor, padding: str = "same"
+) -> Tensor:
     """Computes the squared modulus of complex filters' outputs, at full rate.
 
     Args:
       audio: `(batch, time, 1)`.
       real: real parts of the filters, `(kernel_size, filters)`.
       imag: imaginary parts.
+      padding: see `conv1d_by_blocks`.
 
     Returns:
-      An array `(batch, time, filters)`.
+      An array `(batch, time, filters)`; less with padding `"valid"`.
     """
     kernel = ops.cast(ops.concatenate([real, imag], axis=-1), audio.dtype)
-    return _squared_modulus(conv1d_by_blocks(audio, kernel[:, None]))
+    return _squared_modulus(conv1d_by_blocks(audio, kernel[:, None], padding))
 
 
 def _output_spec(

@@ -1,7 +1,7 @@
-"""Pooled energies of complex filters, from as few samples as a plan asks for.
+"""Pooled energies of complex filters, from samples some time apart.
 
-What `planning` has planned is computed here, on `keras.ops`. Convolutions at a
-hop of D are done in polyphase layout: blocks of D samples become the channels
+What `planning` has planned for sparse groups is computed here. Convolutions at
+a hop of D are done in polyphase layout: blocks of D samples become the channels
 of a convolution at rate 1, which convolution libraries do many times faster
 than one with a stride and a single channel. The weighted sum over samples is
 laid out in the same way.
@@ -10,13 +10,14 @@ Frames whose window reaches over an end of the audio get weights of their own,
 made from the part of the window that lies inside, where alone energies count.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from leaf_audio.planning import POOLED_TOGETHER, Geometry, Group, Plan
-from leaf_audio.pooling import at_least, frame_layout
+from leaf_audio.frame_grid import FrameGrid
+from leaf_audio.planning import POOLED_TOGETHER, Geometry, SparseGroup
 
 Tensor = Any
 
@@ -24,64 +25,73 @@ Tensor = Any
 _MOST_TAPS = 13
 
 
-def pooled_energies(
-    audio: Tensor,
-    filters: tuple[Tensor, Tensor],
-    windows: Tensor,
-    plan: Plan,
-    geometry: Geometry,
-    padding: str,
-) -> Tensor:
-    """Computes the pooled energies of complex filters.
+class SparseEnergies:
+    """Computes the pooled energies of the filters of sparse groups.
 
     Args:
-      audio: `(batch, time)`; `time` may be unknown.
-      filters: real and imaginary parts, each `(kernel_size, n_filters)`.
-      windows: `(window_size, n_filters)`.
-      plan: made for these filters.
+      groups: of a plan.
       geometry: sizes, the plan's.
-      padding: of the pooling, `"same"` or `"valid"`.
+      grid: the frames.
 
-    Returns:
-      An array `(batch, frames, n_filters)`.
+    Attributes:
+      filters: which ones, by position, in the order of the answers.
+      start: the first sample of audio that is needed, in the grid's time.
+      reach: samples needed after the start of the last frame's window.
     """
-    grid = _FrameGrid(audio, geometry, padding)
-    spans = [_Span(group, geometry, grid) for group in plan.groups]
-    ahead = max(0, *(-span.start for span in spans))
-    beyond = max(span.start + span.reach for span in spans)
-    padded = grid.pad(audio, ahead, beyond)
 
-    # Filters of a group side by side, so that each operation is done once.
-    order = np.concatenate([group.filters for group in plan.groups])
-    kernels = ops.take(ops.stack(filters, axis=1), order, axis=2)
-    windows = ops.take(ops.transpose(windows), order, axis=0)
-    windows = windows[..., None] * ops.cast(grid.windowing(), windows.dtype)
-
-    pooled, samples, weights = [], [], []
-    done = 0
-    for span in spans:
-        some = slice(done, done + len(span.group.filters))
-        done = some.stop
-        energies = span.energies(
-            padded[:, ahead + span.start :], kernels[:, :, some]
+    def __init__(
+        self, groups: Sequence[SparseGroup], geometry: Geometry, grid: FrameGrid
+    ):
+        self._grid = grid
+        self._spans = [_Span(group, geometry, grid) for group in groups]
+        self.filters = [n for group in groups for n in group.filters]
+        self.start = min(span.start for span in self._spans)
+        self.reach = max(
+            span.start + span.reach - self.start for span in self._spans
         )
-        inner_weights, edge_weights = span.weights(windows[some])
-        pooled.append(span.pool(energies, inner_weights))
-        if grid.num_edges:
-            samples.append(span.edge_samples(energies))
-            weights.append(edge_weights)
-    frames = ops.take(_joined(pooled), np.argsort(order), axis=-1)
-    if grid.num_edges:
+
+    def __call__(
+        self, audio: Tensor, kernels: Tensor, windows: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Computes all frames, and those near an edge apart.
+
+        Args:
+          audio: `(batch, time)`, from `start` on.
+          kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
+          windows: `(filters, window, 1 + edges)`; see `FrameGrid.windowing`.
+
+        Returns:
+          Two arrays, `(batch, frames, filters)` as if the audio had no edges,
+          and `(batch, edges, filters)`, None where there are none.
+        """
+        pooled, samples, weights = [], [], []
+        done = 0
+        for span in self._spans:
+            some = slice(done, done + len(span.group.filters))
+            done = some.stop
+            energies = span.energies(
+                audio[:, span.start - self.start :], kernels[:, :, some]
+            )
+            inner_weights, edge_weights = span.weights(windows[some])
+            pooled.append(span.pool(energies, inner_weights))
+            if self._grid.num_edges:
+                samples.append(span.edge_samples(energies))
+                weights.append(edge_weights)
+        frames = _joined(pooled)
+        if not self._grid.num_edges:
+            return frames, None
+        # One product for all groups, however many samples each has.
         owner = np.concatenate(
-            [np.tile(span.group.filters, span.num_samples) for span in spans]
+            [
+                np.tile(span.group.filters, span.num_samples)
+                for span in self._spans
+            ]
         )
-        sums = np.equal(owner[:, None], np.arange(len(order)))
+        sums = np.equal(owner[:, None], self.filters)
         edges = _matmul(
-            _joined(samples) * _joined(weights),
-            ops.cast(sums, frames.dtype),
+            _joined(samples) * _joined(weights), ops.cast(sums, frames.dtype)
         )
-        frames = grid.join(frames, edges)
-    return frames[:, : grid.num_frames]
+        return frames, edges
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -91,90 +101,6 @@ def _joined(parts: list[Tensor]) -> Tensor:
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     # Keras' on PyTorch answers float32 to float64.
     return ops.cast(ops.matmul(a, b), b.dtype)
-
-
-class _FrameGrid:
-    """Where the frames of some audio lie.
-
-    Time is counted from the start of frame 0's window.
-
-    Attributes:
-      num_frames: that are asked for; unknown lengths make it a tensor.
-      computed_frames: the same, but at least those near an edge.
-      num_edges: frames at each end whose windows may reach over it.
-    """
-
-    def __init__(self, audio: Tensor, geometry: Geometry, padding: str):
-        self._stride = stride = geometry.stride
-        self._window = window = geometry.window_size
-        self._known = audio.shape[1] is not None
-        self._time = time = (
-            audio.shape[1] if self._known else ops.shape(audio)[1]
-        )
-        # The audio begins at this time of the grid.
-        self.num_frames, self._begin = frame_layout(
-            time, window, stride, padding
-        )
-        self._latest_begin = self.num_edges = 0
-        if padding == "same":
-            self._latest_begin = (window - 1) // 2
-            self.num_edges = -(-(window // 2) // stride)
-        self.computed_frames = at_least(
-            self.num_frames, max(2 * self.num_edges, 1)
-        )
-
-    def pad(self, audio: Tensor, ahead: int, beyond: int) -> Tensor:
-        """Pads audio to begin `ahead` samples ahead of the grid.
-
-        Args:
-          audio: `(batch, time)`.
-          ahead: in samples.
-          beyond: samples needed after the start of the last frame.
-        """
-        if self._known:
-            left = ahead + self._begin
-            end = ahead + self.computed_frames * self._stride + beyond
-            return ops.pad(
-                audio, [[0, 0], [left, max(end - left - self._time, 0)]]
-            )
-        left = ahead + self._latest_begin
-        edge_frames = max(2 * self.num_edges, 1)
-        padded = ops.pad(
-            audio, [[0, 0], [left, (edge_frames + 1) * self._stride + beyond]]
-        )
-        return padded[:, self._latest_begin - self._begin :]
-
-    def edge_frames(self) -> list[Any]:
-        """Lists the frames near the edges, first those of the beginning."""
-        return [
-            *range(self.num_edges),
-            *(self.computed_frames - k for k in range(self.num_edges, 0, -1)),
-        ]
-
-    def windowing(self) -> Any:
-        """Computes what windows are multiplied by, `(window, 1 + edges)`.
-
-        Column 0 is for a frame inside; the others, for those near an edge, are
-        1 where a sample lies in the audio.
-        """
-        positions = np.arange(self._window)
-        inside = [
-            ops.logical_and(
-                positions + frame * self._stride >= self._begin,
-                positions + frame * self._stride < self._begin + self._time,
-            )
-            for frame in self.edge_frames()
-        ]
-        everywhere = np.ones(self._window, bool)
-        return ops.stack([everywhere, *inside], axis=-1)
-
-    def join(self, frames: Tensor, edges: Tensor) -> Tensor:
-        """Puts the frames near the edges in the place of others."""
-        count = self.num_edges
-        inner = frames[:, count : self.computed_frames - count]
-        return ops.concatenate(
-            [edges[:, :count], inner, edges[:, count:]], axis=1
-        )
 
 
 class _Span:
@@ -187,7 +113,7 @@ class _Span:
       num_samples: of energy in a frame.
     """
 
-    def __init__(self, group: Group, geometry: Geometry, grid: _FrameGrid):
+    def __init__(self, group: SparseGroup, geometry: Geometry, grid: FrameGrid):
         self.group = group
         self._grid = grid
         # Samples of energy in a block of frames, and blocks that a frame needs.

@@ -13,9 +13,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from leaf_audio import decimation, planning
+from leaf_audio import planning
 from leaf_audio.convolution import GaborConv1D, gabor_energies
+from leaf_audio.decimation import SparseEnergies
+from leaf_audio.frame_grid import FrameGrid
 from leaf_audio.pooling import GaussianLowpass
+from leaf_audio.spectral import SpectralEnergies
 
 Tensor = Any
 
@@ -140,7 +143,7 @@ class PlannedFilterbank:
             return self._exact(audio, *filters, windows)
 
         def planned():
-            return decimation.pooled_energies(
+            return _planned_energies(
                 audio[..., 0],
                 filters,
                 windows,
@@ -166,6 +169,66 @@ class PlannedFilterbank:
         self, audio: Tensor, real: Tensor, imag: Tensor, windows: Tensor
     ) -> Tensor:
         return self._pool.pool(gabor_energies(audio, real, imag), windows)
+
+
+def _planned_energies(
+    audio: Tensor,
+    filters: tuple[Tensor, Tensor],
+    windows: Tensor,
+    plan: planning.Plan,
+    geometry: planning.Geometry,
+    padding: str,
+) -> Tensor:
+    """Computes the pooled energies of complex filters by a plan.
+
+    Args:
+      audio: `(batch, time)`; `time` may be unknown.
+      filters: real and imaginary parts, each `(kernel_size, n_filters)`.
+      windows: `(window_size, n_filters)`.
+      plan: made for these filters.
+      geometry: sizes, the plan's.
+      padding: of the pooling, `"same"` or `"valid"`.
+
+    Returns:
+      An array `(batch, frames, n_filters)`.
+    """
+    grid = FrameGrid(audio, geometry, padding)
+    parts = []
+    for kind, compute in (
+        (planning.SparseGroup, SparseEnergies),
+        (planning.SpectralGroup, SpectralEnergies),
+    ):
+        groups = [group for group in plan.groups if isinstance(group, kind)]
+        if groups:
+            parts.append(compute(groups, geometry, grid))
+    ahead = max(0, *(-part.start for part in parts))
+    beyond = max(part.start + part.reach for part in parts)
+    padded = grid.pad(audio, ahead, beyond)
+
+    # Filters of a group side by side, so that each operation is done once.
+    order = np.concatenate([part.filters for part in parts])
+    kernels = ops.take(ops.stack(filters, axis=1), order, axis=2)
+    windows = ops.take(ops.transpose(windows), order, axis=0)
+    windows = windows[..., None] * ops.cast(grid.windowing(), windows.dtype)
+
+    frames, edges, done = [], [], 0
+    for part in parts:
+        some = slice(done, done + len(part.filters))
+        done = some.stop
+        inner, near_edges = part(
+            padded[:, ahead + part.start :], kernels[:, :, some], windows[some]
+        )
+        frames.append(inner)
+        edges.append(near_edges)
+
+    def in_order(found: list[Tensor]) -> Tensor:
+        joined = found[0] if len(found) == 1 else ops.concatenate(found, -1)
+        return ops.take(joined, np.argsort(order), axis=-1)
+
+    outputs = in_order(frames)
+    if grid.num_edges:
+        outputs = grid.join(outputs, in_order(edges))
+    return outputs[:, : grid.num_frames]
 
 
 def _outside_graph(function: Callable) -> Any:

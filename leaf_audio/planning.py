@@ -1,20 +1,30 @@
-"""Plans how sparsely the energies of Gabor filters may be sampled.
+"""Plans how the pooled energies of Gabor filters are computed at little cost.
 
-LEAF's energies `|x * g|²` are band-limited by the filter, not by the audio: a
-Gaussian of deviation σ lets them change little within σ samples. A plan says
-for each filter how many samples apart they are computed (its hop), how much of
-the filter is worth computing, and with which weights the pooling window then
-sums the sparse samples. It is NumPy and static, made from the deviations alone:
-centre frequencies do not matter. `decimation` computes by it.
+There are two ways, good for different filters:
 
-The error of a choice is predicted for a random input whose spectrum is 20 dB
-higher away from the filter than in its band, since in real audio the quiet
-bands lie next to loud ones. What is chosen is the cheapest plan whose predicted
-errors, root mean square over the filters, stay within the tolerance.
+Sparse samples. LEAF's energies `|x * g|²` are band-limited by the filter, not
+by the audio: a Gaussian of deviation σ lets them change little within σ
+samples. They are computed some samples apart (the hop), with as much of the
+filter as is worth it, and the pooling window sums them with weights of its own.
+`decimation` computes this.
 
-Weights: samples of a stationary process of known covariance determine its
-value in between by linear prediction (Wiener); the weight of a sample is what
-it contributes in this way to the pooled sum.
+Spectra of frames. A filter that its length cuts off leaks into all frequencies,
+and its energies change with every sample. But a pooled energy is a quadratic
+form of a frame's spectrum, `Σ W(d) Y(k) Y*(k + d)` over bins k and offsets d, Y
+being the filtered spectrum and W that of the pooling window: few offsets
+matter where the filter is nearly as long as the window, and what is multiplied
+is the same for all filters. `spectral` computes this.
+
+A plan is NumPy and static, made from deviations and pooling widths alone:
+centre frequencies do not matter. The error of a choice is predicted for a
+random input whose spectrum is 20 dB higher away from the filter than in its
+band, since in real audio the quiet bands lie next to loud ones. What is chosen
+is the cheapest plan whose predicted errors, root mean square over the filters,
+stay within the tolerance.
+
+As for the weights of samples: those of a stationary process of known covariance
+determine its value in between by linear prediction (Wiener); the weight of a
+sample is what it contributes in this way to the pooled sum.
 """
 
 import dataclasses
@@ -65,15 +75,28 @@ _NUGGET = 1e-6
 # divide the stride.
 _MAX_PHASES = 8
 
-# What a group costs by itself, in multiply-adds per sample of audio; measured.
+# Multiply-adds per sample of audio that a sparse group costs by itself; that
+# frames' spectra cost; and what products of bins cost, which all filters share,
+# as a multiple of what they add for one. Measured.
 _GROUP_COST = 40.0
+_SPECTRA_COST = 800.0
+_PRODUCTS_COST = 30.0
+
+# Offsets between bins to choose from. More would take much memory.
+_OFFSETS = (4, 6, 8, 12, 16, 24)
+
+# What leaks in from outside the pooling window is predicted for a burst louder
+# by this ratio of power, whose deviation is this share of the filters' length;
+# fits what was measured on speech.
+_BURST = 100.0
+_BURST_LENGTH = 1 / 40
 
 # Filters that are pooled together; see `decimation`.
 POOLED_TOGETHER = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Group:
+class SparseGroup:
     """Filters whose energies are sampled alike.
 
     The first sample lies at the start of the first frame's window. A block is
@@ -103,6 +126,19 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class SpectralGroup:
+    """Filters whose pooled energies are computed from frames' spectra.
+
+    Attributes:
+      filters: which ones, by position.
+      offsets: greatest distance of two bins that are multiplied.
+    """
+
+    filters: tuple[int, ...]
+    offsets: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """How to compute a filterbank's pooled energies, and when that holds.
 
@@ -113,7 +149,7 @@ class Plan:
     """
 
     parameters: np.ndarray
-    groups: tuple[Group, ...]
+    groups: tuple[SparseGroup | SpectralGroup, ...]
 
     @property
     def lowest(self) -> np.ndarray:
@@ -145,6 +181,26 @@ class Geometry:
     window_size: int
     stride: int
 
+    @property
+    def frame_length(self) -> int:
+        """All that a frame's pooled energies depend on."""
+        return self.kernel_size + self.window_size - 1
+
+    @property
+    def fft_length(self) -> int:
+        """Of a frame's spectrum: even, and of small factors."""
+        length = self.frame_length + self.frame_length % 2
+        while not _is_smooth(length):
+            length += 2
+        return length
+
+
+def _is_smooth(length: int) -> bool:
+    for factor in (2, 3, 5, 7):
+        while length % factor == 0:
+            length //= factor
+    return length == 1
+
 
 def make_plan(
     parameters: np.ndarray, geometry: Geometry, tolerance: float
@@ -168,16 +224,18 @@ def make_plan(
     sigma = _on_grid(parameters[:, 0])
     width = _on_grid(parameters[:, 1])
     slots = _slots(geometry, sigma.max())
-    cost, error = _tables(sigma, width, geometry, slots)
-    chosen = _choose(cost, error, tolerance)
+    error = np.array(
+        [
+            [slot.error(*one, geometry) for slot in slots]
+            for one in zip(sigma.tolist(), width.tolist(), strict=True)
+        ]
+    )
+    chosen = _choose(slots, error, geometry, tolerance)
 
     groups = []
-    for slot in sorted(set(chosen)):
-        hop, taps = slots[slot]
-        filters = tuple(np.flatnonzero(chosen == slot).tolist())
-        groups.append(
-            _make_group(filters, sigma[list(filters)], hop, taps, geometry)
-        )
+    for index in np.unique(chosen):
+        filters = np.flatnonzero(chosen == index)
+        groups.append(slots[index].group(filters, sigma[filters], geometry))
     return Plan(np.stack([sigma, width], axis=1), tuple(groups))
 
 
@@ -212,95 +270,158 @@ def candidate_hops(stride: int, longest: float) -> list[int]:
     return sorted(hops)
 
 
-def _slots(geometry: Geometry, longest: float) -> list[tuple[int, int]]:
-    """Lists what a group may be: a hop and a number of taps."""
+@dataclasses.dataclass(frozen=True)
+class _Sparse:
+    """A way to compute some filters: by energies `hop` samples apart."""
+
+    hop: int
+    taps: int
+
+    def error(self, sigma: float, width: float, geometry: Geometry) -> float:
+        """Predicts the relative error of a filter's pooled energies."""
+        cut = _truncation_error(sigma, self.taps, geometry.kernel_size)
+        sparse = _decimation_error(sigma, width, self.hop, geometry)
+        return math.hypot(_CUT_WEIGHT * cut, sparse)
+
+    def cost(self, geometry: Geometry) -> float:
+        """Counts multiply-adds per sample of audio for one filter."""
+        convolution = 2 * -(-self.taps // self.hop)
+        phases = self.hop // math.gcd(self.hop, geometry.stride)
+        overlap = geometry.window_size / (phases * geometry.stride) + 1
+        return convolution + overlap * phases * POOLED_TOGETHER / self.hop
+
+    def group(
+        self, filters: np.ndarray, sigma: np.ndarray, geometry: Geometry
+    ) -> SparseGroup:
+        """Makes the group of the filters that are computed like this."""
+        return _sparse_group(filters, sigma, self.hop, self.taps, geometry)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spectral:
+    """A way to compute some filters: by products of bins of the spectra."""
+
+    offsets: int
+
+    def error(self, sigma: float, width: float, geometry: Geometry) -> float:
+        errors = _offsets_errors(sigma, width, geometry)
+        return errors[_OFFSETS.index(self.offsets)]
+
+    def cost(self, geometry: Geometry) -> float:
+        # Of real and imaginary parts.
+        bins = geometry.fft_length // 2 + 1
+        return (1 + 2 * self.offsets) * bins / geometry.stride
+
+    def group(
+        self, filters: np.ndarray, sigma: np.ndarray, geometry: Geometry
+    ) -> SpectralGroup:
+        return SpectralGroup(tuple(filters.tolist()), self.offsets)
+
+
+_Slot = _Sparse | _Spectral
+
+
+def _slots(geometry: Geometry, longest: float) -> list[_Slot]:
+    """Lists the ways to compute a filter."""
     taps = [geometry.kernel_size]
     while taps[-1] > _LEAST_TAPS:
         taps.append(_odd(taps[-1] / _TAPS_RATIO))
-    return [
-        (hop, size)
+    sparse = [
+        _Sparse(hop, size)
         for hop in candidate_hops(geometry.stride, longest)
         for size in taps
     ]
+    spectral = [
+        _Spectral(offsets)
+        for offsets in _OFFSETS
+        if offsets < geometry.fft_length // 4
+    ]
+    return [*sparse, *spectral]
 
 
 def _odd(length: float) -> int:
     return 2 * (int(length) // 2) + 1
 
 
-def _tables(
-    sigma: np.ndarray,
-    width: np.ndarray,
-    geometry: Geometry,
-    slots: Sequence[tuple[int, int]],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Computes costs, `(slots,)`, and predicted errors, `(filters, slots)`."""
-    cost = np.array([_cost(hop, taps, geometry) for hop, taps in slots])
-    error = np.empty((len(sigma), len(slots)))
-    for i, (one_sigma, one_width) in enumerate(
-        zip(sigma.tolist(), width.tolist(), strict=True)
-    ):
-        for k, (hop, taps) in enumerate(slots):
-            cut = _truncation_error(one_sigma, taps, geometry.kernel_size)
-            sparse = _decimation_error(one_sigma, one_width, hop, geometry)
-            error[i, k] = math.hypot(_CUT_WEIGHT * cut, sparse)
-    return cost, error
-
-
-def _cost(hop: int, taps: int, geometry: Geometry) -> float:
-    """Counts multiply-adds per sample of audio for one filter."""
-    convolution = 2 * -(-taps // hop)
-    phases = hop // math.gcd(hop, geometry.stride)
-    overlap = geometry.window_size / (phases * geometry.stride) + 1
-    return convolution + overlap * phases * POOLED_TOGETHER / hop
-
-
 def _choose(
-    cost: np.ndarray, error: np.ndarray, tolerance: float
+    slots: Sequence[_Slot],
+    error: np.ndarray,
+    geometry: Geometry,
+    tolerance: float,
 ) -> np.ndarray:
     """Chooses a slot for each filter.
 
     Minimises the cost plus a multiple of the squared errors, the multiple such
     that the tolerance is met; then gives up slots while that pays.
+
+    Args:
+      slots: to choose from.
+      error: `(filters, slots)`, predicted.
+      geometry: sizes.
+      tolerance: greatest root mean square of the errors.
+
+    Returns:
+      Positions in `slots`, `(filters,)`.
     """
-
-    def assign(slots: np.ndarray, price: float) -> np.ndarray:
-        return slots[np.argmin((cost + price * error**2)[:, slots], axis=1)]
-
+    cost = np.array([slot.cost(geometry) for slot in slots])
+    spectral = np.array([isinstance(slot, _Spectral) for slot in slots])
     rows = np.arange(len(error))
+
+    def assign(allowed: np.ndarray, price: float) -> np.ndarray:
+        return allowed[np.argmin((cost + price * error**2)[:, allowed], axis=1)]
 
     def rms(chosen: np.ndarray) -> float:
         return math.sqrt(np.mean(error[rows, chosen] ** 2))
 
-    def cheapest(slots: np.ndarray) -> np.ndarray:
+    def cheapest(allowed: np.ndarray) -> np.ndarray:
         low, high = 0.0, _HIGHEST_PRICE
         for _ in range(_PRICE_STEPS):
             price = (low + high) / 2
-            if rms(assign(slots, 10**price)) > tolerance:
+            if rms(assign(allowed, 10**price)) > tolerance:
                 low = price
             else:
                 high = price
-        return assign(slots, 10**high)
+        return assign(allowed, 10**high)
 
     def total(chosen: np.ndarray) -> float:
-        return cost[chosen].sum() + _GROUP_COST * len(set(chosen))
+        used = np.unique(chosen)
+        shared = _GROUP_COST * np.count_nonzero(~spectral[used])
+        if spectral[used].any():
+            products = cost[used[spectral[used]]].max()
+            shared += _SPECTRA_COST + _PRODUCTS_COST * products
+        return cost[chosen].sum() + shared
 
-    chosen = cheapest(np.arange(len(cost)))
-    while True:
-        used = np.array(sorted(set(chosen)))
-        trials = [
-            cheapest(used[used != slot]) for slot in used if len(used) > 1
-        ]
-        trials = [trial for trial in trials if rms(trial) <= tolerance]
-        best = min(trials, key=total, default=chosen)
-        if total(best) >= total(chosen):
-            return chosen
-        chosen = best
+    def cheapest_of_groups(allowed: np.ndarray) -> np.ndarray:
+        chosen = cheapest(allowed)
+        while True:
+            used = np.unique(chosen)
+            trials = [
+                cheapest(used[used != slot]) for slot in used if len(used) > 1
+            ]
+            trials = [trial for trial in trials if rms(trial) <= tolerance]
+            best = min(trials, key=total, default=chosen)
+            if total(best) >= total(chosen):
+                return chosen
+            chosen = best
+
+    # Spectra pay for many filters or for none.
+    every = np.arange(len(slots))
+    return min(
+        cheapest_of_groups(every[~spectral]),
+        cheapest_of_groups(every),
+        key=total,
+    )
 
 
 def _envelope(sigma: float, kernel_size: int) -> np.ndarray:
     t = np.arange(kernel_size) - kernel_size // 2
     return np.exp(-((t / sigma) ** 2) / 2)
+
+
+def _window(width: float, geometry: Geometry) -> np.ndarray:
+    size = geometry.window_size
+    t = (np.arange(size) - (size - 1) / 2) / (max(size - 1, 1) / 2)
+    return np.exp(-((t / np.clip(width, 2.0 / size, 0.5)) ** 2) / 2)
 
 
 def _fade(taps: int, kernel_size: int) -> np.ndarray:
@@ -403,10 +524,12 @@ def _decimation_error(
         return 0.0
     size = geometry.window_size
     samples = _sample_positions(hop, 0, size)
-    half = max(size - 1, 1) / 2
-    t = (np.arange(size) - (size - 1) / 2) / half
-    margin = np.array([[1 / _WIDTH_MARGIN], [_WIDTH_MARGIN]])
-    windows = np.exp(-((t / np.clip(width * margin, 2.0 / size, 0.5)) ** 2) / 2)
+    windows = np.stack(
+        [
+            _window(width / _WIDTH_MARGIN, geometry),
+            _window(width * _WIDTH_MARGIN, geometry),
+        ]
+    )
     # Solving for two windows is many times cheaper than for every point.
     among, with_points = _covariances(sigma, hop, samples, geometry)
     weights = np.linalg.solve(among, with_points @ windows.T).T
@@ -430,13 +553,47 @@ def _decimation_error(
     return worst
 
 
-def _make_group(
-    filters: tuple[int, ...],
+@functools.lru_cache(maxsize=4096)
+def _offsets_errors(
+    sigma: float, width: float, geometry: Geometry
+) -> tuple[float, ...]:
+    """Predicts relative errors of leaving out bins further apart.
+
+    Returns:
+      One error for each of `_OFFSETS`.
+    """
+    length = geometry.fft_length
+    distance = np.minimum(np.arange(length), length - np.arange(length))
+    far = distance > np.array(_OFFSETS)[:, None]
+    deviation = geometry.kernel_size * _BURST_LENGTH
+    burst = np.exp(-((2 * np.pi * np.fft.fftfreq(length) * deviation) ** 2) / 2)
+    worst = np.zeros(len(_OFFSETS))
+    for width_factor in (1 / _WIDTH_MARGIN, _WIDTH_MARGIN):
+        window = _window(width * width_factor, geometry)
+        left_out = np.abs(np.fft.fft(window, length)) ** 2 * far
+        for sigma_factor in (1 / _SIGMA_MARGIN, _SIGMA_MARGIN):
+            actual = sigma * sigma_factor
+            correlation = _correlation(
+                actual, geometry.kernel_size, _input_spectrum(actual, length)
+            )
+            spectrum = np.fft.fft(correlation).real
+            steady = np.maximum(np.mean(left_out * spectrum, axis=1), 0)
+            # How much a burst counts too little or too much, by its place.
+            energy = _envelope(actual, geometry.kernel_size) ** 2
+            response = np.abs(np.fft.fft(energy, length) * burst) ** 2
+            misplaced = np.sum(left_out * response, axis=1) / energy.sum() ** 2
+            errors = np.sqrt(steady + _BURST**2 * misplaced) / window.sum()
+            worst = np.maximum(worst, errors)
+    return tuple(worst.tolist())
+
+
+def _sparse_group(
+    filters: np.ndarray,
     sigma: np.ndarray,
     hop: int,
     taps: int,
     geometry: Geometry,
-) -> Group:
+) -> SparseGroup:
     phases = hop // math.gcd(hop, geometry.stride)
     offsets = [frame * geometry.stride % hop for frame in range(phases)]
     count = max(
@@ -454,8 +611,8 @@ def _make_group(
                 for one in sigma.tolist()
             ]
         )
-    return Group(
-        filters=filters,
+    return SparseGroup(
+        filters=tuple(filters.tolist()),
         hop=hop,
         first=geometry.kernel_size // 2 - taps // 2,
         fade=_fade(taps, geometry.kernel_size),

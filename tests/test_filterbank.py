@@ -1,5 +1,6 @@
 """LEAF by plan: as exact as promised, for any sizes, wherever weights go."""
 
+import dataclasses
 import itertools
 
 import keras
@@ -91,6 +92,61 @@ def test_inputs_shorter_than_a_window(time):
         for part in (leaf, exact)
     )
     assert log_error(outputs, expected) < 5e-3
+
+
+def spectral_only(leaf, offsets):
+    """Has a Leaf compute all filters from spectra, with so many offsets."""
+    plan = leaf._filterbank._plan
+    every = tuple(range(leaf.n_filters))
+    leaf._filterbank._plan = dataclasses.replace(
+        plan, groups=(planning.SpectralGroup(every, offsets),)
+    )
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("window_len", [2.5, 2.6])
+@pytest.mark.many_shapes
+def test_spectra_with_all_offsets_are_exact(window_len, padding):
+    """Of odd and even windows; the longest distance meets its mirror image."""
+    settings = {"sample_rate": 8000, "window_len": window_len}
+    leaf, exact = leaf_and_exact(
+        n_filters=3, window_stride=1.5, pooling_padding=padding, **settings
+    )
+    length = leaf._filterbank._geometry.fft_length
+    spectral_only(leaf, (length - 1) // 2)
+    x = noise(2, 300)
+    assert log_error(leaf(x), exact(x)) < 1e-4
+    by_input, by_weight = grad_mean_square(leaf, x)
+    input_expected, expected = grad_mean_square(exact, x)
+    pairs = zip(
+        [by_input, *by_weight], [input_expected, *expected], strict=True
+    )
+    for gradient, right in pairs:
+        distance = np.linalg.norm(gradient - right) / np.linalg.norm(right)
+        assert distance < 1e-3
+
+
+def test_few_offsets_suffice_where_the_length_cuts_filters_off():
+    """By samples these filters cost as much as without a plan."""
+    leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
+    groups = leaf._filterbank.plan.groups
+    spectral = [g for g in groups if isinstance(g, planning.SpectralGroup)]
+    assert sum(len(g.filters) for g in spectral) > 20
+    assert all(g.hop > 4 for g in groups if g not in spectral)
+    x = noise(2, 4000)
+    outputs, expected = (
+        ops.convert_to_numpy(part(x)) for part in (leaf, exact)
+    )
+    filters = [n for g in spectral for n in g.filters]
+    assert log_error(outputs[..., filters], expected[..., filters]) < 3e-3
+
+
+def test_a_burst_outside_a_window_does_not_leak_into_it():
+    """What is 60 dB louder half a frame away, in filters of all lengths."""
+    leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
+    x = noise(2, 4000)
+    x[:, 2000:2040] *= 1000
+    assert log_error(leaf(x), exact(x)) < 5e-2
 
 
 def test_real_speech_is_within_the_tolerance(speech_commands):
