@@ -60,6 +60,7 @@ FRONTENDS = {
     "Leaf, exact": functools.partial(frontend.Leaf, tolerance=0),
     "Leaf, 20 filters": functools.partial(frontend.Leaf, n_filters=20),
     "Leaf, 80 filters": functools.partial(frontend.Leaf, n_filters=80),
+    "Leaf, 128 filters": functools.partial(frontend.Leaf, n_filters=128),
     "SincNet": frontend.SincNet,
     "SincNet+": frontend.SincNetPlus,
     "TD-filterbanks": frontend.TimeDomainFilterbanks,

@@ -256,7 +256,12 @@ class Leaf(Frontend):
         )
         if tolerance is None:
             tolerance = _DEFAULT_TOLERANCE if applies else 0
-        elif check_not_negative("tolerance", tolerance) and not applies:
+        elif check_not_negative("tolerance", tolerance) >= 1:
+            raise ValueError(
+                "`tolerance` is a relative error and must be less than 1. "
+                f"Received: tolerance={tolerance}."
+            )
+        elif tolerance and not applies:
             raise ValueError(
                 "`tolerance` must be 0 or None unless the filterbank is a "
                 "GaborConv1D, a SquaredModulus and a GaussianLowpass. "

@@ -145,6 +145,7 @@ def test_the_last_frame_is_a_state_to_go_on_from():
     ],
     ids=["zeros", "tiny", "huge", "onsets", "negative", "a minute"],
 )
+@pytest.mark.many_shapes
 def test_pcen_is_finite_and_so_are_its_gradients(inputs, smooth):
     layer = postprocessing.PCENLayer(
         smooth_coef=smooth,

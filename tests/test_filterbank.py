@@ -149,6 +149,7 @@ def test_a_burst_outside_a_window_does_not_leak_into_it():
     assert log_error(leaf(x), exact(x)) < 5e-2
 
 
+@pytest.mark.many_shapes
 def test_real_speech_is_within_the_tolerance(speech_commands):
     """At the level of the published inputs, and at the trainer's."""
     leaf, exact = leaf_and_exact()
@@ -199,7 +200,7 @@ def test_filters_that_have_left_the_plan_are_computed_exactly():
 
 
 def test_a_called_frontend_plans_for_its_filters_of_now():
-    leaf, exact = leaf_and_exact()
+    leaf, exact = leaf_and_exact(n_filters=12)
     x = noise(2, 4000)
     leaf(x)
     for part in (leaf, exact):
@@ -209,7 +210,7 @@ def test_a_called_frontend_plans_for_its_filters_of_now():
     before = leaf.planned_for
     assert 0 < log_error(leaf(x), exact(x)) < 3e-3
     np.testing.assert_allclose(
-        leaf.planned_for / before, [[0.5, 0.8]] * 40, rtol=0.05
+        leaf.planned_for / before, [[0.5, 0.8]] * 12, rtol=0.05
     )
 
 
@@ -232,7 +233,7 @@ def test_weights_that_are_not_finite_need_no_plan():
 
 
 def test_training_replans_between_epochs():
-    leaf = frontend.Leaf(n_filters=8)
+    leaf = frontend.Leaf(n_filters=2)
     model = keras.Sequential(
         [leaf, keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
     )
@@ -324,7 +325,7 @@ def test_exact_by_request_and_where_plans_do_not_apply():
         frontend.SincNet(tolerance=0.01)
 
 
-@pytest.mark.parametrize("tolerance", [-1e-3, float("nan"), "low"])
+@pytest.mark.parametrize("tolerance", [-1e-3, float("nan"), "low", 1.0])
 def test_a_tolerance_that_cannot_be_is_rejected(tolerance):
     with pytest.raises(ValueError, match="`tolerance`"):
         frontend.Leaf(tolerance=tolerance)

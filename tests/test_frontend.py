@@ -170,6 +170,7 @@ def test_any_sample_rate_window_and_filter_count(name, settings):
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
+@pytest.mark.many_shapes
 def test_a_channel_axis_of_one_changes_nothing(name):
     layer = FRONTENDS[name]()
     x = noise(2, 2000)
@@ -181,10 +182,11 @@ def test_a_channel_axis_of_one_changes_nothing(name):
 
 @pytest.mark.parametrize("name", FRONTENDS)
 def test_is_a_keras_citizen(name, tmp_path):
-    make = functools.partial(FRONTENDS[name], n_filters=12)
+    make = functools.partial(FRONTENDS[name], n_filters=4)
     check_layer(make, noise(2, 1600), tmp_path)
 
 
+@pytest.mark.many_shapes
 def test_is_a_keras_citizen_with_every_option(tmp_path):
     def make(**kwargs):
         return frontend.Leaf(

@@ -175,6 +175,7 @@ def test_summary_shows_shapes_once_built():
     assert "?" not in text and "unbuilt" not in text
 
 
+@pytest.mark.many_shapes
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_classifier_trains_compiled(jit_compile):
     if jit_compile and keras.backend.backend() == "torch":
@@ -191,6 +192,7 @@ def test_classifier_trains_compiled(jit_compile):
     assert np.isfinite(history.history["loss"][0])
 
 
+@pytest.mark.any_backend
 def test_convnet_has_the_originals_shape_and_size():
     model = ConvNet([64, 128, 256, 256, 512, 512])
     model.build((1, 100, 40, 1))
@@ -198,6 +200,7 @@ def test_convnet_has_the_originals_shape_and_size():
     assert model.compute_output_shape((1, 100, 40, 1)) == (1, 6, 2, 512)
 
 
+@pytest.mark.any_backend
 def test_pann_of_depth_four_has_the_originals_shape_and_size():
     model = PANN(depth=4)
     model.build((1, 100, 40, 1))
@@ -210,6 +213,7 @@ def block_size(channels: int, filters: int) -> int:
     return 9 * channels * filters + 9 * filters**2 + 8 * filters
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("channels,filters", [(1, 8), (8, 12)])
 def test_pann_block_has_the_size_that_the_next_test_adds_up(channels, filters):
     block = PANNConvBlock(filters)
@@ -440,6 +444,7 @@ def test_encoder_may_answer_any_rank(encoder, width):
     assert model.head.kernel.shape == (width, 3)
 
 
+@pytest.mark.many_shapes
 def test_keras_application_serves_as_encoder(tmp_path):
     encoder = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(None, None, 1), alpha=0.35
