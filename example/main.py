@@ -66,7 +66,7 @@ def _bindings() -> list[str]:
 
 
 @contextlib.contextmanager
-def _without_startup_messages() -> Iterator[None]:
+def without_startup_messages() -> Iterator[None]:
     """Holds back what libraries write to stderr, unless they fail."""
     # TensorFlow's C++ parts write there before any setting reaches them, and
     # would bury what a run tells.
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
         )
     # The name of a label or a file may be one that a terminal cannot show.
     sys.stdout.reconfigure(errors="backslashreplace")
-    with _without_startup_messages():
+    with without_startup_messages():
         import keras
         import tensorflow as tf
 

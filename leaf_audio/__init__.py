@@ -1,7 +1,9 @@
 """Learnable audio frontends for Keras: LEAF, SincNet, mel and their parts."""
 
 from leaf_audio import (
+    callbacks,
     convolution,
+    diagnostics,
     frontend,
     initializers,
     models,
@@ -12,7 +14,9 @@ from leaf_audio.version import __version__
 
 __all__ = [
     "__version__",
+    "callbacks",
     "convolution",
+    "diagnostics",
     "frontend",
     "initializers",
     "models",

@@ -1,9 +1,14 @@
 """Callbacks for keras.Model.fit."""
 
+import csv
+import os
+import pathlib
 from typing import Any
 
 import keras
+import numpy as np
 
+from leaf_audio import diagnostics
 from leaf_audio.frontend import Leaf
 
 
@@ -37,6 +42,77 @@ class Replan(keras.callbacks.Callback):
             model.test_function = None
             model.predict_function = None
             model.make_train_function()
+
+
+class LogFilters(keras.callbacks.Callback):
+    """Follows a frontend's filters through training.
+
+    After each epoch, the means of the absolute values of `diagnostics.drift`
+    are among the epoch's logs, as `drift_centre_hz` and so on: `fit` returns
+    them, and callbacks that come after this one, such as
+    keras.callbacks.TensorBoard and CSVLogger, log them.
+
+    Args:
+      path: of a CSV file, or None for none. It gets a row for each epoch and
+        filter, with what `diagnostics.filters` and `diagnostics.pcen` tell of
+        it. Epoch 0 is before training. A file that is there is replaced; where
+        `fit` goes on from a later epoch, the rows of those before stay.
+
+    Raises:
+      ValueError: in `fit`, if the model has no frontend with filters to learn,
+        or several.
+
+    Example:
+
+    ```python
+    log = callbacks.LogFilters("filters.csv")
+    model.fit(data, callbacks=[log, keras.callbacks.TensorBoard("logs")])
+    ```
+    """
+
+    def __init__(self, path: str | os.PathLike | None = None):
+        super().__init__()
+        self.path = None if path is None else pathlib.Path(path)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._rows: list[dict[str, Any]] | None = None
+        self._frontend = diagnostics.learned_frontend(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._rows is not None:
+            return
+        self._rows = []
+        if self.path is not None and epoch and self.path.exists():
+            with open(self.path, encoding="utf-8", newline="") as file:
+                self._rows = [
+                    row
+                    for row in csv.DictReader(file)
+                    if int(row["epoch"]) < epoch
+                ]
+        self._write(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for name, moved in diagnostics.drift(self._frontend).items():
+            logs[f"drift_{name}"] = float(np.abs(moved).mean())
+        self._write(epoch + 1)
+
+    def _write(self, epoch: int) -> None:
+        if self.path is None:
+            return
+        columns = {
+            **diagnostics.filters(self._frontend),
+            **diagnostics.pcen(self._frontend),
+        }
+        for n, values in enumerate(zip(*columns.values(), strict=True)):
+            values = (float(value) for value in values)
+            row = dict(zip(columns, values, strict=True))
+            self._rows.append({"epoch": epoch, "filter": n, **row})
+        partial = self.path.with_name(f".partial-{self.path.name}")
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, self._rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(partial, self.path)
 
 
 def built_leafs(layer: keras.layers.Layer) -> list[Leaf]:

@@ -6,6 +6,7 @@ filter takes two channels, 2n its real and 2n + 1 its imaginary part; therefore
 as in the original.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -305,6 +306,20 @@ class GaborConv1D(_ParametricConv1D):
             kernel[:, 0], kernel[:, 1], self.kernel_size
         )
 
+    def bands_hz(self, sample_rate: float) -> tuple[Tensor, Tensor]:
+        """Returns centre frequencies and bandwidths, each `(filters // 2,)`.
+
+        In Hz. A bandwidth is the full width at half the power's maximum.
+
+        Args:
+          sample_rate: of the inputs, in Hz.
+        """
+        kernel = self.constrained_kernel()
+        # |G|² is a Gaussian of deviation 1 / (√2 σ) rad/sample.
+        width = 2 * math.sqrt(math.log(2)) / kernel[:, 1]
+        scale = sample_rate / (2 * math.pi)
+        return kernel[:, 0] * scale, width * scale
+
     def call(self, inputs: Tensor, squared_modulus: bool = False) -> Tensor:
         parts = ops.concatenate(self.impulse_responses(), axis=-1)[:, None]
         if squared_modulus:
@@ -466,8 +481,7 @@ class SincConv1D(_ParametricConv1D):
         self.kernel = self._add_kernel((self._num_bands, 2))
         self.bias = self._add_bias(self._num_bands)
 
-    def impulse_responses(self) -> Tensor:
-        """Returns the windowed filters, `(kernel_size, filters // 2)`."""
+    def _edges_hz(self) -> tuple[Tensor, Tensor]:
         kernel = ops.abs(ops.convert_to_tensor(self.kernel))
         low_hz = self.min_low_hz + kernel[:, 0]
         high_hz = low_hz + self.min_band_hz + kernel[:, 1]
@@ -477,6 +491,24 @@ class SincConv1D(_ParametricConv1D):
         high_hz = ops.where(
             high_hz <= nyquist, high_hz, ops.full_like(high_hz, nyquist)
         )
+        return low_hz, high_hz
+
+    def bands_hz(self, sample_rate: float) -> tuple[Tensor, Tensor]:
+        """Returns centre frequencies and bandwidths, each `(filters // 2,)`.
+
+        In Hz, between the cutoff frequencies.
+
+        Args:
+          sample_rate: of the inputs, in Hz.
+        """
+        low_hz, high_hz = self._edges_hz()
+        # Cutoffs are in terms of the layer's own rate.
+        scale = sample_rate / self.sample_rate
+        return (low_hz + high_hz) / 2 * scale, (high_hz - low_hz) * scale
+
+    def impulse_responses(self) -> Tensor:
+        """Returns the windowed filters, `(kernel_size, filters // 2)`."""
+        low_hz, high_hz = self._edges_hz()
         bands = impulse_responses.sinc_filters(
             low_hz, high_hz, self.kernel_size, self.sample_rate
         )

@@ -1,0 +1,161 @@
+"""What is told of filters is what their responses show."""
+
+import csv
+import io
+
+import keras
+import numpy as np
+import pytest
+import rich.console
+
+from leaf_audio import callbacks, convolution, diagnostics, frontend
+
+
+def built(make=frontend.Leaf, **settings):
+    layer = make(**settings)
+    layer.build((None, None))
+    return layer
+
+
+def measured(response, sample_rate):
+    """Centre and width at half power, of a complex impulse response."""
+    power = np.abs(np.fft.fft(response, 2**17)) ** 2
+    power = power[: 2**16]
+    above = np.flatnonzero(power > power.max() / 2)
+    step = sample_rate / 2**17
+    return power.argmax() * step, (above[-1] - above[0]) * step
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 44100])
+def test_gabor_bands_are_those_of_the_responses(sample_rate):
+    # Filters that the window does not cut off.
+    leaf = built(n_filters=8, sample_rate=sample_rate, window_len=100.0)
+    real, imag = (
+        keras.ops.convert_to_numpy(part)
+        for part in leaf._complex_conv.impulse_responses()
+    )
+    found = diagnostics.filters(leaf)
+    for n in range(8):
+        centre, width = measured(real[:, n] + 1j * imag[:, n], sample_rate)
+        assert found["centre_hz"][n] == pytest.approx(centre, rel=2e-3)
+        assert found["bandwidth_hz"][n] == pytest.approx(width, rel=2e-2)
+    # 0.4 of half a window.
+    np.testing.assert_allclose(found["pooling_ms"], 20, rtol=1e-2)
+
+
+def test_free_kernels_are_measured():
+    """Time-domain filterbanks begin with LEAF's filters."""
+    free = diagnostics.filters(built(frontend.TimeDomainFilterbanks))
+    gabor = diagnostics.filters(built())
+    np.testing.assert_allclose(
+        free["centre_hz"], gabor["centre_hz"], atol=2, rtol=1e-3
+    )
+    # The lowest ones are cut off, and wider for it.
+    np.testing.assert_allclose(
+        free["bandwidth_hz"][10:], gabor["bandwidth_hz"][10:], atol=4, rtol=0.02
+    )
+    assert "pooling_ms" not in free
+
+
+def test_sinc_bands_lie_between_the_cutoffs():
+    found = diagnostics.filters(built(frontend.SincNet, n_filters=10))
+    assert (np.diff(found["centre_hz"]) > 0).all()
+    layer = convolution.SincConv1D(filters=4, kernel_size=101)
+    layer.build((None, None, 1))
+    layer.kernel.assign([[50.0, 100.0], [900.0, 150.0]])
+    centre, width = (
+        keras.ops.convert_to_numpy(part) for part in layer.bands_hz(16000)
+    )
+    np.testing.assert_allclose(centre, [175, 1050])
+    np.testing.assert_allclose(width, [150, 200])
+
+
+def test_drift_is_what_has_changed_since_the_beginning():
+    leaf = built(n_filters=6)
+    for values in diagnostics.drift(leaf).values():
+        np.testing.assert_array_equal(values, 0)
+    kernel = leaf._complex_conv.kernel
+    before = diagnostics.filters(leaf)
+    shift = np.zeros((6, 2), "float32")
+    shift[2, 0] = 2 * np.pi * 100 / 16000
+    kernel.assign(keras.ops.convert_to_numpy(kernel) + shift)
+    leaf._pooling.kernel.assign(leaf._pooling.kernel * 0.5)
+    moved = diagnostics.drift(leaf)
+    np.testing.assert_allclose(moved["centre_hz"], [0, 0, 100, 0, 0, 0], atol=1)
+    np.testing.assert_array_equal(moved["bandwidth_hz"], 0)
+    np.testing.assert_allclose(
+        moved["pooling_ms"], -before["pooling_ms"] / 2, rtol=1e-5
+    )
+
+
+def test_pcen_parameters_come_by_filter():
+    found = diagnostics.pcen(built(n_filters=6))
+    expected = {"alpha": 0.96, "delta": 2.0, "root": 2.0, "smooth": 0.04}
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, [expected[name]] * 6)
+    assert diagnostics.pcen(built(compression_fn=None)) == {}
+
+
+def test_a_table_has_a_row_for_each_filter():
+    out = io.StringIO()
+    console = rich.console.Console(file=out, width=200)
+    console.print(diagnostics.table(built(n_filters=6)))
+    text = out.getvalue()
+    for heading in ("centre hz", "Δ bandwidth hz", "pooling ms", "smooth"):
+        assert heading in text
+    assert len([row for row in text.splitlines() if row.startswith("│")]) == 6
+
+
+@pytest.mark.parametrize(
+    "layer,message",
+    [
+        (frontend.Leaf(), "built"),
+        (built(frontend.MelFilterbanks), "filters to learn"),
+        (keras.layers.Dense(1), "a frontend"),
+    ],
+    ids=["not built", "fixed", "another layer"],
+)
+def test_what_has_no_filters_is_a_clear_error(layer, message):
+    with pytest.raises(ValueError, match=f"`frontend` .*{message}"):
+        diagnostics.filters(layer)
+
+
+def test_filters_are_logged_each_epoch(tmp_path):
+    leaf = frontend.Leaf(n_filters=3)
+    model = keras.Sequential([leaf, keras.layers.Flatten()])
+    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
+    x = np.random.default_rng(0).normal(0, 0.1, (2, 320)).astype("float32")
+    path = tmp_path / "filters.csv"
+    history = model.fit(
+        x,
+        np.zeros((2, 6)),
+        epochs=2,
+        verbose=0,
+        callbacks=[callbacks.LogFilters(path)],
+    )
+    with open(path, encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["epoch"], r["filter"]) for r in rows] == [
+        (str(epoch), str(n)) for epoch in range(3) for n in range(3)
+    ]
+    last = [float(row["centre_hz"]) for row in rows[-3:]]
+    now = diagnostics.filters(leaf)["centre_hz"]
+    np.testing.assert_allclose(last, now, rtol=1e-5)
+    drift = np.abs(diagnostics.drift(leaf)["centre_hz"]).mean()
+    assert drift > 0
+    logged = history.history["drift_centre_hz"][-1]
+    assert logged == pytest.approx(drift, rel=1e-5)
+
+
+def test_a_log_goes_on_where_training_does(tmp_path):
+    leaf = frontend.Leaf(n_filters=3)
+    model = keras.Sequential([leaf, keras.layers.Flatten()])
+    model.compile("sgd", "mse", jit_compile=False)
+    x, y = np.zeros((2, 320), "float32"), np.zeros((2, 6))
+    log = callbacks.LogFilters(tmp_path / "filters.csv")
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[log])
+    model.fit(x, y, initial_epoch=1, epochs=2, verbose=0, callbacks=[log])
+    with open(log.path, encoding="utf-8") as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
+    assert epochs == [0] * 3 + [1] * 3 + [2] * 3
