@@ -51,7 +51,13 @@ def draw(
             f"Received: workdir={workdir!r} without {folder.best.name}."
         )
     model = keras.models.load_model(folder.best)
-    trained = diagnostics.learned_frontend(model)
+    found = diagnostics.learned_frontends(model)
+    if len(found) != 1:
+        raise ValueError(
+            "`workdir` must hold a model with a frontend that learns filters. "
+            f"Received: workdir={workdir!r} with {model.frontend}."
+        )
+    (trained,) = found
     drawn = {
         "responses": figures.responses(trained),
         "bands": figures.bands(trained),

@@ -29,6 +29,7 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     report.print_lines(
         f"best model: {folder.best}",
         f"log: {folder.metrics}",
+        *([f"filters: {folder.filters}"] if folder.filters.exists() else []),
         f"config: {folder.config}",
         f"results: {folder.results}",
         "next:",

@@ -26,7 +26,8 @@ from example import (  # noqa: F401
     strategies,
 )
 from example.workdir import Progress, TensorBoardLog, Workdir
-from leaf_audio.callbacks import Replan
+from leaf_audio.callbacks import LogFilters, Replan
+from leaf_audio.diagnostics import learned_frontends
 
 __all__ = ["TrainingStopped", "evaluate", "train"]
 
@@ -479,13 +480,17 @@ def _fit(
     done = len(progress.history)
     if done == num_epochs:
         return
+    # The recorder saves the plan for the epoch to come, and logs the drift.
+    callbacks = [Replan()]
+    if len(learned_frontends(model)) == 1:
+        callbacks.append(LogFilters(folder.filters))
+    callbacks.append(_Recorder(folder, progress, batches))
     model.fit(
         batches.train(first_step=done * steps),
         initial_epoch=done,
         epochs=num_epochs,
         steps_per_epoch=steps,
-        # The recorder saves the plan for the epoch to come.
-        callbacks=[Replan(), _Recorder(folder, progress, batches)],
+        callbacks=callbacks,
         shuffle=False,
         # A bar is for a person; a file gets a line an epoch.
         verbose=1 if sys.stdout.isatty() else 2,
@@ -522,6 +527,11 @@ class _Recorder(keras.callbacks.Callback):
             "val_loss": metrics["loss"],
             "val_accuracy": metrics["accuracy"],
             "seconds": round(time.monotonic() - self._start, 3),
+            **{
+                name: value
+                for name, value in logs.items()
+                if name.startswith("drift_")
+            },
         }
         self._progress.history.append(row)
         self._folder.save(self.model, self._progress)

@@ -24,15 +24,6 @@ import tensorflow as tf
 
 from leaf_audio.callbacks import built_leafs
 
-_COLUMNS = (
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "seconds",
-)
-
 
 @dataclasses.dataclass
 class Progress:
@@ -79,6 +70,7 @@ class Workdir:
         self.state = self.path / "state.npz"
         self.config = self.path / "config.gin"
         self.metrics = self.path / "metrics.csv"
+        self.filters = self.path / "filters.csv"
         self.tensorboard = self.path / "tensorboard"
         self.results = self.path / "results.json"
         self.evaluation = self.path / "evaluation.json"
@@ -171,7 +163,8 @@ class Workdir:
             with _replacing(self.best) as path:
                 model.save(path)
         with _replacing(self.metrics) as path, open(path, "w") as file:
-            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+            columns = progress.history[0]
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(progress.history)
 
@@ -203,6 +196,8 @@ class Workdir:
 class TensorBoardLog:
     """Scalars of each epoch, for TensorBoard.
 
+    How far filters have moved is among those of training.
+
     Args:
         folder: emptied first, since an epoch that a killed run logged but did
             not complete would otherwise appear twice.
@@ -224,6 +219,9 @@ class TensorBoardLog:
             with writer.as_default(step=int(row["epoch"])):
                 for name in ("loss", "accuracy"):
                     tf.summary.scalar(name, row[prefix + name])
+                for name in row:
+                    if name.startswith("drift_") and not prefix:
+                        tf.summary.scalar(name, row[name])
             writer.flush()
 
 

@@ -76,7 +76,14 @@ class LogFilters(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._rows: list[dict[str, Any]] | None = None
-        self._frontend = diagnostics.learned_frontend(self.model)
+        found = diagnostics.learned_frontends(self.model)
+        if len(found) != 1:
+            raise ValueError(
+                "LogFilters needs a model with one frontend that has filters "
+                f"to learn. Received: model={self.model.name!r} with "
+                f"{[frontend.name for frontend in found]}."
+            )
+        (self._frontend,) = found
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._rows is not None:

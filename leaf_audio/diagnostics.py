@@ -134,26 +134,17 @@ def table(frontend: Frontend) -> rich.table.Table:
     return made
 
 
-def learned_frontend(model: keras.Model) -> Frontend:
-    """Finds the one frontend with filters to learn that a model is made of.
+def learned_frontends(model: keras.Model) -> list[Frontend]:
+    """Finds the frontends with filters to learn that a model is made of.
 
     Args:
       model: built.
-
-    Raises:
-      ValueError: there is none, or several.
     """
-    found = [
+    return [
         layer
         for layer in _layers(model)
         if isinstance(layer, Frontend) and hasattr(layer, "_complex_conv")
     ]
-    if len(found) != 1:
-        raise ValueError(
-            "`model` must have one frontend with filters to learn. Received: "
-            f"model={model.name!r} with {[layer.name for layer in found]}."
-        )
-    return found[0]
 
 
 def _check_built(frontend: Frontend) -> None:

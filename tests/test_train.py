@@ -122,6 +122,21 @@ def test_a_run_leaves_every_promised_file(finished):
         assert len(list((workdir / "tensorboard" / name).iterdir())) == 1
 
 
+def test_a_run_follows_the_filters_that_it_learns(folder, tmp_path):
+    train_with(
+        folder,
+        tmp_path / "run",
+        "train.num_epochs = 2",
+        "Leaf.n_filters = 4",
+        "AudioClassifier.frontend = @Leaf()",
+    )
+    with open(tmp_path / "run" / "filters.csv", newline="") as file:
+        epochs = [row["epoch"] for row in csv.DictReader(file)]
+    assert epochs == ["0"] * 4 + ["1"] * 4 + ["2"] * 4
+    for row in rows(tmp_path / "run"):
+        assert float(row["drift_centre_hz"]) > 0
+
+
 def test_results_tell_what_was_done(finished):
     _, results = finished
     assert results["seed"] == 0
