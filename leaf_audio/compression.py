@@ -32,11 +32,12 @@ _MAX_BLOCKS = 1 << 20
 
 _PARAMETRIZATIONS = ("linear", "log")
 
-# PCEN's parameters are used between these. Nearer to 0, the slope of δ^(1/r)
-# would drive δ itself to NaN.
+# PCEN's parameters are used between these, and its exponents up to 100. Nearer
+# to 0, the slope of δ^(1/r) would drive δ itself to NaN.
 _LEAST, _MOST = 1e-6, 1e6
+_MOST_EXPONENT = 100.0
 
-# Below this, the gradient of `1 / (floor + M)` leaves float32.
+# Below this, `floor + 0` is close to leaving float32.
 _LEAST_FLOOR = 1e-30
 
 # Logarithm of the greatest gain and output, and the greatest energy after the
@@ -302,7 +303,7 @@ class PCENLayer(keras.layers.Layer):
     used as min(α, 1), r as max(r, 1), s clipped to [0, 1]. Differs from the
     original in that δ is kept from falling below 1e-6, where the original
     answers NaN, and that the recurrence needs no loop. Energies below 0 count
-    as 0. Any finite energies have finite outputs and gradients.
+    as 0. Finite energies have finite outputs, and finite gradients up to 1e6.
 
     With log parameters, the paper's and EfficientLEAF's, what is learned is
     log α, log δ, log s and the logarithm of the exponent, 1/r in this formula
@@ -337,9 +338,9 @@ class PCENLayer(keras.layers.Layer):
       learn_smooth_coef: whether s is learned.
       per_channel_smooth_coef: whether each channel has an s of its own.
       parametrization: `"linear"`, or `"log"` to learn logarithms.
-      clamp: whether α and the exponent 1/r count as 1 where they are more; None
-        is True for linear and False for log parameters. s never is more, and no
-        parameter is used beyond 1e6, or, but for a linear α, below 1e-6.
+      clamp: whether α and the exponent 1/r count as 1 where they are more, and
+        not just as 100; None is True for linear and False for log parameters. s
+        never counts as more than 1, and δ is used between 1e-6 and 1e6.
       per_channel: whether each channel has an α, δ and r of its own.
       initial_energy: M before the first frame, not negative; None is the first
         frame's energy. librosa's is 1.
@@ -506,12 +507,13 @@ class PCENLayer(keras.layers.Layer):
                 for name in ("alpha", "delta", "exponent")
             )
         else:
-            alpha = ops.minimum(self._weight("alpha"), _MOST)
+            alpha = self._weight("alpha")
             delta = ops.clip(self._weight("delta"), _LEAST, _MOST)
             exponent = 1.0 / ops.clip(self._weight("root"), _LEAST, _MOST)
-        if not self._log if self.clamp is None else self.clamp:
-            alpha = ops.minimum(alpha, 1.0)
-            exponent = ops.minimum(exponent, 1.0)
+        clamp = not self._log if self.clamp is None else self.clamp
+        most = 1.0 if clamp else _MOST_EXPONENT
+        alpha = ops.minimum(alpha, most)
+        exponent = ops.minimum(exponent, most)
         return {
             "alpha": alpha,
             "delta": delta,
