@@ -37,7 +37,9 @@ _LEAF_AUDIO = {
         "Leaf MelFilterbanks SincNet SincNetPlus SquaredModulus "
         "TimeDomainFilterbanks log_compression"
     ),
-    initializers: "GaborInit LowpassInit PreempInit SincInit",
+    initializers: (
+        "ArrayInit GaborInit LowpassInit PreempInit SincInit from_trained"
+    ),
     models: (
         "AudioClassifier ConvBlock ConvNet PANN PANNConvBlock PANNWavBlock "
         "WaveGram"
@@ -47,7 +49,8 @@ _LEAF_AUDIO = {
         "MaxPooling1D"
     ),
     postprocessing: (
-        "ExponentialMovingAverage LingvoSpecAugment PCENLayer SpecAugment"
+        "ExponentialMovingAverage LingvoSpecAugment PCENLayer SpecAugment "
+        "smoothing_coefficient"
     ),
 }
 # keras.layers.MaxPooling1D is not among them: leaf_audio.pooling has its own.

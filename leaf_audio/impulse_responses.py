@@ -2,7 +2,8 @@
 
 Conventions: `kernel_size` and times in samples, centre frequencies in
 rad/sample, cutoff frequencies in Hz. Functions of learnable parameters use
-`keras.ops` and are differentiable; windows are float64 NumPy.
+`keras.ops` and are differentiable; windows, and kernels to start from, are
+float64 NumPy.
 """
 
 import math
@@ -40,6 +41,30 @@ def gabor_filters(
     )
     phase = centre * t
     return envelope * ops.cos(phase), envelope * ops.sin(phase)
+
+
+def scaled_gabor_filters(
+    parameters: np.ndarray, area: np.ndarray, kernel_size: int
+) -> np.ndarray:
+    """Computes Gabor filters with the energies of filters of a given area.
+
+    Time-domain filterbanks start from these, arXiv:1711.01161, section 2.2. In
+    float64 NumPy.
+
+    Args:
+      parameters: centres in rad/sample and standard deviations in samples,
+        `(n_filters, 2)`.
+      area: of the responses to energy, in rad/sample, `(n_filters, 1)`.
+      kernel_size: length in samples; t = 0 lies at `kernel_size // 2`.
+
+    Returns:
+      A complex array `(n_filters, kernel_size)`.
+    """
+    centre, sigma = np.split(parameters, 2, axis=1)
+    t = np.arange(kernel_size) - kernel_size // 2
+    envelope = np.exp(-(t**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+    filters = envelope * np.exp(1j * centre * t)
+    return filters * np.sqrt(area * 2 * math.sqrt(np.pi) * sigma)
 
 
 def clip_lowpass_width(width: Tensor, kernel_size: int) -> Tensor:

@@ -4,6 +4,9 @@ A setting left None follows the frontend that the initializer is given to, or
 LEAF's own (16 kHz, 25 ms) where a layer uses the initializer by itself.
 """
 
+import numbers
+import os
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from leaf_audio import impulse_responses, mel
+from leaf_audio import impulse_responses, mel, spacing
 from leaf_audio.settings import (
+    check_choice,
     check_not_negative,
     check_positive,
     check_positive_int,
@@ -82,46 +86,68 @@ class PreempInit(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class GaborInit(FrontendInitializer):
-    """Initializes Gabor filters to match a mel filterbank.
+    """Initializes Gabor filters: a mel filterbank's, or others.
 
     For a weight of shape `(n_filters, 2)` it gives centre frequencies in
     rad/sample and standard deviations in samples; for a full kernel of shape
     `(kernel_size, 1, 2 * n_filters)` the filters themselves, scaled to the
-    energies of the mel filters, real and imaginary parts interleaved.
+    energies of the mel filters, or of the triangles of other methods, real and
+    imaginary parts interleaved.
 
-    Differs from the original, which needs `sample_rate` and `n_fft` repeated
-    for every frontend that is not LEAF's default, and answers NaN where the
-    FFT is too short for a filter.
+    `method` chooses among
+
+    - `"mel"`: read off a mel matrix on the bins of an FFT, as LEAF does;
+    - `"mel_analytic"`: the same filters by formula, as in EfficientLEAF;
+    - `"linear"`: equally spaced in Hz, hence of one bandwidth; `"bark"`,
+      `"erb"`: equally spaced on these scales (`spacing` has the formulas);
+    - `"constant"`: all filters alike, in the middle of the band;
+    - `"uniform"`, `"truncated_normal"`: centres and widths at random, sorted
+      by centre.
+
+    Differs from the original, which has `"mel"` alone, needs `sample_rate` and
+    `n_fft` repeated for every frontend that is not LEAF's default, and answers
+    NaN where the FFT is too short for a filter.
 
     Args:
       sample_rate: in Hz; None follows the frontend (16000 without one).
-      min_freq: lower edge of the lowest mel filter, in Hz.
-      max_freq: upper edge of the highest, in Hz; None is the Nyquist frequency,
+      min_freq: lower edge of the band, and of the lowest mel filter, in Hz;
+        above 0 for `"constant"`.
+      max_freq: upper edge of the band, in Hz; None is the Nyquist frequency,
         `"auto"` is 97.5 % of it (LEAF's 7800 Hz at 16 kHz).
-      n_fft: length of the FFT on whose bins the mel filters are sampled; None
-        takes the smallest power of two that holds the window and gives every
-        filter a bin (512 for LEAF's default).
-      normalize_energy: divide every mel filter by its area first; changes
-        full kernels only.
+      n_fft: for `"mel"`, length of the FFT on whose bins the filters are
+        sampled; None takes the smallest power of two that holds the window and
+        gives every filter a bin (512 for LEAF's default).
+      normalize_energy: divide every mel filter, or triangle, by its area first;
+        changes full kernels only.
       n_filters: None, or the number of filters that the weight must have.
-      window_len: window of the frontend in ms, for the choice of `n_fft`; None
-        follows the frontend (25 ms without one).
+      window_len: window of the frontend in ms, for the choice of `n_fft` and
+        of the narrowest random filter; None follows the frontend (25 ms
+        without one).
+      method: as above.
+      bandwidth_hz: full width at half maximum of every filter's magnitude
+        response, in Hz, whatever its centre; None has the method choose. Not
+        for `"mel"`.
+      seed: of the random methods, which draw the same for the same seed; None
+        draws one, which `keras.utils.set_random_seed` determines.
 
     Raises:
       ValueError: the band is empty or above Nyquist, `n_fft` leaves a filter
-        without a bin, or the weight's shape is neither of the two.
+        without a bin, an argument means nothing to the method, or the weight's
+        shape is neither of the two.
 
     Example:
 
     ```python
     leaf = frontend.Leaf(
         sample_rate=24000,
-        complex_conv_init=initializers.GaborInit(min_freq=100.0),
+        complex_conv_init=initializers.GaborInit(min_freq=100.0, method="erb"),
     )
     ```
 
     Reference: LEAF, arXiv:2101.08596, section 3.1; time-domain filterbanks,
-    arXiv:1711.01161, section 2.2.
+    arXiv:1711.01161, section 2.2; EfficientLEAF, arXiv:2207.05508. Linear,
+    Bark, constant and random filters are compared in arXiv:2302.10014 and in
+    doi:10.1038/s41598-026-49403-4, whose formula `"constant"` is.
     """
 
     def __init__(
@@ -133,9 +159,15 @@ class GaborInit(FrontendInitializer):
         normalize_energy: bool = False,
         n_filters: int | None = None,
         window_len: float | None = None,
+        method: str = "mel",
+        bandwidth_hz: float | None = None,
+        seed: int | None = None,
     ):
         _check_unless_none(
-            check_positive, sample_rate=sample_rate, window_len=window_len
+            check_positive,
+            sample_rate=sample_rate,
+            window_len=window_len,
+            bandwidth_hz=bandwidth_hz,
         )
         _check_unless_none(check_positive_int, n_fft=n_fft, n_filters=n_filters)
         if sample_rate is not None:
@@ -148,20 +180,49 @@ class GaborInit(FrontendInitializer):
         self.normalize_energy = normalize_energy
         self.n_filters = n_filters
         self.window_len = window_len
+        self.method = check_choice("method", method, ("mel", *spacing.METHODS))
+        self.bandwidth_hz = bandwidth_hz
+        self.seed = seed
+        self._check_method()
+        if seed is None and self.method in spacing.RANDOM:
+            # Kept, since a layer may ask for its initial values twice; and
+            # from Python's generator, which keras.utils.set_random_seed sets.
+            self.seed = random.randrange(2**31)
+
+    def _check_method(self) -> None:
+        for name, methods in (
+            ("n_fft", ("mel",)),
+            ("bandwidth_hz", spacing.METHODS),
+            ("seed", spacing.RANDOM),
+        ):
+            value = getattr(self, name)
+            if value is not None and self.method not in methods:
+                raise ValueError(
+                    f"`{name}` must be None unless `method` is one of "
+                    f"{methods}. Received: {name}={value!r}, "
+                    f"method={self.method!r}."
+                )
+        if self.method == "constant" and self.min_freq == 0:
+            raise ValueError(
+                "`min_freq` must be positive for method='constant', whose "
+                "filters lie at the geometric mean of the band's edges. "
+                f"Received: min_freq={self.min_freq!r}."
+            )
+        if self.seed is not None:
+            check_not_negative("seed", self.seed)
+            if not isinstance(self.seed, numbers.Integral):
+                raise ValueError(
+                    "`seed` must be an integer that is not negative. "
+                    f"Received: seed={self.seed!r}."
+                )
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         shape = tuple(shape)
         if len(shape) == 2 and shape[1] == 2:
-            weights, n_fft = self._mel_matrix(shape[0])
-            parameters = mel.gabor_parameters(
-                weights, n_fft, self.normalize_energy
-            )
+            parameters = self._parameters(shape[0])
             return ops.convert_to_tensor(parameters, dtype)
         if len(shape) == 3 and shape[1] == 1 and shape[2] % 2 == 0:
-            weights, n_fft = self._mel_matrix(shape[2] // 2)
-            kernels = mel.gabor_kernels(
-                weights, n_fft, shape[0], self.normalize_energy
-            )
+            kernels = self._kernels(shape[2] // 2, shape[0])
             interleaved = np.stack([kernels.real, kernels.imag], axis=1)
             kernel = interleaved.reshape(shape[2], -1).T[:, None]
             return ops.convert_to_tensor(kernel, dtype)
@@ -170,7 +231,42 @@ class GaborInit(FrontendInitializer):
             f"(kernel_size, 1, 2 * n_filters). Received: shape={shape}."
         )
 
-    def _mel_matrix(self, n_filters: int) -> tuple[np.ndarray, int]:
+    def _parameters(self, n_filters: int) -> np.ndarray:
+        if self.method == "mel":
+            weights, n_fft = self._mel_matrix(n_filters)
+            return mel.gabor_parameters(weights, n_fft, self.normalize_energy)
+        sample_rate, max_freq = self._check_band(n_filters)
+        window_len = self.window_len or _WINDOW_LEN_MS
+        centres, bases = spacing.bands(
+            self.method,
+            n_filters,
+            self.min_freq,
+            max_freq,
+            # What a window resolves, and GaborConstraint lets through.
+            sample_rate / window_size(sample_rate, window_len),
+            self.seed,
+        )
+        if self.bandwidth_hz is not None:
+            bases = np.full(n_filters, spacing.base_of(self.bandwidth_hz))
+        return spacing.gabor_parameters(centres, bases, sample_rate)
+
+    def _kernels(self, n_filters: int, kernel_size: int) -> np.ndarray:
+        if self.method == "mel":
+            weights, n_fft = self._mel_matrix(n_filters)
+            return mel.gabor_kernels(
+                weights, n_fft, kernel_size, self.normalize_energy
+            )
+        parameters = self._parameters(n_filters)
+        # A triangle with a peak of 1, whose base is π / σ rad/sample.
+        area = np.pi / (2 * parameters[:, 1:])
+        if self.normalize_energy:
+            area = np.ones_like(area)
+        return impulse_responses.scaled_gabor_filters(
+            parameters, area, kernel_size
+        )
+
+    def _check_band(self, n_filters: int) -> tuple[float, float]:
+        """Returns the sample rate and the upper edge, both in Hz."""
         if self.n_filters not in (None, n_filters):
             raise ValueError(
                 "`n_filters` of GaborInit must be the number of filters of the "
@@ -179,6 +275,11 @@ class GaborInit(FrontendInitializer):
             )
         sample_rate = self.sample_rate or _SAMPLE_RATE
         max_freq = mel.resolve_max_freq(self.max_freq, sample_rate)
+        mel.check_band(self.min_freq, max_freq, sample_rate)
+        return sample_rate, max_freq
+
+    def _mel_matrix(self, n_filters: int) -> tuple[np.ndarray, int]:
+        sample_rate, max_freq = self._check_band(n_filters)
         n_fft = self.n_fft or mel.smallest_n_fft(
             n_filters,
             window_size(sample_rate, self.window_len or _WINDOW_LEN_MS),
@@ -201,7 +302,112 @@ class GaborInit(FrontendInitializer):
             "normalize_energy": self.normalize_energy,
             "n_filters": self.n_filters,
             "window_len": self.window_len,
+            "method": self.method,
+            "bandwidth_hz": self.bandwidth_hz,
+            "seed": self.seed,
         }
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class ArrayInit(keras.initializers.Initializer):
+    """Initializes a weight with given values.
+
+    The values have the weight's shape, where axes of length 1 may be left out
+    or added: `(n_filters, 2)` for the filters of a Leaf, `(n_filters,)` for the
+    widths of its pooling.
+
+    Args:
+      values: numbers, nested as the weight's axes are; an array or a tensor.
+
+    Raises:
+      ValueError: `values` are not finite numbers, or the weight's shape is
+        another.
+
+    Example:
+
+    ```python
+    leaf = frontend.Leaf(
+        n_filters=2,
+        complex_conv_init=initializers.ArrayInit([[0.1, 40.0], [0.9, 20.0]]),
+        pooling_init=initializers.ArrayInit([0.4, 0.3]),
+    )
+    ```
+    """
+
+    def __init__(self, values: Any):
+        try:
+            array = np.asarray(ops.convert_to_numpy(values), "float64")
+        except (TypeError, ValueError):
+            array = np.array(np.nan)
+        if not np.isfinite(array).all():
+            raise ValueError(
+                "`values` must be finite numbers, nested as the weight's axes "
+                f"are. Received: values={values!r}."
+            )
+        self.values = array.tolist()
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        values = np.array(self.values)
+        if _without_ones(values.shape) != _without_ones(shape):
+            raise ValueError(
+                "`values` of ArrayInit must have the weight's shape, but for "
+                f"axes of length 1. Received: values of shape {values.shape} "
+                f"for a weight of shape {tuple(shape)}."
+            )
+        return ops.convert_to_tensor(values.reshape(shape), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"values": self.values}
+
+
+def from_trained(source: Any, weight: str = "complex_conv/kernel") -> ArrayInit:
+    """Makes an initializer of what a model has learned.
+
+    Filters are in samples, so that they are the same ones only at the sample
+    rate that the model had.
+
+    Args:
+      source: a layer or a model with weights, such as a trained Leaf or a
+        classifier with one; or the path of a `.keras` file.
+      weight: the end of the weight's path: `"complex_conv/kernel"` for a
+        Leaf's filters, `"learnable_pooling/kernel"` for its pooling,
+        `"PCEN/alpha"` and the like for its compression.
+
+    Returns:
+      An initializer that holds the values themselves.
+
+    Raises:
+      ValueError: `source` is neither, or has no such weight, or several.
+
+    Example:
+
+    ```python
+    trained = frontend.Leaf()
+    trained.build((None, 16000))
+    leaf = frontend.Leaf(complex_conv_init=initializers.from_trained(trained))
+    ```
+    """
+    if isinstance(source, (str, os.PathLike)):
+        source = keras.models.load_model(source, compile=False)
+    if not isinstance(source, keras.layers.Layer):
+        raise ValueError(
+            "`source` must be a layer, a model or the path of a .keras file. "
+            f"Received: source={source!r}."
+        )
+    end = weight.split("/")
+    found = [w for w in source.weights if w.path.split("/")[-len(end) :] == end]
+    if len(found) != 1:
+        raise ValueError(
+            "`weight` must be the end of the path of one weight of `source`. "
+            f"Received: weight={weight!r}, which is that of {len(found)}, for "
+            f"{source.name} with the weights "
+            f"{[w.path for w in found or source.weights]}."
+        )
+    return ArrayInit(found[0])
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
 
 
 @keras.saving.register_keras_serializable("leaf_audio")

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from leaf_audio import impulse_responses
 from leaf_audio.settings import check_not_negative
 
 _MEL_BREAK_HZ = 700.0
@@ -230,15 +231,10 @@ def gabor_kernels(
     Returns:
       A complex array `(n_filters, kernel_size)`.
     """
-    centre, sigma = np.split(
-        gabor_parameters(weights, n_fft, normalize_energy), 2, axis=1
-    )
-    t = np.arange(kernel_size) - kernel_size // 2
-    envelope = np.exp(-(t**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    filters = envelope * np.exp(1j * centre * t)
+    parameters = gabor_parameters(weights, n_fft, normalize_energy)
     magnitude = _magnitude(weights, n_fft, normalize_energy)
     area = mel_areas(magnitude**2, n_fft)
-    return filters * np.sqrt(area * 2 * math.sqrt(np.pi) * sigma)
+    return impulse_responses.scaled_gabor_filters(parameters, area, kernel_size)
 
 
 def _magnitude(

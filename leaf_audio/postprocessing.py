@@ -6,6 +6,7 @@ from leaf_audio.compression import (
     PCENLayer,
     exponential_moving_average,
     log_compression,
+    smoothing_coefficient,
 )
 from leaf_audio.lingvo_augmentation import LingvoSpecAugment
 
@@ -16,4 +17,5 @@ __all__ = [
     "SpecAugment",
     "exponential_moving_average",
     "log_compression",
+    "smoothing_coefficient",
 ]

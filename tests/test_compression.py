@@ -1,6 +1,7 @@
 """PCEN and its recurrence, against published numbers and float64 loops."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras import ops
 from layer_checks import check_layer
 from scipy.signal import lfilter
 
-from leaf_audio import postprocessing
+from leaf_audio import initializers, postprocessing
 from leaf_audio.compression import exponential_moving_average
 from leaf_audio.normalization import InstanceNormalization
 
@@ -54,9 +55,46 @@ SETTINGS = {
 }
 
 
+LOG = {
+    "alpha": 0.98,
+    "smooth_coef": 0.025,
+    "delta": 2.0,
+    "root": 2.0,
+    "floor": 1e-6,
+    "trainable": True,
+    "learn_smooth_coef": True,
+    "per_channel_smooth_coef": True,
+    "parametrization": "log",
+}
+
+
 def energies(*shape, seed=0):
     generator = np.random.default_rng(seed)
     return generator.exponential(size=shape).astype("float32")
+
+
+def pcen64(energy, alpha, smooth, delta, power, floor, before=None):
+    """The formula, frame by frame in float64; energy is (frames, channels)."""
+    energy = energy.astype("float64")
+    level = energy[0] if before is None else np.full(energy.shape[1], before)
+    outputs = np.empty_like(energy)
+    for t, now in enumerate(energy):
+        level = (1 - smooth) * level + smooth * now
+        gain = np.exp(-alpha * (np.log(floor) + np.log1p(level / floor)))
+        outputs[t] = np.expm1(power * np.log1p(now * gain / delta))
+    return delta**power * outputs
+
+
+def state_loop(layer, x, sizes):
+    """Outputs of a layer that is given an input chunk by chunk."""
+    outputs, state, start = [], None, 0
+    for size in sizes:
+        chunk = x[:, start : start + size]
+        output, state = layer(chunk, initial_state=state, return_state=True)
+        outputs.append(ops.convert_to_numpy(output))
+        start += size
+    assert start == x.shape[1]
+    return np.concatenate(outputs, axis=1)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -94,6 +132,276 @@ def test_pcen_gradients_are_the_published_ones(name, golden):
             atol=1e-3 * np.abs(expected).max() + 1e-7,
             err_msg=key,
         )
+
+
+def test_log_parameters_give_the_published_numbers(golden):
+    arrays = golden("efficientleaf")
+    layer = postprocessing.PCENLayer(**LOG)
+    inputs = arrays["pcen_log/input"].transpose(0, 2, 1)
+    expected = arrays["pcen_log/learn_logs/output"].transpose(0, 2, 1)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(inputs)),
+        expected,
+        atol=1e-5 * np.abs(expected).max(),
+    )
+    _, gradients = grad_mean_square(layer, inputs)
+    published = {
+        "log_smooth": "s",
+        "log_alpha": "alpha",
+        "log_delta": "delta",
+        "log_exponent": "r",
+    }
+    assert len(layer.trainable_variables) == len(published)
+    for weight, gradient in zip(
+        layer.trainable_variables, gradients, strict=True
+    ):
+        name = published.pop(weight.name)
+        expected = arrays[f"pcen_log/learn_logs/grad_mean_square/{name}"]
+        np.testing.assert_allclose(
+            gradient,
+            expected,
+            atol=1e-3 * np.abs(expected).max(),
+            err_msg=weight.name,
+        )
+
+
+@pytest.mark.parametrize("parametrization", ["linear", "log"])
+@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1.0, 1e6])
+def test_small_and_large_energies_keep_their_digits(parametrization, scale):
+    x = np.float32(scale) * energies(1, 300, 4)
+    layer = postprocessing.PCENLayer(
+        0.9, 0.05, 1.5, 3.0, 1e-9, parametrization=parametrization
+    )
+    expected = pcen64(x[0], 0.9, np.float32(0.05), 1.5, 1 / 3, 1e-9)
+    outputs = ops.convert_to_numpy(layer(x))[0]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5)
+
+
+def test_parametrization_changes_what_is_learned_and_no_output():
+    x = energies(2, 50, 4)
+    linear = postprocessing.PCENLayer(**{**LOG, "parametrization": "linear"})
+    log = postprocessing.PCENLayer(**LOG)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(linear(x)),
+        ops.convert_to_numpy(log(x)),
+        rtol=1e-5,
+    )
+    assert {w.name for w in log.weights} == {
+        "log_alpha",
+        "log_delta",
+        "log_exponent",
+        "log_smooth",
+    }
+    used = {
+        name: ops.convert_to_numpy(value)
+        for name, value in log.parameters().items()
+    }
+    expected = {"alpha": 0.98, "delta": 2, "exponent": 0.5, "smooth": 0.025}
+    assert used.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(used[name], np.full(4, value), rtol=1e-6)
+
+
+@pytest.mark.parametrize("parametrization", ["linear", "log"])
+@pytest.mark.parametrize("clamp", [None, True, False])
+def test_parameters_are_clamped_on_demand(parametrization, clamp):
+    layer = postprocessing.PCENLayer(
+        1.5, 1.7, 2.0, 0.5, parametrization=parametrization, clamp=clamp
+    )
+    x = energies(1, 50, 3)
+    clamped = parametrization == "linear" if clamp is None else clamp
+    alpha, power = (1.0, 1.0) if clamped else (1.5, 2.0)
+    expected = pcen64(x[0], alpha, 1.0, 2.0, power, 1e-6)
+    outputs = ops.convert_to_numpy(layer(x))[0]
+    np.testing.assert_allclose(outputs, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"sr": 16000, "hop_length": 160, "gain": 0.8, "bias": 10, "power": 0.25}
+        | {"time_constant": 0.06},
+        {"gain": 1.2, "power": 1.5, "bias": 0.5, "eps": 1e-3},
+        {"b": 0.1},
+    ],
+    ids=["defaults", "16 kHz", "above 1", "coefficient"],
+)
+@pytest.mark.parametrize("parametrization", ["linear", "log"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 2.0**31])
+def test_pcen_is_librosas(settings, parametrization, scale):
+    librosa = pytest.importorskip("librosa")
+    x = np.float32(scale) * energies(3, 400, 5)
+    layer = postprocessing.PCENLayer.like_librosa(
+        **settings, parametrization=parametrization
+    )
+    outputs = ops.convert_to_numpy(layer(x))
+    for one, energy in zip(outputs, x, strict=True):
+        expected = librosa.pcen(energy.T.astype("float64"), **settings)
+        np.testing.assert_allclose(one.T, expected, rtol=1e-5)
+
+
+def test_a_time_is_smoothed_over_as_librosa_does():
+    for time_constant in (1e-4, 0.06, 0.4, 100.0):
+        frames = time_constant * 22050 / 512
+        expected = (np.sqrt(1 + 4 * frames**2) - 1) / (2 * frames**2)
+        found = postprocessing.smoothing_coefficient(time_constant, 22050, 512)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("before", [0.0, 1.0])
+def test_the_energy_before_the_first_frame_can_be_given(before):
+    x = energies(1, 40, 3)
+    layer = postprocessing.PCENLayer(smooth_coef=0.1, initial_energy=before)
+    expected = pcen64(x[0], 0.96, np.float32(0.1), 2.0, 0.5, 1e-6, before)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(x))[0], expected, rtol=1e-5
+    )
+    given = layer(x, initial_state=np.full((1, 3), before, "float32"))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(given), ops.convert_to_numpy(layer(x))
+    )
+
+
+@pytest.mark.parametrize("sizes", [[300], [170, 130], [1, 16, 17, 2, 264]])
+@pytest.mark.parametrize("settings", [SETTINGS["leaf_default"], LOG])
+@pytest.mark.parametrize("before", [None, 1.0])
+def test_chunks_in_turn_give_the_whole(sizes, settings, before):
+    layer = postprocessing.PCENLayer(**settings, initial_energy=before)
+    x = energies(2, 300, 3)
+    whole = ops.convert_to_numpy(layer(x))
+    np.testing.assert_allclose(state_loop(layer, x, sizes), whole, rtol=1e-5)
+
+
+def test_a_state_keeps_its_digits_under_mixed_precision():
+    layer = postprocessing.PCENLayer(dtype="mixed_float16")
+    x = energies(1, 100, 3)
+    whole = ops.convert_to_numpy(layer(x))
+    chunks = state_loop(layer, x, [10] * 10)
+    assert chunks.dtype == "float16"
+    np.testing.assert_allclose(chunks, whole, rtol=1e-3)
+    _, state = layer(x, return_state=True)
+    assert keras.backend.standardize_dtype(state.dtype) == "float32"
+
+
+def test_a_model_can_take_and_give_the_state(tmp_path):
+    x, before = keras.Input((None, 3)), keras.Input((3,))
+    layer = postprocessing.PCENLayer()
+    outputs, after = layer(x, initial_state=before, return_state=True)
+    assert outputs.shape == (None, None, 3)
+    assert after.shape == (None, 3)
+    keras.Model([x, before], [outputs, after]).save(tmp_path / "chunk.keras")
+    model = keras.models.load_model(tmp_path / "chunk.keras")
+    inputs = energies(2, 60, 3)
+    state, found = inputs[:, 0], []
+    for chunk in (inputs[:, :25], inputs[:, 25:]):
+        output, state = model.predict([chunk, state], verbose=0)
+        found.append(output)
+    np.testing.assert_allclose(
+        np.concatenate(found, axis=1),
+        ops.convert_to_numpy(layer(inputs)),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("parametrization", ["linear", "log"])
+def test_parameters_start_from_arrays_and_initializers(parametrization):
+    layer = postprocessing.PCENLayer(
+        alpha=[0.5, 0.6, 0.7],
+        smooth_coef=np.array([0.1, 0.2, 0.3]),
+        delta=initializers.ArrayInit([1.0, 2.0, 3.0]),
+        root=keras.initializers.RandomUniform(2.0, 4.0, seed=1),
+        per_channel_smooth_coef=True,
+        parametrization=parametrization,
+    )
+    x = energies(1, 20, 3)
+    expected = ops.convert_to_numpy(layer(x))
+    used = {k: ops.convert_to_numpy(v) for k, v in layer.parameters().items()}
+    np.testing.assert_allclose(used["alpha"], [0.5, 0.6, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(used["smooth"], [0.1, 0.2, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(used["delta"], [1, 2, 3], rtol=1e-6)
+    assert ((used["exponent"] > 0.25) & (used["exponent"] < 0.5)).all()
+    assert np.ptp(used["exponent"]) > 0
+    config = keras.saving.serialize_keras_object(layer)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.get_config() == layer.get_config()
+    np.testing.assert_array_equal(ops.convert_to_numpy(copy(x)), expected)
+
+
+def test_parameters_are_one_or_one_per_channel():
+    layer = postprocessing.PCENLayer(trainable=True, per_channel=False)
+    one = ops.convert_to_numpy(layer(energies(1, 20, 4)))
+    assert layer.count_params() == 4
+    many = postprocessing.PCENLayer(trainable=True)
+    np.testing.assert_allclose(
+        one, ops.convert_to_numpy(many(energies(1, 20, 4))), rtol=1e-6
+    )
+
+
+def test_a_trained_pcen_can_be_started_from():
+    trained = postprocessing.PCENLayer(name="PCEN")
+    trained.build((None, None, 3))
+    trained.alpha.assign(np.array([0.1, 0.2, 0.3], "float32"))
+    layer = postprocessing.PCENLayer(
+        alpha=initializers.from_trained(trained, "PCEN/alpha")
+    )
+    layer.build((None, None, 3))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer.alpha), [0.1, 0.2, 0.3], rtol=1e-6
+    )
+
+
+FAR_OFF = (-200.0, -1.0, 0.0, 1e-20, 0.5, 3.0, 200.0)
+UNUSUAL = (0.2, 1.0, 2.0, 4.0)
+
+
+@pytest.mark.parametrize("floor", [1e-12, 1.0])
+@pytest.mark.parametrize("clamp, values", [(True, FAR_OFF), (False, UNUSUAL)])
+@pytest.mark.parametrize("parametrization", ["linear", "log"])
+def test_no_parameter_makes_nan_of_finite_energies(
+    parametrization, clamp, values, floor
+):
+    layer = postprocessing.PCENLayer(
+        floor=floor,
+        trainable=True,
+        learn_smooth_coef=True,
+        per_channel_smooth_coef=True,
+        parametrization=parametrization,
+        clamp=clamp,
+    )
+    smooth = (-1.0, 0.0, 0.04, 1.0, 2.0)
+    grid = np.array(
+        list(itertools.product(values, values, values, smooth)), "float32"
+    )
+    if parametrization == "log" and not clamp:
+        grid = np.log(np.maximum(grid, 1e-30))
+    layer.build((None, None, len(grid)))
+    layer.set_weights(list(grid.T))
+
+    def constant_channels(*frames):
+        column = np.array(frames, "float32")[None, :, None]
+        return np.repeat(column, len(grid), axis=2)
+
+    outputs = layer(constant_channels(0, 1e-38, 1, 3e38, 0, 1e20, 1e-30))
+    assert np.isfinite(ops.convert_to_numpy(outputs)).all()
+    # The loss itself must not overflow either.
+    by_input, gradients = grad_mean_square(
+        _Root(layer), constant_channels(0, 1e-38, 1e-10, 1, 1e6, 0, 1e-30)
+    )
+    for gradient in (by_input, *gradients):
+        assert np.isfinite(gradient).all()
+
+
+class _Root(keras.layers.Layer):
+    """Makes the mean square of its outputs the mean of a layer's."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.built = True
+
+    def call(self, inputs):
+        return ops.sqrt(self.layer(inputs) + 1e-3)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 100, 1000, 6000])
@@ -229,8 +537,23 @@ def test_log_compression_is_a_logarithm_with_offset():
             postprocessing.ExponentialMovingAverage, 0.1, trainable=True
         ),
         InstanceNormalization,
+        functools.partial(postprocessing.PCENLayer, **LOG),
+        functools.partial(
+            postprocessing.PCENLayer,
+            trainable=True,
+            per_channel=False,
+            initial_energy=1.0,
+            clamp=False,
+            alpha=keras.initializers.RandomUniform(0.5, 0.9),
+        ),
     ],
-    ids=["PCENLayer", "ExponentialMovingAverage", "InstanceNormalization"],
+    ids=[
+        "PCENLayer",
+        "ExponentialMovingAverage",
+        "InstanceNormalization",
+        "log parameters",
+        "one for all channels",
+    ],
 )
 def test_is_a_keras_citizen(make, tmp_path):
     inputs = energies(2, 150, 3) + np.array([0, 1, 2], "float32")
@@ -253,6 +576,32 @@ def test_is_a_keras_citizen(make, tmp_path):
             "expected ndim=3",
         ),
         (lambda: InstanceNormalization(epsilon=0), "epsilon=0"),
+        (
+            lambda: postprocessing.PCENLayer(parametrization="exp"),
+            "parametrization='exp'",
+        ),
+        (
+            lambda: postprocessing.PCENLayer(alpha=0, parametrization="log"),
+            "alpha=0",
+        ),
+        (lambda: postprocessing.PCENLayer(clamp=1), "clamp=1"),
+        (lambda: postprocessing.PCENLayer(per_channel=0), "per_channel=0"),
+        (lambda: postprocessing.PCENLayer(floor=1e-40), "floor=1e-40"),
+        (lambda: postprocessing.PCENLayer(delta=[1.0, -2.0]), "delta=-2.0"),
+        (lambda: postprocessing.PCENLayer(alpha="one"), "alpha='one'"),
+        (
+            lambda: postprocessing.PCENLayer(initial_energy=-1.0),
+            "initial_energy=-1.0",
+        ),
+        (
+            lambda: postprocessing.PCENLayer(alpha=[0.5, 0.6])(
+                energies(1, 5, 3)
+            ),
+            r"shape \(2,\) for a weight of shape \(3,\)",
+        ),
+        (lambda: postprocessing.PCENLayer.like_librosa(bias=0), "bias=0"),
+        (lambda: postprocessing.PCENLayer.like_librosa(power=0), "power=0"),
+        (lambda: postprocessing.smoothing_coefficient(0, 1, 1), "=0"),
     ],
 )
 def test_impossible_settings_are_rejected(make, message):

@@ -18,6 +18,7 @@ from leaf_audio import (
     models,
     pooling,
     postprocessing,
+    spacing,
 )
 
 pytestmark = pytest.mark.any_backend
@@ -299,6 +300,90 @@ def test_gabor_settings_reach_leaf_on_top_of_its_own():
     assert lower[-1] < 4000 < default[-1]
     same = centres_hz(build("Leaf", "GaborInit.normalize_energy = False"))
     np.testing.assert_array_equal(same, default)
+
+
+@pytest.mark.parametrize("method", ("mel", *spacing.METHODS))
+def test_one_line_chooses_the_filters_to_start_from(method):
+    seed = ["GaborInit.seed = 3"] if method in spacing.RANDOM else []
+    leaf = build(
+        "Leaf",
+        f"GaborInit.method = '{method}'",
+        "Leaf.sample_rate = 8000",
+        "Leaf.window_len = 20.0",
+        *seed,
+    )
+    # What the frontend has settled comes from the frontend.
+    expected = initializers.GaborInit(
+        8000,
+        60.0,
+        "auto",
+        window_len=20.0,
+        method=method,
+        seed=3 if seed else None,
+    )
+    found = parts(leaf)["conv1d_cls"].kernel_initializer
+    assert found.get_config() == expected.get_config()
+
+
+def test_filters_and_pooling_may_be_given_or_trained(tmp_path):
+    trained = frontend.Leaf(n_filters=2)
+    trained.build((None, 1600))
+    trained.save(tmp_path / "trained.keras")
+    leaf = build(
+        "Leaf",
+        "Leaf.n_filters = 2",
+        "Leaf.complex_conv_init = @from_trained()",
+        f"from_trained.source = '{tmp_path / 'trained.keras'}'",
+        "Leaf.pooling_init = @ArrayInit()",
+        "ArrayInit.values = [0.3, 0.2]",
+    )
+    leaf.build((None, 1600))
+    kernel, pooled = (
+        keras.ops.convert_to_numpy(w)
+        for w in leaf.weights
+        if "kernel" in w.name
+    )
+    (expected,) = (w for w in trained.weights if "complex_conv" in w.path)
+    np.testing.assert_array_equal(kernel, keras.ops.convert_to_numpy(expected))
+    np.testing.assert_allclose(pooled.ravel(), [0.3, 0.2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "lines, expected",
+    [
+        (["PCENLayer.parametrization = 'log'"], {"parametrization": "log"}),
+        (
+            ["PCENLayer.alpha = [0.9, 0.8]", "Leaf.n_filters = 2"],
+            {"alpha": [0.9, 0.8]},
+        ),
+        (
+            [
+                "PCENLayer.smooth_coef = @smoothing_coefficient()",
+                "smoothing_coefficient.time_constant = 0.06",
+                "smoothing_coefficient.sample_rate = 16000",
+                "smoothing_coefficient.hop_length = 160",
+            ],
+            # T = 6 frames, (√(1 + 4 T²) − 1) / (2 T²).
+            {"smooth_coef": pytest.approx(0.153355, rel=1e-5)},
+        ),
+    ],
+)
+def test_pcens_variants_reach_leaf(lines, expected):
+    default = frontend.Leaf().compression.get_config()
+    leaf = build("Leaf", *lines)
+    assert leaf.compression.get_config() == {**default, **expected}
+
+
+def test_pcens_parameters_may_start_at_random():
+    leaf = build(
+        "Leaf",
+        "PCENLayer.alpha = @RandomUniform()",
+        "RandomUniform.minval = 0.5",
+        "RandomUniform.maxval = 0.9",
+    )
+    leaf.build((None, 1600))
+    alpha = keras.ops.convert_to_numpy(leaf.compression.alpha)
+    assert 0.5 < alpha.min() < alpha.max() < 0.9
 
 
 def test_pcen_settings_reach_leaf_on_top_of_its_own():
