@@ -10,6 +10,10 @@ policy), the result is cast to the dtype policy's compute dtype.
 Given a mask `(batch, time)`, a frontend takes masked samples for zeros, leaves
 masked frames out of its statistics and answers a mask `(batch, frames)`, in
 which frame m is valid where sample `m * stride` is.
+
+With `multichannel`, waveforms may be `(batch, time, channels)`; each channel is
+taken for a waveform of its own, and features get an axis of channels, as 2-D
+convolutions take it: `(batch, ceil(time / stride), n_filters, channels)`.
 """
 
 import inspect
@@ -20,9 +24,14 @@ import keras
 from keras import ops
 
 from leaf_audio.augmentation import SpecAugment
-from leaf_audio.compression import PCENLayer, log_compression
+from leaf_audio.compression import (
+    PCENLayer,
+    db_compression,
+    log_compression,
+)
 from leaf_audio.serialization import deserialize, own_copy, serialize
 from leaf_audio.settings import (
+    check_bool,
     check_choice,
     check_positive,
     check_positive_int,
@@ -47,8 +56,11 @@ class Frontend(keras.Model):
       window_len: in ms.
       window_stride: in ms.
       compression_fn: a layer or a function on energies; a name, `"pcen"`
-        (LEAF's learnable PCEN) or `"log"`; None for none. A layer is copied.
+        (LEAF's learnable PCEN), `"log"` or `"db"`; None for none. A layer is
+        copied.
       spec_augment: whether to augment in training; a layer is copied.
+      multichannel: whether to take waveforms of any number of channels, and to
+        give features an axis of channels.
       **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
     """
 
@@ -60,6 +72,7 @@ class Frontend(keras.Model):
         window_stride: float,
         compression_fn: Any,
         spec_augment: Any,
+        multichannel: bool = False,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -67,6 +80,7 @@ class Frontend(keras.Model):
         self.sample_rate = check_positive("sample_rate", sample_rate)
         self.window_len = check_positive("window_len", window_len)
         self.window_stride = check_positive("window_stride", window_stride)
+        self.multichannel = check_bool("multichannel", multichannel)
         self.supports_masking = True
         self._wide = wide_dtype(self.variable_dtype)
         self._window_size = window_size(sample_rate, window_len)
@@ -86,9 +100,11 @@ class Frontend(keras.Model):
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
-            check_choice("compression_fn", compression_fn, ("pcen", "log"))
-            if compression_fn.lower() == "log":
-                return log_compression
+            name = check_choice(
+                "compression_fn", compression_fn, ("pcen", "log", "db")
+            )
+            if name != "pcen":
+                return {"log": log_compression, "db": db_compression}[name]
             return PCENLayer(
                 alpha=0.96,
                 smooth_coef=0.04,
@@ -129,11 +145,46 @@ class Frontend(keras.Model):
             audio = audio[..., None]
         if mask is not None:
             audio = zero_where_masked(audio, mask)
-        features = self._features(audio, mask)
+        if self.multichannel:
+            features = self._features_of_channels(audio, mask)
+        else:
+            features = self._features(audio, mask)
         if self._spec_augment is not None:
             frame_mask = self.compute_mask(inputs, mask)
             features = call_with_mask(self._spec_augment, features, frame_mask)
         return ops.cast(features, self.compute_dtype)
+
+    def _features_of_channels(
+        self, audio: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Computes `(batch, frames, n_filters, channels)`."""
+        batch, time, channels = ops.shape(audio)
+        folded = ops.reshape(
+            ops.transpose(audio, (0, 2, 1)), (batch * channels, time, 1)
+        )
+        if mask is not None:
+            mask = ops.repeat(mask, channels, axis=0)
+        features = self._features(folded, mask)
+        # What a compression adds as an axis of its own stays with its channel.
+        if len(features.shape) == 3:
+            features = features[..., None]
+        _, frames, bins, own = ops.shape(features)
+        features = ops.reshape(features, (batch, channels, frames, bins, own))
+        return ops.reshape(
+            ops.transpose(features, (0, 2, 3, 1, 4)),
+            (batch, frames, bins, channels * own),
+        )
+
+    def _folded_shape(self, input_shape: Shape) -> Shape:
+        """Computes the shape of waveforms with a channel an example."""
+        batch, time = input_shape[:2]
+        channels = _num_channels(input_shape)
+        return (_product(batch, channels), time, 1)
+
+    def _build_augmentation(self, input_shape: Shape) -> None:
+        build_in_turn(
+            [self._spec_augment], self.compute_output_shape(input_shape)
+        )
 
     def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
         received = f"Received: inputs of shape {tuple(shape)}"
@@ -142,12 +193,13 @@ class Frontend(keras.Model):
                 f"{self.name} takes waveforms of shape (batch, time) or "
                 f"(batch, time, 1). {received}."
             )
-        if len(shape) == 3 and shape[2] != 1:
+        if not self.multichannel and _num_channels(shape) != 1:
             raise ValueError(
                 f"{self.name} takes waveforms of one channel: average the "
-                f"channels, or put them on the batch axis. {received}."
+                "channels, put them on the batch axis, or have each "
+                f"transformed, by multichannel=True. {received}."
             )
-        if shape[1] == 0:
+        if shape[1] == 0 or _num_channels(shape) == 0:
             raise ValueError(
                 f"{self.name} needs a sample at least. {received}."
             )
@@ -165,8 +217,14 @@ class Frontend(keras.Model):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
-        shape = self._energies_shape(input_shape[0], input_shape[1])
-        return shape_after(self._compression, shape)
+        folded = self._folded_shape(input_shape)
+        shape = self._energies_shape(folded[0], folded[1])
+        shape = shape_after(self._compression, shape)
+        if not self.multichannel:
+            return shape
+        own = shape[3] if len(shape) == 4 else 1
+        channels = _product(_num_channels(input_shape), own)
+        return (input_shape[0], *shape[1:3], channels)
 
     def compute_output_spec(
         self, inputs: Any, training: Any = None, mask: Any = None
@@ -190,6 +248,7 @@ class Frontend(keras.Model):
             # As a layer also where it was a name: it may have been frozen.
             "compression_fn": serialize(self._compression),
             "spec_augment": serialize(self._spec_augment),
+            "multichannel": self.multichannel,
         }
 
     @classmethod
@@ -202,6 +261,14 @@ class Frontend(keras.Model):
                     for name, value in config.items()
                 }
             )
+
+
+def _num_channels(shape: Shape) -> int | None:
+    return shape[2] if len(shape) == 3 else 1
+
+
+def _product(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a * b
 
 
 def _stride_samples(sample_rate: float, stride_ms: float) -> int:
