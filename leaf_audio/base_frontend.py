@@ -24,6 +24,13 @@ import keras
 from keras import ops
 
 from leaf_audio.augmentation import SpecAugment
+from leaf_audio.channels import (
+    fold_channels,
+    folded_shape,
+    num_channels,
+    unfold_channels,
+    unfolded_shape,
+)
 from leaf_audio.compression import (
     PCENLayer,
     db_compression,
@@ -146,40 +153,18 @@ class Frontend(keras.Model):
         if mask is not None:
             audio = zero_where_masked(audio, mask)
         if self.multichannel:
-            features = self._features_of_channels(audio, mask)
+            if mask is not None:
+                channel_mask = ops.repeat(mask, ops.shape(audio)[2], axis=0)
+            else:
+                channel_mask = None
+            features = self._features(fold_channels(audio), channel_mask)
+            features = unfold_channels(features, audio)
         else:
             features = self._features(audio, mask)
         if self._spec_augment is not None:
             frame_mask = self.compute_mask(inputs, mask)
             features = call_with_mask(self._spec_augment, features, frame_mask)
         return ops.cast(features, self.compute_dtype)
-
-    def _features_of_channels(
-        self, audio: Tensor, mask: Tensor | None
-    ) -> Tensor:
-        """Computes `(batch, frames, n_filters, channels)`."""
-        batch, time, channels = ops.shape(audio)
-        folded = ops.reshape(
-            ops.transpose(audio, (0, 2, 1)), (batch * channels, time, 1)
-        )
-        if mask is not None:
-            mask = ops.repeat(mask, channels, axis=0)
-        features = self._features(folded, mask)
-        # What a compression adds as an axis of its own stays with its channel.
-        if len(features.shape) == 3:
-            features = features[..., None]
-        _, frames, bins, own = ops.shape(features)
-        features = ops.reshape(features, (batch, channels, frames, bins, own))
-        return ops.reshape(
-            ops.transpose(features, (0, 2, 3, 1, 4)),
-            (batch, frames, bins, channels * own),
-        )
-
-    def _folded_shape(self, input_shape: Shape) -> Shape:
-        """Computes the shape of waveforms with a channel an example."""
-        batch, time = input_shape[:2]
-        channels = _num_channels(input_shape)
-        return (_product(batch, channels), time, 1)
 
     def _build_augmentation(self, input_shape: Shape) -> None:
         build_in_turn(
@@ -193,13 +178,13 @@ class Frontend(keras.Model):
                 f"{self.name} takes waveforms of shape (batch, time) or "
                 f"(batch, time, 1). {received}."
             )
-        if not self.multichannel and _num_channels(shape) != 1:
+        if not self.multichannel and num_channels(shape) != 1:
             raise ValueError(
                 f"{self.name} takes waveforms of one channel: average the "
                 "channels, put them on the batch axis, or have each "
                 f"transformed, by multichannel=True. {received}."
             )
-        if shape[1] == 0 or _num_channels(shape) == 0:
+        if shape[1] == 0 or num_channels(shape) == 0:
             raise ValueError(
                 f"{self.name} needs a sample at least. {received}."
             )
@@ -217,14 +202,11 @@ class Frontend(keras.Model):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
-        folded = self._folded_shape(input_shape)
-        shape = self._energies_shape(folded[0], folded[1])
+        shape = self._energies_shape(*folded_shape(input_shape)[:2])
         shape = shape_after(self._compression, shape)
         if not self.multichannel:
             return shape
-        own = shape[3] if len(shape) == 4 else 1
-        channels = _product(_num_channels(input_shape), own)
-        return (input_shape[0], *shape[1:3], channels)
+        return unfolded_shape(shape, input_shape)
 
     def compute_output_spec(
         self, inputs: Any, training: Any = None, mask: Any = None
@@ -261,14 +243,6 @@ class Frontend(keras.Model):
                     for name, value in config.items()
                 }
             )
-
-
-def _num_channels(shape: Shape) -> int | None:
-    return shape[2] if len(shape) == 3 else 1
-
-
-def _product(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a * b
 
 
 def _stride_samples(sample_rate: float, stride_ms: float) -> int:

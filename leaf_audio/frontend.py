@@ -19,6 +19,7 @@ from leaf_audio.base_frontend import (
     takes_argument,
     zero_where_masked,
 )
+from leaf_audio.channels import folded_shape
 from leaf_audio.compression import (
     PCENLayer,
     db_compression,
@@ -355,7 +356,7 @@ class Leaf(Frontend):
             self._compression,
             self._instance_norm,
         ]
-        shape = self._folded_shape(input_shape)
+        shape = folded_shape(input_shape)
         self._energies_shape(*shape[:2])
         build_in_turn(layers, shape)
         self._build_augmentation(input_shape)

@@ -16,6 +16,7 @@ from keras import ops
 
 from leaf_audio import impulse_responses, mel
 from leaf_audio.base_frontend import Frontend, build_in_turn
+from leaf_audio.channels import folded_shape
 from leaf_audio.compression import db_compression
 from leaf_audio.settings import (
     check_bool,
@@ -199,7 +200,7 @@ class _StftFrontend(Frontend):
 
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)
-        shape = self._energies_shape(*self._folded_shape(input_shape)[:2])
+        shape = self._energies_shape(*folded_shape(input_shape)[:2])
         build_in_turn([self._compression], shape)
         self._build_augmentation(input_shape)
 

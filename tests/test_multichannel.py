@@ -166,3 +166,22 @@ def test_no_channel_is_an_error():
 def test_multichannel_is_true_or_false():
     with pytest.raises(ValueError, match="multichannel=2"):
         frontend.MelFilterbanks(multichannel=2)
+
+
+def test_a_wavegram_takes_two_channels():
+    stereo = models.WaveGram(multichannel=True)
+    x = noise(2, 6400, 2)
+    features = numpy(stereo(x))
+    assert features.shape == stereo.compute_output_shape(x.shape)
+    mono = models.WaveGram()
+    mono.build((None, 6400))
+    mono.set_weights(stereo.get_weights())
+    for channel in range(2):
+        np.testing.assert_allclose(
+            features[..., channel],
+            numpy(mono(x[..., channel]))[..., 0],
+            rtol=1e-4,
+            atol=1e-5,
+        )
+    copy = models.WaveGram.from_config(stereo.get_config())
+    assert copy(x[..., 0]).shape == (2, 10, 64, 1)
