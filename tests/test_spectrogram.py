@@ -155,7 +155,7 @@ def test_leafs_preset_is_the_default():
 def test_lengths_follow_as_in_the_libraries():
     def lengths(*args, **kwargs):
         layer = MelFilterbanks.from_preset(*args, n_filters=20, **kwargs)
-        return layer._window_size, layer._stride
+        return layer.win_length, layer.hop_length
 
     assert lengths("librosa") == (2048, 512)
     assert lengths("librosa", n_fft=1024) == (1024, 512)
@@ -164,10 +164,13 @@ def test_lengths_follow_as_in_the_libraries():
     assert lengths("torchaudio", n_fft=1024) == (1024, 512)
     assert lengths("torchaudio", n_fft=1024, win_length=500) == (500, 250)
     assert lengths("torchaudio", hop_length=160) == (400, 160)
-    # In ms, as LEAF rounds them.
-    assert lengths("torchaudio", window_stride=10.0) == (400, 160)
-    assert lengths("librosa", window_stride=10.0) == (2048, 220)
-    assert lengths("torchaudio", window_len=20.0) == (321, 160)
+    # Lengths in ms are not turned into samples, but what follows from them is:
+    # 20 ms are 321 samples.
+    assert lengths("torchaudio", window_stride=10.0) == (400, None)
+    assert lengths("librosa", window_stride=10.0) == (2048, None)
+    assert lengths("torchaudio", window_len=20.0) == (None, 160)
+    layer = MelFilterbanks.from_preset("torchaudio", window_stride=10.0)
+    assert layer.compute_output_shape((1, 16000)) == (1, 101, 128)
 
 
 def test_a_library_lets_filters_be_empty_and_leaf_does_not():
