@@ -34,8 +34,8 @@ _LEAF_AUDIO = {
         "FFTConv1D GaborConv1D NormalizedConv1D SincConv1D WaveformConv1D"
     ),
     frontend: (
-        "Leaf MelFilterbanks SincNet SincNetPlus SquaredModulus "
-        "TimeDomainFilterbanks log_compression"
+        "Leaf MelFilterbanks SincNet SincNetPlus Spectrogram SquaredModulus "
+        "TimeDomainFilterbanks db_compression log_compression"
     ),
     initializers: (
         "ArrayInit GaborInit LowpassInit PreempInit SincInit from_trained"
@@ -112,15 +112,23 @@ _LEAF_PARTS = (
     "PreempInit",
     "SincInit",
     "SpecAugment",
+    "db_compression",
+    "log_compression",
+)
+_COMPRESSIONS = (
+    "PCENLayer",
+    "SpecAugment",
+    "db_compression",
     "log_compression",
 )
 # What a factory builds where a config has bindings for it.
 BUILT_BY_DEFAULT = {
     "ConvNet": ("ConvBlock",),
     "Leaf": _LEAF_PARTS,
-    "MelFilterbanks": ("PCENLayer", "SpecAugment", "log_compression"),
+    "MelFilterbanks": _COMPRESSIONS,
     "SincNet": ("PreempInit", "SpecAugment"),
     "SincNetPlus": ("PreempInit", "SpecAugment"),
+    "Spectrogram": _COMPRESSIONS,
     "TimeDomainFilterbanks": ("PreempInit", "SpecAugment"),
 }
 
@@ -241,9 +249,10 @@ def _fill_frontend(
     parts = {}
     if arguments.get("compression_fn") == "pcen" and _is_bound("PCENLayer"):
         parts["compression_fn"] = configured("PCENLayer", **_leaf_pcen())
-    elif arguments.get("compression_fn") == "log":
-        if _is_bound("log_compression"):
-            parts["compression_fn"] = _part("log_compression")
+    elif arguments.get("compression_fn") in ("log", "db"):
+        name = f"{arguments['compression_fn']}_compression"
+        if _is_bound(name):
+            parts["compression_fn"] = _part(name)
     if arguments.get("spec_augment") is True:
         parts["spec_augment"] = configured("SpecAugment")
     if arguments.get("preemp") and lacks("preemp_init"):

@@ -10,6 +10,10 @@ policy), the result is cast to the dtype policy's compute dtype.
 Given a mask `(batch, time)`, a frontend takes masked samples for zeros, leaves
 masked frames out of its statistics and answers a mask `(batch, frames)`, in
 which frame m is valid where sample `m * stride` is.
+
+With `multichannel`, waveforms may be `(batch, time, channels)`; each channel is
+taken for a waveform of its own, and features get an axis of channels, as 2-D
+convolutions take it: `(batch, ceil(time / stride), n_filters, channels)`.
 """
 
 import inspect
@@ -20,9 +24,21 @@ import keras
 from keras import ops
 
 from leaf_audio.augmentation import SpecAugment
-from leaf_audio.compression import PCENLayer, log_compression
+from leaf_audio.channels import (
+    fold_channels,
+    folded_shape,
+    num_channels,
+    unfold_channels,
+    unfolded_shape,
+)
+from leaf_audio.compression import (
+    PCENLayer,
+    db_compression,
+    log_compression,
+)
 from leaf_audio.serialization import deserialize, own_copy, serialize
 from leaf_audio.settings import (
+    check_bool,
     check_choice,
     check_positive,
     check_positive_int,
@@ -47,8 +63,11 @@ class Frontend(keras.Model):
       window_len: in ms.
       window_stride: in ms.
       compression_fn: a layer or a function on energies; a name, `"pcen"`
-        (LEAF's learnable PCEN) or `"log"`; None for none. A layer is copied.
+        (LEAF's learnable PCEN), `"log"` or `"db"`; None for none. A layer is
+        copied.
       spec_augment: whether to augment in training; a layer is copied.
+      multichannel: whether to take waveforms of any number of channels, and to
+        give features an axis of channels.
       **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
     """
 
@@ -60,6 +79,7 @@ class Frontend(keras.Model):
         window_stride: float,
         compression_fn: Any,
         spec_augment: Any,
+        multichannel: bool = False,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -67,6 +87,7 @@ class Frontend(keras.Model):
         self.sample_rate = check_positive("sample_rate", sample_rate)
         self.window_len = check_positive("window_len", window_len)
         self.window_stride = check_positive("window_stride", window_stride)
+        self.multichannel = check_bool("multichannel", multichannel)
         self.supports_masking = True
         self._wide = wide_dtype(self.variable_dtype)
         self._window_size = window_size(sample_rate, window_len)
@@ -86,9 +107,11 @@ class Frontend(keras.Model):
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
-            check_choice("compression_fn", compression_fn, ("pcen", "log"))
-            if compression_fn.lower() == "log":
-                return log_compression
+            name = check_choice(
+                "compression_fn", compression_fn, ("pcen", "log", "db")
+            )
+            if name != "pcen":
+                return {"log": log_compression, "db": db_compression}[name]
             return PCENLayer(
                 alpha=0.96,
                 smooth_coef=0.04,
@@ -129,11 +152,24 @@ class Frontend(keras.Model):
             audio = audio[..., None]
         if mask is not None:
             audio = zero_where_masked(audio, mask)
-        features = self._features(audio, mask)
+        if self.multichannel:
+            if mask is not None:
+                channel_mask = ops.repeat(mask, ops.shape(audio)[2], axis=0)
+            else:
+                channel_mask = None
+            features = self._features(fold_channels(audio), channel_mask)
+            features = unfold_channels(features, audio)
+        else:
+            features = self._features(audio, mask)
         if self._spec_augment is not None:
             frame_mask = self.compute_mask(inputs, mask)
             features = call_with_mask(self._spec_augment, features, frame_mask)
         return ops.cast(features, self.compute_dtype)
+
+    def _build_augmentation(self, input_shape: Shape) -> None:
+        build_in_turn(
+            [self._spec_augment], self.compute_output_shape(input_shape)
+        )
 
     def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
         received = f"Received: inputs of shape {tuple(shape)}"
@@ -142,12 +178,13 @@ class Frontend(keras.Model):
                 f"{self.name} takes waveforms of shape (batch, time) or "
                 f"(batch, time, 1). {received}."
             )
-        if len(shape) == 3 and shape[2] != 1:
+        if not self.multichannel and num_channels(shape) != 1:
             raise ValueError(
                 f"{self.name} takes waveforms of one channel: average the "
-                f"channels, or put them on the batch axis. {received}."
+                "channels, put them on the batch axis, or have each "
+                f"transformed, by multichannel=True. {received}."
             )
-        if shape[1] == 0:
+        if shape[1] == 0 or num_channels(shape) == 0:
             raise ValueError(
                 f"{self.name} needs a sample at least. {received}."
             )
@@ -165,8 +202,11 @@ class Frontend(keras.Model):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
-        shape = self._energies_shape(input_shape[0], input_shape[1])
-        return shape_after(self._compression, shape)
+        shape = self._energies_shape(*folded_shape(input_shape)[:2])
+        shape = shape_after(self._compression, shape)
+        if not self.multichannel:
+            return shape
+        return unfolded_shape(shape, input_shape)
 
     def compute_output_spec(
         self, inputs: Any, training: Any = None, mask: Any = None
@@ -190,6 +230,7 @@ class Frontend(keras.Model):
             # As a layer also where it was a name: it may have been frozen.
             "compression_fn": serialize(self._compression),
             "spec_augment": serialize(self._spec_augment),
+            "multichannel": self.multichannel,
         }
 
     @classmethod

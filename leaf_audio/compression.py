@@ -60,6 +60,59 @@ def log_compression(inputs: Tensor, log_offset: float = 1e-5) -> Tensor:
     return ops.log(inputs + log_offset)
 
 
+@keras.saving.register_keras_serializable("leaf_audio")
+def db_compression(
+    inputs: Tensor,
+    ref: float | str = 1.0,
+    amin: float = 1e-10,
+    top_db: float | None = 80.0,
+    power: float = 2.0,
+) -> Tensor:
+    """Computes decibels, `10 log10(max(E, amin) / max(ref, amin))`.
+
+    As librosa's `power_to_db` and torchaudio's `AmplitudeToDB`, one recording
+    at a time: librosa takes the maximum over all that it is given.
+
+    Args:
+      inputs: E, not negative, of shape `(batch, ...)`.
+      ref: the energy of 0 dB, positive; `"max"` for the greatest of each
+        recording.
+      amin: the least energy that is told from silence, positive.
+      top_db: how far below its maximum a recording may reach, in dB, not
+        negative; None for no limit.
+      power: what power of a magnitude the inputs are, positive: 2 for energies,
+        1 for magnitudes, whose squares `ref` and `amin` then refer to.
+
+    Returns:
+      An array of the same shape.
+
+    Raises:
+      ValueError: an argument is out of range.
+    """
+    check_positive("amin", amin)
+    check_positive("power", power)
+    if isinstance(ref, str):
+        check_choice("ref", ref, ("max",))
+    else:
+        check_positive("ref", ref)
+    if top_db is not None:
+        check_not_negative("top_db", top_db)
+
+    scale = 20 / power / math.log(10)
+    level = scale * ops.log(ops.maximum(inputs, amin ** (power / 2)))
+    if isinstance(ref, str):
+        level = level - _maximum_of_each(level)
+    else:
+        level = level - 10 * math.log10(max(ref, amin))
+    if top_db is None:
+        return level
+    return ops.maximum(level, _maximum_of_each(level) - top_db)
+
+
+def _maximum_of_each(x: Tensor) -> Tensor:
+    return ops.max(x, axis=tuple(range(1, len(x.shape))), keepdims=True)
+
+
 def exponential_moving_average(
     inputs: Tensor, smooth: Tensor, initial_state: Tensor
 ) -> Tensor:

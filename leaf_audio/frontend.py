@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from leaf_audio import convolution, impulse_responses, mel, pooling
+from leaf_audio import convolution, mel, pooling
 from leaf_audio.base_frontend import (
     Frontend,
     as_callable,
@@ -19,7 +19,12 @@ from leaf_audio.base_frontend import (
     takes_argument,
     zero_where_masked,
 )
-from leaf_audio.compression import PCENLayer, log_compression
+from leaf_audio.channels import folded_shape
+from leaf_audio.compression import (
+    PCENLayer,
+    db_compression,
+    log_compression,
+)
 from leaf_audio.filterbank import PlannedFilterbank, can_be_planned
 from leaf_audio.initializers import (
     FrontendInitializer,
@@ -33,25 +38,23 @@ from leaf_audio.settings import (
     check_bool,
     check_choice,
     check_not_negative,
-    check_positive_int,
-    output_length,
 )
+from leaf_audio.spectrogram import MelFilterbanks, Spectrogram
 
 __all__ = [
     "Leaf",
     "MelFilterbanks",
     "SincNet",
     "SincNetPlus",
+    "Spectrogram",
     "SquaredModulus",
     "TimeDomainFilterbanks",
+    "db_compression",
     "log_compression",
 ]
 
 Tensor = Any
 Shape = tuple[int | None, ...]
-
-# LEAF's filters start here, in Hz.
-_MIN_FREQ = 60.0
 
 # Energies below count as this, so that a logarithm of them is finite.
 _ENERGY_FLOOR = 1e-5
@@ -120,10 +123,10 @@ class Leaf(Frontend):
       sample_rate: of the waveforms, in Hz.
       window_len: in ms; length of the filters and of the pooling windows.
       window_stride: in ms; one frame every so often.
-      compression_fn: a layer or a function on energies; a name, `"pcen"` or
-        `"log"`; None for none. `"pcen"` is a PCENLayer with alpha 0.96,
-        smooth_coef 0.04, delta 2, root 2, floor 1e-12, all of them learned, one
-        smoothing a channel. A layer is copied.
+      compression_fn: a layer or a function on energies; a name, `"pcen"`,
+        `"log"` or `"db"`; None for none. `"pcen"` is a PCENLayer with alpha
+        0.96, smooth_coef 0.04, delta 2, root 2, floor 1e-12, all of them
+        learned, one smoothing a channel. A layer is copied.
       preemp: whether to start with a pre-emphasis.
       preemp_init: initializer of the pre-emphasis; None is PreempInit().
       complex_conv_init: initializer of the filters; None is mel from 60 Hz to
@@ -143,6 +146,8 @@ class Leaf(Frontend):
         0.0019, and 0 where `conv1d_cls`, `activation` or `pooling_cls` are
         others than the default ones, to which alone it applies. Inputs with a
         mask are computed exactly.
+      multichannel: whether to take waveforms of any number of channels, with
+        the same filters for each, and to give features a channel axis.
       name: of the model.
       **kwargs: of keras.Model, such as `dtype`, `trainable`.
 
@@ -151,10 +156,12 @@ class Leaf(Frontend):
         waveforms of one channel.
 
     Input shape:
-      `(batch, time)` or `(batch, time, 1)`.
+      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
+      `(batch, time, channels)`.
 
     Output shape:
-      `(batch, ceil(time / stride), n_filters)`.
+      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
+      `(batch, ceil(time / stride), n_filters, channels)`.
 
     With a tolerance, the energies are computed by a plan (`planning`) that is
     made for the filters when the layer is built, and kept with the weights.
@@ -207,6 +214,7 @@ class Leaf(Frontend):
         mean_var_norm: bool = False,
         spec_augment: Any = False,
         tolerance: float | None = None,
+        multichannel: bool = False,
         name: str = "leaf",
         **kwargs: Any,
     ):
@@ -217,6 +225,7 @@ class Leaf(Frontend):
             window_stride,
             compression_fn,
             spec_augment,
+            multichannel=multichannel,
             name=name,
             **kwargs,
         )
@@ -298,7 +307,7 @@ class Leaf(Frontend):
         if "sample_rate" in inspect.signature(conv1d_cls).parameters:
             settings["sample_rate"] = self.sample_rate
         elif init is None:
-            init = GaborInit(min_freq=_MIN_FREQ, max_freq="auto")
+            init = GaborInit(min_freq=mel.DEFAULT_MIN_FREQ, max_freq="auto")
         if init is not None:
             settings["kernel_initializer"] = self._following(init)
         return conv1d_cls(
@@ -351,10 +360,11 @@ class Leaf(Frontend):
             self._pooling,
             self._compression,
             self._instance_norm,
-            self._spec_augment,
         ]
-        self._energies_shape(*input_shape[:2])
-        build_in_turn(layers, (*input_shape[:2], 1))
+        shape = folded_shape(input_shape)
+        self._energies_shape(*shape[:2])
+        build_in_turn(layers, shape)
+        self._build_augmentation(input_shape)
         if self._filterbank is not None:
             self._filterbank.plan_initial_weights()
 
@@ -523,10 +533,12 @@ class TimeDomainFilterbanks(Leaf):
         waveforms of one channel.
 
     Input shape:
-      `(batch, time)` or `(batch, time, 1)`.
+      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
+      `(batch, time, channels)`.
 
     Output shape:
-      `(batch, ceil(time / stride), n_filters)`.
+      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
+      `(batch, ceil(time / stride), n_filters, channels)`.
 
     Reference: Learning Filterbanks from Raw Speech for Phone Recognition,
     arXiv:1711.01161, section 2.
@@ -580,10 +592,12 @@ class SincNet(Leaf):
         waveforms of one channel.
 
     Input shape:
-      `(batch, time)` or `(batch, time, 1)`.
+      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
+      `(batch, time, channels)`.
 
     Output shape:
-      `(batch, ceil(time / stride), n_filters)`.
+      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
+      `(batch, ceil(time / stride), n_filters, channels)`.
 
     Reference: Speaker Recognition from Raw Waveform with SincNet,
     arXiv:1808.00158, section 2.
@@ -626,10 +640,12 @@ class SincNetPlus(Leaf):
         waveforms of one channel.
 
     Input shape:
-      `(batch, time)` or `(batch, time, 1)`.
+      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
+      `(batch, time, channels)`.
 
     Output shape:
-      `(batch, ceil(time / stride), n_filters)`.
+      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
+      `(batch, ceil(time / stride), n_filters, channels)`.
 
     Reference: LEAF, arXiv:2101.08596, section 4.
     """
@@ -646,125 +662,6 @@ class SincNetPlus(Leaf):
             name=name,
             **kwargs,
         )
-
-
-@keras.saving.register_keras_serializable("leaf_audio")
-class MelFilterbanks(Frontend):
-    """Mel filterbanks, the fixed baseline: STFT, squared magnitude, mel, log.
-
-    Frame m covers samples `stride * m` to `stride * m + window`, with zeros
-    past the end; the window is TensorFlow's Hann window, periodic for an even
-    and symmetric for an odd length.
-
-    Args:
-      n_filters: number of mel filters.
-      sample_rate: of the waveforms, in Hz.
-      n_fft: length of the FFT, in samples, at least the window's; None is the
-        smallest power of two that holds the window and gives each filter a
-        bin, 512 for the other defaults.
-      window_len: in ms.
-      window_stride: in ms.
-      compression_fn: a layer or a function on energies; a name, `"log"` or
-        `"pcen"`; None for none. A layer is copied.
-      min_freq: lower edge of the lowest filter, in Hz.
-      max_freq: upper edge of the highest, in Hz; None or 0 is the Nyquist
-        frequency, `"auto"` 97.5 % of it, 7800 Hz at 16 kHz.
-      spec_augment: True, or a layer such as SpecAugment(), which is copied.
-      name: of the model.
-      **kwargs: of keras.Model, such as `dtype`.
-
-    Raises:
-      ValueError: an argument is out of range, a filter gets no bin of the FFT,
-        or inputs are not floating-point waveforms of one channel.
-
-    Input shape:
-      `(batch, time)` or `(batch, time, 1)`.
-
-    Output shape:
-      `(batch, ceil(time / stride), n_filters)`.
-    """
-
-    def __init__(
-        self,
-        n_filters: int = 40,
-        sample_rate: float = 16000,
-        n_fft: int | None = None,
-        window_len: float = 25.0,
-        window_stride: float = 10.0,
-        compression_fn: Any = "log",
-        min_freq: float = _MIN_FREQ,
-        max_freq: float | str | None = "auto",
-        spec_augment: Any = False,
-        name: str = "mel_filterbanks",
-        **kwargs: Any,
-    ):
-        super().__init__(
-            n_filters,
-            sample_rate,
-            window_len,
-            window_stride,
-            compression_fn,
-            spec_augment,
-            name=name,
-            **kwargs,
-        )
-        self.n_fft = n_fft
-        self.min_freq = min_freq
-        self.max_freq = max_freq
-        highest = mel.resolve_max_freq(max_freq, sample_rate)
-        if n_fft is None:
-            n_fft = mel.smallest_n_fft(
-                n_filters, self._window_size, sample_rate, min_freq, highest
-            )
-        elif check_positive_int("n_fft", n_fft) < self._window_size:
-            raise ValueError(
-                "`n_fft` must be at least the window's length. Received: "
-                f"n_fft={n_fft} for a window of {self._window_size} samples."
-            )
-        weights = mel.mel_matrix(
-            n_filters, n_fft, sample_rate, min_freq, highest
-        )
-        mel.check_every_filter_has_a_bin(weights, n_fft)
-        self._fft_length = n_fft
-        self._window = impulse_responses.window(
-            "tf_hann", self._window_size
-        ).astype(self._wide)
-        self._mel_matrix = weights.T.astype(self._wide)
-
-    def build(self, input_shape: Shape) -> None:
-        self._check_inputs(input_shape)
-        shape = self._energies_shape(*input_shape[:2])
-        build_in_turn([self._compression, self._spec_augment], shape)
-
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
-        audio = audio[..., 0]
-        frames = (ops.shape(audio)[1] + self._stride - 1) // self._stride
-        # ops.stft centres a short window in its FFT and keeps whole FFTs only.
-        before = (self._fft_length - self._window_size) // 2
-        after = self._fft_length + self._stride - before
-        real, imag = ops.stft(
-            ops.pad(audio, [[0, 0], [before, after]]),
-            sequence_length=self._window_size,
-            sequence_stride=self._stride,
-            fft_length=self._fft_length,
-            window=self._window,
-            center=False,
-        )
-        power = (ops.square(real) + ops.square(imag))[:, :frames]
-        energies = ops.matmul(power, self._mel_matrix)
-        return self._compress(energies, self.compute_mask(audio, mask))
-
-    def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
-        frames = output_length(time, self._window_size, self._stride, "same")
-        return (batch, frames, self.n_filters)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "n_fft": self.n_fft,
-            "min_freq": self.min_freq,
-            "max_freq": self.max_freq,
-        }
 
 
 def _check_makes_a_layer(argument: str, value: Any) -> None:

@@ -16,6 +16,15 @@ Tensor = Any
 
 WINDOWS = ("hamming", "hanning", "squared_hanning", "tf_hann")
 
+# Of a spectrogram, as coefficients of cosines; SciPy's names.
+_COSINE_WINDOWS = {
+    "hann": (0.5, -0.5),
+    "hamming": (0.54, -0.46),
+    "blackman": (0.42, -0.5, 0.08),
+    "boxcar": (1.0,),
+}
+STFT_WINDOWS = (*_COSINE_WINDOWS, "tf_hann")
+
 
 def gabor_filters(
     centre: Tensor, sigma: Tensor, kernel_size: int
@@ -159,4 +168,27 @@ def window(name: str, size: int) -> np.ndarray:
         return hanning**2
     raise ValueError(
         f"`window_type` must be one of {WINDOWS}. Received: {name!r}."
+    )
+
+
+def stft_window(name: str, size: int) -> np.ndarray:
+    """Computes a window of a spectrogram.
+
+    Args:
+      name: `"hann"`, `"hamming"`, `"blackman"` or `"boxcar"`, periodic as in
+        SciPy, librosa and torchaudio; or `"tf_hann"`, see `window`.
+      size: in samples.
+
+    Returns:
+      A float64 array of shape `(size,)`.
+    """
+    if name == "tf_hann":
+        return window(name, size)
+    if size == 1:
+        # By the formula, some would be 0.
+        return np.ones(1)
+    phase = 2 * np.pi * np.arange(size) / size
+    return sum(
+        coefficient * np.cos(k * phase)
+        for k, coefficient in enumerate(_COSINE_WINDOWS[name])
     )

@@ -2,10 +2,11 @@
 
 Conventions: frequencies in Hz unless a name says otherwise; angular frequencies
 in rad/sample; standard deviations in samples; the mel scale is HTK's,
-`mel = 1127 ln(1 + f / 700)`; a mel matrix has one row a filter and one column a
-bin of a real FFT, `(n_filters, n_fft // 2 + 1)`, its triangles are triangles on
-the mel axis with a peak of 1 and no normalisation. Everything here is float64
-NumPy: it runs once, when a layer is built.
+`mel = 1127 ln(1 + f / 700)`, unless Slaney's is asked for; a mel matrix has one
+row a filter and one column a bin of a real FFT, `(n_filters, n_fft // 2 + 1)`,
+its triangles are triangles on the mel axis with a peak of 1 and no
+normalisation, unless asked for otherwise. Everything here is float64 NumPy: it
+runs once, when a layer is built.
 """
 
 import math
@@ -18,21 +19,53 @@ from leaf_audio.settings import check_not_negative
 _MEL_BREAK_HZ = 700.0
 _MEL_SCALE = 1127.0
 
+MEL_SCALES = ("htk", "slaney")
+
+# Slaney's scale is linear up to 1000 Hz, 15 mel, and logarithmic from there.
+_SLANEY_HZ_PER_MEL = 200 / 3
+_SLANEY_BREAK_HZ = 1000.0
+_SLANEY_BREAK_MEL = _SLANEY_BREAK_HZ / _SLANEY_HZ_PER_MEL
+_SLANEY_LOG_STEP = math.log(6.4) / 27
+
 # Above this length a longer FFT is no remedy for a filter without a bin.
 _MAX_N_FFT = 1 << 18
+
+# LEAF's filters start here, in Hz.
+DEFAULT_MIN_FREQ = 60.0
 
 # Of the Nyquist frequency; LEAF's 7800 Hz at 16 kHz, kept at every other rate.
 _AUTO_MAX_FREQ = 0.975
 
 
-def hz_to_mel(frequency_hz: np.ndarray | float) -> np.ndarray:
-    """Converts Hz to HTK mel."""
-    return _MEL_SCALE * np.log1p(np.asarray(frequency_hz) / _MEL_BREAK_HZ)
+def hz_to_mel(
+    frequency_hz: np.ndarray | float, mel_scale: str = "htk"
+) -> np.ndarray:
+    """Converts Hz to mel, on HTK's or Slaney's scale.
+
+    Slaney's is that of his Auditory Toolbox (Interval Research technical report
+    1998-010), and librosa's default.
+    """
+    frequency_hz = np.asarray(frequency_hz, dtype="float64")
+    if mel_scale == "htk":
+        return _MEL_SCALE * np.log1p(frequency_hz / _MEL_BREAK_HZ)
+    above = np.maximum(frequency_hz, _SLANEY_BREAK_HZ) / _SLANEY_BREAK_HZ
+    return (
+        np.minimum(frequency_hz, _SLANEY_BREAK_HZ) / _SLANEY_HZ_PER_MEL
+        + np.log(above) / _SLANEY_LOG_STEP
+    )
 
 
-def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
-    """Converts HTK mel to Hz."""
-    return _MEL_BREAK_HZ * np.expm1(np.asarray(mel) / _MEL_SCALE)
+def mel_to_hz(mel: np.ndarray | float, mel_scale: str = "htk") -> np.ndarray:
+    """Converts mel to Hz, on HTK's or Slaney's scale."""
+    mel = np.asarray(mel, dtype="float64")
+    if mel_scale == "htk":
+        return _MEL_BREAK_HZ * np.expm1(mel / _MEL_SCALE)
+    above = np.maximum(mel - _SLANEY_BREAK_MEL, 0.0)
+    return (
+        np.minimum(mel, _SLANEY_BREAK_MEL)
+        * _SLANEY_HZ_PER_MEL
+        * np.exp(_SLANEY_LOG_STEP * above)
+    )
 
 
 def resolve_max_freq(max_freq: float | str | None, sample_rate: float) -> float:
@@ -83,6 +116,9 @@ def mel_matrix(
     sample_rate: float,
     min_freq: float,
     max_freq: float,
+    mel_scale: str = "htk",
+    norm: str | None = None,
+    triangles: str = "mel",
 ) -> np.ndarray:
     """Computes the weights that sum a spectrogram's bins into mel bands.
 
@@ -94,6 +130,11 @@ def mel_matrix(
       sample_rate: in Hz.
       min_freq: lower edge of the lowest band, in Hz.
       max_freq: upper edge of the highest band, in Hz.
+      mel_scale: `"htk"` or `"slaney"`.
+      norm: None for a peak of 1; `"slaney"` divides a band by half its width in
+        Hz.
+      triangles: the axis on which the sides of a triangle are straight, `"mel"`
+        as in HTK and TensorFlow or `"hz"` as in librosa and torchaudio.
 
     Returns:
       An array of shape `(n_filters, n_fft // 2 + 1)`.
@@ -102,23 +143,36 @@ def mel_matrix(
       ValueError: the band is empty or exceeds the Nyquist frequency.
     """
     check_band(min_freq, max_freq, sample_rate)
-    edges = _edges_mel(n_filters, min_freq, max_freq)
+    edges = _edges_mel(n_filters, min_freq, max_freq, mel_scale)
+    edges_hz = mel_to_hz(edges, mel_scale)
+    bins = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
+    if triangles == "mel":
+        bins = hz_to_mel(bins, mel_scale)
+    else:
+        edges = edges_hz
     lower, centre, upper = (
         edges[:-2, None],
         edges[1:-1, None],
         edges[2:, None],
     )
-    bins = hz_to_mel(np.arange(n_fft // 2 + 1) * sample_rate / n_fft)
     rising = (bins - lower) / (centre - lower)
     falling = (upper - bins) / (upper - centre)
     weights = np.maximum(0.0, np.minimum(rising, falling))
     weights[:, 0] = 0.0
+    if norm == "slaney":
+        weights *= 2 / (edges_hz[2:] - edges_hz[:-2])[:, None]
     return weights
 
 
-def _edges_mel(n_filters: int, min_freq: float, max_freq: float) -> np.ndarray:
+def _edges_mel(
+    n_filters: int, min_freq: float, max_freq: float, mel_scale: str
+) -> np.ndarray:
     """Returns where triangles start, peak and end: entries n, n + 1, n + 2."""
-    return np.linspace(hz_to_mel(min_freq), hz_to_mel(max_freq), n_filters + 2)
+    return np.linspace(
+        hz_to_mel(min_freq, mel_scale),
+        hz_to_mel(max_freq, mel_scale),
+        n_filters + 2,
+    )
 
 
 def check_every_filter_has_a_bin(weights: np.ndarray, n_fft: int) -> None:
@@ -139,6 +193,7 @@ def smallest_n_fft(
     sample_rate: float,
     min_freq: float,
     max_freq: float,
+    mel_scale: str = "htk",
 ) -> int:
     """Finds the shortest power of two that suits a window and its filters.
 
@@ -148,6 +203,7 @@ def smallest_n_fft(
       sample_rate: in Hz.
       min_freq: lower edge of the lowest filter, in Hz.
       max_freq: upper edge of the highest filter, in Hz.
+      mel_scale: `"htk"` or `"slaney"`.
 
     Returns:
       The length of the FFT, in samples: 512 for LEAF's own settings.
@@ -156,7 +212,9 @@ def smallest_n_fft(
       ValueError: no reasonable length gives every filter a bin.
     """
     check_band(min_freq, max_freq, sample_rate)
-    edges = mel_to_hz(_edges_mel(n_filters, min_freq, max_freq))
+    edges = mel_to_hz(
+        _edges_mel(n_filters, min_freq, max_freq, mel_scale), mel_scale
+    )
     n_fft = 1 << max(1, math.ceil(math.log2(window_size)))
     while n_fft <= _MAX_N_FFT:
         # The first bin above a filter's lower edge; never the one at 0 Hz.

@@ -12,6 +12,13 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from leaf_audio.channels import (
+    fold_channels,
+    folded_shape,
+    num_channels,
+    unfold_channels,
+    unfolded_shape,
+)
 from leaf_audio.serialization import deserialize, serialize
 from leaf_audio.settings import (
     check_bool,
@@ -488,16 +495,21 @@ class WaveGram(_Chain):
     channel axis along.
 
     Args:
+      multichannel: whether to take waveforms of any number of channels, with
+        the same convolutions for each.
       **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
 
     Raises:
-      ValueError: inputs are not waveforms of one channel.
+      ValueError: an argument is out of range, or inputs are not waveforms of
+        one channel.
 
     Input shape:
-      `(batch, time)` or `(batch, time, 1)`.
+      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
+      `(batch, time, channels)`.
 
     Output shape:
-      `(batch, ceil(time / 640), 64, 1)`.
+      `(batch, ceil(time / 640), 64, 1)`; with `multichannel`
+      `(batch, ceil(time / 640), 64, channels)`.
 
     Example:
     ```python
@@ -507,8 +519,9 @@ class WaveGram(_Chain):
     Reference: PANNs, arXiv:1912.10211, section III.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, multichannel: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
+        self.multichannel = check_bool("multichannel", multichannel)
         dtype = self.dtype_policy
         self.chain = [
             layers.Reshape((-1, 1), dtype=dtype),
@@ -530,11 +543,36 @@ class WaveGram(_Chain):
         ]
 
     def _check_shape(self, shape: Shape) -> None:
-        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 1):
+        is_waveform = len(shape) in (2, 3)
+        if is_waveform and not self.multichannel:
+            is_waveform = num_channels(shape) == 1
+        if not is_waveform:
             raise ValueError(
                 "WaveGram takes waveforms of shape (batch, time) or (batch, "
-                f"time, 1). Received: inputs of shape {tuple(shape)}."
+                "time, 1), and with multichannel=True (batch, time, channels). "
+                f"Received: inputs of shape {tuple(shape)}."
             )
+
+    def build(self, input_shape: Shape) -> None:
+        self._check_shape(input_shape)
+        super().build(folded_shape(input_shape))
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        self._check_shape(inputs.shape)
+        if not self.multichannel:
+            return super().call(inputs, training=training)
+        if len(inputs.shape) == 2:
+            inputs = inputs[..., None]
+        outputs = super().call(fold_channels(inputs), training=training)
+        return unfold_channels(outputs, inputs)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        self._check_shape(input_shape)
+        shape = super().compute_output_shape(folded_shape(input_shape))
+        return unfolded_shape(shape, input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "multichannel": self.multichannel}
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -561,8 +599,9 @@ class AudioClassifier(keras.Model):
         have too few bins, for the encoder.
 
     Input shape:
-      That of the frontend: `(batch, time)` or `(batch, time, 1)`. Without one,
-      features.
+      That of the frontend: `(batch, time)` or `(batch, time, 1)`, or `(batch,
+      time, channels)` for one made with `multichannel=True`, where the encoder
+      gets as many channels. Without a frontend, features.
 
     Output shape:
       `(batch, num_outputs)`.

@@ -274,7 +274,15 @@ def test_gin_builds_instances_of_the_true_classes():
 
 
 @pytest.mark.parametrize(
-    "name", ["Leaf", "SincNet", "SincNetPlus", "TimeDomainFilterbanks"]
+    "name",
+    [
+        "Leaf",
+        "MelFilterbanks",
+        "SincNet",
+        "SincNetPlus",
+        "Spectrogram",
+        "TimeDomainFilterbanks",
+    ],
 )
 def test_a_frontend_takes_every_argument_it_can_keep(name):
     signature = inspect.unwrap(gin.get_configurable(name)).__signature__
@@ -451,6 +459,15 @@ def test_log_settings_reach_frontends(line):
     assert isinstance(built.compression, functools.partial)
     assert built.compression.func is frontend.log_compression
     assert built.compression.keywords == {"log_offset": 0.01}
+
+
+def test_db_settings_reach_frontends():
+    for name in ("Leaf", "MelFilterbanks", "Spectrogram"):
+        built = build(
+            name, f"{name}.compression_fn = 'db'", "db_compression.top_db = 60."
+        )
+        assert built.compression.func is frontend.db_compression
+        assert built.compression.keywords == {"top_db": 60.0}
 
 
 def test_block_settings_reach_a_conv_net(tmp_path):
