@@ -34,6 +34,12 @@ from leaf_audio.settings import (
 Tensor = Any
 Shape = tuple[int | None, ...]
 
+# LEAF's filters start here, in Hz.
+MIN_FREQ = 60.0
+
+# Energies below count as this, so that a logarithm of them is finite.
+ENERGY_FLOOR = 1e-5
+
 
 class Frontend(keras.Model):
     """Base of the frontends: the contract on inputs, outputs and masks.
@@ -51,6 +57,9 @@ class Frontend(keras.Model):
       spec_augment: whether to augment in training; a layer is copied.
       **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
     """
+
+    # Names that `compression_fn` may have.
+    _compressions: tuple[str, ...] = ("pcen", "log")
 
     def __init__(
         self,
@@ -86,21 +95,27 @@ class Frontend(keras.Model):
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
-            check_choice("compression_fn", compression_fn, ("pcen", "log"))
-            if compression_fn.lower() == "log":
-                return log_compression
-            return PCENLayer(
-                alpha=0.96,
-                smooth_coef=0.04,
-                delta=2.0,
-                root=2.0,
-                floor=1e-12,
-                trainable=True,
-                learn_smooth_coef=True,
-                per_channel_smooth_coef=True,
-                dtype=self._wide,
+            return self._named_compression(
+                check_choice(
+                    "compression_fn", compression_fn, self._compressions
+                )
             )
         return as_callable("compression_fn", compression_fn)
+
+    def _named_compression(self, name: str) -> Callable:
+        if name == "log":
+            return log_compression
+        return PCENLayer(
+            alpha=0.96,
+            smooth_coef=0.04,
+            delta=2.0,
+            root=2.0,
+            floor=1e-12,
+            trainable=True,
+            learn_smooth_coef=True,
+            per_channel_smooth_coef=True,
+            dtype=self._wide,
+        )
 
     @property
     def compression(self) -> Callable | None:

@@ -205,6 +205,64 @@ class GaborInit(FrontendInitializer):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
+class AnalyticGaborInit(FrontendInitializer):
+    """Initializes Gabor filters on the mel scale, without an FFT's bins.
+
+    Gives a weight of shape `(n_filters, 2)`: centre frequencies in rad/sample,
+    equally far apart in mel, and standard deviations in samples,
+    `(sample_rate / 2) / (f_{n+1} - f_{n-1})` with the frequencies f in Hz.
+
+    Args:
+      sample_rate: in Hz; None follows the frontend (16000 without one).
+      min_freq: one step below the lowest centre, in Hz.
+      max_freq: one step above the highest centre, in Hz; None is the Nyquist
+        frequency, `"auto"` is 97.5 % of it.
+
+    Raises:
+      ValueError: the band is empty or above Nyquist, or the weight's shape is
+        another.
+
+    Reference: EfficientLEAF, arXiv:2207.05508.
+    """
+
+    def __init__(
+        self,
+        sample_rate: float | None = None,
+        min_freq: float = 0.0,
+        max_freq: float | str | None = None,
+    ):
+        _check_unless_none(check_positive, sample_rate=sample_rate)
+        if sample_rate is not None:
+            highest = mel.resolve_max_freq(max_freq, sample_rate)
+            mel.check_band(min_freq, highest, sample_rate)
+        self.sample_rate = sample_rate
+        self.min_freq = min_freq
+        self.max_freq = max_freq
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        if len(shape) != 2 or shape[1] != 2:
+            raise ValueError(
+                "AnalyticGaborInit initializes weights of shape (n_filters, "
+                f"2). Received: shape={tuple(shape)}."
+            )
+        sample_rate = self.sample_rate or _SAMPLE_RATE
+        parameters = mel.analytic_gabor_parameters(
+            shape[0],
+            sample_rate,
+            self.min_freq,
+            mel.resolve_max_freq(self.max_freq, sample_rate),
+        )
+        return ops.convert_to_tensor(parameters, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "sample_rate": self.sample_rate,
+            "min_freq": self.min_freq,
+            "max_freq": self.max_freq,
+        }
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
 class SincInit(FrontendInitializer):
     """Initializes band-pass filters of equal width on the mel scale.
 

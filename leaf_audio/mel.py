@@ -200,6 +200,36 @@ def gabor_parameters(
     return np.stack([centre, sigma], axis=1)
 
 
+def analytic_gabor_parameters(
+    n_filters: int, sample_rate: float, min_freq: float, max_freq: float
+) -> np.ndarray:
+    """Computes centres and widths of Gabor filters from the mel scale itself.
+
+    Unlike `gabor_parameters`, not rounded to the bins of an FFT. Of points
+    equally far apart in mel, each filter has one for its centre, and the
+    distance of its neighbours for its bandwidth (EfficientLEAF,
+    arXiv:2207.05508).
+
+    Args:
+      n_filters: number of filters.
+      sample_rate: in Hz.
+      min_freq: in Hz, one point below the lowest centre.
+      max_freq: in Hz, one point above the highest centre.
+
+    Returns:
+      An array `(n_filters, 2)`: centres in rad/sample, standard deviations in
+      samples.
+
+    Raises:
+      ValueError: the band is empty or exceeds the Nyquist frequency.
+    """
+    check_band(min_freq, max_freq, sample_rate)
+    edges = mel_to_hz(_edges_mel(n_filters, min_freq, max_freq))
+    centre = 2 * np.pi * edges[1:-1] / sample_rate
+    sigma = sample_rate / 2 / (edges[2:] - edges[:-2])
+    return np.stack([centre, sigma], axis=1)
+
+
 def mel_areas(weights: np.ndarray, n_fft: int) -> np.ndarray:
     """Estimates the area under each mel filter, `(n_filters, 1)`.
 
