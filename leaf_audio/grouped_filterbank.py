@@ -1,4 +1,4 @@
-"""EfficientLEAF's filterbank: groups of filters, each at its own length and rate.
+"""EfficientLEAF's filterbank: filters in groups, of unlike lengths and rates.
 
 Filters of neighbouring centre frequencies form a group. Its filters are as long
 as its widest deviation asks for, and its energies are computed as many samples
