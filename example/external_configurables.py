@@ -34,7 +34,7 @@ _LEAF_AUDIO = {
         "FFTConv1D GaborConv1D NormalizedConv1D SincConv1D WaveformConv1D"
     ),
     frontend: (
-        "Leaf MelFilterbanks SincNet SincNetPlus SquaredModulus "
+        "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus SquaredModulus "
         "TimeDomainFilterbanks log_compression"
     ),
     initializers: "GaborInit LowpassInit PreempInit SincInit",
@@ -47,7 +47,8 @@ _LEAF_AUDIO = {
         "MaxPooling1D"
     ),
     postprocessing: (
-        "ExponentialMovingAverage LingvoSpecAugment PCENLayer SpecAugment"
+        "ExponentialMovingAverage LingvoSpecAugment Log1p LogTBN PCENLayer "
+        "SpecAugment TemporalBatchNormalization TemporalMedianSubtraction"
     ),
 }
 # keras.layers.MaxPooling1D is not among them: leaf_audio.pooling has its own.
@@ -114,6 +115,13 @@ _LEAF_PARTS = (
 # What a factory builds where a config has bindings for it.
 BUILT_BY_DEFAULT = {
     "ConvNet": ("ConvBlock",),
+    "EfficientLeaf": (
+        "GaborInit",
+        "LogTBN",
+        "PCENLayer",
+        "SpecAugment",
+        "log_compression",
+    ),
     "Leaf": _LEAF_PARTS,
     "MelFilterbanks": ("PCENLayer", "SpecAugment", "log_compression"),
     "SincNet": ("PreempInit", "SpecAugment"),
@@ -238,6 +246,8 @@ def _fill_frontend(
     parts = {}
     if arguments.get("compression_fn") == "pcen" and _is_bound("PCENLayer"):
         parts["compression_fn"] = configured("PCENLayer", **_leaf_pcen())
+    elif arguments.get("compression_fn") == "logtbn" and _is_bound("LogTBN"):
+        parts["compression_fn"] = configured("LogTBN")
     elif arguments.get("compression_fn") == "log":
         if _is_bound("log_compression"):
             parts["compression_fn"] = _part("log_compression")
@@ -253,14 +263,15 @@ def _fill_frontend(
     if lacks("pooling_init") and _is_bound("LowpassInit"):
         parts["pooling_init"] = configured("LowpassInit")
     if lacks("complex_conv_init"):
-        conv1d_cls = arguments["conv1d_cls"] or convolution.GaborConv1D
+        conv1d_cls = arguments.get("conv1d_cls") or convolution.GaborConv1D
         if getattr(conv1d_cls, "func", conv1d_cls) is convolution.SincConv1D:
             if _is_bound("SincInit"):
                 parts["complex_conv_init"] = configured("SincInit")
         elif _is_bound("GaborInit"):
-            # What Leaf asks for by itself.
+            # What the frontend asks for by itself.
+            method = "mel" if "conv1d_cls" in defaults else "mel_analytic"
             parts["complex_conv_init"] = configured(
-                "GaborInit", min_freq=60.0, max_freq="auto"
+                "GaborInit", min_freq=60.0, max_freq="auto", method=method
             )
     return {**given, **parts}
 

@@ -16,7 +16,7 @@ from leaf_audio.compression import LogTBN, PCENLayer
 from leaf_audio.constraints import GaborConstraint
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.grouped_filterbank import GroupedFilterbank, odd
-from leaf_audio.initializers import AnalyticGaborInit, FrontendInitializer
+from leaf_audio.initializers import FrontendInitializer, GaborInit
 from leaf_audio.planned_frontend import PlannedFrontend
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.serialization import serialize
@@ -70,7 +70,8 @@ class EfficientLeaf(PlannedFrontend):
       energy_floor: energies below count as this. None is 1e-5 ahead of
         PCENLayer, and 0 otherwise, as published.
       complex_conv_init: initializer of centre frequencies and deviations; None
-        is AnalyticGaborInit from 60 Hz to 97.5 % of Nyquist, 7800 Hz at 16 kHz.
+        is GaborInit by method `"mel_analytic"`, from 60 Hz to 97.5 % of
+        Nyquist, 7800 Hz at 16 kHz.
       pooling_init: initializer of the pooling widths, as a share of half the
         window; None is 0.4.
       learn_filters: whether the filters are learned.
@@ -196,7 +197,9 @@ class EfficientLeaf(PlannedFrontend):
     def _filters_init(self) -> Any:
         init = self.complex_conv_init
         if init is None:
-            init = AnalyticGaborInit(min_freq=MIN_FREQ, max_freq="auto")
+            init = GaborInit(
+                min_freq=MIN_FREQ, max_freq="auto", method="mel_analytic"
+            )
         if isinstance(init, FrontendInitializer):
             return init.following(self.sample_rate, self.window_len)
         return init

@@ -13,6 +13,7 @@ from keras import ops
 
 from leaf_audio import impulse_responses, mel
 from leaf_audio.settings import (
+    check_choice,
     check_not_negative,
     check_positive,
     check_positive_int,
@@ -89,6 +90,11 @@ class GaborInit(FrontendInitializer):
     `(kernel_size, 1, 2 * n_filters)` the filters themselves, scaled to the
     energies of the mel filters, real and imaginary parts interleaved.
 
+    `method` is `"mel"`, filters read off a mel matrix on the bins of an FFT, as
+    LEAF does; or `"mel_analytic"`, centres f equally far apart in mel and
+    standard deviations `(sample_rate / 2) / (f_{n+1} - f_{n-1})`, with f in Hz,
+    as in EfficientLEAF, for weights of shape `(n_filters, 2)` alone.
+
     Differs from the original, which needs `sample_rate` and `n_fft` repeated
     for every frontend that is not LEAF's default, and answers NaN where the
     FFT is too short for a filter.
@@ -106,10 +112,12 @@ class GaborInit(FrontendInitializer):
       n_filters: None, or the number of filters that the weight must have.
       window_len: window of the frontend in ms, for the choice of `n_fft`; None
         follows the frontend (25 ms without one).
+      method: as above; `"mel_analytic"` takes no `n_fft`.
 
     Raises:
       ValueError: the band is empty or above Nyquist, `n_fft` leaves a filter
-        without a bin, or the weight's shape is neither of the two.
+        without a bin, an argument means nothing to the method, or the weight's
+        shape is none that it has values for.
 
     Example:
 
@@ -121,7 +129,7 @@ class GaborInit(FrontendInitializer):
     ```
 
     Reference: LEAF, arXiv:2101.08596, section 3.1; time-domain filterbanks,
-    arXiv:1711.01161, section 2.2.
+    arXiv:1711.01161, section 2.2; EfficientLEAF, arXiv:2207.05508.
     """
 
     def __init__(
@@ -133,7 +141,14 @@ class GaborInit(FrontendInitializer):
         normalize_energy: bool = False,
         n_filters: int | None = None,
         window_len: float | None = None,
+        method: str = "mel",
     ):
+        self.method = check_choice("method", method, ("mel", "mel_analytic"))
+        if n_fft is not None and self.method != "mel":
+            raise ValueError(
+                "`n_fft` must be None unless `method` is 'mel'. Received: "
+                f"n_fft={n_fft}, method={method!r}."
+            )
         _check_unless_none(
             check_positive, sample_rate=sample_rate, window_len=window_len
         )
@@ -152,12 +167,10 @@ class GaborInit(FrontendInitializer):
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         shape = tuple(shape)
         if len(shape) == 2 and shape[1] == 2:
-            weights, n_fft = self._mel_matrix(shape[0])
-            parameters = mel.gabor_parameters(
-                weights, n_fft, self.normalize_energy
-            )
+            parameters = self._parameters(shape[0])
             return ops.convert_to_tensor(parameters, dtype)
-        if len(shape) == 3 and shape[1] == 1 and shape[2] % 2 == 0:
+        is_kernel = len(shape) == 3 and shape[1] == 1 and shape[2] % 2 == 0
+        if is_kernel and self.method == "mel":
             weights, n_fft = self._mel_matrix(shape[2] // 2)
             kernels = mel.gabor_kernels(
                 weights, n_fft, shape[0], self.normalize_energy
@@ -167,16 +180,33 @@ class GaborInit(FrontendInitializer):
             return ops.convert_to_tensor(kernel, dtype)
         raise ValueError(
             "GaborInit initializes weights of shape (n_filters, 2) or "
-            f"(kernel_size, 1, 2 * n_filters). Received: shape={shape}."
+            "(kernel_size, 1, 2 * n_filters), the latter with method='mel' "
+            f"alone. Received: shape={shape}, method={self.method!r}."
         )
 
-    def _mel_matrix(self, n_filters: int) -> tuple[np.ndarray, int]:
+    def _parameters(self, n_filters: int) -> np.ndarray:
+        if self.method == "mel":
+            weights, n_fft = self._mel_matrix(n_filters)
+            return mel.gabor_parameters(weights, n_fft, self.normalize_energy)
+        self._check_n_filters(n_filters)
+        sample_rate = self.sample_rate or _SAMPLE_RATE
+        return mel.analytic_gabor_parameters(
+            n_filters,
+            sample_rate,
+            self.min_freq,
+            mel.resolve_max_freq(self.max_freq, sample_rate),
+        )
+
+    def _check_n_filters(self, n_filters: int) -> None:
         if self.n_filters not in (None, n_filters):
             raise ValueError(
                 "`n_filters` of GaborInit must be the number of filters of the "
                 f"layer. Received: n_filters={self.n_filters} for a layer of "
                 f"{n_filters}."
             )
+
+    def _mel_matrix(self, n_filters: int) -> tuple[np.ndarray, int]:
+        self._check_n_filters(n_filters)
         sample_rate = self.sample_rate or _SAMPLE_RATE
         max_freq = mel.resolve_max_freq(self.max_freq, sample_rate)
         n_fft = self.n_fft or mel.smallest_n_fft(
@@ -201,64 +231,7 @@ class GaborInit(FrontendInitializer):
             "normalize_energy": self.normalize_energy,
             "n_filters": self.n_filters,
             "window_len": self.window_len,
-        }
-
-
-@keras.saving.register_keras_serializable("leaf_audio")
-class AnalyticGaborInit(FrontendInitializer):
-    """Initializes Gabor filters on the mel scale, without an FFT's bins.
-
-    Gives a weight of shape `(n_filters, 2)`: centre frequencies in rad/sample,
-    equally far apart in mel, and standard deviations in samples,
-    `(sample_rate / 2) / (f_{n+1} - f_{n-1})` with the frequencies f in Hz.
-
-    Args:
-      sample_rate: in Hz; None follows the frontend (16000 without one).
-      min_freq: one step below the lowest centre, in Hz.
-      max_freq: one step above the highest centre, in Hz; None is the Nyquist
-        frequency, `"auto"` is 97.5 % of it.
-
-    Raises:
-      ValueError: the band is empty or above Nyquist, or the weight's shape is
-        another.
-
-    Reference: EfficientLEAF, arXiv:2207.05508.
-    """
-
-    def __init__(
-        self,
-        sample_rate: float | None = None,
-        min_freq: float = 0.0,
-        max_freq: float | str | None = None,
-    ):
-        _check_unless_none(check_positive, sample_rate=sample_rate)
-        if sample_rate is not None:
-            highest = mel.resolve_max_freq(max_freq, sample_rate)
-            mel.check_band(min_freq, highest, sample_rate)
-        self.sample_rate = sample_rate
-        self.min_freq = min_freq
-        self.max_freq = max_freq
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        if len(shape) != 2 or shape[1] != 2:
-            raise ValueError(
-                "AnalyticGaborInit initializes weights of shape (n_filters, "
-                f"2). Received: shape={tuple(shape)}."
-            )
-        sample_rate = self.sample_rate or _SAMPLE_RATE
-        parameters = mel.analytic_gabor_parameters(
-            shape[0],
-            sample_rate,
-            self.min_freq,
-            mel.resolve_max_freq(self.max_freq, sample_rate),
-        )
-        return ops.convert_to_tensor(parameters, dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "sample_rate": self.sample_rate,
-            "min_freq": self.min_freq,
-            "max_freq": self.max_freq,
+            "method": self.method,
         }
 
 

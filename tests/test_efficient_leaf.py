@@ -139,11 +139,11 @@ def test_gradients_are_those_of_the_outputs():
 
 
 def test_one_group_at_full_rate_is_a_leaf():
-    """But for where the frames lie: half a window and half a stride apart."""
+    """But for where the frames lie, half a stride apart."""
     settings = {
         "n_filters": 8,
         "compression_fn": None,
-        "complex_conv_init": initializers.AnalyticGaborInit(min_freq=60.0),
+        "complex_conv_init": initializers.GaborInit(method="mel_analytic"),
     }
     leaf = frontend.Leaf(tolerance=0, **settings)
     efficient = frontend.EfficientLeaf(num_groups=1, **settings)
@@ -160,7 +160,7 @@ def test_one_group_at_full_rate_is_a_leaf():
         **settings,
     )
     outputs = ops.convert_to_numpy(efficient(x))
-    # A "same" window of LEAF's starts 120 samples ahead of the first frame.
+    # LEAF's frame m is centred on sample 160 m + 80.
     shifted = np.pad(x, [[0, 0], [80, 0]])[:, :4000]
     expected = ops.convert_to_numpy(leaf(shifted))
     np.testing.assert_allclose(
@@ -212,7 +212,7 @@ def test_is_a_keras_citizen_with_every_option(tmp_path):
         window_stride=8.0,
         compression_fn=postprocessing.LogTBN(a=3.0, median="subtract"),
         energy_floor=1e-4,
-        complex_conv_init=initializers.AnalyticGaborInit(max_freq=5000.0),
+        complex_conv_init=initializers.GaborInit(max_freq=5000.0),
         pooling_init=keras.initializers.Constant(0.3),
         learn_pooling=False,
         spec_augment=True,
