@@ -260,8 +260,9 @@ def _fill_frontend(
         parts["conv1d_cls"] = _part("GaborConv1D")
     if lacks("pooling_cls") and _is_bound("GaussianLowpass"):
         parts["pooling_cls"] = _part("GaussianLowpass")
-    if lacks("pooling_init") and _is_bound("LowpassInit"):
-        parts["pooling_init"] = configured("LowpassInit")
+    if lacks("pooling_init") and "pooling_cls" in defaults:
+        if _is_bound("LowpassInit"):
+            parts["pooling_init"] = configured("LowpassInit")
     if lacks("complex_conv_init"):
         conv1d_cls = arguments.get("conv1d_cls") or convolution.GaborConv1D
         if getattr(conv1d_cls, "func", conv1d_cls) is convolution.SincConv1D:
