@@ -195,6 +195,13 @@ def test_a_compression_may_append_a_channel(compression):
     assert model(noise(2, 1600)).shape == (2, 3)
 
 
+def test_any_frontend_takes_its_compression():
+    for make in (frontend.Leaf, frontend.MelFilterbanks):
+        layer = make(n_filters=8, compression_fn=postprocessing.LogTBN())
+        assert layer.compute_output_shape((2, 1600)) == (2, 10, 8, 2)
+        assert layer(noise(2, 1600)).shape == (2, 10, 8, 2)
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"compression_fn": "pcen"}], ids=["logtbn", "pcen"]
 )
