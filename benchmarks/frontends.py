@@ -61,6 +61,12 @@ FRONTENDS = {
     "Leaf, 20 filters": functools.partial(frontend.Leaf, n_filters=20),
     "Leaf, 80 filters": functools.partial(frontend.Leaf, n_filters=80),
     "Leaf, 128 filters": functools.partial(frontend.Leaf, n_filters=128),
+    "EfficientLeaf, 8G-opt": functools.partial(
+        frontend.EfficientLeaf,
+        num_groups=8,
+        conv_win_factor=6.0,
+        stride_factor=16.0,
+    ),
     "SincNet": frontend.SincNet,
     "SincNet+": frontend.SincNetPlus,
     "TD-filterbanks": frontend.TimeDomainFilterbanks,

@@ -34,8 +34,8 @@ _LEAF_AUDIO = {
         "FFTConv1D GaborConv1D NormalizedConv1D SincConv1D WaveformConv1D"
     ),
     frontend: (
-        "Leaf MelFilterbanks SincNet SincNetPlus Spectrogram SquaredModulus "
-        "TimeDomainFilterbanks db_compression log_compression"
+        "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus Spectrogram "
+        "SquaredModulus TimeDomainFilterbanks db_compression log_compression"
     ),
     initializers: (
         "ArrayInit GaborInit LowpassInit PreempInit SincInit from_trained"
@@ -49,7 +49,8 @@ _LEAF_AUDIO = {
         "MaxPooling1D"
     ),
     postprocessing: (
-        "ExponentialMovingAverage LingvoSpecAugment PCENLayer SpecAugment "
+        "ExponentialMovingAverage LingvoSpecAugment Log1p LogTBN PCENLayer "
+        "SpecAugment TemporalBatchNormalization TemporalMedianSubtraction "
         "smoothing_coefficient"
     ),
 }
@@ -124,6 +125,13 @@ _COMPRESSIONS = (
 # What a factory builds where a config has bindings for it.
 BUILT_BY_DEFAULT = {
     "ConvNet": ("ConvBlock",),
+    "EfficientLeaf": (
+        "GaborInit",
+        "LogTBN",
+        "PCENLayer",
+        "SpecAugment",
+        "log_compression",
+    ),
     "Leaf": _LEAF_PARTS,
     "MelFilterbanks": _COMPRESSIONS,
     "SincNet": ("PreempInit", "SpecAugment"),
@@ -249,6 +257,8 @@ def _fill_frontend(
     parts = {}
     if arguments.get("compression_fn") == "pcen" and _is_bound("PCENLayer"):
         parts["compression_fn"] = configured("PCENLayer", **_leaf_pcen())
+    elif arguments.get("compression_fn") == "logtbn" and _is_bound("LogTBN"):
+        parts["compression_fn"] = configured("LogTBN")
     elif arguments.get("compression_fn") in ("log", "db"):
         name = f"{arguments['compression_fn']}_compression"
         if _is_bound(name):
@@ -262,17 +272,19 @@ def _fill_frontend(
         parts["conv1d_cls"] = _part("GaborConv1D")
     if lacks("pooling_cls") and _is_bound("GaussianLowpass"):
         parts["pooling_cls"] = _part("GaussianLowpass")
-    if lacks("pooling_init") and _is_bound("LowpassInit"):
-        parts["pooling_init"] = configured("LowpassInit")
+    if lacks("pooling_init") and "pooling_cls" in defaults:
+        if _is_bound("LowpassInit"):
+            parts["pooling_init"] = configured("LowpassInit")
     if lacks("complex_conv_init"):
-        conv1d_cls = arguments["conv1d_cls"] or convolution.GaborConv1D
+        conv1d_cls = arguments.get("conv1d_cls") or convolution.GaborConv1D
         if getattr(conv1d_cls, "func", conv1d_cls) is convolution.SincConv1D:
             if _is_bound("SincInit"):
                 parts["complex_conv_init"] = configured("SincInit")
         elif _is_bound("GaborInit"):
-            # What Leaf asks for by itself.
+            # What the frontend asks for by itself.
+            method = "mel" if "conv1d_cls" in defaults else "mel_analytic"
             parts["complex_conv_init"] = configured(
-                "GaborInit", min_freq=60.0, max_freq="auto"
+                "GaborInit", min_freq=60.0, max_freq="auto", method=method
             )
     return {**given, **parts}
 

@@ -50,6 +50,9 @@ from leaf_audio.settings import (
 Tensor = Any
 Shape = tuple[int | None, ...]
 
+# Energies below count as this, so that a logarithm of them is finite.
+ENERGY_FLOOR = 1e-5
+
 
 class Frontend(keras.Model):
     """Base of the frontends: the contract on inputs, outputs and masks.
@@ -70,6 +73,9 @@ class Frontend(keras.Model):
         give features an axis of channels.
       **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
     """
+
+    # Names that `compression_fn` may have.
+    _compressions: tuple[str, ...] = ("pcen", "log", "db")
 
     def __init__(
         self,
@@ -107,23 +113,29 @@ class Frontend(keras.Model):
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
-            name = check_choice(
-                "compression_fn", compression_fn, ("pcen", "log", "db")
-            )
-            if name != "pcen":
-                return {"log": log_compression, "db": db_compression}[name]
-            return PCENLayer(
-                alpha=0.96,
-                smooth_coef=0.04,
-                delta=2.0,
-                root=2.0,
-                floor=1e-12,
-                trainable=True,
-                learn_smooth_coef=True,
-                per_channel_smooth_coef=True,
-                dtype=self._wide,
+            return self._named_compression(
+                check_choice(
+                    "compression_fn", compression_fn, self._compressions
+                )
             )
         return as_callable("compression_fn", compression_fn)
+
+    def _named_compression(self, name: str) -> Callable:
+        if name == "log":
+            return log_compression
+        if name == "db":
+            return db_compression
+        return PCENLayer(
+            alpha=0.96,
+            smooth_coef=0.04,
+            delta=2.0,
+            root=2.0,
+            floor=1e-12,
+            trainable=True,
+            learn_smooth_coef=True,
+            per_channel_smooth_coef=True,
+            dtype=self._wide,
+        )
 
     @property
     def compression(self) -> Callable | None:

@@ -9,17 +9,18 @@ import keras
 import numpy as np
 
 from leaf_audio import diagnostics
-from leaf_audio.frontend import Leaf
+from leaf_audio.planned_frontend import PlannedFrontend
 
 
 class Replan(keras.callbacks.Callback):
     """Plans a model's frontends anew while their filters are learned.
 
-    Before training and after each epoch, a frontend whose filters have used up
-    half of its plan's margin gets a new one, and the model is compiled again at
-    its next step. Without this, filters that leave their plan are computed
-    exactly, and slowly, until the model is loaded anew. Give it ahead of
-    callbacks that save the model.
+    Before training and after each epoch, a frontend whose plan has no room left
+    for its filters gets a new one, and the model is compiled again at its next
+    step. Without this, a Leaf computes filters that leave their plan exactly,
+    and slowly, and an EfficientLeaf keeps to the lengths and strides it has,
+    until the model is loaded anew. Give it ahead of callbacks that save the
+    model.
 
     Example:
 
@@ -122,8 +123,10 @@ class LogFilters(keras.callbacks.Callback):
         os.replace(partial, self.path)
 
 
-def built_leafs(layer: keras.layers.Layer) -> list[Leaf]:
-    """Finds the Leaf frontends that a model is made of, each once."""
+def built_leafs(layer: keras.layers.Layer) -> list[PlannedFrontend]:
+    """Finds the frontends with plans that a model is made of, each once."""
     # `layers`, which is public, leaves out what wrappers and layers hold.
     inner = layer._flatten_layers()
-    return [one for one in inner if isinstance(one, Leaf) and one.built]
+    return [
+        one for one in inner if isinstance(one, PlannedFrontend) and one.built
+    ]

@@ -548,7 +548,7 @@ class PCENLayer(keras.layers.Layer):
             setattr(self, name, weight)
         self.ema.build(input_shape)
 
-    def parameters(self) -> dict[str, Tensor]:
+    def constrained_parameters(self) -> dict[str, Tensor]:
         """Returns the parameters as they are used.
 
         A dictionary of α, δ, 1/r and s, under `"alpha"`, `"delta"`,
@@ -588,7 +588,7 @@ class PCENLayer(keras.layers.Layer):
         if initial_state is not None:
             initial_state = ops.maximum(ops.cast(initial_state, dtype), 0.0)
         smoothed = self.ema(energy, initial_state=initial_state)
-        used = self.parameters()
+        used = self.constrained_parameters()
         outputs = _normalize(
             energy,
             self.floor + smoothed,

@@ -35,48 +35,55 @@ _BLOCK = 8
 
 
 def conv1d_by_blocks(
-    inputs: Tensor, kernel: Tensor, padding: str = "same"
+    inputs: Tensor, kernel: Tensor, padding: str = "same", strides: int = 1
 ) -> Tensor:
-    """Convolves one channel at full rate, by blocks of samples.
+    """Convolves one channel by blocks of samples.
 
     Convolution libraries are slow with one input channel, above all in the
-    gradient of the kernel. So blocks of eight samples become the channels, and
-    eight shifted copies of each kernel give a block's outputs at once. The
-    copies add seven zeros to the kernel, nothing else changes.
+    gradient of the kernel. So blocks of eight samples, or of a stride where
+    that is longer, become the channels, and shifted copies of each kernel give
+    a block's outputs at once. The copies add a block's zeros to the kernel,
+    nothing else changes.
 
     Args:
       inputs: `(batch, time, 1)`; `time` may be unknown.
       kernel: `(kernel_size, 1, channels)`.
       padding: `"same"`, or `"valid"` for inputs no shorter than the kernel.
+      strides: in samples. With `"same"`, output i is centred on sample
+        `i * strides`, which is not where TensorFlow puts it.
 
     Returns:
-      An array `(batch, time, channels)`; `"valid"` leaves out
-      `kernel_size - 1` of the outputs.
+      An array `(batch, ceil(time / strides), channels)`; `"valid"` leaves out
+      what the last `kernel_size - 1` samples would add.
     """
     size, _, channels = kernel.shape
     batch, time = ops.shape(inputs)[0], ops.shape(inputs)[1]
     left = (size - 1) // 2
     if padding == "valid":
         left, time = 0, time - size + 1
-    num_blocks = (time + _BLOCK - 1) // _BLOCK
-    reach = -(-(size + _BLOCK - 1) // _BLOCK)
+    together = max(_BLOCK // strides, 1)
+    block = together * strides
+    num_outputs = (time + strides - 1) // strides
+    num_blocks = (time + block - 1) // block
+    reach = -(-(size + block - strides) // block)
 
-    padded = ops.pad(inputs[..., 0], [[0, 0], [left, (reach + 1) * _BLOCK]])
-    padded = padded[:, : (num_blocks + reach - 1) * _BLOCK]
-    blocks = ops.reshape(padded, (batch, num_blocks + reach - 1, _BLOCK))
+    padded = ops.pad(inputs[..., 0], [[0, 0], [left, (reach + 1) * block]])
+    padded = padded[:, : (num_blocks + reach - 1) * block]
+    blocks = ops.reshape(padded, (batch, num_blocks + reach - 1, block))
 
-    kernel = ops.pad(kernel[:, 0], [[0, reach * _BLOCK - size], [0, 0]])
+    kernel = ops.pad(kernel[:, 0], [[0, reach * block - size], [0, 0]])
     shifted = ops.stack(
-        [ops.roll(kernel, shift, axis=0) for shift in range(_BLOCK)], axis=1
+        [ops.roll(kernel, shift, axis=0) for shift in range(0, block, strides)],
+        axis=1,
     )
     outputs = ops.conv(
         blocks,
-        ops.reshape(shifted, (reach, _BLOCK, _BLOCK * channels)),
+        ops.reshape(shifted, (reach, block, together * channels)),
         padding="valid",
         data_format="channels_last",
     )
-    outputs = ops.reshape(outputs, (batch, num_blocks * _BLOCK, channels))
-    return outputs[:, :time]
+    outputs = ops.reshape(outputs, (batch, num_blocks * together, channels))
+    return outputs[:, :num_outputs]
 
 
 def _parts_apart(interleaved: Tensor) -> Tensor:
@@ -92,21 +99,28 @@ def _squared_modulus(parts_apart: Tensor) -> Tensor:
 
 
 def gabor_energies(
-    audio: Tensor, real: Tensor, imag: Tensor, padding: str = "same"
+    audio: Tensor,
+    real: Tensor,
+    imag: Tensor,
+    padding: str = "same",
+    strides: int = 1,
 ) -> Tensor:
-    """Computes the squared modulus of complex filters' outputs, at full rate.
+    """Computes the squared modulus of complex filters' outputs.
 
     Args:
       audio: `(batch, time, 1)`.
       real: real parts of the filters, `(kernel_size, filters)`.
       imag: imaginary parts.
       padding: see `conv1d_by_blocks`.
+      strides: likewise.
 
     Returns:
-      An array `(batch, time, filters)`; less with padding `"valid"`.
+      An array `(batch, time', filters)`.
     """
     kernel = ops.cast(ops.concatenate([real, imag], axis=-1), audio.dtype)
-    return _squared_modulus(conv1d_by_blocks(audio, kernel[:, None], padding))
+    return _squared_modulus(
+        conv1d_by_blocks(audio, kernel[:, None], padding, strides)
+    )
 
 
 def _output_spec(
@@ -217,8 +231,7 @@ class GaborConv1D(_ParametricConv1D):
 
     The weight `kernel`, `(filters // 2, 2)`, holds centre frequencies in
     rad/sample and standard deviations in samples (the original calls these
-    "fwhm"). GaborConstraint applies to it in the forward pass and after every
-    update.
+    "fwhm"). Its constraint applies in the forward pass and after every update.
 
     Args:
       filters: number of output channels, two for each complex filter.
@@ -230,6 +243,7 @@ class GaborConv1D(_ParametricConv1D):
       kernel_regularizer: of the weight.
       sort_filters: order the outputs by centre frequency, whatever order
         training has led to.
+      kernel_constraint: of the weight; None is GaborConstraint(kernel_size).
       **kwargs: of keras.layers.Layer, such as `name`, `dtype`, `trainable`.
 
     Raises:
@@ -264,6 +278,7 @@ class GaborConv1D(_ParametricConv1D):
         kernel_initializer: Any = None,
         kernel_regularizer: Any = None,
         sort_filters: bool = False,
+        kernel_constraint: Any = None,
         **kwargs: Any,
     ):
         super().__init__(
@@ -277,12 +292,17 @@ class GaborConv1D(_ParametricConv1D):
             **kwargs,
         )
         self.sort_filters = sort_filters
+        self.kernel_constraint = keras.constraints.get(
+            GaborConstraint(kernel_size)
+            if kernel_constraint is None
+            else kernel_constraint
+        )
         self._num_complex = self._pairs
 
     def build(self, input_shape: Shape) -> None:
         _check_one_channel(self, input_shape)
         self.kernel = self._add_kernel(
-            (self._num_complex, 2), GaborConstraint(self.kernel_size)
+            (self._num_complex, 2), self.kernel_constraint
         )
         self.bias = self._add_bias(self.filters)
 
@@ -339,7 +359,13 @@ class GaborConv1D(_ParametricConv1D):
         return _output_spec(self, inputs, squared_modulus)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "sort_filters": self.sort_filters}
+        return {
+            **super().get_config(),
+            "sort_filters": self.sort_filters,
+            "kernel_constraint": keras.constraints.serialize(
+                self.kernel_constraint
+            ),
+        }
 
 
 @keras.saving.register_keras_serializable("leaf_audio")

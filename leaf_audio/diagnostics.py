@@ -90,8 +90,8 @@ def pcen(frontend: Frontend) -> dict[str, np.ndarray]:
       frontend: built.
 
     Returns:
-      Arrays `(n_filters,)`, `"alpha"`, `"delta"`, `"root"` and `"smooth"`;
-      nothing where the compression is not a PCENLayer.
+      Arrays `(n_filters,)`, `"alpha"`, `"delta"`, `"exponent"` and
+      `"smooth"`; nothing where the compression is not a PCENLayer.
 
     Raises:
       ValueError: the frontend is not built.

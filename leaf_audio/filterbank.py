@@ -5,8 +5,6 @@ fraction of the cost, as long as the learned parameters are where the plan
 holds; elsewhere the layers themselves compute it, sample by sample.
 """
 
-import concurrent.futures
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,6 +15,7 @@ from leaf_audio import planning
 from leaf_audio.convolution import GaborConv1D, gabor_energies
 from leaf_audio.decimation import SparseEnergies
 from leaf_audio.frame_grid import FrameGrid
+from leaf_audio.plan_following import PlanFollower
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.spectral import SpectralEnergies
 
@@ -35,8 +34,11 @@ def can_be_planned(convolve: Any, pool: Any) -> bool:
     )
 
 
-class PlannedFilterbank:
+class PlannedFilterbank(PlanFollower):
     """Computes pooled energies by a plan where that holds, exactly elsewhere.
+
+    Plans are made for standard deviations in samples and pooling widths as a
+    share of half the window, both as the layers use them.
 
     Args:
       convolve: a GaborConv1D that `can_be_planned`.
@@ -47,95 +49,26 @@ class PlannedFilterbank:
     def __init__(
         self, convolve: GaborConv1D, pool: GaussianLowpass, tolerance: float
     ):
+        super().__init__([convolve, pool])
         self._convolve = convolve
         self._pool = pool
         self._tolerance = tolerance
         self._geometry = planning.Geometry(
             convolve.kernel_size, pool.kernel_size, pool.strides
         )
-        self._plan: planning.Plan | None = None
-        self._awaits_weights = False
-
-    @property
-    def plan(self) -> planning.Plan | None:
-        """The plan that is followed; None before weights were known."""
-        return self._plan
-
-    def parameters(self) -> np.ndarray | None:
-        """Returns what plans are made for, None while weights are symbolic.
-
-        Returns:
-          An array `(filters, 2)`: standard deviations in samples and pooling
-          widths as a share of half the window, both as the layers use them.
-        """
-        try:
-            return ops.convert_to_numpy(self._parameters())
-        except (NotImplementedError, TypeError):
-            # In a graph, a weight has no value.
-            return None
 
     def _parameters(self) -> Tensor:
         sigma = self._convolve.constrained_kernel()[:, 1]
         return ops.stack([sigma, self._pool.widths()], axis=-1)
 
-    def plan_initial_weights(self) -> None:
-        """Makes the first plan, for layers that were just built.
-
-        `fit` and `tf.function` build a model inside a graph. What they compile
-        right after keeps to the plan of then, so it cannot wait for weights to
-        have values; but those that the initializers give are known.
-        """
-        if not self.replan():
-            self.make_plan(_outside_graph(self._initial_parameters))
-
-    def _initial_parameters(self) -> np.ndarray:
-        initial = []
-        for layer in (self._convolve, self._pool):
-            kernel = layer.kernel
-            value = layer.kernel_initializer(kernel.shape, dtype=kernel.dtype)
-            initial.append((kernel, value))
-        with keras.StatelessScope(state_mapping=initial):
-            return ops.convert_to_numpy(self._parameters())
-
-    def replan(self, if_needed: bool = False) -> bool:
-        """Makes a plan for the present weights; see `Leaf.replan`."""
-        parameters = self.parameters()
-        return parameters is not None and self._follow(parameters, if_needed)
-
-    def _follow(self, parameters: np.ndarray, if_needed: bool) -> bool:
-        before = self._plan
-        if if_needed and before is not None and before.has_room(parameters):
-            return False
-        self.make_plan(parameters)
-        return self._plan is not before
-
-    def expect_weights(self) -> None:
-        """Has the next call plan for the weights of then, where it can.
-
-        JAX's `fit` and `predict` leave no weights to look at while they
-        compile, and keep to the plan before.
-        """
-        self._awaits_weights = True
-
-    def make_plan(self, parameters: np.ndarray) -> None:
-        """Follows a new plan; none where parameters are not finite."""
-        self._plan = None
-        self._awaits_weights = False
-        if np.all(np.isfinite(parameters)):
-            self._plan = planning.make_plan(
-                parameters.astype("float64"), self._geometry, self._tolerance
-            )
+    def _plan_for(self, parameters: np.ndarray) -> planning.Plan | None:
+        if not np.all(np.isfinite(parameters)):
+            return None
+        return planning.make_plan(parameters, self._geometry, self._tolerance)
 
     def __call__(self, audio: Tensor) -> Tensor:
         """Computes `(batch, frames, filters)` from `(batch, time, 1)`."""
-        parameters = self.parameters()
-        if parameters is not None:
-            # Nothing was compiled that would keep to the plan before.
-            self._follow(parameters, if_needed=not self._awaits_weights)
-        elif self._awaits_weights:
-            loaded = _outside_graph(self.parameters)
-            if loaded is not None:
-                self.make_plan(loaded)
+        holds = self._look_at_weights()
         filters = self._convolve.impulse_responses()
         windows = self._pool.window()
         plan = self._plan
@@ -157,7 +90,7 @@ class PlannedFilterbank:
             # gradient; full-rate energies are the largest thing there is.
             return keras.remat(self._exact)(audio, *filters, windows)
 
-        if parameters is not None:
+        if holds:
             return planned()
         parameters = self._parameters()
         lowest = ops.cast(plan.lowest, parameters.dtype)
@@ -229,9 +162,3 @@ def _planned_energies(
     if grid.num_edges:
         outputs = grid.join(outputs, in_order(edges))
     return outputs[:, : grid.num_frames]
-
-
-def _outside_graph(function: Callable) -> Any:
-    # A graph is its thread's own: in another, operations give values.
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        return executor.submit(function).result()

@@ -7,12 +7,11 @@ import inspect
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from leaf_audio import convolution, mel, pooling
 from leaf_audio.base_frontend import (
-    Frontend,
+    ENERGY_FLOOR,
     as_callable,
     build_in_turn,
     shape_after,
@@ -25,6 +24,7 @@ from leaf_audio.compression import (
     db_compression,
     log_compression,
 )
+from leaf_audio.efficient_leaf import EfficientLeaf
 from leaf_audio.filterbank import PlannedFilterbank, can_be_planned
 from leaf_audio.initializers import (
     FrontendInitializer,
@@ -33,6 +33,7 @@ from leaf_audio.initializers import (
     PreempInit,
 )
 from leaf_audio.normalization import InstanceNormalization
+from leaf_audio.planned_frontend import PlannedFrontend
 from leaf_audio.serialization import own_copy, serialize
 from leaf_audio.settings import (
     check_bool,
@@ -42,6 +43,7 @@ from leaf_audio.settings import (
 from leaf_audio.spectrogram import MelFilterbanks, Spectrogram
 
 __all__ = [
+    "EfficientLeaf",
     "Leaf",
     "MelFilterbanks",
     "SincNet",
@@ -56,14 +58,8 @@ __all__ = [
 Tensor = Any
 Shape = tuple[int | None, ...]
 
-# Energies below count as this, so that a logarithm of them is finite.
-_ENERGY_FLOOR = 1e-5
-
 # README, "Leaf by plan", has what it costs and what it gains.
 _DEFAULT_TOLERANCE = 1.9e-3
-
-# Beside the weights in a file.
-_PLANNED_FOR = "planned_for"
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -99,7 +95,7 @@ class SquaredModulus(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class Leaf(Frontend):
+class Leaf(PlannedFrontend):
     """LEAF, a learnable frontend that starts as a mel filterbank.
 
     Waveform → [pre-emphasis →] complex Gabor convolution → squared modulus →
@@ -169,6 +165,8 @@ class Leaf(Frontend):
     are computed exactly, hence slowly, by what was compiled before, such as
     `fit` and `predict`, until `replan` or the callback `callbacks.Replan` makes
     another and it is compiled anew. Called eagerly, a Leaf plans by itself.
+    `planned_for` holds standard deviations in samples and pooling widths as a
+    share of half the window.
 
     Example:
 
@@ -368,79 +366,10 @@ class Leaf(Frontend):
         if self._filterbank is not None:
             self._filterbank.plan_initial_weights()
 
-    def replan(self, if_needed: bool = False) -> bool:
-        """Plans the filterbank's computation anew, from its present weights.
-
-        Functions that were compiled before keep to the plan before. They stay
-        within the tolerance, by way of the exact computation where filters have
-        left it.
-
-        Args:
-          if_needed: only if a filter has used up half of the plan's margin.
-
-        Returns:
-          Whether there is a new plan.
-
-        Raises:
-          ValueError: there are no weights yet.
-        """
-        if not self.built:
-            raise ValueError(
-                f"{self.name} has no weights to plan for: call it, or `build`, "
-                "first."
-            )
-        return self._filterbank is not None and self._filterbank.replan(
-            if_needed
-        )
-
-    @property
-    def planned_for(self) -> np.ndarray | None:
-        """What the plan was made for, if there is one; can be set.
-
-        An array `(n_filters, 2)` of standard deviations in samples and pooling
-        widths as a share of half the window. A frontend of the same settings
-        and weights that is given it computes the same to the last bit.
-        """
-        plan = self._filterbank and self._filterbank.plan
-        return plan.parameters if plan else None
-
-    @planned_for.setter
-    def planned_for(self, parameters: np.ndarray) -> None:
-        if self._filterbank is None:
-            raise ValueError(
-                f"{self.name} computes exactly and takes no plan. Received: a "
-                f"plan for parameters of shape {np.shape(parameters)}."
-            )
-        if np.shape(parameters) != (self.n_filters, 2):
-            raise ValueError(
-                f"A plan for {self.name} must be for parameters of shape "
-                f"{(self.n_filters, 2)}. Received: {np.shape(parameters)}."
-            )
-        self._filterbank.make_plan(np.asarray(parameters))
-
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        if self.planned_for is not None:
-            store[_PLANNED_FOR] = self.planned_for
-
-    def load_own_variables(self, store: Any) -> None:
-        own = {name: store[name] for name in store.keys()}
-        planned_for = own.pop(_PLANNED_FOR, None)
-        super().load_own_variables(own)
-        if self._filterbank is None:
-            return
-        if planned_for is None:
-            # The filters themselves are yet to be loaded.
-            self._filterbank.expect_weights()
-        else:
-            self.planned_for = np.array(planned_for)
-
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
-        energies = ops.maximum(
-            self._pooled_energies(audio, mask), _ENERGY_FLOOR
-        )
+        energies = ops.maximum(self._pooled_energies(audio, mask), ENERGY_FLOOR)
         frame_mask = self.compute_mask(audio, mask)
         outputs = self._compress(energies, frame_mask)
         if self._instance_norm is not None:

@@ -94,7 +94,19 @@ def gaussian_lowpass(width: Tensor, kernel_size: int) -> Tensor:
     Returns:
       An array `(kernel_size, n_filters)`.
     """
-    width = clip_lowpass_width(width, kernel_size)
+    return gaussian_windows(clip_lowpass_width(width, kernel_size), kernel_size)
+
+
+def gaussian_windows(width: Tensor, kernel_size: int) -> Tensor:
+    """Computes Gaussian windows with a peak of 1, of any width.
+
+    Args:
+      width: standard deviations as a share of half the kernel, `(n_filters,)`.
+      kernel_size: length in samples.
+
+    Returns:
+      An array `(kernel_size, n_filters)`.
+    """
     # A kernel of one sample has its peak at 0 whatever the width.
     half = max(kernel_size - 1, 1) / 2
     t = ops.cast(

@@ -41,7 +41,7 @@ def pool_blocks(
       inputs: `(batch, time, channels)`; `time` may be unknown.
       window: `(kernel_size, channels)`.
       strides: in samples.
-      padding: `"same"` or `"valid"`.
+      padding: see `frame_layout`.
 
     Returns:
       An array `(batch, frames, channels)`.
@@ -73,6 +73,35 @@ def pool_blocks(
     return outputs
 
 
+def pool(inputs: Tensor, window: Tensor, strides: int, padding: str) -> Tensor:
+    """Pools each channel with a window, in the way that suits its length.
+
+    Args:
+      inputs: `(batch, time, channels)`; `time` may be unknown.
+      window: `(kernel_size, channels)`.
+      strides: in samples.
+      padding: see `frame_layout`.
+
+    Returns:
+      An array `(batch, frames, channels)`.
+    """
+    window = ops.cast(window, inputs.dtype)
+    size = window.shape[0]
+    if size <= _MAX_OVERLAP * strides:
+        return pool_blocks(inputs, window, strides, padding)
+    if padding == "centred":
+        left = size // 2
+        inputs = ops.pad(inputs, [[0, 0], [left, size - 1 - left], [0, 0]])
+        padding = "valid"
+    return ops.depthwise_conv(
+        inputs,
+        window[..., None],
+        strides=strides,
+        padding=padding,
+        data_format="channels_last",
+    )
+
+
 def frame_layout(
     time: Any, size: int, strides: int, padding: str
 ) -> tuple[Any, Any]:
@@ -83,11 +112,14 @@ def frame_layout(
         answers.
       size: length of the window, in samples.
       strides: in samples.
-      padding: `"same"` or `"valid"`.
+      padding: `"same"` or `"valid"`; or `"centred"`, frame m on sample
+        `m * strides`.
     """
     if padding == "valid":
         return at_least((time - size + strides) // strides, 0), 0
     frames = (time + strides - 1) // strides
+    if padding == "centred":
+        return frames, size // 2
     missing = (frames - 1) * strides + size - time
     return frames, at_least(missing, 0) // 2
 
@@ -138,17 +170,7 @@ class _Pooling1D(keras.layers.Layer):
 
     def pool(self, inputs: Tensor, window: Tensor) -> Tensor:
         """Pools each channel with its column of `(kernel_size, channels)`."""
-        window = ops.cast(window, inputs.dtype)
-        if self.kernel_size > _MAX_OVERLAP * self.strides:
-            outputs = ops.depthwise_conv(
-                inputs,
-                window[..., None],
-                strides=self.strides,
-                padding=self.padding,
-                data_format="channels_last",
-            )
-        else:
-            outputs = pool_blocks(inputs, window, self.strides, self.padding)
+        outputs = pool(inputs, window, self.strides, self.padding)
         return outputs if self.bias is None else outputs + self.bias
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

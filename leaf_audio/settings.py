@@ -1,5 +1,6 @@
 """Checks of constructor arguments; lengths and dtypes that follow from them."""
 
+import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,16 @@ def check_not_negative(name: str, value: Any) -> float:
         raise ValueError(
             f"`{name}` must be a number that is not negative. "
             f"Received: {name}={value!r}."
+        )
+    return value
+
+
+def check_finite(name: str, value: Any) -> float:
+    """Returns `value`, or raises a ValueError that names the argument."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not math.isfinite(value):
+        raise ValueError(
+            f"`{name}` must be a finite number. Received: {name}={value!r}."
         )
     return value
 

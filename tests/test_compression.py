@@ -13,7 +13,11 @@ from scipy.signal import lfilter
 
 from leaf_audio import initializers, postprocessing
 from leaf_audio.compression import exponential_moving_average
-from leaf_audio.normalization import InstanceNormalization
+from leaf_audio.normalization import (
+    InstanceNormalization,
+    TemporalBatchNormalization,
+    TemporalMedianSubtraction,
+)
 
 SETTINGS = {
     "leaf_default": {
@@ -194,7 +198,7 @@ def test_parametrization_changes_what_is_learned_and_no_output():
     }
     used = {
         name: ops.convert_to_numpy(value)
-        for name, value in log.parameters().items()
+        for name, value in log.constrained_parameters().items()
     }
     expected = {"alpha": 0.98, "delta": 2, "exponent": 0.5, "smooth": 0.025}
     assert used.keys() == expected.keys()
@@ -316,7 +320,10 @@ def test_parameters_start_from_arrays_and_initializers(parametrization):
     )
     x = energies(1, 20, 3)
     expected = ops.convert_to_numpy(layer(x))
-    used = {k: ops.convert_to_numpy(v) for k, v in layer.parameters().items()}
+    used = {
+        k: ops.convert_to_numpy(v)
+        for k, v in layer.constrained_parameters().items()
+    }
     np.testing.assert_allclose(used["alpha"], [0.5, 0.6, 0.7], rtol=1e-6)
     np.testing.assert_allclose(used["smooth"], [0.1, 0.2, 0.3], rtol=1e-6)
     np.testing.assert_allclose(used["delta"], [1, 2, 3], rtol=1e-6)
@@ -529,6 +536,146 @@ def test_log_compression_is_a_logarithm_with_offset():
     )
 
 
+LOG_TBN = {
+    "median_append": {},
+    "median_inplace": {"a": 0.0, "learn_a": False, "median": "subtract"},
+}
+
+
+@pytest.mark.parametrize("name", LOG_TBN)
+def test_logtbn_is_the_published_one(name, golden):
+    arrays = golden("efficientleaf")
+    x = arrays["pcen_log/input"].transpose(0, 2, 1)
+    for training, mode in ((False, "inference_fresh"), (True, "training")):
+        layer = postprocessing.LogTBN(**LOG_TBN[name])
+        # Channels, bands and time are the other way round there.
+        outputs = ops.convert_to_numpy(layer(x, training=training))
+        reverse = range(outputs.ndim - 1, 0, -1)
+        outputs = outputs.transpose((0, *reverse))
+        expected = arrays[f"logtbn/{name}/output_{mode}"]
+        np.testing.assert_allclose(
+            outputs, expected, atol=1e-5 * np.abs(expected).max()
+        )
+
+
+@pytest.mark.parametrize("name", LOG_TBN)
+def test_logtbn_gradients_are_the_published_ones(name, golden):
+    """Those that are more than rounding: see test_efficient_leaf."""
+    arrays = golden("efficientleaf")
+    x = arrays["pcen_log/input"].transpose(0, 2, 1)
+    layer = postprocessing.LogTBN(**LOG_TBN[name])
+    _, gradients = grad_mean_square(layer, x, training=True)
+    found = {
+        w.name: gradient
+        for w, gradient in zip(
+            layer.trainable_variables, gradients, strict=True
+        )
+    }
+    prefix = f"logtbn/{name}/grad_mean_square"
+    scale = arrays[f"{prefix}/TBN.bn.weight"].max()
+    published = {"gamma": "TBN.bn.weight", "beta": "TBN.bn.bias"}
+    if layer.learn_a:
+        published["a"] = "log1p.a"
+    assert found.keys() == published.keys()
+    for name, gradient in found.items():
+        if name != "a" and layer.median == "append":
+            gradient = gradient.reshape(8, 2).T.ravel()
+        expected = arrays[f"{prefix}/{published[name]}"]
+        np.testing.assert_allclose(gradient, expected, atol=1e-3 * scale)
+
+
+def test_log1p_takes_a_power_of_ten_for_its_gain():
+    x = energies(2, 5, 3)
+    layer = postprocessing.Log1p(2.0, per_band=True, trainable=True)
+    layer.build(x.shape)
+    a = np.array([-1.0, 0.0, 5.0], "float32")
+    layer.a.assign(a)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer(x)),
+        np.log1p(10.0 ** a.astype("float64") * x),
+        rtol=1e-5,
+    )
+    shared = postprocessing.Log1p(2.0)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(shared(x)), np.log1p(100 * x), rtol=1e-5
+    )
+    assert tuple(shared.a.shape) == (1,)
+    assert not shared.trainable_weights
+
+
+@pytest.mark.parametrize("frames", [1, 2, 9, 10])
+@pytest.mark.many_shapes
+def test_the_median_over_time_is_the_lower_one(frames):
+    x = energies(3, frames, 4)
+    middle = np.sort(x, axis=1)[:, [(frames - 1) // 2]]
+    inputs = ops.convert_to_tensor(x)
+    in_place = TemporalMedianSubtraction()(inputs)
+    np.testing.assert_allclose(ops.convert_to_numpy(in_place), x - middle)
+    appended = TemporalMedianSubtraction(append=True)(inputs)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(appended), np.stack([x, x - middle], axis=-1)
+    )
+
+
+def test_masked_frames_have_no_part_in_the_median():
+    x = energies(2, 9, 3)
+    lengths = (4, 7)
+    mask = np.arange(9)[None] < np.array(lengths)[:, None]
+    outputs = TemporalMedianSubtraction()(
+        ops.convert_to_tensor(x), mask=ops.convert_to_tensor(mask)
+    )
+    for output, example, length in zip(
+        ops.convert_to_numpy(outputs), x, lengths, strict=True
+    ):
+        middle = np.sort(example[:length], axis=0)[(length - 1) // 2]
+        np.testing.assert_allclose(output, example - middle)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_statistics_are_over_batch_and_time(per_channel, masked):
+    """Of each band, with all its channels or of each channel."""
+    scale = np.array([[1.0, 5.0], [2.0, 3.0], [0.5, 4.0]], "float32")
+    x = energies(4, 20, 3, 2) * scale + scale**2
+    length = 12 if masked else 20
+    mask = np.broadcast_to(np.arange(20) < length, (4, 20))
+    layer = TemporalBatchNormalization(per_channel=per_channel, epsilon=1e-6)
+    kwargs = {"mask": ops.convert_to_tensor(mask)} if masked else {}
+    outputs = ops.convert_to_numpy(layer(x, training=True, **kwargs))
+    axes = (0, 1) if per_channel else (0, 1, 3)
+    valid = x[:, :length].astype("float64")
+    mean = valid.mean(axes, keepdims=True)
+    variance = valid.var(axes, keepdims=True)
+    np.testing.assert_allclose(
+        outputs[:, :length],
+        (valid - mean) / np.sqrt(variance + 1e-6),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    moved = {w.name: ops.convert_to_numpy(w) for w in layer.weights}
+    np.testing.assert_allclose(
+        moved["moving_mean"], 0.1 * mean.ravel(), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        moved["moving_variance"], 0.9 + 0.1 * variance.ravel(), rtol=1e-4
+    )
+
+
+def test_a_frozen_logtbn_keeps_its_statistics_and_stays_frozen():
+    x = energies(2, 20, 3)
+    layer = postprocessing.LogTBN()
+    layer(x)
+    layer.trainable = False
+    copy = postprocessing.LogTBN.from_config(layer.get_config())
+    copy(x)
+    for frozen in (layer, copy):
+        before = [ops.convert_to_numpy(w).copy() for w in frozen.weights]
+        frozen(x, training=True)
+        for old, weight in zip(before, frozen.weights, strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(weight), old)
+        assert not frozen.trainable_weights
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -546,6 +693,13 @@ def test_log_compression_is_a_logarithm_with_offset():
             clamp=False,
             alpha=keras.initializers.RandomUniform(0.5, 0.9),
         ),
+        functools.partial(postprocessing.Log1p, 2.0, True, trainable=True),
+        postprocessing.LogTBN,
+        functools.partial(
+            postprocessing.LogTBN, a=1.0, median="subtract", affine=False
+        ),
+        TemporalBatchNormalization,
+        functools.partial(TemporalMedianSubtraction, append=True),
     ],
     ids=[
         "PCENLayer",
@@ -553,6 +707,11 @@ def test_log_compression_is_a_logarithm_with_offset():
         "InstanceNormalization",
         "log parameters",
         "one for all channels",
+        "Log1p",
+        "LogTBN",
+        "LogTBN in place",
+        "TemporalBatchNormalization",
+        "TemporalMedianSubtraction",
     ],
 )
 def test_is_a_keras_citizen(make, tmp_path):
@@ -602,6 +761,15 @@ def test_is_a_keras_citizen(make, tmp_path):
         (lambda: postprocessing.PCENLayer.like_librosa(bias=0), "bias=0"),
         (lambda: postprocessing.PCENLayer.like_librosa(power=0), "power=0"),
         (lambda: postprocessing.smoothing_coefficient(0, 1, 1), "=0"),
+        (lambda: postprocessing.Log1p(float("inf")), "a=inf"),
+        (lambda: postprocessing.LogTBN(a="5"), "a='5'"),
+        (lambda: postprocessing.LogTBN(median=True), "median=True"),
+        (lambda: postprocessing.LogTBN(per_band=1), "per_band=1"),
+        (lambda: postprocessing.LogTBN(learn_a=None), "learn_a=None"),
+        (lambda: TemporalBatchNormalization(momentum=1), "momentum=1"),
+        (lambda: TemporalBatchNormalization(epsilon=0), "epsilon=0"),
+        (lambda: TemporalBatchNormalization()(np.zeros((2, 5))), "bands"),
+        (lambda: TemporalMedianSubtraction(append=1), "append=1"),
     ],
 )
 def test_impossible_settings_are_rejected(make, message):

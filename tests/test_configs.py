@@ -66,7 +66,7 @@ def parts(leaf):
 
 def test_all_configs_of_the_issue_are_shipped():
     names = "common leaf leaf_custom mel sincnet sincnet_plus tfbanks"
-    names += " quickstart leaf_efficientnet_b0 audio_folder"
+    names += " quickstart leaf_efficientnet_b0 audio_folder efficient_leaf"
     assert set(CONFIGS) >= {f"{name}.gin" for name in names.split()}
 
 
@@ -281,6 +281,7 @@ def test_gin_builds_instances_of_the_true_classes():
         "SincNet",
         "SincNetPlus",
         "Spectrogram",
+        "EfficientLeaf",
         "TimeDomainFilterbanks",
     ],
 )
@@ -400,6 +401,28 @@ def test_pcen_settings_reach_leaf_on_top_of_its_own():
     assert changed.pop("alpha") == 0.5
     del default["alpha"]
     assert changed == default
+
+
+def test_settings_reach_efficient_leaf_on_top_of_its_own():
+    lines = [
+        "LogTBN.a = 3.0",
+        "GaborInit.max_freq = 4000.0",
+        "EfficientLeaf.num_groups = 2",
+    ]
+    leaf = build("EfficientLeaf", *lines)
+    assert leaf.compression.get_config()["a"] == 3.0
+    assert leaf.compression.get_config()["median"] == "append"
+    assert leaf.complex_conv_init.max_freq == 4000.0
+    assert leaf.complex_conv_init.min_freq == 60.0
+    assert leaf.complex_conv_init.method == "mel_analytic"
+    assert leaf.num_groups == 2
+    pcen = build(
+        "EfficientLeaf",
+        "EfficientLeaf.compression_fn = 'pcen'",
+        "PCENLayer.alpha = 0.5",
+    )
+    config = pcen.compression.get_config()
+    assert (config["alpha"], config["floor"]) == (0.5, 1e-12)
 
 
 def test_a_pcen_that_is_asked_for_has_its_own_defaults():

@@ -90,9 +90,10 @@ def test_drift_is_what_has_changed_since_the_beginning():
 
 def test_pcen_parameters_come_by_filter():
     found = diagnostics.pcen(built(n_filters=6))
-    expected = {"alpha": 0.96, "delta": 2.0, "root": 2.0, "smooth": 0.04}
+    expected = {"alpha": 0.96, "delta": 2.0, "exponent": 0.5, "smooth": 0.04}
     assert found.keys() == expected.keys()
     for name, values in found.items():
+        assert values.shape == (6,)
         np.testing.assert_allclose(values, [expected[name]] * 6)
     assert diagnostics.pcen(built(compression_fn=None)) == {}
 

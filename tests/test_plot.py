@@ -1,11 +1,7 @@
 """Figures show what they say, and a run's are written."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-import soundfile
 
 from leaf_audio import figures, frontend
 

@@ -1,0 +1,93 @@
+"""What frontends share whose computation follows a plan."""
+
+from typing import Any
+
+import numpy as np
+
+from leaf_audio.base_frontend import Frontend
+from leaf_audio.plan_following import PlanFollower
+
+# Beside the weights in a file.
+_PLANNED_FOR = "planned_for"
+
+
+class PlannedFrontend(Frontend):
+    """Base of frontends that may compute by a plan for their filters.
+
+    The plan is kept with the weights, and `callbacks.Replan` renews it. A
+    subclass makes its `_filterbank`, and has it plan at the end of `build`.
+
+    Args:
+      *args: of Frontend.
+      **kwargs: of Frontend.
+    """
+
+    # None where nothing is planned.
+    _filterbank: PlanFollower | None = None
+
+    def replan(self, if_needed: bool = False) -> bool:
+        """Plans the filterbank's computation anew, from its present weights.
+
+        Functions that were compiled before keep to the plan before.
+
+        Args:
+          if_needed: only if the plan has no room left for the filters. Whoever
+            asks so is taken to compile anew where the answer is True.
+
+        Returns:
+          Whether there is a new plan; with `if_needed`, also whether there has
+          been one since the last time, for a call outside a graph.
+
+        Raises:
+          ValueError: there are no weights yet.
+        """
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no weights to plan for: call it, or `build`, "
+                "first."
+            )
+        return self._filterbank is not None and self._filterbank.replan(
+            if_needed
+        )
+
+    @property
+    def planned_for(self) -> np.ndarray | None:
+        """What the plan was made for, if there is one; can be set.
+
+        An array `(n_filters, 2)`, whose columns the frontend's own docstring
+        explains. A frontend of the same settings and weights that is given it
+        computes the same to the last bit.
+        """
+        plan = self._filterbank and self._filterbank.plan
+        return plan.parameters if plan else None
+
+    @planned_for.setter
+    def planned_for(self, parameters: np.ndarray) -> None:
+        if self._filterbank is None:
+            raise ValueError(
+                f"{self.name} computes exactly and takes no plan. Received: a "
+                f"plan for parameters of shape {np.shape(parameters)}."
+            )
+        if np.shape(parameters) != (self.n_filters, 2):
+            raise ValueError(
+                f"A plan for {self.name} must be for parameters of shape "
+                f"{(self.n_filters, 2)}. Received: {np.shape(parameters)}."
+            )
+        self._filterbank.make_plan(np.asarray(parameters))
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        if self.planned_for is not None:
+            store[_PLANNED_FOR] = self.planned_for
+
+    def load_own_variables(self, store: Any) -> None:
+        own = {name: store[name] for name in store.keys()}
+        planned_for = own.pop(_PLANNED_FOR, None)
+        super().load_own_variables(own)
+        if self._filterbank is None:
+            return
+        if planned_for is None:
+            # The filters themselves are yet to be loaded.
+            self._filterbank.expect_weights()
+        else:
+            self.planned_for = np.array(planned_for)
