@@ -21,6 +21,7 @@ import gin
 import keras
 
 from leaf_audio import (
+    base_frontend,
     convolution,
     frontend,
     initializers,
@@ -306,7 +307,7 @@ def _fill_conv_net(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fill(target: Callable) -> Fill | None:
-    if inspect.isclass(target) and issubclass(target, frontend.Frontend):
+    if inspect.isclass(target) and issubclass(target, base_frontend.Frontend):
         return functools.partial(_fill_frontend, _signature(target))
     return _fill_conv_net if target is models.ConvNet else None
 

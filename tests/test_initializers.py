@@ -395,15 +395,3 @@ def test_settings_left_open_follow_a_frontend():
 def test_impossible_settings_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_analytic_filters_take_neither_an_fft_nor_a_full_kernel():
-    with pytest.raises(ValueError, match="n_fft=512, method='mel_analytic'"):
-        initializers.GaborInit(n_fft=512, method="mel_analytic")
-    init = initializers.GaborInit(method="mel_analytic", n_filters=8)
-    with pytest.raises(ValueError, match="method='mel' alone"):
-        init((401, 1, 80))
-    with pytest.raises(ValueError, match="n_filters=8 for a layer of 9"):
-        init((9, 2))
-    with pytest.raises(ValueError, match="method='melody'"):
-        initializers.GaborInit(method="melody")
