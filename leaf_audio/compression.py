@@ -379,8 +379,7 @@ class PCENLayer(keras.layers.Layer):
     Args:
       alpha: initial exponent α of the smoothed energy. This and the next three
         are a number, or one for each channel, or an initializer; with log
-        parameters they are positive, and below 1e-6 an initializer's count as
-        that.
+        parameters they are positive, and count as 1e-6 where they are less.
       smooth_coef: initial smoothing coefficient s, in [0, 1]; more counts as
         1. `smoothing_coefficient` converts a time.
       delta: initial bias δ, not negative.

@@ -267,7 +267,13 @@ def test_the_energy_before_the_first_frame_can_be_given(before):
     )
 
 
-@pytest.mark.parametrize("sizes", [[300], [170, 130], [1, 16, 17, 2, 264]])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [170, 130],
+        pytest.param([1, 16, 17, 2, 264], marks=pytest.mark.many_shapes),
+    ],
+)
 @pytest.mark.parametrize("settings", [SETTINGS["leaf_default"], LOG])
 @pytest.mark.parametrize("before", [None, 1.0])
 def test_chunks_in_turn_give_the_whole(sizes, settings, before):
