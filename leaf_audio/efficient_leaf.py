@@ -11,6 +11,7 @@ from leaf_audio.base_frontend import (
     Tensor,
     build_in_turn,
 )
+from leaf_audio.channels import folded_shape
 from leaf_audio.compression import PCENLayer
 from leaf_audio.constraints import GaborConstraint
 from leaf_audio.convolution import GaborConv1D
@@ -78,6 +79,8 @@ class EfficientLeaf(PlannedFrontend):
       learn_filters: whether the filters are learned.
       learn_pooling: whether the pooling widths are learned.
       spec_augment: True, or a layer such as SpecAugment(), which is copied.
+      multichannel: whether to take waveforms of any number of channels, with
+        the same filters for each, and to give features a channel axis.
       name: of the model.
       **kwargs: of keras.Model, such as `dtype`, `trainable`.
 
@@ -86,12 +89,15 @@ class EfficientLeaf(PlannedFrontend):
         waveforms of one channel.
 
     Input shape:
-      `(batch, time)` or `(batch, time, 1)`.
+      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
+      `(batch, time, channels)`.
 
     Output shape:
       `(batch, ceil(time / stride), n_filters)`; `(batch, ceil(time / stride),
       n_filters, 2)` where the compression appends a channel, as `"logtbn"`
-      does. Frame m is centred on sample `m * stride`.
+      does; with `multichannel` `(batch, ceil(time / stride), n_filters,
+      channels)`, or twice as many channels, two for each. Frame m is centred
+      on sample `m * stride`.
 
     Example:
 
@@ -126,6 +132,7 @@ class EfficientLeaf(PlannedFrontend):
         learn_filters: bool = True,
         learn_pooling: bool = True,
         spec_augment: Any = False,
+        multichannel: bool = False,
         name: str = "efficient_leaf",
         **kwargs: Any,
     ):
@@ -136,6 +143,7 @@ class EfficientLeaf(PlannedFrontend):
             window_stride,
             compression_fn,
             spec_augment,
+            multichannel=multichannel,
             name=name,
             **kwargs,
         )
@@ -209,9 +217,10 @@ class EfficientLeaf(PlannedFrontend):
 
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)
-        shape = self._energies_shape(*input_shape[:2])
-        self._complex_conv.build((*input_shape[:2], 1))
-        self._pooling.build((*input_shape[:2], self.n_filters))
+        folded = folded_shape(input_shape)
+        shape = self._energies_shape(*folded[:2])
+        self._complex_conv.build(folded)
+        self._pooling.build((*folded[:2], self.n_filters))
         build_in_turn([self._compression, self._spec_augment], shape)
         self._filterbank.plan_initial_weights()
 

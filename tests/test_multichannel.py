@@ -15,6 +15,9 @@ FRONTENDS = {
     "leaf_normalized": functools.partial(
         frontend.Leaf, mean_var_norm=True, preemp=True
     ),
+    "efficient_leaf": functools.partial(
+        frontend.EfficientLeaf, compression_fn="pcen"
+    ),
     "mel": frontend.MelFilterbanks,
     "spectrogram": functools.partial(frontend.Spectrogram, compression_fn="db"),
     "tfbanks": frontend.TimeDomainFilterbanks,
@@ -50,6 +53,19 @@ def test_each_channel_is_transformed_as_if_alone(name):
             rtol=1e-4,
             atol=1e-5,
         )
+
+
+def test_channels_that_a_compression_appends_lie_side_by_side():
+    leaf = frontend.EfficientLeaf(n_filters=8, multichannel=True)
+    outputs = leaf(noise(2, 1600, 3))
+    assert outputs.shape == (2, 10, 8, 6)
+    assert leaf.compute_output_shape((2, 1600, 3)) == (2, 10, 8, 6)
+    mono = frontend.EfficientLeaf(n_filters=8)
+    np.testing.assert_allclose(
+        numpy(outputs)[..., 2:4],
+        numpy(mono(noise(2, 1600, 3)[..., 1])),
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 1600), (2, 1600, 1)])

@@ -128,6 +128,7 @@ def test_a_run_follows_the_filters_that_it_learns(folder, tmp_path):
         tmp_path / "run",
         "train.num_epochs = 2",
         "Leaf.n_filters = 4",
+        "Leaf.sample_rate = 4000",
         "AudioClassifier.frontend = @Leaf()",
     )
     with open(tmp_path / "run" / "filters.csv", newline="") as file:
