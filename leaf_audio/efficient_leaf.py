@@ -221,7 +221,8 @@ class EfficientLeaf(PlannedFrontend):
         shape = self._energies_shape(*folded[:2])
         self._complex_conv.build(folded)
         self._pooling.build((*folded[:2], self.n_filters))
-        build_in_turn([self._compression, self._spec_augment], shape)
+        build_in_turn([self._compression], shape)
+        self._build_augmentation(input_shape)
         self._filterbank.plan_initial_weights()
 
     def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,0 +1,286 @@
+"""Trains a grid of configs and seeds, and writes a table and a figure of it.
+
+python -m example.study --gin_config=example/configs/study_frontends.gin \
+    --gin_bindings="audio_folder.path = '/path/to/recordings'"
+
+Each run is one of `example.main`, in a folder of its own, so that a study that
+was interrupted goes on where it stopped when the same command is given again.
+Bindings of anything but `Study` are handed to all runs.
+"""
+
+import csv
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+import numpy as np
+import rich.console
+import rich.progress
+import rich.table
+from absl import app, flags
+
+_GIN_CONFIG = flags.DEFINE_multi_string(
+    "gin_config", [], "A gin config of a study; may be repeated."
+)
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+    "gin_bindings",
+    [],
+    "A binding, such as 'Study.seeds = [0]', or one for all runs.",
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where the study is kept. Overrides Study.workdir."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where data is prepared; see example.main."
+)
+
+_COLUMNS = (
+    "frontend",
+    "test accuracy",
+    "validation accuracy",
+    "training",
+    "parameters",
+    "of the frontend",
+    "filters moved by",
+)
+
+
+@gin.configurable(module="study")
+class Study:
+    """A grid of runs.
+
+    Args:
+        variants: by name, the configs and bindings of `example.main` that make
+            a variant; what ends in `.gin` is a config.
+        configs: of all variants, after their own.
+        seeds: one run for each, of every variant.
+        workdir: where runs, table and figure are kept.
+
+    Raises:
+        ValueError: there is nothing to run, or an argument is not as it must
+            be.
+    """
+
+    def __init__(
+        self,
+        variants: Mapping[str, Sequence[str]] | None = None,
+        configs: Sequence[str] = (),
+        seeds: Sequence[int] = (0, 1, 2),
+        workdir: str = "runs/study",
+    ):
+        if not variants or not all(
+            isinstance(parts, (list, tuple)) for parts in variants.values()
+        ):
+            raise ValueError(
+                "`variants` must be a dictionary of lists of configs and "
+                f"bindings. Received: variants={variants!r}."
+            )
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise ValueError(
+                "`seeds` must be different integers, one at least. "
+                f"Received: seeds={seeds!r}."
+            )
+        folders = [_folder_name(name) for name in variants]
+        if len(set(folders)) < len(folders):
+            raise ValueError(
+                "Names in `variants` must differ in letters and digits. "
+                f"Received: {list(variants)}."
+            )
+        self.variants = variants
+        self.configs = configs
+        self.seeds = seeds
+        self.folder = pathlib.Path(workdir).expanduser()
+
+    def run_folder(self, name: str, seed: int) -> pathlib.Path:
+        """Where the run of a variant and a seed is kept."""
+        return self.folder / _folder_name(name) / str(seed)
+
+    def command(
+        self, name: str, seed: int, bindings: Sequence[str]
+    ) -> list[str]:
+        """Returns what a run is started by."""
+        parts = [*self.variants[name], *self.configs]
+        files = [part for part in parts if part.endswith(".gin")]
+        bound = [part for part in parts if not part.endswith(".gin")]
+        return [
+            *(sys.executable, "-m", "example.main", f"--seed={seed}"),
+            f"--workdir={self.run_folder(name, seed)}",
+            *(f"--gin_config={file}" for file in files),
+            *(f"--gin_bindings={one}" for one in (*bound, *bindings)),
+        ]
+
+
+def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
+    """Does the runs that are not done yet, seed by seed.
+
+    Args:
+        study: the grid.
+        bindings: for all runs.
+        *more: flags for all runs.
+
+    Raises:
+        RuntimeError: a run has failed; those before it are kept.
+    """
+    runs = [(name, seed) for seed in study.seeds for name in study.variants]
+    for name, seed in rich.progress.track(runs, "runs"):
+        folder = study.run_folder(name, seed)
+        if (folder / "results.json").exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder.with_name(f"{seed}.log")
+        with open(log, "w", encoding="utf-8") as file:
+            done = subprocess.run(
+                [*study.command(name, seed, bindings), *more],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        if done.returncode:
+            last = log.read_text("utf-8", "replace").strip().splitlines()
+            raise RuntimeError(
+                f"The run of {name!r} with seed {seed} has failed: "
+                f"{last[-1] if last else 'it printed nothing'} ({log})"
+            )
+
+
+def collect(study: Study) -> list[dict[str, Any]]:
+    """Reads what finished runs have come to, one row for each variant.
+
+    Variants without a finished run have no row. Accuracies, seconds and drifts
+    are lists with an entry for each finished seed.
+    """
+    rows = []
+    for name in study.variants:
+        folders = [study.run_folder(name, seed) for seed in study.seeds]
+        done = [one for one in folders if (one / "results.json").exists()]
+        if not done:
+            continue
+        results = [
+            json.loads((folder / "results.json").read_text("utf-8"))
+            for folder in done
+        ]
+        rows.append(
+            {
+                "name": name,
+                "test": [r["metrics"]["test"]["accuracy"] for r in results],
+                "validation": [
+                    r["metrics"]["validation"]["accuracy"] for r in results
+                ],
+                "seconds": [r["timings"]["seconds"] for r in results],
+                "parameters": results[0]["parameters"]["trainable"],
+                "frontend_parameters": results[0]["parameters"]["frontend"],
+                "drift_hz": [
+                    drift for drift in map(_drift, done) if drift is not None
+                ],
+            }
+        )
+    return rows
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Formats a row of `collect` under `_COLUMNS`: mean ± deviation."""
+    drift = row["drift_hz"]
+    return [
+        row["name"],
+        _spread([100 * one for one in row["test"]], "{:.1f} %"),
+        _spread([100 * one for one in row["validation"]], "{:.1f} %"),
+        _spread(row["seconds"], "{:.0f} s"),
+        f"{row['parameters']:,}",
+        f"{row['frontend_parameters']:,}",
+        _spread(drift, "{:.1f} Hz") if drift else "–",
+    ]
+
+
+def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `results.md`, `results.json` and, with matplotlib, the figure."""
+    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *map(cells, rows)]
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    for name, content in (
+        ("results.md", text),
+        ("results.json", json.dumps(list(rows), indent=2) + "\n"),
+    ):
+        partial = study.folder / f".partial-{name}"
+        partial.write_text(content, "utf-8")
+        os.replace(partial, study.folder / name)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no figure: it needs matplotlib, pip install -e '.[plot]'")
+        return
+    figure = Figure(figsize=(6.4, 0.8 + 0.4 * len(rows)), layout="constrained")
+    _draw(figure.subplots(), rows)
+    for suffix in ("png", "svg"):
+        figure.savefig(study.folder / f"results.{suffix}", dpi=150)
+
+
+def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    # Okabe and Ito's, which colour-blind people can tell apart.
+    for y, row in enumerate(rows):
+        test = 100 * np.array(row["test"])
+        spread = test.std(ddof=1) if len(test) > 1 else 0.0
+        axes.errorbar(
+            test.mean(), y, xerr=spread, fmt="D", color="#0072B2", capsize=4
+        )
+        axes.scatter(test, [y] * len(test), s=14, color="#D55E00", zorder=3)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("test accuracy (%): runs, mean and standard deviation")
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _folder_name(name: str) -> str:
+    name = name.replace("+", " plus")
+    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
+
+
+def _drift(folder: pathlib.Path) -> float | None:
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    drift = last.get("drift_centre_hz")
+    return None if drift is None else float(drift)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    mean = form.format(np.mean(values))
+    if len(values) < 2:
+        return mean
+    number, _, unit = form.partition("}")
+    spread = (number + "}").format(np.std(values, ddof=1))
+    return f"{mean.removesuffix(unit)} ± {spread}{unit}"
+
+
+def main(argv: list[str]) -> None:
+    """Does what the flags ask for."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    own, others = [], []
+    for binding in _GIN_BINDINGS.value:
+        is_own = binding.strip().startswith("Study.")
+        (own if is_own else others).append(binding)
+    if _WORKDIR.value is not None:
+        own.append(f"Study.workdir = {_WORKDIR.value!r}")
+    more = [] if _DATA_DIR.value is None else [f"--data_dir={_DATA_DIR.value}"]
+    try:
+        # So that configs are found from any folder.
+        gin.add_config_file_search_path(str(pathlib.Path(__file__).parents[1]))
+        gin.parse_config_files_and_bindings(_GIN_CONFIG.value, own)
+        study = Study()
+        run_all(study, others, *more)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"Error: {error}")
+    rows = collect(study)
+    write(study, rows)
+    table = rich.table.Table(*_COLUMNS)
+    for row in rows:
+        table.add_row(*cells(row))
+    rich.console.Console().print(table)
+    print(f"results: {study.folder / 'results.md'}")
+
+
+if __name__ == "__main__":
+    app.run(main)

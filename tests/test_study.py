@@ -1,0 +1,161 @@
+"""A study does each run once, and tells what came of them."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import gin
+import pytest
+from tones import write_tones
+
+from example import study
+
+pytestmark = pytest.mark.any_backend
+
+CONFIGS = pathlib.Path(study.__file__).parent / "configs"
+SMALL = [
+    "example/configs/audio_folder.gin",
+    "train.num_epochs = 1",
+    "align.seq_len = 1600",
+    "sample_rate = 4000",
+    "data.load.sample_rate = 4000",
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def finished(folder, test, drift=None):
+    folder.mkdir(parents=True)
+    results = {
+        "metrics": {
+            "test": {"accuracy": test},
+            "validation": {"accuracy": test / 2},
+        },
+        "timings": {"seconds": 100 * test},
+        "parameters": {"trainable": 12345, "frontend": 280},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    header, row = ("epoch", "1")
+    if drift is not None:
+        header, row = f"{header},drift_centre_hz", f"{row},{drift}"
+    (folder / "metrics.csv").write_text(f"{header}\n{row}\n")
+
+
+@pytest.fixture
+def two(tmp_path):
+    made = study.Study(
+        {"LEAF, one": ["a.gin", "A.b = 1"], "mel": ["c.gin"]},
+        configs=["d.gin"],
+        seeds=(0, 1),
+        workdir=str(tmp_path),
+    )
+    for seed, accuracy in ((0, 0.8), (1, 0.9)):
+        finished(made.run_folder("LEAF, one", seed), accuracy, drift=10 * seed)
+    finished(made.run_folder("mel", 0), 0.7)
+    return made
+
+
+def test_a_row_has_mean_and_deviation_over_the_finished_seeds(two):
+    rows = study.collect(two)
+    assert study.cells(rows[0]) == [
+        "LEAF, one",
+        "85.0 ± 7.1 %",
+        "42.5 ± 3.5 %",
+        "85 ± 7 s",
+        "12,345",
+        "280",
+        "5.0 ± 7.1 Hz",
+    ]
+    assert study.cells(rows[1])[1:4] == ["70.0 %", "35.0 %", "70 s"]
+    assert study.cells(rows[1])[-1] == "–"
+
+
+def test_a_table_and_a_figure_are_written(two):
+    pytest.importorskip("matplotlib")
+    study.write(two, study.collect(two))
+    names = {file.name for file in two.folder.iterdir() if file.is_file()}
+    assert names == {"results.md", "results.json", "results.png", "results.svg"}
+    lines = (two.folder / "results.md").read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[2].startswith("| LEAF, one | 85.0 ± 7.1 % |")
+
+
+def test_a_run_is_one_of_main_with_its_own_settings(two):
+    command = two.command("LEAF, one", 1, ["E.f = 2"])
+    assert command[1:] == [
+        *("-m", "example.main", "--seed=1"),
+        f"--workdir={two.folder / 'leaf_one' / '1'}",
+        *("--gin_config=a.gin", "--gin_config=d.gin"),
+        *("--gin_bindings=A.b = 1", "--gin_bindings=E.f = 2"),
+    ]
+
+
+def test_what_is_done_is_not_done_again_and_a_failure_is_told(
+    two, monkeypatch, capsys
+):
+    started = []
+
+    def run(command, stdout, **kwargs):
+        started.append(command)
+        stdout.write("some output\nError: no such thing\n")
+        stdout.flush()
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    message = "'mel' with seed 1 has failed: Error: no such thing"
+    with pytest.raises(RuntimeError, match=message):
+        study.run_all(two, [])
+    assert len(started) == 1
+    assert f"--workdir={two.run_folder('mel', 1)}" in started[0]
+
+
+@pytest.mark.parametrize(
+    "settings,message",
+    [
+        ({}, "variants=None"),
+        ({"variants": {"a": "b.gin"}}, "lists of configs"),
+        ({"variants": {"a": []}, "seeds": [1, 1]}, r"seeds=\[1, 1\]"),
+        ({"variants": {"a": [], "A!": []}}, "differ in letters"),
+    ],
+)
+def test_what_is_no_grid_is_rejected(settings, message):
+    with pytest.raises(ValueError, match=message):
+        study.Study(**settings)
+
+
+@pytest.mark.parametrize("name", ["study_frontends", "study_initial_values"])
+def test_a_shipped_study_names_configs_that_exist(name):
+    gin.add_config_file_search_path(str(CONFIGS.parents[1]))
+    gin.parse_config_file(str(CONFIGS / f"{name}.gin"))
+    made = study.Study()
+    for parts in made.variants.values():
+        for part in (*parts, *made.configs):
+            if part.endswith(".gin"):
+                assert (CONFIGS.parents[1] / part).exists()
+
+
+def test_a_study_runs_from_the_command_line(tmp_path):
+    write_tones(tmp_path / "tones")
+    variants = {"mel": ["example/configs/mel.gin"]}
+    command = [
+        *(sys.executable, "-m", "example.study"),
+        f"--workdir={tmp_path / 'study'}",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--gin_bindings=Study.variants = {variants!r}",
+        f"--gin_bindings=Study.configs = {SMALL!r}",
+        "--gin_bindings=Study.seeds = [0]",
+        f"--gin_bindings=audio_folder.path = '{tmp_path / 'tones'}'",
+    ]
+    for _ in range(2):
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=CONFIGS.parents[1]
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert "results.md" in done.stdout
+    assert (tmp_path / "study" / "results.md").exists()
