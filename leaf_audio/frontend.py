@@ -350,12 +350,14 @@ class Leaf(PlannedFrontend):
         if self._filterbank is not None:
             self._filterbank.plan_initial_weights()
 
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
         energies = ops.maximum(self._pooled_energies(audio, mask), ENERGY_FLOOR)
         frame_mask = self.compute_mask(audio, mask)
-        outputs = self._compress(energies, frame_mask)
+        outputs = self._compress(energies, frame_mask, training)
         if self._instance_norm is not None:
             outputs = self._instance_norm(outputs, mask=frame_mask)
         return outputs
@@ -659,7 +661,9 @@ class MelFilterbanks(Frontend):
         shape = self._energies_shape(*input_shape[:2])
         build_in_turn([self._compression, self._spec_augment], shape)
 
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
         audio = audio[..., 0]
         frames = (ops.shape(audio)[1] + self._stride - 1) // self._stride
         # ops.stft centres a short window in its FFT and keeps whole FFTs only.
@@ -675,7 +679,8 @@ class MelFilterbanks(Frontend):
         )
         power = (ops.square(real) + ops.square(imag))[:, :frames]
         energies = ops.matmul(power, self._mel_matrix)
-        return self._compress(energies, self.compute_mask(audio, mask))
+        frame_mask = self.compute_mask(audio, mask)
+        return self._compress(energies, frame_mask, training)
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         frames = output_length(time, self._window_size, self._stride, "same")
