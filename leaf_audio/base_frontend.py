@@ -142,12 +142,15 @@ class Frontend(keras.Model):
         """The layer or function that compresses the energies, if any."""
         return self._compression
 
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
         """Computes `(batch, frames, channels)`.
 
         Args:
           audio: `(batch, time, 1)`, zero where masked.
           mask: `(batch, time)`, or None.
+          training: whether for training, or None for what the call is for.
         """
         raise NotImplementedError
 
@@ -164,18 +167,23 @@ class Frontend(keras.Model):
             audio = audio[..., None]
         if mask is not None:
             audio = zero_where_masked(audio, mask)
+        # On JAX a model's `fit` tells the model alone that it is training.
         if self.multichannel:
             if mask is not None:
                 channel_mask = ops.repeat(mask, ops.shape(audio)[2], axis=0)
             else:
                 channel_mask = None
-            features = self._features(fold_channels(audio), channel_mask)
+            features = self._features(
+                fold_channels(audio), channel_mask, training
+            )
             features = unfold_channels(features, audio)
         else:
-            features = self._features(audio, mask)
+            features = self._features(audio, mask, training)
         if self._spec_augment is not None:
             frame_mask = self.compute_mask(inputs, mask)
-            features = call_with_mask(self._spec_augment, features, frame_mask)
+            features = call_with_mask(
+                self._spec_augment, features, frame_mask, training
+            )
         return ops.cast(features, self.compute_dtype)
 
     def _build_augmentation(self, input_shape: Shape) -> None:
@@ -207,10 +215,15 @@ class Frontend(keras.Model):
                 f"{keras.backend.standardize_dtype(dtype)}."
             )
 
-    def _compress(self, energies: Tensor, frame_mask: Tensor | None) -> Tensor:
+    def _compress(
+        self,
+        energies: Tensor,
+        frame_mask: Tensor | None,
+        training: bool | None,
+    ) -> Tensor:
         if self._compression is None:
             return energies
-        return call_with_mask(self._compression, energies, frame_mask)
+        return call_with_mask(self._compression, energies, frame_mask, training)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
@@ -281,13 +294,23 @@ def as_callable(argument: str, value: Any) -> Callable | None:
 
 
 def call_with_mask(
-    layer: Callable, inputs: Tensor, mask: Tensor | None
+    layer: Callable,
+    inputs: Tensor,
+    mask: Tensor | None,
+    training: bool | None = None,
 ) -> Tensor:
-    """Calls a layer or a function, with the mask where it takes one."""
-    is_layer = isinstance(layer, keras.layers.Layer)
-    if mask is not None and is_layer and takes_argument(layer, "mask"):
-        return layer(inputs, mask=mask)
-    return layer(inputs)
+    """Calls a layer or a function, with what else a layer takes."""
+    if not isinstance(layer, keras.layers.Layer):
+        return layer(inputs)
+    given = {"mask": mask, "training": training}
+    return layer(
+        inputs,
+        **{
+            name: value
+            for name, value in given.items()
+            if value is not None and takes_argument(layer, name)
+        },
+    )
 
 
 def takes_argument(layer: keras.layers.Layer, argument: str) -> bool:

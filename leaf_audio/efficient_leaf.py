@@ -225,11 +225,14 @@ class EfficientLeaf(PlannedFrontend):
         self._build_augmentation(input_shape)
         self._filterbank.plan_initial_weights()
 
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
         energies = self._filterbank(audio, mask)
         if self._energy_floor:
             energies = ops.maximum(energies, self._energy_floor)
-        return self._compress(energies, self.compute_mask(audio, mask))
+        frame_mask = self.compute_mask(audio, mask)
+        return self._compress(energies, frame_mask, training)
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         frames = output_length(time, self._window_size, self._stride, "same")

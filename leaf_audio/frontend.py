@@ -366,12 +366,14 @@ class Leaf(PlannedFrontend):
         if self._filterbank is not None:
             self._filterbank.plan_initial_weights()
 
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
         energies = ops.maximum(self._pooled_energies(audio, mask), ENERGY_FLOOR)
         frame_mask = self.compute_mask(audio, mask)
-        outputs = self._compress(energies, frame_mask)
+        outputs = self._compress(energies, frame_mask, training)
         if self._instance_norm is not None:
             outputs = self._instance_norm(outputs, mask=frame_mask)
         return outputs

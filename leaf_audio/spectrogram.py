@@ -430,9 +430,13 @@ class MelFilterbanks(_StftFrontend):
             mel.check_every_filter_has_a_bin(weights, n_fft)
         self._mel_matrix = weights.T.astype(self._wide)
 
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
         energies = ops.matmul(self._spectrogram(audio), self._mel_matrix)
-        return self._compress(energies, self.compute_mask(audio, mask))
+        return self._compress(
+            energies, self.compute_mask(audio, mask), training
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -541,9 +545,12 @@ class Spectrogram(_StftFrontend):
         )
         self._set_fft_length(fft_length)
 
-    def _features(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+    def _features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
+        energies = self._spectrogram(audio)
         return self._compress(
-            self._spectrogram(audio), self.compute_mask(audio, mask)
+            energies, self.compute_mask(audio, mask), training
         )
 
     def get_config(self) -> dict[str, Any]:
