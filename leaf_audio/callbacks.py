@@ -56,8 +56,9 @@ class LogFilters(keras.callbacks.Callback):
     Args:
       path: of a CSV file, or None for none. It gets a row for each epoch and
         filter, with what `diagnostics.filters` and `diagnostics.pcen` tell of
-        it. Epoch 0 is before training. A file that is there is replaced; where
-        `fit` goes on from a later epoch, the rows of those before stay.
+        it. Epoch 0 is before training; PCEN's parameters are missing there
+        where `fit` itself builds the model. A file that is there is replaced;
+        where `fit` goes on from a later epoch, the rows of those before stay.
 
     Raises:
       ValueError: in `fit`, if the model has no frontend with filters to learn,
@@ -97,27 +98,38 @@ class LogFilters(keras.callbacks.Callback):
                     for row in csv.DictReader(file)
                     if int(row["epoch"]) < epoch
                 ]
-        self._write(epoch)
+        # On TensorFlow, `fit` builds a model in its first step only.
+        self._waits_for_build = not self._frontend.built
+        if not self._waits_for_build:
+            self._add(epoch, self._parameters())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._waits_for_build:
+            self._waits_for_build = False
+            self._add(epoch, diagnostics.filters(self._frontend, initial=True))
         for name, moved in diagnostics.drift(self._frontend).items():
             logs[f"drift_{name}"] = float(np.abs(moved).mean())
-        self._write(epoch + 1)
+        self._add(epoch + 1, self._parameters())
+        if self.path is not None:
+            self._write()
 
-    def _write(self, epoch: int) -> None:
-        if self.path is None:
-            return
-        columns = {
+    def _parameters(self) -> dict[str, np.ndarray]:
+        return {
             **diagnostics.filters(self._frontend),
             **diagnostics.pcen(self._frontend),
         }
+
+    def _add(self, epoch: int, columns: dict[str, np.ndarray]) -> None:
         for n, values in enumerate(zip(*columns.values(), strict=True)):
             values = (float(value) for value in values)
             row = dict(zip(columns, values, strict=True))
             self._rows.append({"epoch": epoch, "filter": n, **row})
+
+    def _write(self) -> None:
         partial = self.path.with_name(f".partial-{self.path.name}")
         with open(partial, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self._rows[0], lineterminator="\n")
+            columns = list(self._rows[-1])
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)
         os.replace(partial, self.path)
