@@ -270,7 +270,8 @@ def test_what_is_compiled_keeps_to_its_plan_until_the_callback():
     widen(leaf, 0.7)
     # An eager call has found the plan that compiled functions do not follow.
     expected = ops.convert_to_numpy(leaf(x))
-    if keras.backend.backend() != "torch":
+    # The others compile nothing without `jit_compile`.
+    if keras.backend.backend() == "tensorflow":
         stale = model.predict(x, verbose=0)
         assert np.abs(stale - expected).max() > 1e-3 * expected.max()
     model.fit(x, y, verbose=0, callbacks=[callbacks.Replan()])
