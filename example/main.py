@@ -4,13 +4,11 @@ python -m example.main --gin_config=example/configs/quickstart.gin
 python -m example.main --mode=eval --workdir=runs/quickstart
 """
 
-import contextlib
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
 
 from absl import app, flags, logging
+
+from example.startup import without_startup_messages
 
 _GIN_CONFIG = flags.DEFINE_multi_string(
     "gin_config",
@@ -63,26 +61,6 @@ def _bindings() -> list[str]:
         for key, value in overrides.items()
         if value is not None
     ]
-
-
-@contextlib.contextmanager
-def without_startup_messages() -> Iterator[None]:
-    """Holds back what libraries write to stderr, unless they fail."""
-    # TensorFlow's C++ parts write there before any setting reaches them, and
-    # would bury what a run tells.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held_back.seek(0)
-            os.write(stderr, held_back.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def main(argv: list[str]) -> None:

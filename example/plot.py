@@ -9,6 +9,8 @@ import sys
 
 from absl import app, flags
 
+from example.startup import without_startup_messages
+
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder for the figures; `figures` in the workdir if none."
@@ -102,8 +104,6 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     if _WORKDIR.value is None:
         sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
-    from example.main import without_startup_messages
-
     with without_startup_messages():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401

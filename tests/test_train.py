@@ -6,6 +6,8 @@ import json
 import random
 import shutil
 import signal
+import subprocess
+import sys
 
 import gin
 import keras
@@ -136,6 +138,18 @@ def test_a_run_follows_the_filters_that_it_learns(folder, tmp_path):
     assert epochs == ["0"] * 4 + ["1"] * 4 + ["2"] * 4
     for row in rows(tmp_path / "run"):
         assert float(row["drift_centre_hz"]) > 0
+    pytest.importorskip("matplotlib")
+    recording = next((folder / "tones").rglob("*.wav"))
+    command = [*(sys.executable, "-m", "example.plot")]
+    command += [f"--workdir={tmp_path / 'run'}", f"--recording={recording}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = {file.name for file in (tmp_path / "run" / "figures").iterdir()}
+    assert names == {
+        f"{name}.{suffix}"
+        for name in ("responses", "bands", "outputs")
+        for suffix in ("png", "svg")
+    }
 
 
 def test_results_tell_what_was_done(finished):
