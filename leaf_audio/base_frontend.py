@@ -36,6 +36,7 @@ from leaf_audio.compression import (
     db_compression,
     log_compression,
 )
+from leaf_audio.initializers import FrontendInitializer
 from leaf_audio.serialization import deserialize, own_copy, serialize
 from leaf_audio.settings import (
     check_bool,
@@ -137,6 +138,12 @@ class Frontend(keras.Model):
             dtype=self._wide,
         )
 
+    def _following(self, init: Any) -> Any:
+        """Has an initializer that can take over the frontend's settings."""
+        if isinstance(init, FrontendInitializer):
+            return init.following(self.sample_rate, self.window_len)
+        return init
+
     @property
     def compression(self) -> Callable | None:
         """The layer or function that compresses the energies, if any."""
@@ -181,7 +188,7 @@ class Frontend(keras.Model):
             features = self._features(audio, mask, training)
         if self._spec_augment is not None:
             frame_mask = self.compute_mask(inputs, mask)
-            features = call_with_mask(
+            features = call_layer(
                 self._spec_augment, features, frame_mask, training
             )
         return ops.cast(features, self.compute_dtype)
@@ -223,7 +230,7 @@ class Frontend(keras.Model):
     ) -> Tensor:
         if self._compression is None:
             return energies
-        return call_with_mask(self._compression, energies, frame_mask, training)
+        return call_layer(self._compression, energies, frame_mask, training)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
@@ -293,7 +300,7 @@ def as_callable(argument: str, value: Any) -> Callable | None:
     )
 
 
-def call_with_mask(
+def call_layer(
     layer: Callable,
     inputs: Tensor,
     mask: Tensor | None,

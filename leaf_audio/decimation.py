@@ -77,7 +77,7 @@ class SparseEnergies:
             if self._grid.num_edges:
                 samples.append(span.edge_samples(energies))
                 weights.append(edge_weights)
-        frames = _joined(pooled)
+        frames = ops.concatenate(pooled, axis=-1)
         if not self._grid.num_edges:
             return frames, None
         # One product for all groups, however many samples each has.
@@ -88,14 +88,11 @@ class SparseEnergies:
             ]
         )
         sums = np.equal(owner[:, None], self.filters)
-        edges = _matmul(
-            _joined(samples) * _joined(weights), ops.cast(sums, frames.dtype)
+        weighted = ops.concatenate(samples, axis=-1) * ops.concatenate(
+            weights, axis=-1
         )
+        edges = _matmul(weighted, ops.cast(sums, frames.dtype))
         return frames, edges
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -235,7 +232,7 @@ class _Span:
             )
             for k in range(0, count, POOLED_TOGETHER)
         ]
-        pooled = parts[0] if len(parts) == 1 else ops.concatenate(parts, -1)
+        pooled = ops.concatenate(parts, axis=-1)
         pooled = ops.reshape(
             pooled, (ops.shape(pooled)[0], self._blocks * phases, count)
         )

@@ -28,7 +28,7 @@ from leaf_audio.compression import PCENLayer
 from leaf_audio.convolution import GaborConv1D, SincConv1D
 from leaf_audio.pooling import GaussianLowpass
 
-# Of the transform that free filters are measured with.
+# Of the transform that filters are measured with.
 _FFT_LENGTH = 8192
 
 
@@ -68,6 +68,26 @@ def impulse_responses(frontend: Frontend, initial: bool = False) -> np.ndarray:
     """
     found = _numpy(frontend, _impulse_responses, initial)
     return found["real"] + 1j * found["imag"]
+
+
+def responses(
+    frontend: Frontend, initial: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns how much power the filters let through at each frequency.
+
+    Args:
+      frontend: see `filters`.
+      initial: see `filters`.
+
+    Returns:
+      Frequencies from 0 to half the sample rate, `(bins,)` in Hz, and the
+      squared magnitudes there, `(bins, n_filters)`.
+
+    Raises:
+      ValueError: see `filters`.
+    """
+    kernels = impulse_responses(frontend, initial)
+    return _responses(kernels, frontend.sample_rate)
 
 
 def drift(frontend: Frontend) -> dict[str, np.ndarray]:
@@ -223,9 +243,7 @@ def _measured(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measures filters by their spectra."""
     real, imag = (ops.convert_to_numpy(parts[k]) for k in ("real", "imag"))
-    power = np.abs(np.fft.fft(real + 1j * imag, _FFT_LENGTH, axis=0)) ** 2
-    power = power[: _FFT_LENGTH // 2 + 1]
-    step = sample_rate / _FFT_LENGTH
+    hz, power = _responses(real + 1j * imag, sample_rate)
     centre = power.argmax(axis=0)
     width = np.empty(len(centre))
     for n, peak in enumerate(centre):
@@ -233,5 +251,13 @@ def _measured(
         high = np.flatnonzero(power[peak:, n] < power[peak, n] / 2)
         first = low[-1] + 1 if len(low) else 0
         last = peak + high[0] - 1 if len(high) else len(power) - 1
-        width[n] = (last - first + 1) * step
-    return centre * step, width
+        width[n] = (last - first + 1) * hz[1]
+    return hz[centre], width
+
+
+def _responses(
+    kernels: np.ndarray, sample_rate: float
+) -> tuple[np.ndarray, np.ndarray]:
+    spectra = np.fft.fft(kernels, _FFT_LENGTH, axis=0)[: _FFT_LENGTH // 2 + 1]
+    hz = np.arange(len(spectra)) * sample_rate / _FFT_LENGTH
+    return hz, np.abs(spectra) ** 2

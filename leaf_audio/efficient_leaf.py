@@ -16,7 +16,7 @@ from leaf_audio.compression import PCENLayer
 from leaf_audio.constraints import GaborConstraint
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.grouped_filterbank import GroupedFilterbank, odd
-from leaf_audio.initializers import FrontendInitializer, GaborInit
+from leaf_audio.initializers import GaborInit
 from leaf_audio.logtbn import LogTBN
 from leaf_audio.mel import DEFAULT_MIN_FREQ
 from leaf_audio.planned_frontend import PlannedFrontend
@@ -114,7 +114,7 @@ class EfficientLeaf(PlannedFrontend):
     Reference: EfficientLEAF, arXiv:2207.05508.
     """
 
-    _compressions = ("logtbn", "pcen", "log", "db")
+    _compressions = ("logtbn", *PlannedFrontend._compressions)
 
     def __init__(
         self,
@@ -211,9 +211,7 @@ class EfficientLeaf(PlannedFrontend):
                 max_freq="auto",
                 method="mel_analytic",
             )
-        if isinstance(init, FrontendInitializer):
-            return init.following(self.sample_rate, self.window_len)
-        return init
+        return self._following(init)
 
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)

@@ -26,7 +26,6 @@ Figure = Any
 
 # Okabe and Ito's, which colour-blind people can tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
-_FFT_LENGTH = 8192
 
 
 def responses(frontend: Frontend) -> Figure:
@@ -41,17 +40,12 @@ def responses(frontend: Frontend) -> Figure:
     """
     figure = _figure(8, 3.2)
     axes = figure.subplots()
-    drawn = (
-        (diagnostics.impulse_responses(frontend, initial=True), _GREY, 1.2),
-        (diagnostics.impulse_responses(frontend), _BLUE, 0.8),
-    )
-    for (kernels, color, width), label in zip(
-        drawn, ("at the beginning", "now"), strict=True
+    for label, initial, color, width in (
+        ("at the beginning", True, _GREY, 1.2),
+        ("now", False, _BLUE, 0.8),
     ):
-        power = np.abs(np.fft.fft(kernels, _FFT_LENGTH, axis=0)) ** 2
-        power = power[: _FFT_LENGTH // 2 + 1]
-        khz = np.arange(len(power)) * frontend.sample_rate / _FFT_LENGTH / 1000
-        lines = axes.plot(khz, power / power.max(axis=0), color, lw=width)
+        hz, power = diagnostics.responses(frontend, initial)
+        lines = axes.plot(hz / 1000, power / power.max(axis=0), color, lw=width)
         lines[0].set_label(label)
     axes.set(
         xlabel="frequency (kHz)",

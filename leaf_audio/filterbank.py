@@ -155,7 +155,7 @@ def _planned_energies(
         edges.append(near_edges)
 
     def in_order(found: list[Tensor]) -> Tensor:
-        joined = found[0] if len(found) == 1 else ops.concatenate(found, -1)
+        joined = ops.concatenate(found, axis=-1)
         return ops.take(joined, np.argsort(order), axis=-1)
 
     outputs = in_order(frames)

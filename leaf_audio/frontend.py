@@ -27,7 +27,6 @@ from leaf_audio.compression import (
 from leaf_audio.efficient_leaf import EfficientLeaf
 from leaf_audio.filterbank import PlannedFilterbank, can_be_planned
 from leaf_audio.initializers import (
-    FrontendInitializer,
     GaborInit,
     LowpassInit,
     PreempInit,
@@ -343,11 +342,6 @@ class Leaf(PlannedFrontend):
 
     def _regularizer(self, learned: bool) -> Any:
         return self.regularizer_fn if learned else None
-
-    def _following(self, init: Any) -> Any:
-        if isinstance(init, FrontendInitializer):
-            return init.following(self.sample_rate, self.window_len)
-        return init
 
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)

@@ -104,8 +104,10 @@ class SpectralEnergies:
                 for product, weight in zip(products, weights, strict=False)
             )
             pooled.append(ops.cast(energies, kernels.dtype))
-        pooled = pooled[0] if len(pooled) == 1 else ops.concatenate(pooled, -1)
-        return ops.reshape(pooled, (ops.shape(audio)[0], -1, len(self.filters)))
+        return ops.reshape(
+            ops.concatenate(pooled, axis=-1),
+            (ops.shape(audio)[0], -1, len(self.filters)),
+        )
 
     def _framed(self, audio: Tensor) -> Tensor:
         """Lays out frames, `(batch, frames, frame_length)`."""
