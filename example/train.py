@@ -464,8 +464,12 @@ def _build(
     jit_compile: bool | str,
 ) -> keras.Model:
     model = _create(num_outputs, optimizer, learning_rate, jit_compile)
-    model(keras.ops.zeros((1, *example_shape)))
+    outputs = model(keras.ops.zeros((1, *example_shape)))
     model.optimizer.build(model.trainable_variables)
+    # TensorFlow would trace a first step that makes variables a second time.
+    for metric in model.metrics:
+        if not getattr(metric, "built", True):
+            metric.build(keras.ops.zeros(1, "int32"), outputs)
     return model
 
 

@@ -271,7 +271,7 @@ def test_the_energy_before_the_first_frame_can_be_given(before):
     "sizes",
     [
         [170, 130],
-        pytest.param([1, 16, 17, 2, 264], marks=pytest.mark.many_shapes),
+        pytest.param([1, 16, 17, 2, 264], marks=pytest.mark.slow_on_jax),
     ],
 )
 @pytest.mark.parametrize("settings", [SETTINGS["leaf_default"], LOG])
@@ -419,7 +419,7 @@ class _Root(keras.layers.Layer):
 
 @pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 100, 1000, 6000])
 @pytest.mark.parametrize("smooth", [0.0, 1e-6, 0.04, 0.5, 1 - 1e-6, 1.0])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_recurrence_is_a_first_order_filter(frames, smooth):
     x, state = energies(2, frames, 3), energies(2, 3, seed=1)
     outputs = exponential_moving_average(
@@ -466,7 +466,7 @@ def test_the_last_frame_is_a_state_to_go_on_from():
     ],
     ids=["zeros", "tiny", "huge", "onsets", "negative", "a minute"],
 )
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_pcen_is_finite_and_so_are_its_gradients(inputs, smooth):
     layer = postprocessing.PCENLayer(
         smooth_coef=smooth,
@@ -610,7 +610,7 @@ def test_log1p_takes_a_power_of_ten_for_its_gain():
 
 
 @pytest.mark.parametrize("frames", [1, 2, 9, 10])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_the_median_over_time_is_the_lower_one(frames):
     x = energies(3, frames, 4)
     middle = np.sort(x, axis=1)[:, [(frames - 1) // 2]]

@@ -62,7 +62,7 @@ def test_lowpass_filters_are_the_published_ones(golden, sigma):
 
 @pytest.mark.parametrize("time", [1, 7, 8, 9, 100, 403])
 @pytest.mark.parametrize("size", [1, 2, 9, 16, 401])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_blocks_give_the_plain_convolution(time, size):
     x, kernel = noise(2, time, 1), noise(size, 1, 3, seed=1)
     outputs = ops.convert_to_numpy(
@@ -165,7 +165,7 @@ def test_sinc_filters_pass_their_band_at_any_sample_rate():
 @pytest.mark.parametrize("padding", ["same", "valid", "causal"])
 @pytest.mark.parametrize("strides", [1, 3, 50])
 @pytest.mark.parametrize("time, size", [(1000, 401), (500, 32), (40, 33)])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_fft_convolution_is_keras_convolution(padding, strides, time, size):
     settings = {
         "strides": strides,

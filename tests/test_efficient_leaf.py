@@ -185,6 +185,7 @@ def test_lengths_and_hops_follow_the_filters():
     assert (low.window_size, high.window_size) == (41, 401)
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("compression", ["logtbn", "pcen", "log", None])
 def test_a_compression_may_append_a_channel(compression):
     leaf = frontend.EfficientLeaf(n_filters=8, compression_fn=compression)
@@ -195,6 +196,7 @@ def test_a_compression_may_append_a_channel(compression):
     assert model(noise(2, 1600)).shape == (2, 3)
 
 
+@pytest.mark.slow_on_jax
 def test_any_frontend_takes_its_compression():
     for make in (frontend.Leaf, frontend.MelFilterbanks):
         layer = make(n_filters=8, compression_fn=postprocessing.LogTBN())
@@ -202,6 +204,7 @@ def test_any_frontend_takes_its_compression():
         assert layer(noise(2, 1600)).shape == (2, 10, 8, 2)
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize(
     "settings", [{}, {"compression_fn": "pcen"}], ids=["logtbn", "pcen"]
 )
@@ -210,6 +213,7 @@ def test_is_a_keras_citizen(settings, tmp_path):
     check_layer(make, noise(2, 1600), tmp_path, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_is_a_keras_citizen_with_every_option(tmp_path):
     make = functools.partial(
         frontend.EfficientLeaf,
@@ -228,6 +232,7 @@ def test_is_a_keras_citizen_with_every_option(tmp_path):
     check_layer(make, noise(2, 1600), tmp_path, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_energies_have_a_floor_ahead_of_pcen():
     silence = np.zeros((1, 800), "float32")
     raw = frontend.EfficientLeaf(compression_fn=None)
@@ -245,6 +250,7 @@ def test_energies_have_a_floor_ahead_of_pcen():
     )
 
 
+@pytest.mark.slow_on_jax
 def test_a_called_frontend_follows_its_filters():
     leaf = frontend.EfficientLeaf(n_filters=8, compression_fn=None)
     x = noise(1, 1600)
@@ -284,6 +290,7 @@ def test_what_is_compiled_keeps_to_its_plan_until_the_callback():
     assert not leaf.replan(if_needed=True)
 
 
+@pytest.mark.slow_on_jax
 def test_training_replans_between_epochs():
     leaf = frontend.EfficientLeaf(n_filters=8)
     model = keras.Sequential(

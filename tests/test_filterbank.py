@@ -55,7 +55,7 @@ def kernels(leaf):
 
 
 @pytest.mark.parametrize("settings", SIZES.values(), ids=SIZES)
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_energies_are_within_the_tolerance(settings):
     leaf, exact = leaf_and_exact(**settings)
     x = noise(2, 12345)
@@ -64,7 +64,7 @@ def test_energies_are_within_the_tolerance(settings):
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-3, 1e-2])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_the_tolerance_is_kept_and_used(tolerance):
     leaf, exact = leaf_and_exact(tolerance=tolerance)
     x = noise(4, 16000)
@@ -74,7 +74,7 @@ def test_the_tolerance_is_kept_and_used(tolerance):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("time", [401, 640, 641, 1000, 1599, 1600, 1601])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_frames_at_the_edges_are_within_it_too(time, padding):
     """Loud to the last sample, where a full-rate window is cut off."""
     leaf, exact = leaf_and_exact(pooling_padding=padding)
@@ -83,7 +83,7 @@ def test_frames_at_the_edges_are_within_it_too(time, padding):
 
 
 @pytest.mark.parametrize("time", [1, 2, 100, 400])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_inputs_shorter_than_a_window(time):
     leaf, exact = leaf_and_exact()
     # Energies of a few samples lie orders of magnitude below the floor.
@@ -105,7 +105,7 @@ def spectral_only(leaf, offsets):
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("window_len", [2.5, 2.6])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_spectra_with_all_offsets_are_exact(window_len, padding):
     """Of odd and even windows; the longest distance meets its mirror image."""
     settings = {"sample_rate": 8000, "window_len": window_len}
@@ -126,6 +126,7 @@ def test_spectra_with_all_offsets_are_exact(window_len, padding):
         assert distance < 1e-3
 
 
+@pytest.mark.slow_on_jax
 def test_few_offsets_suffice_where_the_length_cuts_filters_off():
     """By samples these filters cost as much as without a plan."""
     leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
@@ -149,7 +150,7 @@ def test_a_burst_outside_a_window_does_not_leak_into_it():
     assert log_error(leaf(x), exact(x)) < 5e-2
 
 
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_real_speech_is_within_the_tolerance(speech_commands):
     """At the level of the published inputs, and at the trainer's."""
     leaf, exact = leaf_and_exact()
@@ -199,6 +200,7 @@ def test_filters_that_have_left_the_plan_are_computed_exactly():
         assert error < (3e-3 if planned else 1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_a_called_frontend_plans_for_its_filters_of_now():
     leaf, exact = leaf_and_exact(n_filters=12)
     x = noise(2, 4000)

@@ -139,7 +139,7 @@ def test_leaf_has_280_parameters():
 
 @pytest.mark.parametrize("name", FRONTENDS)
 @pytest.mark.parametrize("time", [1, 2, 159, 160, 161, 401, 1000, 16001])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_frames_are_a_stride_apart_for_any_length(name, time):
     layer = FRONTENDS[name]()
     features = layer(noise(2, time))
@@ -162,7 +162,7 @@ def test_frames_are_a_stride_apart_for_any_length(name, time):
         {"sample_rate": 16000.0, "n_filters": 64, "window_len": 100.0},
     ],
 )
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_any_sample_rate_window_and_filter_count(name, settings):
     layer = FRONTENDS[name](**settings)
     sample_rate = settings.get("sample_rate", 16000)
@@ -174,7 +174,7 @@ def test_any_sample_rate_window_and_filter_count(name, settings):
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_a_channel_axis_of_one_changes_nothing(name):
     layer = FRONTENDS[name]()
     x = noise(2, 2000)
@@ -190,7 +190,7 @@ def test_is_a_keras_citizen(name, tmp_path):
     check_layer(make, noise(2, 1600), tmp_path)
 
 
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_is_a_keras_citizen_with_every_option(tmp_path):
     def make(**kwargs):
         return frontend.Leaf(
@@ -228,6 +228,7 @@ def test_answers_to_a_channel_axis_of_unknown_length(name):
     assert model.predict(noise(2, 700, 1), verbose=0).shape == (2, 5, 40)
 
 
+@pytest.mark.slow_on_jax
 def test_readme_customized_frontend_runs_as_printed():
     n_filters = 64
     window_len = 32
@@ -438,6 +439,7 @@ def test_padding_is_rejected_where_it_has_no_meaning():
         frontend.Leaf(pooling_padding="causal")
 
 
+@pytest.mark.slow_on_jax
 def test_mean_var_norm_normalises_each_example_and_filter():
     leaf = frontend.Leaf(mean_var_norm=True)
     features = ops.convert_to_numpy(leaf(noise(3, 16000)))
@@ -445,6 +447,7 @@ def test_mean_var_norm_normalises_each_example_and_filter():
     np.testing.assert_allclose(features.std(axis=1), 1, atol=1e-3)
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("name", FRONTENDS)
 def test_spec_augment_acts_in_training_only(name):
     leaf = FRONTENDS[name](spec_augment=True)
@@ -528,6 +531,7 @@ def test_a_leaf_of_plain_layers_is_the_same_leaf(sort_filters):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_learning_moves_every_part_of_leaf():
     leaf = frontend.Leaf(n_filters=8)
     model = keras.Sequential(
@@ -609,6 +613,7 @@ def test_an_activation_can_be_a_function_that_takes_the_modulus():
     )
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("name", ["leaf", "sincnet", "sincnet_plus", "tfbanks"])
 def test_a_regularizer_adds_to_the_loss(name):
     layer = FRONTENDS[name](regularizer_fn="l2")
@@ -621,6 +626,7 @@ def test_a_regularizer_adds_to_the_loss(name):
     assert not frozen.losses
 
 
+@pytest.mark.slow_on_jax
 def test_a_frozen_compression_stays_frozen_when_loaded(tmp_path):
     leaf = frontend.Leaf(n_filters=8)
     leaf(noise(1, 800))

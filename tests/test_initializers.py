@@ -82,7 +82,7 @@ def test_any_method_gives_filters_in_the_band(method, sample_rate, n_filters):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 44100])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_a_leaf_works_with_any_method(method, sample_rate):
     init = initializers.GaborInit(min_freq=60.0, max_freq="auto", method=method)
     # Without a plan: at 44.1 kHz, making one takes seconds.

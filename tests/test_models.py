@@ -175,7 +175,7 @@ def test_summary_shows_shapes_once_built():
     assert "?" not in text and "unbuilt" not in text
 
 
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_classifier_trains_compiled(jit_compile):
     if jit_compile and keras.backend.backend() == "torch":
@@ -444,7 +444,7 @@ def test_encoder_may_answer_any_rank(encoder, width):
     assert model.head.kernel.shape == (width, 3)
 
 
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_keras_application_serves_as_encoder(tmp_path):
     encoder = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(None, None, 1), alpha=0.35

@@ -42,7 +42,7 @@ def window_sums(x, window, strides, padding):
     "size, strides", [(401, 160), (9, 9), (5, 12), (160, 160), (1, 3), (40, 2)]
 )
 @pytest.mark.parametrize("time", [401, 402, 1000])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_blocks_give_plain_sums(time, size, strides, padding):
     x, window = noise(2, time, 3), noise(size, 3, seed=1)
     outputs = ops.convert_to_numpy(

@@ -13,7 +13,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_python_blocks_run_in_order():
     python = blocks("python")
     assert len(python) >= 4

@@ -310,7 +310,7 @@ def test_is_a_keras_citizen(name, tmp_path):
 
 @pytest.mark.parametrize("time", [1, 201, 400, 401, 1000, 1024])
 @pytest.mark.parametrize("n_fft", [400, 401])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_frames_are_those_of_the_libraries(time, n_fft):
     for settings in (
         {"center": True, "pad_mode": "constant"},
@@ -341,7 +341,7 @@ def test_frames_are_those_of_the_libraries(time, n_fft):
     ],
 )
 @pytest.mark.parametrize("valid", [1000, 1100, 1101])
-@pytest.mark.many_shapes
+@pytest.mark.slow_on_jax
 def test_valid_frames_are_those_of_the_valid_samples_alone(settings, valid):
     layer = MelFilterbanks.from_preset(
         "torchaudio",

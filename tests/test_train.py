@@ -25,6 +25,7 @@ from tones import (
 
 from example import configuration, data, run, train
 from example.workdir import Progress, Workdir
+from leaf_audio import models
 
 # Dies at a chosen event, given as its name and how often it has come by then.
 KILLER = """
@@ -122,6 +123,22 @@ def test_a_run_leaves_every_promised_file(finished):
     assert [row["epoch"] for row in rows(workdir)] == ["1", "2"]
     for name in ("train", "validation"):
         assert len(list((workdir / "tensorboard" / name).iterdir())) == 1
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow traces steps"
+)
+def test_a_step_is_traced_once(folder, tmp_path, monkeypatch):
+    traces = []
+    train_step = models.AudioClassifier.train_step
+
+    def traced(self, data):
+        traces.append(self)
+        return train_step(self, data)
+
+    monkeypatch.setattr(models.AudioClassifier, "train_step", traced)
+    train_with(folder, tmp_path / "run", "train.num_epochs = 2")
+    assert len(traces) == 1
 
 
 def test_a_run_follows_the_filters_that_it_learns(folder, tmp_path):
