@@ -30,11 +30,15 @@ CONFIGS = sorted(
     if not file.name.startswith("study_")
 )
 # A config that is given after a frontend's.
-AFTER_LEAF = ("audio_folder.gin", "small.gin", "small_plain.gin")
-# The encoders of the paper are more than a step needs.
+AFTER_A_FRONTEND = ("audio_folder.gin", "small.gin", "small_plain.gin")
+# The encoders of the paper, and many filters, are more than a step needs.
+SMALL_CONV_NET = ["ConvNet.filters = [4, 4]"]
+FEW_FILTERS = ["Leaf.n_filters = 8"]
 SMALLER = {
-    "leaf_custom.gin": ["PANN.depth = 2"],
+    "leaf_custom.gin": ["PANN.depth = 2", *FEW_FILTERS],
     "leaf_efficientnet_b0.gin": [],
+    "leaf_erb.gin": [*SMALL_CONV_NET, *FEW_FILTERS],
+    "quickstart.gin": [*SMALL_CONV_NET, *FEW_FILTERS],
 }
 
 
@@ -79,7 +83,7 @@ def test_all_configs_of_the_issue_are_shipped():
 def test_a_config_trains_for_a_step(folder, tmp_path, name):
     if keras.backend.backend() != "tensorflow" and name != "leaf.gin":
         pytest.skip("another backend compiles for minutes; leaf.gin stands in")
-    files = ["leaf.gin", name] if name in AFTER_LEAF else [name]
+    files = ["mel.gin", name] if name in AFTER_A_FRONTEND else [name]
     lines = [
         "train.dataset = 'audio_folder'",
         f"audio_folder.path = '{folder / 'tones'}'",
@@ -90,7 +94,7 @@ def test_a_config_trains_for_a_step(folder, tmp_path, name):
         "train.warmup_epochs = 0",
         "train.batch_size = 2",
         "align.seq_len = 5000",
-        *SMALLER.get(name, ["ConvNet.filters = [4, 4]"]),
+        *SMALLER.get(name, SMALL_CONV_NET),
     ]
     configuration.parse(files, lines)
     results = train.train()

@@ -209,7 +209,7 @@ def test_any_frontend_takes_its_compression():
     "settings", [{}, {"compression_fn": "pcen"}], ids=["logtbn", "pcen"]
 )
 def test_is_a_keras_citizen(settings, tmp_path):
-    make = functools.partial(frontend.EfficientLeaf, n_filters=12, **settings)
+    make = functools.partial(frontend.EfficientLeaf, n_filters=4, **settings)
     check_layer(make, noise(2, 1600), tmp_path, atol=1e-5)
 
 

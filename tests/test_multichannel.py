@@ -80,7 +80,7 @@ def test_is_a_keras_citizen(name, tmp_path):
 
     make = functools.partial(FRONTENDS[name], multichannel=True)
     if name != "mel":
-        make = functools.partial(make, n_filters=12)
+        make = functools.partial(make, n_filters=4)
     x = noise(2, 1600, 2)
     layer = make()
     expected = numpy(layer(x))

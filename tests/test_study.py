@@ -129,7 +129,9 @@ def test_what_is_no_grid_is_rejected(settings, message):
         study.Study(**settings)
 
 
-@pytest.mark.parametrize("name", ["study_frontends", "study_initial_values"])
+@pytest.mark.parametrize(
+    "name", sorted(file.stem for file in CONFIGS.glob("study_*.gin"))
+)
 def test_a_shipped_study_names_configs_that_exist(name):
     gin.add_config_file_search_path(str(CONFIGS.parents[1]))
     gin.parse_config_file(str(CONFIGS / f"{name}.gin"))
