@@ -3,10 +3,11 @@
     KERAS_BACKEND=tensorflow python benchmarks/frontends.py --output=out.json
 
 Medians of compiled calls in one process, in rounds over all frontends, so that
-whatever else the machine does falls on all of them. Memory is the growth of a
-fresh process's peak over one training step (Linux only). "mel (tf.signal)" is
-the fixed yardstick, LEAF's own mel on TensorFlow: STFT, magnitude, square,
-matrix, log. Sizes are batch x seconds; by default those up to a minute.
+whatever else the machine does falls on all of them; `--frontend` takes some of
+them. Memory is the growth of a fresh process's peak over one training step
+(Linux only). "mel (tf.signal)" is the fixed yardstick, LEAF's own mel on
+TensorFlow: STFT, magnitude, square, matrix, log. Sizes are batch x seconds; by
+default those up to a minute.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -166,9 +167,11 @@ def _plain_torch(layer, x):
     return forward, both
 
 
-def time_size(size: str) -> dict[str, dict[str, float | None]]:
+def time_size(
+    size: str, names: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
     x = waveforms(size)
-    calls = {name: compiled(make(), x) for name, make in FRONTENDS.items()}
+    calls = {name: compiled(FRONTENDS[name](), x) for name in names}
     if keras.backend.backend() == "tensorflow":
         mel, tensor = tf_signal_mel(), ops.convert_to_tensor(x)
         calls = {YARDSTICK: (lambda: mel(tensor).numpy(), None), **calls}
@@ -225,13 +228,15 @@ def print_table(results: dict[str, dict[str, dict]]) -> None:
     for heading in ("forward", "× mel", "forward+backward", "× mel", "memory"):
         table.add_column(heading, justify="right")
     for size, rows in results.items():
-        mel_ms = rows.get(YARDSTICK, rows["mel"])["forward_ms"]
+        mel = rows.get(YARDSTICK) or rows.get("mel") or {"forward_ms": None}
+        mel_ms = mel["forward_ms"]
         for name, row in rows.items():
             cells = []
             for value in (row["forward_ms"], row["both_ms"]):
                 known = value is not None
                 cells.append(f"{value:.1f} ms" if known else "–")
-                cells.append(f"{value / mel_ms:.1f}" if known else "–")
+                ratio = known and mel_ms
+                cells.append(f"{value / mel_ms:.1f}" if ratio else "–")
             memory = row.get("memory_mb")
             cells.append("–" if memory is None else f"{memory:.0f} MB")
             table.add_row(name, size, *cells)
@@ -243,16 +248,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", help="where to write the results as JSON")
     parser.add_argument("--size", choices=SIZES, action="append")
+    parser.add_argument(
+        "--frontend",
+        choices=FRONTENDS,
+        action="append",
+        help="to measure; may be repeated; by default all",
+    )
     parser.add_argument("--memory", choices=FRONTENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = options.size or DEFAULT_SIZES
     if options.memory:
         print_peak(options.memory, sizes[0])
         return
+    names = options.frontend or list(FRONTENDS)
     results = {}
     for size in sizes:
-        results[size] = time_size(size)
-        for name in FRONTENDS:
+        results[size] = time_size(size, names)
+        for name in names:
             results[size][name]["memory_mb"] = peak_megabytes(name, size)
     print_table(results)
     if options.output:

@@ -15,6 +15,7 @@ from keras import ops
 
 from leaf_audio import fft, impulse_responses
 from leaf_audio.constraints import GaborConstraint
+from leaf_audio.conv1d import valid_conv1d
 from leaf_audio.initializers import GaborInit, SincInit
 from leaf_audio.settings import (
     check_choice,
@@ -76,11 +77,8 @@ def conv1d_by_blocks(
         [ops.roll(kernel, shift, axis=0) for shift in range(0, block, strides)],
         axis=1,
     )
-    outputs = ops.conv(
-        blocks,
-        ops.reshape(shifted, (reach, block, together * channels)),
-        padding="valid",
-        data_format="channels_last",
+    outputs = valid_conv1d(
+        blocks, ops.reshape(shifted, (reach, block, together * channels))
     )
     outputs = ops.reshape(outputs, (batch, num_blocks * together, channels))
     return outputs[:, :num_outputs]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from leaf_audio.conv1d import valid_conv1d
 from leaf_audio.frame_grid import FrameGrid
 from leaf_audio.planning import POOLED_TOGETHER, Geometry, SparseGroup
 
@@ -163,11 +164,9 @@ class _Span:
             ],
             axis=1,
         )
-        outputs = ops.conv(
+        outputs = valid_conv1d(
             polyphase,
             ops.reshape(shifted, (self._taps, self._step, together * channels)),
-            padding="valid",
-            data_format="channels_last",
         )
         outputs = ops.reshape(
             outputs, (ops.shape(audio)[0], steps * together, channels)
@@ -253,11 +252,9 @@ class _Span:
         size = self._per_block * channels
         kernel = ops.transpose(weights, (0, 2, 1))[..., None]
         kernel = kernel * ops.eye(channels, dtype=weights.dtype)[:, None, :]
-        pooled = ops.conv(
+        pooled = valid_conv1d(
             ops.reshape(energies, (batch, blocks, size)),
             ops.reshape(kernel, (self._overlap, size, phases * channels)),
-            padding="valid",
-            data_format="channels_last",
         )
         return ops.reshape(pooled, (batch, -1, phases, channels))
 

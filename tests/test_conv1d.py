@@ -1,0 +1,77 @@
+"""The convolution whose gradients are convolutions, next to Keras' own."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from leaf_audio import conv1d, frontend
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="the others' gradients are their own",
+)
+
+
+def noise(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def test_outputs_are_those_of_a_convolution():
+    x, kernel = noise(2, 20, 3), noise(5, 3, 4)
+    outputs = ops.convert_to_numpy(conv1d.valid_conv1d(x, kernel))
+    windows = np.lib.stride_tricks.sliding_window_view(x, 5, axis=1)
+    expected = np.einsum("btck,kcf->btf", windows, kernel)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_gradients_are_those_of_a_convolution(dtype, jit_compile):
+    import tensorflow as tf
+
+    x, kernel = tf.cast(noise(2, 20, 3), dtype), tf.cast(noise(5, 3, 4), dtype)
+
+    def gradients(function, x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            loss = tf.reduce_sum(function(x, kernel) ** 2)
+        return tape.gradient(loss, [x, kernel])
+
+    found = tf.function(
+        lambda x, kernel: gradients(conv1d.valid_conv1d, x, kernel),
+        jit_compile=jit_compile,
+        input_signature=[
+            tf.TensorSpec((None, None, 3), dtype),
+            tf.TensorSpec((5, 3, 4), dtype),
+        ],
+    )(x, kernel)
+    expected = gradients(ops.conv, x, kernel)
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        tolerance = 1e-2 if dtype == "float16" else 1e-5
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+@on_tensorflow
+def test_a_step_on_a_cpu_has_none_of_tensorflows_slow_gradients():
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        pytest.skip("a GPU's are not slow")
+    leaf = frontend.Leaf(n_filters=8)
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(leaf(x) ** 2)
+        return tape.gradient(loss, leaf.trainable_variables)
+
+    graph = step.get_concrete_function(tf.TensorSpec((2, 1600))).graph
+    graph = graph.as_graph_def()
+    kinds = {node.op for node in graph.node}
+    for function in graph.library.function:
+        kinds |= {node.op for node in function.node_def}
+    assert "Conv2D" in kinds
+    assert not any("Backprop" in kind for kind in kinds)
