@@ -74,17 +74,20 @@ class Study:
         seeds: Sequence[int] = (0, 1, 2),
         workdir: str = "runs/study",
     ):
-        if not variants or not all(
-            isinstance(parts, (list, tuple)) for parts in variants.values()
-        ):
+        if not variants or not all(map(_is_list, variants.values())):
             raise ValueError(
                 "`variants` must be a dictionary of lists of configs and "
                 f"bindings. Received: variants={variants!r}."
             )
-        if not seeds or len(set(seeds)) < len(seeds):
+        if not _is_list(seeds) or not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(
-                "`seeds` must be different integers, one at least. "
+                "`seeds` must be a list of different integers, one at least. "
                 f"Received: seeds={seeds!r}."
+            )
+        if not _is_list(configs):
+            raise ValueError(
+                "`configs` must be a list of configs and bindings. "
+                f"Received: configs={configs!r}."
             )
         folders = [_folder_name(name) for name in variants]
         if len(set(folders)) < len(folders):
@@ -104,12 +107,12 @@ class Study:
     def command(
         self, name: str, seed: int, bindings: Sequence[str]
     ) -> list[str]:
-        """Returns what a run is started by."""
+        """Returns what Python is told to do for a run."""
         parts = [*self.variants[name], *self.configs]
         files = [part for part in parts if part.endswith(".gin")]
         bound = [part for part in parts if not part.endswith(".gin")]
         return [
-            *(sys.executable, "-m", "example.main", f"--seed={seed}"),
+            *("-m", "example.main", f"--seed={seed}"),
             f"--workdir={self.run_folder(name, seed)}",
             *(f"--gin_config={file}" for file in files),
             *(f"--gin_bindings={one}" for one in (*bound, *bindings)),
@@ -126,17 +129,28 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
 
     Raises:
         RuntimeError: a run has failed; those before it are kept.
+        ValueError: a run is finished that had another command.
     """
     runs = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in rich.progress.track(runs, "runs"):
         folder = study.run_folder(name, seed)
+        command = [*study.command(name, seed, bindings), *more]
+        told = folder.with_name(f"{seed}.json")
         if (folder / "results.json").exists():
+            was = json.loads(told.read_text("utf-8"))
+            if was != command:
+                raise ValueError(
+                    f"The finished run of {name!r} with seed {seed} must have "
+                    f"been one of this study. Received: {folder}, which came "
+                    f"of {was}, not of {command}."
+                )
             continue
         folder.mkdir(parents=True, exist_ok=True)
+        told.write_text(json.dumps(command, indent=2) + "\n", "utf-8")
         log = folder.with_name(f"{seed}.log")
         with open(log, "w", encoding="utf-8") as file:
             done = subprocess.run(
-                [*study.command(name, seed, bindings), *more],
+                [sys.executable, *command],
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
@@ -152,7 +166,7 @@ def collect(study: Study) -> list[dict[str, Any]]:
     """Reads what finished runs have come to, one row for each variant.
 
     Variants without a finished run have no row. Accuracies, seconds and drifts
-    are lists with an entry for each finished seed.
+    are lists with an entry for each finished seed that has one.
     """
     rows = []
     for name in study.variants:
@@ -167,10 +181,14 @@ def collect(study: Study) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "test": [r["metrics"]["test"]["accuracy"] for r in results],
-                "validation": [
-                    r["metrics"]["validation"]["accuracy"] for r in results
-                ],
+                **{
+                    split: [
+                        result["metrics"][split]["accuracy"]
+                        for result in results
+                        if split in result["metrics"]
+                    ]
+                    for split in ("test", "validation")
+                },
                 "seconds": [r["timings"]["seconds"] for r in results],
                 "parameters": results[0]["parameters"]["trainable"],
                 "frontend_parameters": results[0]["parameters"]["frontend"],
@@ -183,16 +201,20 @@ def collect(study: Study) -> list[dict[str, Any]]:
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """Formats a row of `collect` under `_COLUMNS`: mean ± deviation."""
-    drift = row["drift_hz"]
+    """Formats a row of `collect` under `_COLUMNS`: mean ± deviation.
+
+    A dash stands where there is nothing, as without filters that are learned.
+    """
     return [
         row["name"],
-        _spread([100 * one for one in row["test"]], "{:.1f} %"),
-        _spread([100 * one for one in row["validation"]], "{:.1f} %"),
+        *(
+            _spread([100 * one for one in row[split]], "{:.1f} %")
+            for split in ("test", "validation")
+        ),
         _spread(row["seconds"], "{:.0f} s"),
         f"{row['parameters']:,}",
         f"{row['frontend_parameters']:,}",
-        _spread(drift, "{:.1f} Hz") if drift else "–",
+        _spread(row["drift_hz"], "{:.1f} Hz"),
     ]
 
 
@@ -221,6 +243,8 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
 def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     # Okabe and Ito's, which colour-blind people can tell apart.
     for y, row in enumerate(rows):
+        if not row["test"]:
+            continue
         test = 100 * np.array(row["test"])
         spread = test.std(ddof=1) if len(test) > 1 else 0.0
         axes.errorbar(
@@ -231,6 +255,10 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy (%): runs, mean and standard deviation")
     axes.grid(axis="x", alpha=0.3)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _folder_name(name: str) -> str:
@@ -246,6 +274,8 @@ def _drift(folder: pathlib.Path) -> float | None:
 
 
 def _spread(values: Sequence[float], form: str) -> str:
+    if not values:
+        return "–"
     mean = form.format(np.mean(values))
     if len(values) < 2:
         return mean
@@ -271,7 +301,7 @@ def main(argv: list[str]) -> None:
         gin.parse_config_files_and_bindings(_GIN_CONFIG.value, own)
         study = Study()
         run_all(study, others, *more)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, SyntaxError) as error:
         sys.exit(f"Error: {error}")
     rows = collect(study)
     write(study, rows)

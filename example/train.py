@@ -194,7 +194,7 @@ def train(
                 "total": model.count_params(),
                 "trainable": _count(model.trainable_variables),
                 "frontend": _count(
-                    model.frontend.weights if model.frontend else []
+                    model.frontend.trainable_variables if model.frontend else []
                 ),
             },
             "timings": {

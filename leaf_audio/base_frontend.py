@@ -193,10 +193,14 @@ class Frontend(keras.Model):
             )
         return ops.cast(features, self.compute_dtype)
 
-    def _build_augmentation(self, input_shape: Shape) -> None:
+    def _end_build(self, input_shape: Shape) -> None:
         build_in_turn(
             [self._spec_augment], self.compute_output_shape(input_shape)
         )
+        if not self.trainable:
+            # Keras asks the outermost layer and the weights, not those between.
+            for layer in self.layers:
+                layer.trainable = False
 
     def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
         received = f"Received: inputs of shape {tuple(shape)}"

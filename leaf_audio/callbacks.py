@@ -126,6 +126,7 @@ class LogFilters(keras.callbacks.Callback):
             self._rows.append({"epoch": epoch, "filter": n, **row})
 
     def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".partial-{self.path.name}")
         with open(partial, "w", encoding="utf-8", newline="") as file:
             columns = list(self._rows[-1])

@@ -28,8 +28,8 @@ from leaf_audio.compression import PCENLayer
 from leaf_audio.convolution import GaborConv1D, SincConv1D
 from leaf_audio.pooling import GaussianLowpass
 
-# Of the transform that filters are measured with.
-_FFT_LENGTH = 8192
+# Of the transform that filters are measured with, but for longer ones.
+_LEAST_FFT_LENGTH = 8192
 
 
 def filters(frontend: Frontend, initial: bool = False) -> dict[str, np.ndarray]:
@@ -258,6 +258,7 @@ def _measured(
 def _responses(
     kernels: np.ndarray, sample_rate: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    spectra = np.fft.fft(kernels, _FFT_LENGTH, axis=0)[: _FFT_LENGTH // 2 + 1]
-    hz = np.arange(len(spectra)) * sample_rate / _FFT_LENGTH
+    length = max(_LEAST_FFT_LENGTH, 1 << (len(kernels) - 1).bit_length())
+    spectra = np.fft.fft(kernels, length, axis=0)[: length // 2 + 1]
+    hz = np.arange(len(spectra)) * sample_rate / length
     return hz, np.abs(spectra) ** 2

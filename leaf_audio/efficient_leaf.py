@@ -185,7 +185,7 @@ class EfficientLeaf(PlannedFrontend):
         self._pooling = GaussianLowpass(
             kernel_size=self._window_size,
             strides=self._stride,
-            kernel_initializer=self.pooling_init,
+            kernel_initializer=self._following(self.pooling_init),
             name="learnable_pooling",
             trainable=learn_pooling,
             dtype=self._wide,
@@ -220,7 +220,7 @@ class EfficientLeaf(PlannedFrontend):
         self._complex_conv.build(folded)
         self._pooling.build((*folded[:2], self.n_filters))
         build_in_turn([self._compression], shape)
-        self._build_augmentation(input_shape)
+        self._end_build(input_shape)
         self._filterbank.plan_initial_weights()
 
     def _features(

@@ -1,6 +1,6 @@
 """Figures of a frontend's filters and outputs, with matplotlib.
 
-matplotlib comes with the extra `plot`: `pip install 'leaf_audio[plot]'`. Each
+matplotlib comes with the extra `plot`: `pip install -e '.[plot]'`. Each
 function returns a `matplotlib.figure.Figure`, which is drawn without a window:
 save it with `savefig`.
 
@@ -109,6 +109,8 @@ def bands(frontend: Frontend) -> Figure:
 def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
     """Draws what several frontends make of one recording, side by side.
 
+    Of features with a channel axis, the first channel.
+
     Args:
       frontends: by the title of their panel; of one sample rate.
       waveform: `(time,)`, at that rate.
@@ -134,6 +136,8 @@ def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
     waveform = np.asarray(waveform, "float32")
     for axes, (title, frontend) in zip(panels, frontends.items(), strict=True):
         features = ops.convert_to_numpy(frontend(waveform[None]))[0]
+        if features.ndim > 2:
+            features = features[..., 0]
         image = axes.imshow(
             features.T,
             origin="lower",
@@ -152,6 +156,6 @@ def _figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure as MatplotlibFigure
     except ImportError as error:
         raise ImportError(
-            "Figures need matplotlib: pip install 'leaf_audio[plot]'."
+            "Figures need matplotlib: pip install -e '.[plot]'."
         ) from error
     return MatplotlibFigure(figsize=(width, height), layout="constrained")

@@ -356,7 +356,7 @@ class Leaf(PlannedFrontend):
         shape = folded_shape(input_shape)
         self._energies_shape(*shape[:2])
         build_in_turn(layers, shape)
-        self._build_augmentation(input_shape)
+        self._end_build(input_shape)
         if self._filterbank is not None:
             self._filterbank.plan_initial_weights()
 

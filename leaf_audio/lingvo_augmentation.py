@@ -1,7 +1,7 @@
 """SpecAugment by lingvo, whose code the original LEAF runs.
 
 The only module of the package that needs TensorFlow, and lingvo, which
-`pip install 'leaf_audio[lingvo]'` installs. Both are imported when a layer is
+`pip install -e '.[lingvo]'` installs. Both are imported when a layer is
 made. Lengths and shapes are as in `augmentation`.
 """
 
@@ -171,7 +171,7 @@ def _import_augmenter() -> types.ModuleType:
         importlib.import_module("lingvo")
     except ModuleNotFoundError as error:
         raise ImportError(
-            "LingvoSpecAugment needs lingvo: pip install 'leaf_audio[lingvo]'. "
+            "LingvoSpecAugment needs lingvo: pip install -e '.[lingvo]'. "
             "SpecAugment computes the same without it."
         ) from error
     import tensorflow as tf

@@ -53,7 +53,8 @@ class Log1p(keras.layers.Layer):
         trainable: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(trainable=trainable, **kwargs)
+        # Energies would overflow half floats; `call` casts.
+        super().__init__(trainable=trainable, autocast=False, **kwargs)
         self.a_init = check_finite("a", a)
         self.per_band = check_bool("per_band", per_band)
 
@@ -62,8 +63,6 @@ class Log1p(keras.layers.Layer):
             name="a",
             shape=(input_shape[-1],) if self.per_band else (1,),
             initializer=keras.initializers.Constant(self.a_init),
-            # Of 16 bits, a would lose a percent of 10^a.
-            autocast=False,
         )
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -131,7 +130,7 @@ class LogTBN(keras.layers.Layer):
         affine: bool = True,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.a = a
         self.learn_a = check_bool("learn_a", learn_a)
         self.per_band = per_band

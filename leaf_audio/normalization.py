@@ -41,7 +41,8 @@ class InstanceNormalization(keras.layers.Layer):
     """
 
     def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
-        super().__init__(**kwargs)
+        # Half floats would lose digits or overflow; `call` casts.
+        super().__init__(autocast=False, **kwargs)
         self.epsilon = check_positive("epsilon", epsilon)
         self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True
@@ -115,7 +116,7 @@ class TemporalBatchNormalization(keras.layers.Layer):
         epsilon: float = 1e-5,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.per_channel = check_bool("per_channel", per_channel)
         self.affine = check_bool("affine", affine)
         if check_not_negative("momentum", momentum) >= 1:

@@ -202,7 +202,7 @@ class _StftFrontend(Frontend):
         self._check_inputs(input_shape)
         shape = self._energies_shape(*folded_shape(input_shape)[:2])
         build_in_turn([self._compression], shape)
-        self._build_augmentation(input_shape)
+        self._end_build(input_shape)
 
     def _spectrogram(self, audio: Tensor) -> Tensor:
         """Computes `(batch, frames, n_fft // 2 + 1)`."""

@@ -12,6 +12,7 @@ from layer_checks import check_layer
 from scipy.signal import lfilter
 
 from leaf_audio import initializers, postprocessing
+from leaf_audio.base_frontend import call_layer
 from leaf_audio.compression import exponential_moving_average
 from leaf_audio.normalization import (
     InstanceNormalization,
@@ -781,3 +782,21 @@ def test_is_a_keras_citizen(make, tmp_path):
 def test_impossible_settings_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        postprocessing.Log1p,
+        functools.partial(postprocessing.LogTBN, median="subtract"),
+        postprocessing.TemporalBatchNormalization,
+    ],
+    ids=["Log1p", "LogTBN", "TemporalBatchNormalization"],
+)
+def test_energies_beyond_half_floats_are_compressed_in_mixed_precision(make):
+    rng = np.random.default_rng(0)
+    energies = 1e6 * rng.exponential(size=(2, 10, 3)).astype("float32")
+    mixed = make(dtype="mixed_float16")
+    outputs = ops.convert_to_numpy(call_layer(mixed, energies, None, True))
+    assert outputs.dtype == "float16"
+    assert np.isfinite(outputs).all()

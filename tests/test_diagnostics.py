@@ -129,7 +129,7 @@ def test_filters_are_logged_each_epoch(tmp_path):
     model = keras.Sequential([leaf, keras.layers.Flatten()])
     model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
     x = np.random.default_rng(0).normal(0, 0.1, (2, 320)).astype("float32")
-    path = tmp_path / "filters.csv"
+    path = tmp_path / "logs" / "filters.csv"
     history = model.fit(
         x,
         np.zeros((2, 6)),
@@ -162,3 +162,13 @@ def test_a_log_goes_on_where_training_does(tmp_path):
     with open(log.path, encoding="utf-8") as file:
         epochs = [int(row["epoch"]) for row in csv.DictReader(file)]
     assert epochs == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_filters_longer_than_the_transform_are_measured_whole():
+    leaf = built(n_filters=1, sample_rate=384000, tolerance=0)
+    hz, power = diagnostics.responses(leaf)
+    centre, _ = measured(
+        diagnostics.impulse_responses(leaf)[:, 0], leaf.sample_rate
+    )
+    assert hz[power[:, 0].argmax()] == pytest.approx(centre, abs=2 * hz[1])
+    assert len(hz) == 2**13 + 1

@@ -406,3 +406,9 @@ def test_two_frontends_share_no_weights():
     assert len(set(ids)) == len(ids)
     learned = sum(int(np.prod(w.shape)) for w in leafs[0].trainable_weights)
     assert learned == 8 * (2 + 1 + 1 + 4)
+
+
+def test_initializers_of_windows_are_rejected_for_widths():
+    leaf = frontend.EfficientLeaf(pooling_init=initializers.LowpassInit())
+    with pytest.raises(ValueError, match="LowpassInit|window_len"):
+        leaf(noise(1, 800))

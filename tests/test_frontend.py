@@ -274,6 +274,18 @@ def test_only_what_was_asked_for_is_learned(settings, trained):
     assert owners == trained
 
 
+@pytest.mark.parametrize("name", ["leaf", "efficient_leaf"])
+def test_a_frozen_frontend_is_frozen_in_any_model(name, tmp_path):
+    layer = FRONTENDS[name](n_filters=4, trainable=False)
+    model = keras.Sequential(
+        [keras.Input((800,)), layer, keras.layers.Dense(2)]
+    )
+    assert len(model.trainable_weights) == 2
+    model.save(tmp_path / "frozen.keras")
+    loaded = keras.models.load_model(tmp_path / "frozen.keras")
+    assert len(loaded.trainable_weights) == 2
+
+
 def test_two_leafs_share_no_weights():
     pcen = postprocessing.PCENLayer(trainable=True)
     init = initializers.GaborInit(min_freq=100.0)

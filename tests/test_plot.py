@@ -38,12 +38,15 @@ def test_bands_lead_from_the_beginning_to_now(leaf):
 
 def test_outputs_have_a_panel_for_each_frontend(leaf):
     x = np.random.default_rng(0).normal(0, 0.1, 4000)
-    figure = figures.outputs(
-        {"a": leaf, "b": frontend.MelFilterbanks(n_filters=6)}, x
-    )
+    mel = frontend.MelFilterbanks(n_filters=6)
+    two_channels = frontend.EfficientLeaf(n_filters=6)
+    figure = figures.outputs({"a": leaf, "b": mel, "c": two_channels}, x)
+    panels = figure.axes[:3]
+    assert [one.get_title() for one in panels] == ["a", "b", "c"]
+    for axes in panels:
+        assert axes.images[0].get_array().shape == (6, 25)
     # Each with its colour bar.
-    assert len(figure.axes) == 4
-    assert figure.axes[0].images[0].get_array().shape == (6, 25)
+    assert len(figure.axes) == 6
 
 
 def test_outputs_of_different_rates_are_rejected(leaf):

@@ -1,9 +1,13 @@
-"""README's Python runs as printed, its gin parses, its commands exist."""
+"""README's Python runs as printed, its gin parses, its configs exist."""
 
 import pathlib
 import re
+import shlex
 
+import gin
 import pytest
+
+from example import configuration
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,6 +25,39 @@ def test_python_blocks_run_in_order():
     for block in python:
         exec(compile(block, "README.md", "exec"), namespace)
     assert namespace["custom_leaf"].n_filters == 64
+
+
+@pytest.fixture
+def fresh_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+@pytest.mark.any_backend
+def test_configs_parse(tmp_path, fresh_gin):
+    (block,) = blocks("gin")
+    own = tmp_path / "own.gin"
+    own.write_text(block)
+    configuration.parse([str(own)], [])
+    assert configuration.bound()["Leaf.window_len"] == "32.0"
+
+
+@pytest.mark.any_backend
+def test_bindings_of_commands_parse(fresh_gin):
+    parsed = 0
+    for command in "".join(blocks("bash")).replace("\\\n", "").splitlines():
+        if "-m example.main" not in command:
+            continue
+        flags = [word.partition("=") for word in shlex.split(command)]
+        given = {
+            name: [value for flag, _, value in flags if flag == f"--{name}"]
+            for name in ("gin_config", "gin_bindings")
+        }
+        gin.clear_config()
+        configuration.parse(given["gin_config"], given["gin_bindings"])
+        parsed += len(given["gin_bindings"])
+    assert parsed >= 8
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import gin
 import pytest
 from tones import write_tones
 
-from example import study
+from example import configuration, data, study, train  # noqa: F401
 
 pytestmark = pytest.mark.any_backend
 
@@ -58,6 +58,9 @@ def two(tmp_path):
     for seed, accuracy in ((0, 0.8), (1, 0.9)):
         finished(made.run_folder("LEAF, one", seed), accuracy, drift=10 * seed)
     finished(made.run_folder("mel", 0), 0.7)
+    for name, seed in (("LEAF, one", 0), ("LEAF, one", 1), ("mel", 0)):
+        told = made.run_folder(name, seed).with_name(f"{seed}.json")
+        told.write_text(json.dumps(made.command(name, seed, [])))
     return made
 
 
@@ -88,7 +91,7 @@ def test_a_table_and_a_figure_are_written(two):
 
 def test_a_run_is_one_of_main_with_its_own_settings(two):
     command = two.command("LEAF, one", 1, ["E.f = 2"])
-    assert command[1:] == [
+    assert command == [
         *("-m", "example.main", "--seed=1"),
         f"--workdir={two.folder / 'leaf_one' / '1'}",
         *("--gin_config=a.gin", "--gin_config=d.gin"),
@@ -115,12 +118,30 @@ def test_what_is_done_is_not_done_again_and_a_failure_is_told(
     assert f"--workdir={two.run_folder('mel', 1)}" in started[0]
 
 
+def test_finished_runs_of_other_settings_are_not_taken(two):
+    message = "'LEAF, one' with seed 0 must have been .*E.f = 2"
+    with pytest.raises(ValueError, match=message):
+        study.run_all(two, ["E.f = 2"])
+
+
+def test_a_split_that_is_not_there_has_no_accuracy(two):
+    path = two.run_folder("mel", 0) / "results.json"
+    results = json.loads(path.read_text())
+    del results["metrics"]["test"]
+    path.write_text(json.dumps(results))
+    rows = study.collect(two)
+    study.write(two, rows)
+    assert study.cells(rows[1])[1:3] == ["–", "35.0 %"]
+
+
 @pytest.mark.parametrize(
     "settings,message",
     [
         ({}, "variants=None"),
         ({"variants": {"a": "b.gin"}}, "lists of configs"),
         ({"variants": {"a": []}, "seeds": [1, 1]}, r"seeds=\[1, 1\]"),
+        ({"variants": {"a": []}, "seeds": 3}, "seeds=3"),
+        ({"variants": {"a": []}, "configs": "b.gin"}, "configs='b.gin'"),
         ({"variants": {"a": [], "A!": []}}, "differ in letters"),
     ],
 )
@@ -132,14 +153,24 @@ def test_what_is_no_grid_is_rejected(settings, message):
 @pytest.mark.parametrize(
     "name", sorted(file.stem for file in CONFIGS.glob("study_*.gin"))
 )
-def test_a_shipped_study_names_configs_that_exist(name):
+def test_each_run_of_a_shipped_study_uses_all_its_bindings(name):
     gin.add_config_file_search_path(str(CONFIGS.parents[1]))
     gin.parse_config_file(str(CONFIGS / f"{name}.gin"))
     made = study.Study()
-    for parts in made.variants.values():
-        for part in (*parts, *made.configs):
-            if part.endswith(".gin"):
-                assert (CONFIGS.parents[1] / part).exists()
+    for variant in made.variants:
+        flags = [
+            flag.removeprefix("--").partition("=")
+            for flag in made.command(variant, 0, ())
+        ]
+        gin.clear_config()
+        configuration.parse(
+            *(
+                [value for flag, _, value in flags if flag == wanted]
+                for wanted in ("gin_config", "gin_bindings")
+            )
+        )
+        gin.get_configurable("AudioClassifier")(num_outputs=2)
+        configuration.check_all_used(later=("train.train", *data.CONFIGURABLES))
 
 
 def test_a_study_runs_from_the_command_line(tmp_path):
