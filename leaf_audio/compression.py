@@ -223,11 +223,24 @@ def smoothing_coefficient(
 
 def _values(name: str, value: Any, check: Callable) -> Any:
     """Checks what a parameter starts from: numbers, or an initializer."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
     if isinstance(value, (dict, keras.initializers.Initializer)):
         return keras.initializers.get(value)
     if isinstance(value, (list, tuple, np.ndarray)):
         return [check(name, number) for number in np.asarray(value).tolist()]
     return check(name, value)
+
+
+def _check_shared(layer: Any, argument: str, per_channel: str) -> None:
+    values = getattr(layer, argument)
+    if isinstance(values, list) and len(values) > 1:
+        if not getattr(layer, per_channel):
+            name = argument.removesuffix("_init")
+            raise ValueError(
+                f"`{name}` must be one number unless `{per_channel}` is True. "
+                f"Received: {name} of {len(values)} numbers."
+            )
 
 
 def _initializer(values: Any, log: bool) -> Callable:
@@ -470,6 +483,9 @@ class PCENLayer(keras.layers.Layer):
             check_bool("clamp", clamp)
         self.clamp = clamp
         self.per_channel = check_bool("per_channel", per_channel)
+        for argument in ("alpha_init", "delta_init", "root_init"):
+            _check_shared(self, argument, "per_channel")
+        _check_shared(self, "smooth_coef", "per_channel_smooth_coef")
         self.initial_energy = _check_initial_energy(initial_energy)
         self.input_spec = keras.InputSpec(ndim=3)
         self.ema = ExponentialMovingAverage(

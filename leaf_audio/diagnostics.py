@@ -163,7 +163,7 @@ def learned_frontends(model: keras.Model) -> list[Frontend]:
     return [
         layer
         for layer in _layers(model)
-        if isinstance(layer, Frontend) and hasattr(layer, "_complex_conv")
+        if isinstance(layer, Frontend) and _has_responses(layer)
     ]
 
 
@@ -196,14 +196,25 @@ def _numpy(
         return {name: ops.convert_to_numpy(one) for name, one in found.items()}
 
 
-def _convolution(frontend: Frontend) -> keras.layers.Layer:
+def _has_responses(frontend: Frontend) -> bool:
     convolve = getattr(frontend, "_complex_conv", None)
-    if convolve is None:
+    if isinstance(convolve, (GaborConv1D, SincConv1D)):
+        return True
+    if convolve is None or not convolve.built:
+        return convolve is not None
+    shape = tuple(getattr(getattr(convolve, "kernel", None), "shape", ()))
+    count = frontend.n_filters
+    return shape[1:] in ((1, count), (1, 2 * count))
+
+
+def _convolution(frontend: Frontend) -> keras.layers.Layer:
+    if not _has_responses(frontend):
         raise ValueError(
-            "`frontend` must have filters to learn. "
+            "`frontend` must have filters to learn, of one input channel and "
+            "one or two outputs each. "
             f"Received: frontend={frontend!r}."
         )
-    return convolve
+    return frontend._complex_conv
 
 
 def _windows(frontend: Frontend) -> list[GaussianLowpass]:
@@ -232,9 +243,12 @@ def _impulse_responses(frontend: Frontend) -> dict[str, Any]:
         real = convolve.impulse_responses()
         imag = ops.zeros_like(real)
     else:
-        # Real and imaginary parts of a free filter are neighbours.
         kernel = ops.convert_to_tensor(convolve.kernel)[:, 0]
-        real, imag = kernel[:, ::2], kernel[:, 1::2]
+        if kernel.shape[1] == frontend.n_filters:
+            real, imag = kernel, ops.zeros_like(kernel)
+        else:
+            # Real and imaginary parts of a free filter are neighbours.
+            real, imag = kernel[:, ::2], kernel[:, 1::2]
     return {"real": real, "imag": imag}
 
 

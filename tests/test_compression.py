@@ -765,6 +765,17 @@ def test_is_a_keras_citizen(make, tmp_path):
             ),
             r"shape \(2,\) for a weight of shape \(3,\)",
         ),
+        (
+            lambda: postprocessing.PCENLayer(smooth_coef=[0.1, 0.2]),
+            "`smooth_coef` must be one number unless `per_channel_smooth_coef`",
+        ),
+        (
+            lambda: postprocessing.PCENLayer(
+                alpha=[0.5, 0.6], per_channel=False
+            ),
+            "`alpha` must be one number unless `per_channel`",
+        ),
+        (lambda: postprocessing.PCENLayer(alpha=np.array(-1.0)), "alpha=-1.0"),
         (lambda: postprocessing.PCENLayer.like_librosa(bias=0), "bias=0"),
         (lambda: postprocessing.PCENLayer.like_librosa(power=0), "power=0"),
         (lambda: postprocessing.smoothing_coefficient(0, 1, 1), "=0"),

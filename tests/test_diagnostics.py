@@ -172,3 +172,14 @@ def test_filters_longer_than_the_transform_are_measured_whole():
     )
     assert hz[power[:, 0].argmax()] == pytest.approx(centre, abs=2 * hz[1])
     assert len(hz) == 2**13 + 1
+
+
+def test_free_filters_of_one_output_are_real():
+    leaf = built(
+        n_filters=3,
+        conv1d_cls=keras.layers.Conv1D(3, 401, padding="same"),
+        activation="relu",
+    )
+    assert diagnostics.impulse_responses(leaf).shape == (401, 3)
+    assert diagnostics.filters(leaf)["centre_hz"].shape == (3,)
+    assert diagnostics.learned_frontends(leaf) == [leaf]

@@ -271,7 +271,7 @@ def test_no_stand_in_for_lingvos_op_library_is_left_behind():
 @needs_tensorflow
 def test_missing_lingvo_is_an_error_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "lingvo", None)
-    with pytest.raises(ImportError, match=r"pip install 'leaf_audio\[lingvo\]"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[lingvo\]'"):
         LingvoSpecAugment()
 
 
