@@ -66,7 +66,7 @@ def main() -> None:
     axes.set(
         xscale="log",
         yscale="log",
-        xlim=(NO_ERROR / 1.5, 1.5),
+        xlim=(NO_ERROR / 1.5, 5),
         ylim=(0.7, 30),
         xlabel="error of the log energies on speech, rms (exact at the left)",
         ylabel="forward pass, multiples of mel",
