@@ -7,7 +7,7 @@ import shlex
 import gin
 import pytest
 
-from example import configuration
+from example import configuration, train  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
