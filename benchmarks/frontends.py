@@ -228,15 +228,16 @@ def print_table(results: dict[str, dict[str, dict]]) -> None:
     for heading in ("forward", "× mel", "forward+backward", "× mel", "memory"):
         table.add_column(heading, justify="right")
     for size, rows in results.items():
-        mel = rows.get(YARDSTICK) or rows.get("mel") or {"forward_ms": None}
-        mel_ms = mel["forward_ms"]
+        mel = rows.get(YARDSTICK) or rows.get("mel") or {}
+        mel_ms = mel.get("forward_ms")
         for name, row in rows.items():
             cells = []
             for value in (row["forward_ms"], row["both_ms"]):
                 known = value is not None
                 cells.append(f"{value:.1f} ms" if known else "–")
-                ratio = known and mel_ms
-                cells.append(f"{value / mel_ms:.1f}" if ratio else "–")
+                cells.append(
+                    f"{value / mel_ms:.1f}" if known and mel_ms else "–"
+                )
             memory = row.get("memory_mb")
             cells.append("–" if memory is None else f"{memory:.0f} MB")
             table.add_row(name, size, *cells)

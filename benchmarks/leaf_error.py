@@ -11,6 +11,7 @@ PCEN, as relative L2 distance per weight.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import sys
@@ -66,6 +67,7 @@ def main() -> None:
         action="append",
         help="to measure; may be repeated; by default 0.01, Leaf's own, 0.0005",
     )
+    parser.add_argument("--n_filters", type=int, default=40)
     parser.add_argument("--output", help="where to write the errors as JSON")
     options = parser.parse_args()
     sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
@@ -79,9 +81,10 @@ def main() -> None:
         "std 5.6": 5.6 * unit,
         "white noise": noise.astype("float32"),
     }
-    exact = frontend.Leaf(tolerance=0, compression_fn=None)
+    make_leaf = functools.partial(frontend.Leaf, n_filters=options.n_filters)
+    exact = make_leaf(tolerance=0, compression_fn=None)
     expected = {name: log_energies(exact, x) for name, x in inputs.items()}
-    exact_pcen = frontend.Leaf(tolerance=0)
+    exact_pcen = make_leaf(tolerance=0)
     _, expected_gradients = grad_mean_square(exact_pcen, 0.1 * unit[:8])
 
     table = rich.table.Table("tolerance", "input")
@@ -91,7 +94,7 @@ def main() -> None:
     errors = {}
     for tolerance in options.tolerance or TOLERANCES:
         title = "default" if tolerance is None else f"{tolerance:g}"
-        leaf = frontend.Leaf(tolerance=tolerance, compression_fn=None)
+        leaf = make_leaf(tolerance=tolerance, compression_fn=None)
         for name, x in inputs.items():
             difference = log_energies(leaf, x) - expected[name]
             by_filter = np.sqrt(np.mean(difference**2, axis=(0, 1)))
@@ -103,7 +106,7 @@ def main() -> None:
             table.add_row(title, name, *(f"{value:.1e}" for value in figures))
             errors.setdefault(title, {})[name] = float(figures[0])
         table.add_section()
-        leaf = frontend.Leaf(tolerance=tolerance)
+        leaf = make_leaf(tolerance=tolerance)
         _, found = grad_mean_square(leaf, 0.1 * unit[:8])
         distances = {
             variable.path.split("/", 1)[-1]: np.linalg.norm(a - b)

@@ -232,15 +232,14 @@ def _values(name: str, value: Any, check: Callable) -> Any:
     return check(name, value)
 
 
-def _check_shared(layer: Any, argument: str, per_channel: str) -> None:
-    values = getattr(layer, argument)
-    if isinstance(values, list) and len(values) > 1:
-        if not getattr(layer, per_channel):
-            name = argument.removesuffix("_init")
-            raise ValueError(
-                f"`{name}` must be one number unless `{per_channel}` is True. "
-                f"Received: {name} of {len(values)} numbers."
-            )
+def _check_count(argument: str, values: Any, **per_channel: bool) -> None:
+    """Checks that channels which share a parameter have one value for it."""
+    ((flag, is_set),) = per_channel.items()
+    if not is_set and isinstance(values, list) and len(values) > 1:
+        raise ValueError(
+            f"`{argument}` must be one number unless `{flag}` is True. "
+            f"Received: {argument} of {len(values)} numbers."
+        )
 
 
 def _initializer(values: Any, log: bool) -> Callable:
@@ -483,9 +482,17 @@ class PCENLayer(keras.layers.Layer):
             check_bool("clamp", clamp)
         self.clamp = clamp
         self.per_channel = check_bool("per_channel", per_channel)
-        for argument in ("alpha_init", "delta_init", "root_init"):
-            _check_shared(self, argument, "per_channel")
-        _check_shared(self, "smooth_coef", "per_channel_smooth_coef")
+        for argument, values in (
+            ("alpha", self.alpha_init),
+            ("delta", self.delta_init),
+            ("root", self.root_init),
+        ):
+            _check_count(argument, values, per_channel=per_channel)
+        _check_count(
+            "smooth_coef",
+            self.smooth_coef,
+            per_channel_smooth_coef=per_channel_smooth_coef,
+        )
         self.initial_energy = _check_initial_energy(initial_energy)
         self.input_spec = keras.InputSpec(ndim=3)
         self.ema = ExponentialMovingAverage(

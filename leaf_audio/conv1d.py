@@ -1,9 +1,8 @@
 """A convolution whose gradients are no slower than itself.
 
-Both gradients of a convolution are convolutions again, of the same operations
-count. TensorFlow has kernels of their own for them, which on a CPU take two to
-eight times as long for filters of hundreds of taps; written as convolutions
-they do not (`benchmarks/frontends.py`, "forward+backward").
+Both gradients of a convolution are convolutions again, with as many operations.
+TensorFlow has kernels of their own for them, which on a CPU are several times
+slower than the convolution; so they are written as convolutions here.
 """
 
 import functools

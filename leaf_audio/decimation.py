@@ -22,7 +22,7 @@ from leaf_audio.planning import POOLED_TOGETHER, Geometry, SparseGroup
 
 Tensor = Any
 
-# Most taps of a convolution, beyond which its gradient gets slow; measured.
+# Most taps of a convolution: more taps of fewer channels are slower; measured.
 _MOST_TAPS = 13
 
 

@@ -198,13 +198,15 @@ def _numpy(
 
 def _has_responses(frontend: Frontend) -> bool:
     convolve = getattr(frontend, "_complex_conv", None)
-    if isinstance(convolve, (GaborConv1D, SincConv1D)):
+    if convolve is None:
+        return False
+    if isinstance(convolve, (GaborConv1D, SincConv1D)) or not convolve.built:
         return True
-    if convolve is None or not convolve.built:
-        return convolve is not None
-    shape = tuple(getattr(getattr(convolve, "kernel", None), "shape", ()))
-    count = frontend.n_filters
-    return shape[1:] in ((1, count), (1, 2 * count))
+    kernel, count = getattr(convolve, "kernel", None), frontend.n_filters
+    return kernel is not None and tuple(kernel.shape[1:]) in (
+        (1, count),
+        (1, 2 * count),
+    )
 
 
 def _convolution(frontend: Frontend) -> keras.layers.Layer:

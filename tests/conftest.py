@@ -5,6 +5,7 @@ import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import gin
 import keras
 import numpy as np
 import pytest
@@ -30,6 +31,14 @@ def full_precision_matmuls():
 
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture
+def fresh_gin():
+    """Leaves gin as it was found: without a config."""
+    gin.clear_config()
+    yield
+    gin.clear_config()
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from leaf_audio import (
     spacing,
 )
 
-pytestmark = pytest.mark.any_backend
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
 # Studies are configs of `example.study`, and have tests of their own.
 CONFIGS = sorted(
@@ -47,13 +47,6 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("configs")
     write_tones(path / "tones")
     return path
-
-
-@pytest.fixture(autouse=True)
-def fresh_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 def build(name, *lines):

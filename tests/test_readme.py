@@ -6,6 +6,7 @@ import shlex
 
 import gin
 import pytest
+from tones import flag_values
 
 from example import configuration, train  # noqa: F401
 
@@ -27,13 +28,6 @@ def test_python_blocks_run_in_order():
     assert namespace["custom_leaf"].n_filters == 64
 
 
-@pytest.fixture
-def fresh_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
-
-
 @pytest.mark.any_backend
 def test_configs_parse(tmp_path, fresh_gin):
     (block,) = blocks("gin")
@@ -49,14 +43,11 @@ def test_bindings_of_commands_parse(fresh_gin):
     for command in "".join(blocks("bash")).replace("\\\n", "").splitlines():
         if "-m example.main" not in command:
             continue
-        flags = [word.partition("=") for word in shlex.split(command)]
-        given = {
-            name: [value for flag, _, value in flags if flag == f"--{name}"]
-            for name in ("gin_config", "gin_bindings")
-        }
+        flags = shlex.split(command)
+        given = flag_values(flags, "gin_bindings")
         gin.clear_config()
-        configuration.parse(given["gin_config"], given["gin_bindings"])
-        parsed += len(given["gin_bindings"])
+        configuration.parse(flag_values(flags, "gin_config"), given)
+        parsed += len(given)
     assert parsed >= 8
 
 

@@ -7,11 +7,11 @@ import sys
 
 import gin
 import pytest
-from tones import write_tones
+from tones import flag_values, write_tones
 
 from example import configuration, data, study, train  # noqa: F401
 
-pytestmark = pytest.mark.any_backend
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
 CONFIGS = pathlib.Path(study.__file__).parent / "configs"
 SMALL = [
@@ -21,13 +21,6 @@ SMALL = [
     "sample_rate = 4000",
     "data.load.sample_rate = 4000",
 ]
-
-
-@pytest.fixture(autouse=True)
-def fresh_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 def finished(folder, test, drift=None):
@@ -158,16 +151,10 @@ def test_each_run_of_a_shipped_study_uses_all_its_bindings(name):
     gin.parse_config_file(str(CONFIGS / f"{name}.gin"))
     made = study.Study()
     for variant in made.variants:
-        flags = [
-            flag.removeprefix("--").partition("=")
-            for flag in made.command(variant, 0, ())
-        ]
+        flags = made.command(variant, 0, ())
         gin.clear_config()
         configuration.parse(
-            *(
-                [value for flag, _, value in flags if flag == wanted]
-                for wanted in ("gin_config", "gin_bindings")
-            )
+            flag_values(flags, "gin_config"), flag_values(flags, "gin_bindings")
         )
         gin.get_configurable("AudioClassifier")(num_outputs=2)
         configuration.check_all_used(later=("train.train", *data.CONFIGURABLES))

@@ -68,18 +68,14 @@ main.app.run(main.main)
 """
 
 
+pytestmark = pytest.mark.usefixtures("fresh_gin")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("training")
     write_tones(path / "tones")
     return path
-
-
-@pytest.fixture(autouse=True)
-def fresh_gin():
-    gin.clear_config()
-    yield
-    gin.clear_config()
 
 
 def train_with(folder, workdir, *more, **parts):

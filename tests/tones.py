@@ -92,3 +92,9 @@ def python(
 def main_flags(some_bindings: list[str]) -> list[str]:
     """Returns the flags of example.main that set bindings."""
     return [f"--gin_bindings={binding}" for binding in some_bindings]
+
+
+def flag_values(flags: list[str], name: str) -> list[str]:
+    """Returns what `--name=` is given among the flags of a command."""
+    start = f"--{name}="
+    return [f.removeprefix(start) for f in flags if f.startswith(start)]
