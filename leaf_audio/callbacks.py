@@ -10,17 +10,25 @@ import numpy as np
 
 from leaf_audio import diagnostics
 from leaf_audio.planned_frontend import PlannedFrontend
+from leaf_audio.settings import check_positive_int
 
 
 class Replan(keras.callbacks.Callback):
     """Plans a model's frontends anew while their filters are learned.
 
-    Before training and after each epoch, a frontend whose plan has no room left
-    for its filters gets a new one, and the model is compiled again at its next
-    step. Without this, a Leaf computes filters that leave their plan exactly,
-    and slowly, and an EfficientLeaf keeps to the lengths and strides it has,
-    until the model is loaded anew. Give it ahead of callbacks that save the
-    model.
+    Before training and after each epoch, a frontend whose plan does not hold
+    for its filters any more gets a new one, and the model is compiled again at
+    its next step. Without this, a Leaf computes filters that leave their plan
+    exactly, and slowly, and an EfficientLeaf keeps to the lengths and strides
+    it has, until the model is loaded anew. Give it ahead of callbacks that save
+    the model.
+
+    Args:
+      check_freq: number of steps after which a Leaf's plan is looked at within
+        an epoch too, as steps may soon be slow in a long one.
+
+    Raises:
+      ValueError: `check_freq` is not a positive integer.
 
     Example:
 
@@ -29,16 +37,32 @@ class Replan(keras.callbacks.Callback):
     ```
     """
 
+    def __init__(self, check_freq: int = 100):
+        super().__init__()
+        self.check_freq = check_positive_int("check_freq", check_freq)
+
     def on_train_begin(self, logs: Any = None) -> None:
-        self._replan()
+        self._replan(built_leafs(self.model))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._next_check = self.check_freq
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if batch + 1 < self._next_check:
+            return
+        self._next_check = batch + 1 + self.check_freq
+        if keras.backend.backend() == "jax":
+            # Within an epoch, JAX's `fit` keeps the weights to itself.
+            self.model.jax_state_sync()
+        leafs = built_leafs(self.model)
+        self._replan([leaf for leaf in leafs if leaf.exact_outside_plan])
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._replan()
+        self._replan(built_leafs(self.model))
 
-    def _replan(self) -> None:
+    def _replan(self, leafs: list[PlannedFrontend]) -> None:
         model = self.model
-        changed = [leaf.replan(if_needed=True) for leaf in built_leafs(model)]
-        if any(changed):
+        if any([leaf.replan(if_needed=True) for leaf in leafs]):
             model.train_function = None
             model.test_function = None
             model.predict_function = None

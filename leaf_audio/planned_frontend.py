@@ -22,6 +22,10 @@ class PlannedFrontend(Frontend):
       **kwargs: of Frontend.
     """
 
+    # Whether filters that have left the plan are computed exactly by what was
+    # compiled, which is slow; else that keeps to its plan.
+    exact_outside_plan = False
+
     # None where nothing is planned.
     _filterbank: PlanFollower | None = None
 
@@ -31,7 +35,7 @@ class PlannedFrontend(Frontend):
         Functions that were compiled before keep to the plan before.
 
         Args:
-          if_needed: only if the plan has no room left for the filters. Whoever
+          if_needed: only if the plan does not hold for the filters. Whoever
             asks so is taken to compile anew where the answer is True.
 
         Returns:

@@ -43,9 +43,10 @@ _EXCESS_DISTANCE = 3.0
 _GRID = 1.02
 
 # Factors by which a deviation and a pooling width may move, up or down, before
-# the plan is left.
+# the plan is left. Training moves widths by tens of percent within an epoch,
+# deviations by one or two.
 _SIGMA_MARGIN = 1.04
-_WIDTH_MARGIN = 1.15
+_WIDTH_MARGIN = 1.5
 _MARGINS = np.array([_SIGMA_MARGIN, _WIDTH_MARGIN])
 
 # Share of a shortened filter that fades out, at either end.
@@ -162,10 +163,10 @@ class Plan:
         """The greatest, likewise."""
         return self.parameters * _MARGINS
 
-    def has_room(self, parameters: np.ndarray) -> bool:
-        """Tells whether parameters have used up less than half the margins."""
-        moved = np.abs(np.log(parameters / self.parameters))
-        return bool(np.all(moved <= np.log(_MARGINS) / 2))
+    def holds(self, parameters: np.ndarray) -> bool:
+        """Tells whether it is good for these parameters too."""
+        inside = (self.lowest <= parameters) & (parameters <= self.highest)
+        return bool(np.all(inside))
 
 
 @dataclasses.dataclass(frozen=True)

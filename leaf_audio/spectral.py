@@ -262,13 +262,12 @@ class _Bins:
         self, spectra: Complex, offsets: int
     ) -> tuple[Complex, Complex]:
         """Lays out bins beside those at all distances, `(filters, d, bins)`."""
-        padded = [ops.pad(part, [[0, 0], [0, offsets]]) for part in spectra]
-        near = tuple(part[:, None] for part in spectra)
-        distant = tuple(
-            ops.stack(
-                [part[:, d : d + self._count] for d in range(offsets + 1)],
-                axis=1,
-            )
-            for part in padded
+        bins, distances = (
+            np.arange(self._count),
+            np.arange(offsets + 1)[:, None],
         )
+        # What lies beyond the last bin counts for no pair.
+        partner = np.minimum(bins + distances, self._count - 1)
+        near = tuple(part[:, None] for part in spectra)
+        distant = tuple(ops.take(part, partner, axis=1) for part in spectra)
         return near, distant

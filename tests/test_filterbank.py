@@ -251,6 +251,30 @@ def test_training_replans_between_epochs():
     np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.03)
 
 
+@pytest.mark.parametrize("check_freq,replanned", [(2, True), (5, False)])
+def test_training_replans_within_a_long_epoch(check_freq, replanned):
+    leaf = frontend.Leaf(n_filters=2)
+    model = keras.Sequential(
+        [leaf, keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
+    )
+    model.compile(keras.optimizers.Adam(0.5), "mse", jit_compile=False)
+    x, y = noise(4, 1600), np.arange(4.0)[:, None]
+    model(x)
+    plans = []
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: plans.append(leaf.planned_for)
+    )
+    replan = callbacks.Replan(check_freq=check_freq)
+    model.fit(x, y, batch_size=1, verbose=0, callbacks=[replan, look])
+    changed = [(plan != plans[0]).any() for plan in plans]
+    assert changed == [False, replanned, replanned, replanned]
+
+
+def test_how_often_a_plan_is_looked_at_must_be_a_number_of_steps():
+    with pytest.raises(ValueError, match="`check_freq` must be a positive int"):
+        callbacks.Replan(check_freq=0)
+
+
 def test_a_model_that_fit_builds_is_computed_by_plan():
     """Not exactly, until someone plans: what is compiled is compiled."""
     leaf = frontend.Leaf(n_filters=8)
