@@ -16,9 +16,9 @@ from leaf_audio.settings import check_positive_int
 class Replan(keras.callbacks.Callback):
     """Plans a model's frontends anew while their filters are learned.
 
-    Before training and after each epoch, a frontend whose plan does not hold
-    for its filters any more gets a new one, and the model is compiled again at
-    its next step. Without this, a Leaf computes filters that leave their plan
+    Before training and after each epoch, a frontend whose plan has no room
+    left for its filters gets a new one, and the model is compiled again at its
+    next step. Without this, a Leaf computes filters that leave their plan
     exactly, and slowly, and an EfficientLeaf keeps to the lengths and strides
     it has, until the model is loaded anew. Give it ahead of callbacks that save
     the model.

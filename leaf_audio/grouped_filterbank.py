@@ -76,7 +76,7 @@ class GroupedPlan:
     groups: tuple[FilterGroup, ...]
     grouping: Grouping
 
-    def holds(self, parameters: np.ndarray) -> bool:
+    def has_room(self, parameters: np.ndarray) -> bool:
         """Tells whether a plan for other parameters would be the same."""
         return make_plan(parameters, self.grouping).groups == self.groups
 

@@ -19,7 +19,7 @@ Tensor = Any
 class PlanFollower:
     """Base of filterbanks that compute by a plan.
 
-    A plan has `parameters`, what it was made for, and `holds(parameters)`,
+    A plan has `parameters`, what it was made for, and `has_room(parameters)`,
     which tells whether it is good for others too.
 
     Args:
@@ -80,7 +80,7 @@ class PlanFollower:
         """Makes a plan for the present weights.
 
         Args:
-          if_needed: only if the plan does not hold for them.
+          if_needed: only if the plan has no room for them.
 
         Returns:
           Whether there is a new plan; with `if_needed`, also whether an earlier
@@ -100,7 +100,7 @@ class PlanFollower:
 
     def _follow(self, parameters: np.ndarray, if_needed: bool) -> None:
         plan = self._plan
-        if not (if_needed and plan is not None and plan.holds(parameters)):
+        if not (if_needed and plan is not None and plan.has_room(parameters)):
             self.make_plan(parameters)
 
     def expect_weights(self) -> None:

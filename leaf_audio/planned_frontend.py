@@ -35,7 +35,7 @@ class PlannedFrontend(Frontend):
         Functions that were compiled before keep to the plan before.
 
         Args:
-          if_needed: only if the plan does not hold for the filters. Whoever
+          if_needed: only if the plan has no room left for the filters. Whoever
             asks so is taken to compile anew where the answer is True.
 
         Returns:

@@ -46,8 +46,12 @@ _GRID = 1.02
 # the plan is left. Training moves widths by tens of percent within an epoch,
 # deviations by one or two.
 _SIGMA_MARGIN = 1.04
-_WIDTH_MARGIN = 1.5
+_WIDTH_MARGIN = 2.0
 _MARGINS = np.array([_SIGMA_MARGIN, _WIDTH_MARGIN])
+
+# How much of these, as a power, may be used up before there is a new plan: what
+# hovers around a margin would be computed exactly every other step.
+_ROOM = 0.9
 
 # Share of a shortened filter that fades out, at either end.
 _FADE = 0.2
@@ -163,10 +167,10 @@ class Plan:
         """The greatest, likewise."""
         return self.parameters * _MARGINS
 
-    def holds(self, parameters: np.ndarray) -> bool:
-        """Tells whether it is good for these parameters too."""
-        inside = (self.lowest <= parameters) & (parameters <= self.highest)
-        return bool(np.all(inside))
+    def has_room(self, parameters: np.ndarray) -> bool:
+        """Tells whether it holds for parameters, with something to spare."""
+        moved = np.abs(np.log(parameters / self.parameters))
+        return bool(np.all(moved <= _ROOM * np.log(_MARGINS)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -265,6 +265,7 @@ def test_a_called_frontend_follows_its_filters():
     np.testing.assert_array_equal(ops.convert_to_numpy(fresh(x)), outputs)
 
 
+@pytest.mark.slow_on_jax
 def test_what_is_compiled_keeps_to_its_plan_until_the_callback():
     leaf = frontend.EfficientLeaf(n_filters=8, compression_fn=None)
     model = keras.Sequential([keras.Input((1600,)), leaf])

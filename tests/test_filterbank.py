@@ -142,6 +142,7 @@ def test_few_offsets_suffice_where_the_length_cuts_filters_off():
     assert log_error(outputs[..., filters], expected[..., filters]) < 3e-3
 
 
+@pytest.mark.slow_on_jax
 def test_a_burst_outside_a_window_does_not_leak_into_it():
     """What is 60 dB louder half a frame away, in filters of all lengths."""
     leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
@@ -234,6 +235,7 @@ def test_weights_that_are_not_finite_need_no_plan():
     assert np.isnan(ops.convert_to_numpy(leaf(noise(1, 1000)))).any()
 
 
+@pytest.mark.slow_on_jax
 def test_training_replans_between_epochs():
     leaf = frontend.Leaf(n_filters=2)
     model = keras.Sequential(
@@ -251,7 +253,10 @@ def test_training_replans_between_epochs():
     np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.03)
 
 
-@pytest.mark.parametrize("check_freq,replanned", [(2, True), (5, False)])
+@pytest.mark.parametrize(
+    "check_freq,replanned",
+    [(2, True), pytest.param(5, False, marks=pytest.mark.slow_on_jax)],
+)
 def test_training_replans_within_a_long_epoch(check_freq, replanned):
     leaf = frontend.Leaf(n_filters=2)
     model = keras.Sequential(
@@ -300,6 +305,7 @@ def test_leafs_are_found_once_wherever_they_are():
     assert callbacks.built_leafs(leaf) == [leaf]
 
 
+@pytest.mark.slow_on_jax
 def test_a_plan_is_saved_with_the_weights(tmp_path):
     leaf, _ = leaf_and_exact()
     kernel, _ = kernels(leaf)

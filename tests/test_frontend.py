@@ -336,6 +336,7 @@ def test_an_initializers_missing_sample_rate_is_the_frontends():
     assert init.sample_rate is None
 
 
+@pytest.mark.slow_on_jax
 def test_sincnet_follows_the_sample_rate():
     """A tone goes through the filter that was made for it, at any rate."""
     for sample_rate in (8000, 16000, 44100):
@@ -493,6 +494,7 @@ def test_masked_samples_do_not_matter(name):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_masked_frames_have_no_part_in_the_normalisation():
     leaf = frontend.Leaf(mean_var_norm=True, tolerance=0)
     x = noise(1, 8000)
