@@ -197,14 +197,14 @@ def test_is_a_keras_citizen_with_every_option(tmp_path):
             conv1d_cls=functools.partial(
                 convolution.GaborConv1D, sort_filters=True
             ),
-            n_filters=12,
+            n_filters=4,
             preemp=True,
             compression_fn=functools.partial(
                 frontend.log_compression, log_offset=1e-3
             ),
             regularizer_fn=keras.regularizers.L2(1e-3),
             mean_var_norm=True,
-            spec_augment=postprocessing.SpecAugment(freq_mask_max_bins=3),
+            spec_augment=postprocessing.SpecAugment(freq_mask_max_bins=1),
             pooling_padding="valid",
             **kwargs,
         )

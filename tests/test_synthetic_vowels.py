@@ -12,7 +12,8 @@ import pytest
 from example import data
 from example import synthetic_vowels as vowels
 
-pytestmark = pytest.mark.any_backend
+# In one process, since making the set takes long.
+pytestmark = [pytest.mark.any_backend, pytest.mark.xdist_group("vowels")]
 
 
 @pytest.fixture(scope="module")
