@@ -721,6 +721,7 @@ def test_a_frozen_logtbn_keeps_its_statistics_and_stays_frozen():
         "TemporalMedianSubtraction",
     ],
 )
+@pytest.mark.slow_on_jax
 def test_is_a_keras_citizen(make, tmp_path):
     inputs = energies(2, 150, 3) + np.array([0, 1, 2], "float32")
     check_layer(make, inputs, tmp_path, atol=1e-5)

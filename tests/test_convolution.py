@@ -212,6 +212,7 @@ def test_waveform_convolution_is_keras_convolution():
         convolution.WaveformConv1D,
     ],
 )
+@pytest.mark.slow_on_jax
 def test_is_a_keras_citizen(cls, tmp_path):
     def make(**kwargs):
         return cls(filters=8, kernel_size=33, use_bias=True, **kwargs)

@@ -280,6 +280,7 @@ def test_how_often_a_plan_is_looked_at_must_be_a_number_of_steps():
         callbacks.Replan(check_freq=0)
 
 
+@pytest.mark.slow_on_jax
 def test_a_model_that_fit_builds_is_computed_by_plan():
     """Not exactly, until someone plans: what is compiled is compiled."""
     leaf = frontend.Leaf(n_filters=8)
@@ -324,6 +325,7 @@ def test_a_plan_is_saved_with_the_weights(tmp_path):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_weights_from_a_file_without_a_plan_are_planned_for(tmp_path):
     leaf, exact = leaf_and_exact()
     kernel, _ = kernels(exact)

@@ -184,7 +184,10 @@ def test_a_channel_axis_of_one_changes_nothing(name):
     )
 
 
-@pytest.mark.parametrize("name", FRONTENDS)
+# `leaf` has all that `leaf_linear` has; test_efficient_leaf has its own.
+@pytest.mark.parametrize(
+    "name", sorted(set(FRONTENDS) - {"leaf_linear", "efficient_leaf"})
+)
 def test_is_a_keras_citizen(name, tmp_path):
     make = functools.partial(FRONTENDS[name], n_filters=4)
     check_layer(make, noise(2, 1600), tmp_path)
@@ -594,6 +597,7 @@ class Gain(keras.layers.Layer):
 
 # Keras, when it loads a layer without `build`.
 @pytest.mark.filterwarnings("ignore:`build:UserWarning")
+@pytest.mark.slow_on_jax
 def test_a_users_compression_layer_needs_no_output_shape(tmp_path):
     def make(**kwargs):
         return frontend.Leaf(n_filters=8, compression_fn=Gain(3.0), **kwargs)

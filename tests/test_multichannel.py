@@ -75,7 +75,7 @@ def test_one_channel_has_an_axis_too(shape):
     assert leaf.compute_output_shape(shape) == (2, 10, 8, 1)
 
 
-@pytest.mark.parametrize("name", ["leaf", "mel", "sincnet_plus"])
+@pytest.mark.parametrize("name", ["leaf", "mel"])
 def test_is_a_keras_citizen(name, tmp_path):
     make = functools.partial(FRONTENDS[name], multichannel=True)
     if name != "mel":

@@ -33,7 +33,7 @@ MEL = (
 LEAF = (
     "AudioClassifier.frontend = @Leaf()",
     f"Leaf.sample_rate = {SAMPLE_RATE}",
-    "Leaf.n_filters = 3",
+    "Leaf.n_filters = 4",
 )
 
 
