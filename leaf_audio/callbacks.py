@@ -47,22 +47,25 @@ class Replan(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._next_check = self.check_freq
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if batch + 1 < self._next_check:
+    # For a hook at a step's end, Keras waits for the logs of each step.
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if batch < self._next_check:
             return
-        self._next_check = batch + 1 + self.check_freq
-        if keras.backend.backend() == "jax":
+        self._next_check = batch + self.check_freq
+        leafs = built_leafs(self.model)
+        leafs = [leaf for leaf in leafs if leaf.exact_outside_plan]
+        if leafs and keras.backend.backend() == "jax":
             # Within an epoch, JAX's `fit` keeps the weights to itself.
             self.model.jax_state_sync()
-        leafs = built_leafs(self.model)
-        self._replan([leaf for leaf in leafs if leaf.exact_outside_plan])
+        self._replan(leafs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._replan(built_leafs(self.model))
 
     def _replan(self, leafs: list[PlannedFrontend]) -> None:
         model = self.model
-        if any([leaf.replan(if_needed=True) for leaf in leafs]):
+        changed = [leaf.replan(if_needed=True) for leaf in leafs]
+        if any(changed):
             model.train_function = None
             model.test_function = None
             model.predict_function = None

@@ -262,12 +262,11 @@ class _Bins:
         self, spectra: Complex, offsets: int
     ) -> tuple[Complex, Complex]:
         """Lays out bins beside those at all distances, `(filters, d, bins)`."""
-        bins, distances = (
-            np.arange(self._count),
-            np.arange(offsets + 1)[:, None],
-        )
+        distances = np.arange(offsets + 1)[:, None]
         # What lies beyond the last bin counts for no pair.
-        partner = np.minimum(bins + distances, self._count - 1)
+        partner = np.minimum(
+            np.arange(self._count) + distances, self._count - 1
+        )
         near = tuple(part[:, None] for part in spectra)
         distant = tuple(ops.take(part, partner, axis=1) for part in spectra)
         return near, distant

@@ -73,7 +73,6 @@ def test_outputs_are_the_published_ones(settings, training, name, golden):
     np.testing.assert_allclose(outputs, expected, atol=1e-4 * np.ptp(expected))
 
 
-@pytest.mark.slow_on_jax
 def test_gradients_are_the_published_ones(golden):
     """What is left of them: normalised outputs have a mean square of 1.
 

@@ -184,9 +184,16 @@ def test_a_channel_axis_of_one_changes_nothing(name):
     )
 
 
-# `leaf` has all that `leaf_linear` has; test_efficient_leaf has its own.
+# `leaf` has all that `leaf_linear` has.
 @pytest.mark.parametrize(
-    "name", sorted(set(FRONTENDS) - {"leaf_linear", "efficient_leaf"})
+    "name",
+    [
+        *("leaf", "mel", "efficient_leaf"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow_on_jax)
+            for name in ("tfbanks", "sincnet", "sincnet_plus")
+        ),
+    ],
 )
 def test_is_a_keras_citizen(name, tmp_path):
     make = functools.partial(FRONTENDS[name], n_filters=4)
@@ -207,7 +214,7 @@ def test_is_a_keras_citizen_with_every_option(tmp_path):
             ),
             regularizer_fn=keras.regularizers.L2(1e-3),
             mean_var_norm=True,
-            spec_augment=postprocessing.SpecAugment(freq_mask_max_bins=1),
+            spec_augment=postprocessing.SpecAugment(freq_mask_max_bins=2),
             pooling_padding="valid",
             **kwargs,
         )

@@ -25,7 +25,7 @@ from tones import (
 
 from example import configuration, data, run, train
 from example.workdir import Progress, Workdir
-from leaf_audio import models
+from leaf_audio import frontend, models
 
 # Dies at a chosen event, given as its name and how often it has come by then.
 KILLER = """
@@ -294,6 +294,7 @@ def test_a_run_killed_after_its_last_epoch_is_only_evaluated(folder, tmp_path):
     assert (tmp_path / "run" / "state.npz").read_bytes() == state
 
 
+@pytest.mark.any_backend
 def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
     cosine = "train.learning_rate_schedule = 'cosine'"
     train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
@@ -334,7 +335,6 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         progress = Workdir(tmp_path / "killed").read_progress()
         assert len(progress.history if progress else []) == epochs_done, event
-    gin.clear_config()
     train_with(folder, tmp_path / "killed", *settings)
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -348,6 +348,32 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
         with np.load(killed / "state.npz") as other:
             for name in set(one.files) - {"progress"}:
                 np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_plan_is_restored_with_the_state(tmp_path):
+    def model():
+        made = keras.Sequential(
+            [frontend.Leaf(n_filters=4), keras.layers.GlobalMaxPooling1D()]
+        )
+        made.build((None, 1600))
+        made.compile("sgd", "mse")
+        made.optimizer.build(made.trainable_variables)
+        return made
+
+    row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}
+    progress = Progress(identity={}, history=[row])
+    saved, restored = model(), model()
+    # Another than its weights would be given.
+    planned_for = saved.layers[0].planned_for * 1.03
+    saved.layers[0].planned_for = planned_for
+    Workdir(tmp_path).save(saved, progress)
+    Workdir(tmp_path).restore(restored, progress)
+    np.testing.assert_allclose(
+        restored.layers[0].planned_for, planned_for, rtol=0.02
+    )
+    np.testing.assert_array_equal(
+        restored.layers[0].planned_for, saved.layers[0].planned_for
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_training(folder, tmp_path):
@@ -487,6 +513,7 @@ def test_building_the_model_early_leaves_no_trace(folder, tmp_path, no_data):
     assert state() == (number + 1, policy)
 
 
+@pytest.mark.any_backend
 def test_what_loading_draws_does_not_change_a_run(
     folder, tmp_path, monkeypatch
 ):
@@ -520,6 +547,7 @@ def test_a_failed_start_leaves_nothing(folder, tmp_path, no_data, exists):
         assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.any_backend
 def test_a_run_says_what_it_trains_on_and_where_it_goes_on(
     folder, tmp_path, capsys
 ):
@@ -532,6 +560,7 @@ def test_a_run_says_what_it_trains_on_and_where_it_goes_on(
         assert (going_on in printed) == (epochs == 2)
 
 
+@pytest.mark.any_backend
 def test_results_hold_macros_and_names_as_they_are_written(tmp_path):
     for split in ("train", "test"):
         for label in ("größe", "日本"):
@@ -678,6 +707,7 @@ def test_without_a_config_the_quickstart_is_named():
     assert len(process.stderr.splitlines()) == 1
 
 
+@pytest.mark.any_backend
 def test_errors_of_use_end_in_one_line_and_a_status():
     process = python(
         "-m",
@@ -693,6 +723,7 @@ def test_errors_of_use_end_in_one_line_and_a_status():
     assert process.stdout == ""
 
 
+@pytest.mark.any_backend
 def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
     process = python(
         "-m",
@@ -715,6 +746,7 @@ def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
         assert expected in process.stdout
 
 
+@pytest.mark.any_backend
 def test_a_name_that_the_terminal_cannot_show_stops_nothing(tmp_path):
     write_tones(tmp_path / "tönes")
     process = python(
