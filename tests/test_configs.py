@@ -90,7 +90,7 @@ def test_a_config_trains_for_a_step(folder, tmp_path, name, monkeypatch):
         "train.num_epochs = 1",
         "train.steps_per_epoch = 1",
         "train.warmup_epochs = 0",
-        "train.batch_size = 2",
+        "train.batch_size = 8",
         "align.seq_len = 5000",
         *SMALLER.get(name, SMALL_CONV_NET),
     ]

@@ -205,15 +205,6 @@ def test_any_frontend_takes_its_compression():
 
 
 @pytest.mark.slow_on_jax
-@pytest.mark.parametrize(
-    "settings", [{}, {"compression_fn": "pcen"}], ids=["logtbn", "pcen"]
-)
-def test_is_a_keras_citizen(settings, tmp_path):
-    make = functools.partial(frontend.EfficientLeaf, n_filters=4, **settings)
-    check_layer(make, noise(2, 1600), tmp_path, atol=1e-5)
-
-
-@pytest.mark.slow_on_jax
 def test_is_a_keras_citizen_with_every_option(tmp_path):
     make = functools.partial(
         frontend.EfficientLeaf,
@@ -308,6 +299,7 @@ def test_training_replans_between_epochs():
     assert callbacks.built_leafs(model) == [leaf]
 
 
+@pytest.mark.slow_on_jax
 def test_a_model_that_fit_builds_has_a_plan():
     leaf = frontend.EfficientLeaf(n_filters=8)
     model = keras.Sequential([leaf, keras.layers.Flatten()])
@@ -347,6 +339,7 @@ def test_weights_that_are_not_finite_still_give_frames():
     assert np.isnan(outputs).all()
 
 
+@pytest.mark.slow_on_jax
 def test_a_mask_keeps_padding_out_of_the_statistics():
     x = noise(2, 3200)
     padded = np.concatenate([x, noise(2, 1600, seed=1)], axis=1)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from tones import bindings, main_flags, python, write_tones
 
-from example import strategies
+from example import configuration, strategies, train
+
+pytestmark = pytest.mark.usefixtures("fresh_gin")
 
 BACKEND = keras.backend.backend()
 needs_tensorflow = pytest.mark.skipif(
@@ -38,26 +40,28 @@ main.app.run(main.main)
 """
 
 
-def run_on_two(tmp_path, strategy, program, **environment):
+def run_on_two(tmp_path, strategy, program, on=(), **environment):
     """Trains twice, on one device and on two, and returns both runs."""
     write_tones(tmp_path / "tones")
-    runs = {}
-    for name, lines in (
-        ("one", []),
-        ("two", [f"train.strategy = '{strategy}'", *environment.pop("on", ())]),
-    ):
-        workdir = tmp_path / name
-        flags = main_flags(
-            bindings(tmp_path, *MODEL, *lines, f"train.workdir = '{workdir}'")
-        )
-        python("-c", program, *flags, **environment)
+
+    def settings(name, *more):
+        workdir = f"train.workdir = '{tmp_path / name}'"
+        return bindings(tmp_path, *MODEL, workdir, *more)
+
+    configuration.parse([], settings("one"))
+    train.train()
+    on_two = settings("two", f"train.strategy = '{strategy}'", *on)
+    python("-c", program, *main_flags(on_two), **environment)
+
+    runs = []
+    for workdir in (tmp_path / "one", tmp_path / "two"):
         results = json.loads((workdir / "results.json").read_text())
         with np.load(workdir / "state.npz") as arrays:
             state = {k: arrays[k] for k in arrays.files if k != "progress"}
         rows = (workdir / "metrics.csv").read_text().splitlines()[1:]
         losses = [float(row.split(",")[1]) for row in rows]
-        runs[name] = results, state, losses
-    return runs["one"], runs["two"]
+        runs.append((results, state, losses))
+    return runs
 
 
 def assert_same(one, two):

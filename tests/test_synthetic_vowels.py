@@ -12,8 +12,7 @@ import pytest
 from example import data
 from example import synthetic_vowels as vowels
 
-# In one process, since making the set takes long.
-pytestmark = [pytest.mark.any_backend, pytest.mark.xdist_group("vowels")]
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.fixture(scope="module")
