@@ -30,7 +30,12 @@ CONFIGS = sorted(
     if not file.name.startswith("study_")
 )
 # A config that is given after a frontend's.
-AFTER_A_FRONTEND = ("audio_folder.gin", "small.gin", "small_plain.gin")
+AFTER_A_FRONTEND = (
+    "audio_folder.gin",
+    "fast.gin",
+    "small.gin",
+    "small_plain.gin",
+)
 # The encoders of the paper, and many filters, are more than a step needs.
 SMALL_CONV_NET = ["ConvNet.filters = [4, 4]"]
 FEW_FILTERS = ["Leaf.n_filters = 8"]
