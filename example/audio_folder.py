@@ -92,7 +92,8 @@ def audio_folder(
         ValueError: where an argument or a file is not as it must be.
     """
     folder = _check_folder(path)
-    sample_rate = sample_rate or fallback_sample_rate
+    if sample_rate is None:
+        sample_rate = fallback_sample_rate
     for name, value in (
         ("sample_rate", sample_rate),
         ("source_sample_rate", source_sample_rate),
@@ -294,10 +295,13 @@ def _check_splits(
 def _check_folder(path: str | None) -> pathlib.Path:
     folder = pathlib.Path(path or "").expanduser()
     if not path or not folder.is_dir():
+        what = ""
+        if path:
+            what = ", a file" if folder.exists() else ", which is not there"
         raise ValueError(
             "`audio_folder.path` must be a folder of recordings, set by "
             "--gin_bindings=\"audio_folder.path = '/path/to/recordings'\" or "
-            f"in a config. Received: path={path!r}."
+            f"in a config. Received: path={path!r}{what}."
         )
     return folder.resolve()
 

@@ -11,6 +11,7 @@ began at the first step or goes on from there.
 """
 
 import inspect
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -81,10 +82,12 @@ def load(
         raise ValueError(
             f"`dataset` must be a name. Received: dataset={dataset!r}."
         )
-    if sample_rate is not None and sample_rate < 1:
+    if sample_rate is not None and not (
+        isinstance(sample_rate, numbers.Real) and sample_rate >= 1
+    ):
         raise ValueError(
             "`sample_rate` must be a positive number of Hz or None. "
-            f"Received: sample_rate={sample_rate}."
+            f"Received: sample_rate={sample_rate!r}."
         )
     if dataset != "audio_folder":
         return tfds_audio.tfds_audio(
@@ -181,6 +184,15 @@ def loudness_normalization(
 
     The gain stays below `max_gain_db`, so that silence is not blown up.
     """
+    for name, value in (
+        ("target_db", target_db),
+        ("max_gain_db", max_gain_db),
+    ):
+        if not isinstance(value, numbers.Real):
+            raise ValueError(
+                f"`{name}` must be a number of decibels. "
+                f"Received: {name}={value!r}."
+            )
     target = 10 ** (target_db / 20)
     max_gain = 10 ** (max_gain_db / 20)
     # Silence divides to infinity, which leaves the largest gain.
@@ -244,6 +256,7 @@ class Batches:
     """Batches of (audio float32, label int32); see `prepare`.
 
     Attributes:
+        batch_size: clips in a batch.
         steps_per_epoch: how many batches cover the training split once. Passes
             follow each other without a gap, so a batch may hold the last clips
             of one pass and the first of the next.
@@ -272,7 +285,7 @@ class Batches:
         self._count = len(clips["train"])
         self._read_train = clips["train"].reader(in_memory)
         self._transform_fns = tuple(transform_fns)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._seed = seed
         self.steps_per_epoch = -(-self._count // batch_size)
         self.evaluation = {
@@ -292,7 +305,7 @@ class Batches:
                 f"Received: first_step={first_step}."
             )
         first_pass, first_position = divmod(
-            first_step * self._batch_size, self._count
+            first_step * self.batch_size, self._count
         )
 
         def shuffled(pass_number):
@@ -312,7 +325,7 @@ class Batches:
         data = data.map(
             _untouched(example), tf.data.AUTOTUNE, deterministic=True
         )
-        data = data.batch(self._batch_size, drop_remainder=True)
+        data = data.batch(self.batch_size, drop_remainder=True)
         data = data.apply(
             tf.data.experimental.assert_cardinality(
                 tf.data.INFINITE_CARDINALITY
@@ -331,7 +344,7 @@ class Batches:
         data = data.map(
             _untouched(example), tf.data.AUTOTUNE, deterministic=True
         )
-        data = data.batch(self._batch_size)
+        data = data.batch(self.batch_size)
         return data.prefetch(tf.data.AUTOTUNE)
 
     def _check_shape(self) -> tuple[int, ...]:

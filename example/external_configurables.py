@@ -131,6 +131,7 @@ BUILT_BY_DEFAULT = {
         "LogTBN",
         "PCENLayer",
         "SpecAugment",
+        "db_compression",
         "log_compression",
     ),
     "Leaf": _LEAF_PARTS,

@@ -22,6 +22,12 @@ def print_data(audio_data: AudioData) -> None:
         f"data: {audio_data.name}, {len(names)} labels ({listed})",
         f"clips: {', '.join(counts)}",
     ]
+    for split, clips in audio_data.clips.items():
+        absent = sorted(set(range(len(names))) - set(clips.labels.tolist()))
+        if absent:
+            some = [names[label] for label in absent[:_MAX_LABELS]]
+            rest = ", ..." if len(absent) > len(some) else ""
+            lines.append(f"  {split} has none of: {', '.join(some)}{rest}")
     skipped = audio_data.skipped
     if skipped:
         files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"

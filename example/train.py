@@ -236,6 +236,7 @@ def evaluate(
             f"Received: workdir={workdir!r} without {folder.best.name}."
         )
     audio_data = data.load(dataset, data_dir=data_dir)
+    _check_data(audio_data)
     batches = data.prepare(audio_data, batch_size=batch_size)
     report.print_data(audio_data)
     model = keras.models.load_model(folder.best)
@@ -511,7 +512,7 @@ class _Recorder(keras.callbacks.Callback):
         self._folder = folder
         self._progress = progress
         split = next(iter(batches.evaluation))
-        self._score = Scorer(batches.evaluation[split])
+        self._score = Scorer(batches.evaluation[split], batches.batch_size)
         self._log = TensorBoardLog(folder.tensorboard, progress.history)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -560,18 +561,18 @@ class Scorer:
 
     Args:
         batches: of audio and integer label, the last of which may be smaller.
+        batch_size: clips in a batch that is full.
     """
 
-    def __init__(self, batches: tf.data.Dataset):
+    def __init__(self, batches: tf.data.Dataset, batch_size: int):
         labels = [label for _, label in batches.as_numpy_iterator()]
         self._labels = np.concatenate(labels)
-        size = len(labels[0])
 
         def fill_up(audio, label):
-            missing = size - tf.shape(audio)[0]
+            missing = batch_size - tf.shape(audio)[0]
             rest = tf.zeros([missing, *audio.shape[1:]], audio.dtype)
             audio = tf.concat([audio, rest], axis=0)
-            return tf.ensure_shape(audio, [size, *audio.shape[1:]])
+            return tf.ensure_shape(audio, [batch_size, *audio.shape[1:]])
 
         self._audio = batches.map(fill_up)
 
@@ -594,7 +595,8 @@ def _score_all(
     model: keras.Model, batches: data.Batches
 ) -> dict[str, dict[str, float]]:
     return {
-        split: Scorer(some)(model) for split, some in batches.evaluation.items()
+        split: Scorer(some, batches.batch_size)(model)
+        for split, some in batches.evaluation.items()
     }
 
 

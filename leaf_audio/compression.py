@@ -476,8 +476,12 @@ class PCENLayer(keras.layers.Layer):
             )
         self.floor = floor
         self.learn_parameters = trainable
-        self.learn_smooth_coef = learn_smooth_coef
-        self.per_channel_smooth_coef = per_channel_smooth_coef
+        self.learn_smooth_coef = check_bool(
+            "learn_smooth_coef", learn_smooth_coef
+        )
+        self.per_channel_smooth_coef = check_bool(
+            "per_channel_smooth_coef", per_channel_smooth_coef
+        )
         if clamp is not None:
             check_bool("clamp", clamp)
         self.clamp = clamp

@@ -18,6 +18,7 @@ from leaf_audio.constraints import GaborConstraint
 from leaf_audio.conv1d import valid_conv1d
 from leaf_audio.initializers import GaborInit, SincInit
 from leaf_audio.settings import (
+    check_bool,
     check_choice,
     check_not_negative,
     check_positive,
@@ -149,7 +150,7 @@ class _ParametricConv1D(keras.layers.Layer):
         self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self.strides = check_positive_int("strides", strides)
         self.padding = check_choice("padding", padding, _PADDINGS)
-        self.use_bias = use_bias
+        self.use_bias = check_bool("use_bias", use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
@@ -289,7 +290,7 @@ class GaborConv1D(_ParametricConv1D):
             kernel_regularizer,
             **kwargs,
         )
-        self.sort_filters = sort_filters
+        self.sort_filters = check_bool("sort_filters", sort_filters)
         self.kernel_constraint = keras.constraints.get(
             GaborConstraint(kernel_size)
             if kernel_constraint is None
@@ -370,9 +371,8 @@ class GaborConv1D(_ParametricConv1D):
 class NormalizedConv1D(_ParametricConv1D):
     """Convolves with free kernels, each of an L2 norm of 1.
 
-    The norm holds in the forward pass and after every update. Takes the
-    arguments of GaborConv1D but `sort_filters`; the weight `kernel` is
-    `(kernel_size, 1, filters)`.
+    The norm holds in the forward pass and after every update. The weight
+    `kernel` is `(kernel_size, 1, filters)`.
 
     Args:
       filters: number of output channels.

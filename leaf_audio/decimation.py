@@ -256,7 +256,7 @@ class _Span:
             ops.reshape(energies, (batch, blocks, size)),
             ops.reshape(kernel, (self._overlap, size, phases * channels)),
         )
-        return ops.reshape(pooled, (batch, -1, phases, channels))
+        return ops.reshape(pooled, (batch, self._blocks, phases, channels))
 
     def edge_samples(self, energies: Tensor) -> Tensor:
         """Lays out the samples of frames near an edge.
@@ -282,5 +282,9 @@ class _Span:
             samples.append(energies[:, start : start + self.num_samples])
         return ops.reshape(
             ops.stack(samples, axis=1),
-            (-1, len(samples), self.num_samples * filters),
+            (
+                ops.shape(energies)[0],
+                len(samples),
+                self.num_samples * filters,
+            ),
         )

@@ -20,6 +20,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import rich.box
 import rich.table
 from keras import ops
 
@@ -146,9 +147,18 @@ def table(frontend: Frontend) -> rich.table.Table:
         columns[name] = values
         columns[f"Δ {name}"] = moved[name]
     columns |= pcen(frontend)
-    made = rich.table.Table("filter", title=frontend.name)
+    # As narrow as terminals are.
+    made = rich.table.Table(
+        "filter",
+        title=frontend.name,
+        box=rich.box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+    )
     for name in columns:
-        made.add_column(name.replace("_", " "), justify="right")
+        made.add_column(
+            name.replace("_", " "), justify="right", overflow="fold"
+        )
     for n, row in enumerate(zip(*columns.values(), strict=True)):
         made.add_row(str(n), *(f"{value:.4g}" for value in row))
     return made

@@ -67,8 +67,8 @@ class EfficientLeaf(PlannedFrontend):
       window_len: in ms; length of the pooling windows, made odd in samples.
       window_stride: in ms; one frame every so often.
       compression_fn: a layer or a function on energies; a name, `"logtbn"` (of
-        LogTBN's defaults, which append a channel), `"pcen"` (as in Leaf) or
-        `"log"`; None for none. A layer is copied.
+        LogTBN's defaults, which append a channel), `"pcen"` (as in Leaf),
+        `"log"` or `"db"`; None for none. A layer is copied.
       energy_floor: energies below count as this. None is 1e-5 ahead of
         PCENLayer, and 0 otherwise, as published.
       complex_conv_init: initializer of centre frequencies and deviations; None

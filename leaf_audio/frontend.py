@@ -37,7 +37,10 @@ from leaf_audio.serialization import own_copy, serialize
 from leaf_audio.settings import (
     check_bool,
     check_choice,
+    check_leaves,
     check_not_negative,
+    output_length,
+    wide_dtype,
 )
 from leaf_audio.spectrogram import MelFilterbanks, Spectrogram
 
@@ -108,11 +111,12 @@ class Leaf(PlannedFrontend):
       learn_filters: whether the filters, and the pre-emphasis, are learned.
       conv1d_cls: class of the convolution, called with the arguments of
         `convolution.GaborConv1D`, also with `sample_rate` if it takes that; or
-        a layer, which is copied. None is GaborConv1D.
+        a layer, which is copied, and has an initializer and a regularizer of
+        its own. None is GaborConv1D.
       activation: a layer, a function or the name of one in keras.activations,
         on the convolution's output; None is SquaredModulus.
       pooling_cls: class of the pooling, called with the arguments of
-        `pooling.GaussianLowpass`; or a layer, which is copied. None is
+        `pooling.GaussianLowpass`; or a layer, likewise. None is
         GaussianLowpass.
       n_filters: number of filters.
       sample_rate: of the waveforms, in Hz.
@@ -298,10 +302,20 @@ class Leaf(PlannedFrontend):
 
     def _make_convolution(self, conv1d_cls: Any) -> keras.layers.Layer:
         if isinstance(conv1d_cls, keras.layers.Layer):
-            return own_copy(conv1d_cls)
+            return _copy_to_learn(conv1d_cls, self.learn_filters)
         _check_makes_a_layer("conv1d_cls", conv1d_cls)
         conv1d_cls = conv1d_cls or convolution.GaborConv1D
-        settings = {}
+        settings = {
+            "filters": 2 * self.n_filters,
+            "kernel_size": self._window_size,
+            "strides": 1,
+            "padding": "same",
+            "use_bias": False,
+            "kernel_regularizer": self._regularizer(self.learn_filters),
+            "name": "complex_conv",
+            "trainable": self.learn_filters,
+            "dtype": self._wide,
+        }
         init = self.complex_conv_init
         if "sample_rate" in inspect.signature(conv1d_cls).parameters:
             settings["sample_rate"] = self.sample_rate
@@ -309,38 +323,29 @@ class Leaf(PlannedFrontend):
             init = GaborInit(min_freq=mel.DEFAULT_MIN_FREQ, max_freq="auto")
         if init is not None:
             settings["kernel_initializer"] = self._following(init)
-        return conv1d_cls(
-            filters=2 * self.n_filters,
-            kernel_size=self._window_size,
-            strides=1,
-            padding="same",
-            use_bias=False,
-            kernel_regularizer=self._regularizer(self.learn_filters),
-            name="complex_conv",
-            trainable=self.learn_filters,
-            dtype=self._wide,
-            **settings,
-        )
+        check_leaves("conv1d_cls", conv1d_cls, settings)
+        return conv1d_cls(**settings)
 
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
         if isinstance(pooling_cls, keras.layers.Layer):
-            return own_copy(pooling_cls)
+            return _copy_to_learn(pooling_cls, self.learn_pooling)
         _check_makes_a_layer("pooling_cls", pooling_cls)
-        settings = {}
+        pooling_cls = pooling_cls or pooling.GaussianLowpass
+        settings = {
+            "kernel_size": self._window_size,
+            "strides": self._stride,
+            "padding": self.pooling_padding,
+            "use_bias": False,
+            "name": "learnable_pooling",
+            "trainable": self.learn_pooling,
+            "dtype": self._wide,
+        }
         if self.pooling_init is not None:
             settings["kernel_initializer"] = self._following(self.pooling_init)
         if self.regularizer_fn is not None and self.learn_pooling:
             settings["kernel_regularizer"] = self.regularizer_fn
-        return (pooling_cls or pooling.GaussianLowpass)(
-            kernel_size=self._window_size,
-            strides=self._stride,
-            padding=self.pooling_padding,
-            use_bias=False,
-            name="learnable_pooling",
-            trainable=self.learn_pooling,
-            dtype=self._wide,
-            **settings,
-        )
+        check_leaves("pooling_cls", pooling_cls, settings)
+        return pooling_cls(**settings)
 
     def _regularizer(self, learned: bool) -> Any:
         return self.regularizer_fn if learned else None
@@ -356,7 +361,9 @@ class Leaf(PlannedFrontend):
             self._instance_norm,
         ]
         shape = folded_shape(input_shape)
-        self._energies_shape(*shape[:2])
+        # What is wrong shows in a few frames where the length is unknown.
+        some_frames = self._window_size + 5 * self._stride
+        self._energies_shape(shape[0], shape[1] or some_frames)
         build_in_turn(layers, shape)
         self._end_build(input_shape)
         if self._filterbank is not None:
@@ -403,6 +410,19 @@ class Leaf(PlannedFrontend):
                 f"{getattr(self._activation, 'name', self._activation)} and "
                 f"{type(self._pooling).__name__}, which give {shape[-1]} "
                 f"channels for n_filters={self.n_filters}."
+            )
+        frames = output_length(
+            time, self._window_size, self._stride, self.pooling_padding
+        )
+        if shape[1] != frames:
+            raise ValueError(
+                "`conv1d_cls`, `activation` and `pooling_cls` must together "
+                f"give a frame every {self._stride} samples, by windows of "
+                f"{self._window_size} samples and padding "
+                f"{self.pooling_padding!r}. Received: "
+                f"{type(self._complex_conv).__name__} and "
+                f"{type(self._pooling).__name__}, which give {shape[1]} frames "
+                f"of {time} samples, not {frames}."
             )
         return shape
 
@@ -539,12 +559,15 @@ class SincNet(Leaf):
         **kwargs: Any,
     ):
         self._check_not_settled(kwargs)
+        wide = _wide_dtype_of(kwargs.get("dtype"))
         super().__init__(
             learn_pooling=learn_pooling,
             conv1d_cls=convolution.SincConv1D,
-            activation=keras.layers.LeakyReLU(0.2),
+            activation=keras.layers.LeakyReLU(0.2, dtype=wide),
             pooling_cls=pooling.MaxPooling1D,
-            compression_fn=keras.layers.LayerNormalization(epsilon=1e-3),
+            compression_fn=keras.layers.LayerNormalization(
+                epsilon=1e-3, dtype=wide
+            ),
             name=name,
             **kwargs,
         )
@@ -581,14 +604,28 @@ class SincNetPlus(Leaf):
 
     def __init__(self, name: str = "sincnet_plus", **kwargs: Any):
         self._check_not_settled(kwargs)
+        wide = _wide_dtype_of(kwargs.get("dtype"))
         super().__init__(
             conv1d_cls=convolution.SincConv1D,
-            activation=keras.layers.LeakyReLU(0.2),
+            activation=keras.layers.LeakyReLU(0.2, dtype=wide),
             pooling_cls=pooling.GaussianLowpass,
-            compression_fn=PCENLayer(),
+            compression_fn=PCENLayer(dtype=wide),
             name=name,
             **kwargs,
         )
+
+
+def _wide_dtype_of(policy: Any) -> str:
+    """Returns the dtype that a frontend of this policy computes in."""
+    return wide_dtype(keras.dtype_policies.get(policy).variable_dtype)
+
+
+def _copy_to_learn(
+    layer: keras.layers.Layer, learned: bool
+) -> keras.layers.Layer:
+    copy = own_copy(layer)
+    copy.trainable = copy.trainable and learned
+    return copy
 
 
 def _check_makes_a_layer(argument: str, value: Any) -> None:

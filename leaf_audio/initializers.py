@@ -16,6 +16,7 @@ from keras import ops
 
 from leaf_audio import impulse_responses, mel, spacing
 from leaf_audio.settings import (
+    check_bool,
     check_choice,
     check_not_negative,
     check_positive,
@@ -177,7 +178,7 @@ class GaborInit(FrontendInitializer):
         self.min_freq = min_freq
         self.max_freq = max_freq
         self.n_fft = n_fft
-        self.normalize_energy = normalize_energy
+        self.normalize_energy = check_bool("normalize_energy", normalize_energy)
         self.n_filters = n_filters
         self.window_len = window_len
         self.method = check_choice("method", method, ("mel", *spacing.METHODS))

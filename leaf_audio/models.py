@@ -23,6 +23,7 @@ from leaf_audio.serialization import deserialize, serialize
 from leaf_audio.settings import (
     check_bool,
     check_choice,
+    check_leaves,
     check_positive_int,
     wide_dtype,
 )
@@ -251,6 +252,7 @@ class ConvNet(_Chain):
             def block(**settings: Any) -> layers.Layer:
                 return ConvBlock(dtype=self.dtype_policy, **settings)
 
+        check_leaves("block", block, ("num_filters", "max_pooling"))
         pools = [i == 0 or i % 2 == 1 for i in range(len(filters))]
         self._min_size = 2 ** sum(pools)
         self.chain = [

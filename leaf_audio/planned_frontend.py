@@ -9,6 +9,7 @@ from leaf_audio.plan_following import PlanFollower
 
 # Beside the weights in a file.
 _PLANNED_FOR = "planned_for"
+_WINDOW_AND_STRIDE = "window_and_stride"
 
 
 class PlannedFrontend(Frontend):
@@ -72,21 +73,41 @@ class PlannedFrontend(Frontend):
                 f"{self.name} computes exactly and takes no plan. Received: a "
                 f"plan for parameters of shape {np.shape(parameters)}."
             )
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no weights to plan for: call it, or `build`, "
+                "first."
+            )
         if np.shape(parameters) != (self.n_filters, 2):
             raise ValueError(
                 f"A plan for {self.name} must be for parameters of shape "
                 f"{(self.n_filters, 2)}. Received: {np.shape(parameters)}."
             )
-        self._filterbank.make_plan(np.asarray(parameters))
+        parameters = np.asarray(parameters)
+        if not np.all(np.isfinite(parameters)):
+            raise ValueError(
+                f"A plan for {self.name} must be for finite parameters. "
+                f"Received: {parameters.tolist()}."
+            )
+        self._filterbank.make_plan(parameters)
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         if self.planned_for is not None:
             store[_PLANNED_FOR] = self.planned_for
+            store[_WINDOW_AND_STRIDE] = self._window_and_stride()
 
     def load_own_variables(self, store: Any) -> None:
         own = {name: store[name] for name in store.keys()}
         planned_for = own.pop(_PLANNED_FOR, None)
+        saved = np.array(own.pop(_WINDOW_AND_STRIDE, self._window_and_stride()))
+        if not np.array_equal(saved, self._window_and_stride()):
+            raise ValueError(
+                f"Weights for {self.name} must be those of a frontend with its "
+                "window and stride, in samples: "
+                f"{self._window_and_stride().tolist()}. Received: a file of "
+                f"one with {saved.tolist()}."
+            )
         super().load_own_variables(own)
         if self._filterbank is None:
             return
@@ -95,3 +116,6 @@ class PlannedFrontend(Frontend):
             self._filterbank.expect_weights()
         else:
             self.planned_for = np.array(planned_for)
+
+    def _window_and_stride(self) -> np.ndarray:
+        return np.array([self._window_size, self._stride])

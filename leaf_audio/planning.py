@@ -73,6 +73,9 @@ _HOP_RATIO = 1.3
 _HIGHEST_PRICE = 16.0
 _PRICE_STEPS = 24
 
+# An error so small that closer samples need not be tried.
+_NEGLIGIBLE = 1e-5
+
 # Keeps the prediction regular where samples are close together.
 _NUGGET = 1e-6
 
@@ -528,6 +531,11 @@ def _decimation_error(
     """Predicts the relative error of energies sampled every `hop` samples."""
     if hop == 1:
         return 0.0
+    if 2 * hop <= sigma:
+        # The closer the samples, the longer does it take to tell.
+        error = _decimation_error(sigma, width, 2 * hop, geometry)
+        if error < _NEGLIGIBLE:
+            return error
     size = geometry.window_size
     samples = _sample_positions(hop, 0, size)
     windows = np.stack(

@@ -2,8 +2,8 @@
 
 Inputs are `(batch, time, channels)`, outputs `(batch, frames, channels)` with
 `frames = ceil(time / strides)` under "same" padding. Samples outside the input
-count as 0. All poolings take the same arguments, so that a frontend can be
-given any of them.
+count as 0, but for a maximum, which leaves them out. All poolings take the same
+arguments, so that a frontend can be given any of them.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ from keras import ops
 from leaf_audio import impulse_responses
 from leaf_audio.initializers import LowpassInit
 from leaf_audio.settings import (
+    check_bool,
     check_choice,
     check_positive_int,
     output_length,
@@ -148,7 +149,7 @@ class _Pooling1D(keras.layers.Layer):
         self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self.strides = check_positive_int("strides", strides)
         self.padding = check_choice("padding", padding, _PADDINGS)
-        self.use_bias = use_bias
+        self.use_bias = check_bool("use_bias", use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.input_spec = keras.InputSpec(ndim=3)

@@ -1,8 +1,9 @@
 """Checks of constructor arguments; lengths and dtypes that follow from them."""
 
+import functools
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -65,6 +66,17 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
             f"Received: {name}={value!r}."
         )
     return lowered
+
+
+def check_leaves(name: str, value: Any, settings: Iterable[str]) -> None:
+    """Raises a ValueError if a functools.partial binds what its caller sets."""
+    if isinstance(value, functools.partial):
+        bound = sorted(set(value.keywords) & set(settings))
+        if bound:
+            raise ValueError(
+                f"`{name}` must not bind {', '.join(bound)}, which what calls "
+                f"it sets. Received: {name}={value!r}."
+            )
 
 
 def window_size(sample_rate: float, window_len: float) -> int:

@@ -106,7 +106,11 @@ class SpectralEnergies:
             pooled.append(ops.cast(energies, kernels.dtype))
         return ops.reshape(
             ops.concatenate(pooled, axis=-1),
-            (ops.shape(audio)[0], -1, len(self.filters)),
+            (
+                ops.shape(audio)[0],
+                self._grid.computed_frames,
+                len(self.filters),
+            ),
         )
 
     def _framed(self, audio: Tensor) -> Tensor:

@@ -106,9 +106,8 @@ class _StftFrontend(Frontend):
         **kwargs: Any,
     ):
         check_positive("power", power)
-        is_name = isinstance(compression_fn, str)
-        if is_name and compression_fn.lower() == "db" and power != 2:
-            compression_fn = functools.partial(db_compression, power=power)
+        if power != 2:
+            compression_fn = _of_power(compression_fn, power)
         super().__init__(
             n_filters,
             sample_rate,
@@ -558,6 +557,17 @@ class Spectrogram(_StftFrontend):
         # It follows from `n_fft`.
         del config["n_filters"]
         return config
+
+
+def _of_power(compression_fn: Any, power: float) -> Any:
+    """Tells decibels what they are of, unless that has been said."""
+    name = compression_fn.lower() if isinstance(compression_fn, str) else None
+    function = db_compression if name == "db" else compression_fn
+    target = getattr(function, "func", function)
+    bound = getattr(function, "keywords", {})
+    if target is db_compression and "power" not in bound:
+        return functools.partial(function, power=power)
+    return compression_fn
 
 
 def _window_values(window: Any, size: int) -> np.ndarray:

@@ -29,13 +29,13 @@ CONFIGS = sorted(
     for file in configuration.CONFIGS.glob("*.gin")
     if not file.name.startswith("study_")
 )
-# A config that is given after a frontend's.
-AFTER_A_FRONTEND = (
-    "audio_folder.gin",
-    "fast.gin",
-    "small.gin",
-    "small_plain.gin",
-)
+# What a config is to be given after.
+AFTER = {
+    "audio_folder.gin": ["mel.gin"],
+    "fast.gin": ["mel.gin", "small.gin"],
+    "small.gin": ["mel.gin"],
+    "small_plain.gin": ["mel.gin"],
+}
 # The encoders of the paper, and many filters, are more than a step needs.
 SMALL_CONV_NET = ["ConvNet.filters = [4, 4]"]
 FEW_FILTERS = ["Leaf.n_filters = 8"]
@@ -86,7 +86,7 @@ def test_a_config_trains_for_a_step(folder, tmp_path, name, monkeypatch):
         # frontends are compiled in their own tests.
         eager = property(lambda self: True, lambda self, value: None)
         monkeypatch.setattr(models.AudioClassifier, "run_eagerly", eager)
-    files = ["mel.gin", name] if name in AFTER_A_FRONTEND else [name]
+    files = [*AFTER.get(name, ()), name]
     lines = [
         "train.dataset = 'audio_folder'",
         f"audio_folder.path = '{folder / 'tones'}'",
@@ -503,6 +503,35 @@ def test_db_settings_reach_frontends():
         )
         assert built.compression.func is frontend.db_compression
         assert built.compression.keywords == {"top_db": 60.0}
+        gin.clear_config()
+
+
+def test_decibels_are_of_the_frontends_power():
+    lines = ["Spectrogram.power = 1.0", "Spectrogram.compression_fn = 'db'"]
+    audio = np.random.default_rng(0).normal(size=(1, 1600)).astype("float32")
+    outputs = []
+    for more in ([], ["db_compression.top_db = 80.0"]):
+        outputs.append(build("Spectrogram", *lines, *more)(audio))
+        gin.clear_config()
+    np.testing.assert_array_equal(
+        *(keras.ops.convert_to_numpy(one) for one in outputs)
+    )
+
+
+@pytest.mark.parametrize(
+    "name, line",
+    [
+        ("Leaf", "GaborConv1D.padding = 'valid'"),
+        ("Leaf", "GaborConv1D.trainable = False"),
+        ("Leaf", "GaussianLowpass.strides = 80"),
+        ("ConvNet", "ConvBlock.max_pooling = False"),
+    ],
+)
+def test_what_a_model_sets_itself_cannot_be_bound(name, line):
+    more = ["ConvNet.filters = [2]"] if name == "ConvNet" else []
+    argument = line.partition(" ")[0].partition(".")[2]
+    with pytest.raises(ValueError, match=f"must not bind {argument}, which"):
+        build(name, line, *more)
 
 
 def test_block_settings_reach_a_conv_net(tmp_path):

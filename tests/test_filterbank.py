@@ -404,3 +404,22 @@ def test_a_plan_for_other_settings_is_rejected():
         exact.planned_for = np.ones((8, 2))
     with pytest.raises(ValueError, match="positive"):
         leaf.planned_for = np.zeros((8, 2))
+
+
+def test_a_plan_is_for_finite_parameters_and_for_weights_that_are_there():
+    leaf = frontend.Leaf(n_filters=4)
+    with pytest.raises(ValueError, match="has no weights to plan for"):
+        leaf.planned_for = np.ones((4, 2))
+    leaf.build((None, 1600))
+    with pytest.raises(ValueError, match="must be for finite parameters"):
+        leaf.planned_for = np.full((4, 2), np.nan)
+
+
+def test_weights_of_another_window_are_refused(tmp_path):
+    saved = frontend.Leaf(n_filters=4)
+    saved.build((None, 1600))
+    saved.save_weights(tmp_path / "leaf.weights.h5")
+    other = frontend.Leaf(n_filters=4, sample_rate=8000)
+    other.build((None, 1600))
+    with pytest.raises(ValueError, match=r"\[201, 80\].*\[401, 160\]"):
+        other.load_weights(tmp_path / "leaf.weights.h5")

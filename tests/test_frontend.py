@@ -531,6 +531,70 @@ def test_float64_policy_computes_in_float64():
     assert 0 < difference.max() < 1e-5
 
 
+@pytest.mark.parametrize("name", ["sincnet", "sincnet_plus"])
+def test_all_parts_of_a_frontend_compute_in_its_dtype(name):
+    for dtype, expected in (("float64", "float64"), ("float16", "float32")):
+        layers = FRONTENDS[name](dtype=dtype).layers
+        assert {layer.compute_dtype for layer in layers} == {expected}
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+def test_an_empty_batch_gives_no_features(name):
+    if keras.backend.backend() == "torch" and name == "mel":
+        pytest.skip("PyTorch's own transforms refuse it")
+    layer = FRONTENDS[name](n_filters=4)
+    assert layer(np.zeros((0, 800), "float32")).shape[:2] == (0, 5)
+
+
+@pytest.mark.parametrize(
+    "argument, value, bound",
+    [
+        (
+            "conv1d_cls",
+            functools.partial(convolution.GaborConv1D, use_bias=True),
+            "use_bias",
+        ),
+        (
+            "pooling_cls",
+            functools.partial(pooling.GaussianLowpass, padding="valid"),
+            "padding",
+        ),
+    ],
+)
+def test_a_part_may_not_bind_what_the_frontend_sets(argument, value, bound):
+    with pytest.raises(ValueError, match=f"`{argument}` must not bind {bound}"):
+        frontend.Leaf(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        pooling.GaussianLowpass(401, 80),
+        pooling.GaussianLowpass(401, 160, padding="valid"),
+    ],
+)
+def test_a_given_pooling_must_keep_the_frontends_frames(layer):
+    leaf = frontend.Leaf(pooling_cls=layer)
+    for length in (3200, None):
+        with pytest.raises(ValueError, match="a frame every 160 samples"):
+            leaf.build((None, length))
+
+
+def test_given_layers_are_learned_as_the_frontend_asks():
+    given = {
+        "conv1d_cls": convolution.GaborConv1D(16, 401, padding="same"),
+        "pooling_cls": pooling.GaussianLowpass(401, 160),
+        "compression_fn": None,
+        "n_filters": 8,
+    }
+    for learned in (True, False):
+        leaf = frontend.Leaf(
+            learn_filters=learned, learn_pooling=learned, **given
+        )
+        leaf.build((None, 1600))
+        assert len(leaf.trainable_weights) == (2 if learned else 0)
+
+
 @pytest.mark.parametrize("sort_filters", [False, True])
 def test_a_leaf_of_plain_layers_is_the_same_leaf(sort_filters):
     """Leaf computes convolution and modulus in one go where it can."""

@@ -1,5 +1,7 @@
 """What is said about a data set before it is used."""
 
+import numpy as np
+
 from example import clips, report
 
 
@@ -16,6 +18,18 @@ def test_few_labels_are_named_and_of_many_the_first(capsys):
     many = tuple(map(str, range(100)))
     assert "100 labels (0, 1, 2, " in describe(capsys, many, {})
     assert ", 19, ...)\n" in describe(capsys, many, {})
+
+
+def test_labels_that_a_split_lacks_are_named(capsys):
+    splits = {
+        name: clips.Clips(None, "int16", [0], [0], np.array(labels))
+        for name, labels in (("train", [0, 1, 2]), ("test", [1, 1]))
+    }
+    report.print_data(
+        clips.AudioData("set", tuple("abc"), 8000, splits, {}, "", "")
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == ["  test has none of: a, c"]
 
 
 def test_the_first_skipped_files_are_named_with_their_reasons(capsys):

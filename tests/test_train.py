@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 from tones import (
     LEAF,
     SAMPLE_RATE,
@@ -412,6 +413,33 @@ def test_data_without_an_evaluation_split_is_refused(tmp_path):
         shutil.rmtree(tmp_path / "tones" / split)
     with pytest.raises(ValueError, match="must have a split 'validation' or"):
         train_with(tmp_path, tmp_path / "run")
+
+
+def test_evaluation_needs_a_split_to_evaluate(finished, tmp_path):
+    write_tones(tmp_path / "tones")
+    for split in ("validation", "test"):
+        shutil.rmtree(tmp_path / "tones" / split)
+    workdir = f"train.workdir = '{finished[0]}'"
+    path = f"audio_folder.path = '{tmp_path / 'tones'}'"
+    with pytest.raises(ValueError, match="must have a split 'validation' or"):
+        run.evaluate([], [workdir, path])
+
+
+@pytest.mark.any_backend
+def test_scores_count_each_clip_once_in_batches_of_one_size():
+    sizes = []
+
+    class First(keras.Model):
+        def call(self, inputs):
+            sizes.append(inputs.shape[0])
+            return keras.ops.pad(inputs, [[0, 0], [0, 1]])
+
+    audio = np.array([[1.0], [1.0], [-1.0]], "float32")
+    labels = np.array([0, 0, 0], "int32")
+    batches = tf.data.Dataset.from_tensor_slices((audio, labels)).batch(4)
+    scores = train.Scorer(batches, batch_size=4)(First())
+    assert set(sizes) == {4}
+    assert scores["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_data_of_one_label_is_refused(folder, tmp_path, monkeypatch):
