@@ -382,6 +382,7 @@ def test_a_plan_for_other_settings_is_rejected():
     leaf = frontend.EfficientLeaf(n_filters=8)
     with pytest.raises(ValueError, match="no weights"):
         leaf.replan()
+    leaf.build((None, 1600))
     with pytest.raises(ValueError, match=r"\(8, 2\).*Received: \(40, 2\)"):
         leaf.planned_for = np.ones((40, 2))
     with pytest.raises(ValueError, match="negative"):

@@ -540,8 +540,8 @@ def test_all_parts_of_a_frontend_compute_in_its_dtype(name):
 
 @pytest.mark.parametrize("name", FRONTENDS)
 def test_an_empty_batch_gives_no_features(name):
-    if keras.backend.backend() == "torch" and name == "mel":
-        pytest.skip("PyTorch's own transforms refuse it")
+    if keras.backend.backend() != "tensorflow" and name == "mel":
+        pytest.skip("this backend's Fourier transform refuses it")
     layer = FRONTENDS[name](n_filters=4)
     assert layer(np.zeros((0, 800), "float32")).shape[:2] == (0, 5)
 
