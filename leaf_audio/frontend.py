@@ -350,6 +350,16 @@ class Leaf(PlannedFrontend):
     def _regularizer(self, learned: bool) -> Any:
         return self.regularizer_fn if learned else None
 
+    def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
+        super()._check_inputs(shape, dtype)
+        is_short = shape[1] is not None and shape[1] < self._window_size
+        if is_short and self.pooling_padding == "valid":
+            raise ValueError(
+                f"{self.name} needs {self._window_size} samples at least, with "
+                "pooling_padding='valid'. Received: inputs of shape "
+                f"{tuple(shape)}."
+            )
+
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)
         layers = [

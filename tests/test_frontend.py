@@ -595,6 +595,14 @@ def test_given_layers_are_learned_as_the_frontend_asks():
         assert len(leaf.trainable_weights) == (2 if learned else 0)
 
 
+@pytest.mark.parametrize("name", ["leaf", "tfbanks", "sincnet"])
+def test_no_window_fits_into_a_clip_that_is_shorter(name):
+    layer = FRONTENDS[name](n_filters=4, pooling_padding="valid")
+    with pytest.raises(ValueError, match="needs 401 samples at least"):
+        layer(noise(1, 400))
+    assert layer(noise(1, 401)).shape == (1, 1, 4)
+
+
 @pytest.mark.parametrize("sort_filters", [False, True])
 def test_a_leaf_of_plain_layers_is_the_same_leaf(sort_filters):
     """Leaf computes convolution and modulus in one go where it can."""
