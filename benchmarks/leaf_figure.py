@@ -45,15 +45,15 @@ def main() -> None:
         points[title] = (time, by_input["std 0.1"])
 
     figure, axes = plt.subplots(figsize=(6.4, 4))
+    cheapest = min(points, key=points.get)
     for name, (time, error) in points.items():
         axes.scatter(error, time, color=BLUE, zorder=3)
         text = f"Leaf, {name}" if not name[0].isdigit() else f"tolerance {name}"
-        # The cheapest has a neighbour, whose text is above.
-        cheapest = time == min(points.values())[0]
         axes.annotate(
             text,
             (error, time),
-            xytext=(6, -14 if cheapest else 6),
+            # The cheapest has a neighbour, whose text is above.
+            xytext=(6, -14 if name == cheapest else 6),
             textcoords="offset points",
         )
     for name, (time, error) in EFFICIENT_LEAF.items():

@@ -1,6 +1,6 @@
 """What a run tells the person who started it, on stdout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import rich.console
 import rich.table
@@ -14,20 +14,16 @@ _MAX_SKIPPED = 3
 def print_data(audio_data: AudioData) -> None:
     """Says what a data set holds and what was left out of it."""
     names = audio_data.label_names
-    listed = ", ".join(names[:_MAX_LABELS])
-    if len(names) > _MAX_LABELS:
-        listed += ", ..."
     counts = [f"{split} {n}" for split, n in audio_data.counts.items()]
     lines = [
-        f"data: {audio_data.name}, {len(names)} labels ({listed})",
+        f"data: {audio_data.name}, {len(names)} labels ({_listed(names)})",
         f"clips: {', '.join(counts)}",
     ]
     for split, clips in audio_data.clips.items():
         absent = sorted(set(range(len(names))) - set(clips.labels.tolist()))
         if absent:
-            some = [names[label] for label in absent[:_MAX_LABELS]]
-            rest = ", ..." if len(absent) > len(some) else ""
-            lines.append(f"  {split} has none of: {', '.join(some)}{rest}")
+            missing = _listed([names[label] for label in absent])
+            lines.append(f"  {split} has none of: {missing}")
     skipped = audio_data.skipped
     if skipped:
         files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
@@ -37,6 +33,11 @@ def print_data(audio_data: AudioData) -> None:
         if len(skipped) > len(some):
             lines.append("  ...")
     print_lines(*lines)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    rest = [] if len(labels) <= _MAX_LABELS else ["..."]
+    return ", ".join([*labels[:_MAX_LABELS], *rest])
 
 
 def print_metrics(

@@ -37,8 +37,8 @@ from leaf_audio.serialization import own_copy, serialize
 from leaf_audio.settings import (
     check_bool,
     check_choice,
-    check_leaves,
     check_not_negative,
+    check_unbound,
     output_length,
     wide_dtype,
 )
@@ -323,7 +323,7 @@ class Leaf(PlannedFrontend):
             init = GaborInit(min_freq=mel.DEFAULT_MIN_FREQ, max_freq="auto")
         if init is not None:
             settings["kernel_initializer"] = self._following(init)
-        check_leaves("conv1d_cls", conv1d_cls, settings)
+        check_unbound("conv1d_cls", conv1d_cls, settings)
         return conv1d_cls(**settings)
 
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
@@ -344,7 +344,7 @@ class Leaf(PlannedFrontend):
             settings["kernel_initializer"] = self._following(self.pooling_init)
         if self.regularizer_fn is not None and self.learn_pooling:
             settings["kernel_regularizer"] = self.regularizer_fn
-        check_leaves("pooling_cls", pooling_cls, settings)
+        check_unbound("pooling_cls", pooling_cls, settings)
         return pooling_cls(**settings)
 
     def _regularizer(self, learned: bool) -> Any:

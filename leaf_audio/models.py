@@ -23,8 +23,8 @@ from leaf_audio.serialization import deserialize, serialize
 from leaf_audio.settings import (
     check_bool,
     check_choice,
-    check_leaves,
     check_positive_int,
+    check_unbound,
     wide_dtype,
 )
 
@@ -252,7 +252,7 @@ class ConvNet(_Chain):
             def block(**settings: Any) -> layers.Layer:
                 return ConvBlock(dtype=self.dtype_policy, **settings)
 
-        check_leaves("block", block, ("num_filters", "max_pooling"))
+        check_unbound("block", block, ("num_filters", "max_pooling"))
         pools = [i == 0 or i % 2 == 1 for i in range(len(filters))]
         self._min_size = 2 ** sum(pools)
         self.chain = [

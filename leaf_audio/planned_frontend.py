@@ -46,11 +46,7 @@ class PlannedFrontend(Frontend):
         Raises:
           ValueError: there are no weights yet.
         """
-        if not self.built:
-            raise ValueError(
-                f"{self.name} has no weights to plan for: call it, or `build`, "
-                "first."
-            )
+        self._check_built()
         return self._filterbank is not None and self._filterbank.replan(
             if_needed
         )
@@ -73,11 +69,7 @@ class PlannedFrontend(Frontend):
                 f"{self.name} computes exactly and takes no plan. Received: a "
                 f"plan for parameters of shape {np.shape(parameters)}."
             )
-        if not self.built:
-            raise ValueError(
-                f"{self.name} has no weights to plan for: call it, or `build`, "
-                "first."
-            )
+        self._check_built()
         if np.shape(parameters) != (self.n_filters, 2):
             raise ValueError(
                 f"A plan for {self.name} must be for parameters of shape "
@@ -116,6 +108,13 @@ class PlannedFrontend(Frontend):
             self._filterbank.expect_weights()
         else:
             self.planned_for = np.array(planned_for)
+
+    def _check_built(self) -> None:
+        if not self.built:
+            raise ValueError(
+                f"{self.name} has no weights to plan for: call it, or `build`, "
+                "first."
+            )
 
     def _window_and_stride(self) -> np.ndarray:
         return np.array([self._window_size, self._stride])

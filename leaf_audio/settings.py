@@ -68,7 +68,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return lowered
 
 
-def check_leaves(name: str, value: Any, settings: Iterable[str]) -> None:
+def check_unbound(name: str, value: Any, settings: Iterable[str]) -> None:
     """Raises a ValueError if a functools.partial binds what its caller sets."""
     if isinstance(value, functools.partial):
         bound = sorted(set(value.keywords) & set(settings))
