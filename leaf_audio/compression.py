@@ -118,12 +118,12 @@ def exponential_moving_average(
 ) -> Tensor:
     """Computes `M_t = (1 − s) M_{t−1} + s E_t` along time, without a loop.
 
-    The recurrence is the filter `s Σ_k d^k z^k` with `d = 1 − s`, and that sum
-    factors into `(1 + d z)(1 + d² z²)(1 + d⁴ z⁴)…`: each factor adds a shifted
-    copy, so a block of 2ⁿ frames takes n steps. The same recurrence, with
-    `d^block` for d, then carries the state from block to block. All terms are
-    products and sums of numbers in [0, 1], so s = 0 and s = 1 are exact, and so
-    are their gradients.
+    The frames of a block follow one another, for all blocks at once. Then the
+    state is carried from block to block: a recurrence with `d = (1 − s)^block`
+    is the filter `Σ_k d^k z^k`, which factors into `(1 + d z)(1 + d² z²)(1 + d⁴
+    z⁴)…`: each factor adds a shifted copy, so 2ⁿ blocks take n steps. All terms
+    are products and sums of numbers in [0, 1], so s = 0 and s = 1 are exact,
+    and so are their gradients.
 
     Args:
       inputs: E, `(batch, frames, channels)`.
@@ -134,10 +134,42 @@ def exponential_moving_average(
       M, `(batch, frames, channels)`. Its last frame is the state with which to
       go on.
     """
-    batch, frames = ops.shape(inputs)[0], ops.shape(inputs)[1]
-    channels = inputs.shape[-1]
+    if keras.backend.backend() == "tensorflow":
+        return _moving_average(inputs, smooth, initial_state)
+    return _recurrence(smooth * inputs, 1 - smooth, initial_state)
+
+
+# TensorFlow's gradient of what the recurrence is made of takes twice as long.
+@ops.custom_gradient
+def _moving_average(
+    inputs: Tensor, smooth: Tensor, initial_state: Tensor
+) -> Any:
     decay = 1 - smooth
-    if inputs.shape[1] is None:
+    outputs = _recurrence(smooth * inputs, decay, initial_state)
+
+    def gradients(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        # What a frame adds to itself and all that follow is the same
+        # recurrence, backwards in time.
+        backwards = _recurrence(
+            ops.flip(upstream, axis=1), decay, ops.zeros_like(initial_state)
+        )
+        share = ops.flip(backwards, axis=1)
+        before = ops.concatenate(
+            [initial_state[:, None], outputs[:, :-1]], axis=1
+        )
+        of_smooth = ops.sum(share * (inputs - before), axis=(0, 1))
+        if smooth.shape[0] == 1:
+            of_smooth = ops.sum(of_smooth, keepdims=True)
+        return smooth * share, of_smooth, decay * share[:, 0]
+
+    return outputs, gradients
+
+
+def _recurrence(x: Tensor, decay: Tensor, initial_state: Tensor) -> Tensor:
+    """Computes `y_t = x_t + decay · y_{t−1}` along time."""
+    batch, frames = ops.shape(x)[0], ops.shape(x)[1]
+    channels = x.shape[-1]
+    if x.shape[1] is None:
         block = _BLOCK
         num_blocks = (frames + block - 1) // block
         max_ends = _MAX_BLOCKS
@@ -146,41 +178,41 @@ def exponential_moving_average(
         num_blocks = -(-frames // block)
         max_ends = num_blocks + 1
 
-    padded = ops.pad(smooth * inputs, [[0, 0], [0, block - 1], [0, 0]])
-    within = ops.reshape(
+    padded = ops.pad(x, [[0, 0], [0, block - 1], [0, 0]])
+    blocks = ops.reshape(
         padded[:, : num_blocks * block], (batch, num_blocks, block, channels)
     )
-    within, block_decay = _accumulate(within, decay, block, axis=2)
+    first, *others = ops.unstack(blocks, block, axis=2)
+    within = [first]
+    for frame in others:
+        within.append(frame + decay * within[-1])
+    powers = _powers(decay, block)
 
     # The state at the end of each block; the initial one comes before them.
-    ends = ops.concatenate([initial_state[:, None], within[:, :, -1]], axis=1)
-    ends, _ = _accumulate(ends, block_decay, max_ends, axis=1)
-    carried = ends[:, :num_blocks, None] * _powers(decay, block)
+    ends = ops.concatenate([initial_state[:, None], within[-1]], axis=1)
+    ends = _accumulate(ends, powers[-1], max_ends)
+    carried = ends[:, :num_blocks, None] * powers
     outputs = ops.reshape(
-        within + carried, (batch, num_blocks * block, channels)
+        ops.stack(within, axis=2) + carried,
+        (batch, num_blocks * block, channels),
     )
     return outputs[:, :frames]
 
 
-def _accumulate(
-    x: Tensor, decay: Tensor, span: int, axis: int
-) -> tuple[Tensor, Tensor]:
-    """Computes `y_t = x_t + decay · y_{t−1}` over an axis of at most `span`.
-
-    Returns y, and `decay ** span` where `span` is a power of two.
-    """
-    length = ops.shape(x)[axis]
+def _accumulate(x: Tensor, decay: Tensor, span: int) -> Tensor:
+    """Computes `y_t = x_t + decay · y_{t−1}` along axis 1, at most `span`."""
+    length = ops.shape(x)[1]
     shift = 1
     while shift < span:
-        before = [slice(None)] * axis
         # Only an axis of unknown length can be shorter than the shift.
-        cut = ops.minimum(shift, length) if x.shape[axis] is None else shift
-        zeros = ops.zeros_like(x[(*before, slice(cut))])
-        kept = x[(*before, slice(length - cut))]
-        x = x + decay * ops.concatenate([zeros, kept], axis=axis)
+        cut = ops.minimum(shift, length) if x.shape[1] is None else shift
+        shifted = ops.concatenate(
+            [ops.zeros_like(x[:, :cut]), x[:, : length - cut]], axis=1
+        )
+        x = x + decay * shifted
         decay = ops.square(decay)
         shift *= 2
-    return x, decay
+    return x
 
 
 def _powers(decay: Tensor, count: int) -> Tensor:

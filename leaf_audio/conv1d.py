@@ -1,17 +1,32 @@
 """A convolution whose gradients are no slower than itself.
 
 Both gradients of a convolution are convolutions again, with as many operations.
-TensorFlow has kernels of their own for them, which on a CPU are several times
-slower than the convolution; so they are written as convolutions here.
+TensorFlow has kernels of their own for them. On a CPU those of oneDNN are as
+fast as the convolution, but TensorFlow's own, which it takes on CPUs without
+the instructions that oneDNN is made for, are several times slower; so there
+they are written as convolutions here.
 """
 
 import functools
+import os
+import pathlib
+import platform
 from typing import Any
 
 import keras
 from keras import ops
 
 Tensor = Any
+
+# On Linux TensorFlow takes oneDNN where a CPU has one of these.
+_ONEDNN_INSTRUCTIONS = {
+    "amx_bf16",
+    "amx_int8",
+    "amx_tile",
+    "avx512_bf16",
+    "avx512_vnni",
+    "avx_vnni",
+}
 
 
 def valid_conv1d(inputs: Tensor, kernel: Tensor) -> Tensor:
@@ -39,7 +54,25 @@ def _gradients_are_slow() -> bool:
     if keras.backend.backend() != "tensorflow":
         return False
     devices = keras.distribution.list_devices()
-    return all(device.startswith("cpu") for device in devices)
+    return all(map(_is_cpu, devices)) and not _has_onednn()
+
+
+def _is_cpu(device: str) -> bool:
+    return device.startswith("cpu")
+
+
+def _has_onednn() -> bool:
+    """Tells whether TensorFlow computes with oneDNN, as it decides itself."""
+    told = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
+    if told in ("0", "false", "1", "true"):
+        return told in ("1", "true")
+    if platform.system() != "Linux":
+        return platform.system() == "Windows"
+    try:
+        described = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return not _ONEDNN_INSTRUCTIONS.isdisjoint(described.split())
 
 
 def _conv1d(inputs: Tensor, kernel: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from leaf_audio import fft, impulse_responses
 from leaf_audio.constraints import GaborConstraint
 from leaf_audio.conv1d import valid_conv1d
 from leaf_audio.initializers import GaborInit, SincInit
+from leaf_audio.lean_ops import complex_energies
 from leaf_audio.settings import (
     check_bool,
     check_choice,
@@ -92,11 +93,6 @@ def _parts_apart(interleaved: Tensor) -> Tensor:
     )
 
 
-def _squared_modulus(parts_apart: Tensor) -> Tensor:
-    real, imag = ops.split(parts_apart, 2, axis=-1)
-    return ops.square(real) + ops.square(imag)
-
-
 def gabor_energies(
     audio: Tensor,
     real: Tensor,
@@ -117,7 +113,7 @@ def gabor_energies(
       An array `(batch, time', filters)`.
     """
     kernel = ops.cast(ops.concatenate([real, imag], axis=-1), audio.dtype)
-    return _squared_modulus(
+    return complex_energies(
         conv1d_by_blocks(audio, kernel[:, None], padding, strides)
     )
 
@@ -343,7 +339,7 @@ class GaborConv1D(_ParametricConv1D):
         parts = ops.concatenate(self.impulse_responses(), axis=-1)[:, None]
         if squared_modulus:
             bias = None if self.bias is None else _parts_apart(self.bias)
-            return _squared_modulus(self._convolve(inputs, parts, bias))
+            return complex_energies(self._convolve(inputs, parts, bias))
         shape = (self.kernel_size, 1, 2, self._num_complex)
         kernel = ops.transpose(ops.reshape(parts, shape), (0, 1, 3, 2))
         kernel = ops.reshape(kernel, (self.kernel_size, 1, self.filters))
@@ -599,7 +595,7 @@ class WaveformConv1D(keras.layers.Conv1D):
             bias = None if bias is None else _parts_apart(bias)
         outputs = conv1d_by_blocks(inputs, kernel)
         outputs = _add_bias_and_activate(outputs, bias, self.activation)
-        return _squared_modulus(outputs) if squared_modulus else outputs
+        return complex_energies(outputs) if squared_modulus else outputs
 
     def compute_output_spec(
         self, inputs: Any, squared_modulus: bool = False

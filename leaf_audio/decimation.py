@@ -18,6 +18,7 @@ from keras import ops
 
 from leaf_audio.conv1d import valid_conv1d
 from leaf_audio.frame_grid import FrameGrid
+from leaf_audio.lean_ops import complex_energies, split_by, with_ends
 from leaf_audio.planning import POOLED_TOGETHER, Geometry, SparseGroup
 
 Tensor = Any
@@ -65,19 +66,21 @@ class SparseEnergies:
           Two arrays, `(batch, frames, filters)` as if the audio had no edges,
           and `(batch, edges, filters)`, None where there are none.
         """
+        sizes = [len(span.group.filters) for span in self._spans]
         pooled, samples, weights = [], [], []
-        done = 0
-        for span in self._spans:
-            some = slice(done, done + len(span.group.filters))
-            done = some.stop
-            energies = span.energies(
-                audio[:, span.start - self.start :], kernels[:, :, some]
-            )
-            inner_weights, edge_weights = span.weights(windows[some])
-            pooled.append(span.pool(energies, inner_weights))
+        for span, kernel, window in zip(
+            self._spans,
+            split_by(kernels, sizes, axis=2),
+            split_by(windows, sizes, axis=0),
+            strict=True,
+        ):
+            energies = span.energies(audio, span.start - self.start, kernel)
+            inner_weights, edge_weights = span.weights(window)
             if self._grid.num_edges:
-                samples.append(span.edge_samples(energies))
+                energies, *ends = with_ends(energies, *span.end_positions())
+                samples.append(span.edge_samples(*ends))
                 weights.append(edge_weights)
+            pooled.append(span.pool(energies, inner_weights))
         frames = ops.concatenate(pooled, axis=-1)
         if not self._grid.num_edges:
             return frames, None
@@ -133,11 +136,12 @@ class _Span:
         block = self._per_block * group.hop
         self.reach = self._overlap * block + (self._taps + 1) * self._step
 
-    def energies(self, audio: Tensor, kernels: Tensor) -> Tensor:
+    def energies(self, audio: Tensor, first: int, kernels: Tensor) -> Tensor:
         """Computes the samples of energy.
 
         Args:
-          audio: `(batch, time)`, from `start` on.
+          audio: `(batch, time)`.
+          first: where `start` is in it.
           kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
 
         Returns:
@@ -147,42 +151,45 @@ class _Span:
         samples = (self._blocks + self._overlap - 1) * self._per_block
         steps = (samples + together - 1) // together
         rows = steps + self._taps - 1
+        batch = ops.shape(audio)[0]
         polyphase = ops.reshape(
-            audio[:, : rows * self._step],
-            (ops.shape(audio)[0], rows, self._step),
+            audio[:, first : first + rows * self._step],
+            (batch, rows, self._step),
         )
-        size, channels = len(group.fade), 2 * kernels.shape[2]
+        size, filters = len(group.fade), kernels.shape[2]
         kernel = kernels[group.first : group.first + size]
-        kernel = ops.reshape(kernel, (size, channels))
         if np.any(group.fade != 1):
-            kernel = kernel * ops.cast(group.fade[:, None], kernel.dtype)
+            kernel = kernel * ops.cast(group.fade[:, None, None], kernel.dtype)
         room = self._taps * self._step - size
         shifted = ops.stack(
             [
-                ops.pad(kernel, [[shift, room - shift], [0, 0]])
+                ops.pad(kernel, [[shift, room - shift], [0, 0], [0, 0]])
                 for shift in range(0, self._step, group.hop)
             ],
-            axis=1,
+            axis=2,
         )
+        channels = 2 * together * filters
         outputs = valid_conv1d(
             polyphase,
-            ops.reshape(shifted, (self._taps, self._step, together * channels)),
+            ops.reshape(shifted, (self._taps, self._step, channels)),
         )
-        outputs = ops.reshape(
-            outputs, (ops.shape(audio)[0], steps * together, channels)
-        )[:, :samples]
-        real, imag = ops.split(outputs, 2, axis=-1)
-        return ops.square(real) + ops.square(imag)
+        # TensorFlow gives outputs of an empty batch another shape.
+        outputs = ops.reshape(outputs, (batch, steps, channels))
+        energies = ops.reshape(
+            complex_energies(outputs), (batch, steps * together, filters)
+        )
+        exact = self._per_block % together == 0
+        return energies if exact else energies[:, :samples]
 
-    def weights(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+    def weights(self, windows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Computes the weights of the samples.
 
         Args:
           windows: `(filters, window, 1 + edges)`.
 
         Returns:
-          Two arrays, `(filters, phases, samples)` for frames inside, and
-          `(edges, samples * filters)`.
+          Two arrays, `(phases, samples, filters)` for frames inside, and
+          `(edges, samples * filters)`, None where there are no edges.
         """
         group = self.group
         count, phases, samples = (
@@ -194,28 +201,38 @@ class _Span:
         if group.weights is not None:
             prediction = group.weights.reshape(count, phases * samples, -1)
             weights = _matmul(ops.cast(prediction, windows.dtype), windows)
-        weights = ops.reshape(weights, (count, phases, samples, -1))
-        edges = weights[..., 1:]
+        weights = ops.reshape(
+            ops.transpose(weights, (2, 1, 0)), (-1, phases, samples, count)
+        )
+        if not self._grid.num_edges:
+            return weights[0], None
+        inside, edges = ops.split(weights, [1], axis=0)
         if phases > 1:
             # Of each frame, the weights of its phase.
             phase = [frame % phases for frame in self._grid.edge_frames()]
-            own = ops.equal(ops.stack(phase), np.arange(phases)[:, None])
-            edges = edges * ops.cast(own[:, None], edges.dtype)
-        edges = ops.transpose(ops.sum(edges, axis=1), (2, 1, 0))
-        return weights[..., 0], ops.reshape(edges, (-1, samples * count))
+            own = ops.equal(ops.stack(phase)[:, None], np.arange(phases))
+            edges = edges * ops.cast(own[..., None, None], edges.dtype)
+        edges = ops.reshape(ops.sum(edges, axis=1), (-1, samples * count))
+        return inside[0], edges
 
     def pool(self, energies: Tensor, weights: Tensor) -> Tensor:
-        """Pools the frames, as if the audio had no edges."""
-        group = self.group
-        count, phases, samples = weights.shape
+        """Pools the frames, as if the audio had no edges.
+
+        Args:
+          energies: `(batch, samples, filters)`.
+          weights: `(phases, samples, filters)`.
+
+        Returns:
+          An array `(batch, frames, filters)`.
+        """
+        phases, samples, count = weights.shape
         rows = self._overlap * self._per_block
         laid_out = ops.stack(
             [
-                ops.pad(
-                    ops.transpose(weights[:, phase]),
-                    [[start, rows - samples - start], [0, 0]],
+                ops.pad(own, [[start, rows - samples - start], [0, 0]])
+                for own, start in zip(
+                    ops.unstack(weights), self.group.starts, strict=True
                 )
-                for phase, start in enumerate(group.starts)
             ],
             axis=1,
         )
@@ -224,16 +241,21 @@ class _Span:
             energies, (ops.shape(energies)[0], blocks, self._per_block, count)
         )
         # A convolution of all with all costs the square of their number.
-        parts = [
-            self._pool_some(
-                energies[..., k : k + POOLED_TOGETHER],
-                laid_out[..., k : k + POOLED_TOGETHER],
-            )
-            for k in range(0, count, POOLED_TOGETHER)
+        sizes = [
+            min(POOLED_TOGETHER, count - first)
+            for first in range(0, count, POOLED_TOGETHER)
         ]
-        pooled = ops.concatenate(parts, axis=-1)
+        pooled = [
+            self._pool_some(*some)
+            for some in zip(
+                split_by(energies, sizes, axis=-1),
+                split_by(laid_out, sizes, axis=-1),
+                strict=True,
+            )
+        ]
         pooled = ops.reshape(
-            pooled, (ops.shape(pooled)[0], self._blocks * phases, count)
+            ops.concatenate(pooled, axis=-1),
+            (ops.shape(energies)[0], self._blocks * phases, count),
         )
         return pooled[:, : self._grid.computed_frames]
 
@@ -250,41 +272,69 @@ class _Span:
         batch, blocks = ops.shape(energies)[:2]
         _, phases, channels = weights.shape
         size = self._per_block * channels
-        kernel = ops.transpose(weights, (0, 2, 1))[..., None]
-        kernel = kernel * ops.eye(channels, dtype=weights.dtype)[:, None, :]
+        # Each channel by itself.
+        each = ops.eye(channels, dtype=weights.dtype)[:, None]
         pooled = valid_conv1d(
             ops.reshape(energies, (batch, blocks, size)),
-            ops.reshape(kernel, (self._overlap, size, phases * channels)),
+            ops.reshape(
+                weights[:, None] * each,
+                (self._overlap, size, phases * channels),
+            ),
         )
         return ops.reshape(pooled, (batch, self._blocks, phases, channels))
 
-    def edge_samples(self, energies: Tensor) -> Tensor:
+    def end_positions(self) -> tuple[int, Any]:
+        """Tells which samples the frames near an edge use.
+
+        Returns:
+          How many from the first on, and from which one to the last.
+        """
+        frames = self._grid.edge_frames()
+        last_begin, first_end = (
+            self._first_sample(frames[self._grid.num_edges - 1 + k])
+            for k in range(2)
+        )
+        return last_begin + self.num_samples, first_end
+
+    def edge_samples(self, head: Tensor, tail: Tensor) -> Tensor:
         """Lays out the samples of frames near an edge.
 
         Args:
-          energies: `(batch, samples, filters)`.
+          head: `(batch, samples, filters)`, energies at the beginning; see
+            `end_positions`.
+          tail: those at the end, likewise.
 
         Returns:
           An array `(batch, edges, samples * filters)`.
         """
-        starts = np.array(self.group.starts, "int32")
-        phases, filters = len(starts), energies.shape[-1]
-        samples = []
-        for frame in self._grid.edge_frames():
-            block, phase = frame // phases, frame % phases
-            if phases == 1:
-                start = 0
-            elif isinstance(phase, int):
-                start = int(starts[phase])
-            else:
-                start = ops.take(starts, phase)
-            start = start + block * self._per_block
-            samples.append(energies[:, start : start + self.num_samples])
+        count, filters = self._grid.num_edges, head.shape[-1]
+        _, first_end = self.end_positions()
+        frames = self._grid.edge_frames()
+        starts = [self._first_sample(frame) for frame in frames]
+        samples = [
+            *(head[:, k : k + self.num_samples] for k in starts[:count]),
+            *(
+                tail[:, k - first_end : k - first_end + self.num_samples]
+                for k in starts[count:]
+            ),
+        ]
         return ops.reshape(
             ops.stack(samples, axis=1),
             (
-                ops.shape(energies)[0],
+                ops.shape(head)[0],
                 len(samples),
                 self.num_samples * filters,
             ),
         )
+
+    def _first_sample(self, frame: Any) -> Any:
+        """Returns the first sample of a frame, an integer or a tensor."""
+        starts = np.array(self.group.starts, "int32")
+        block, phase = frame // len(starts), frame % len(starts)
+        if len(starts) == 1:
+            start = 0
+        elif isinstance(phase, int):
+            start = int(starts[phase])
+        else:
+            start = ops.take(starts, phase)
+        return start + block * self._per_block

@@ -15,6 +15,7 @@ from leaf_audio import planning
 from leaf_audio.convolution import GaborConv1D, gabor_energies
 from leaf_audio.decimation import SparseEnergies
 from leaf_audio.frame_grid import FrameGrid
+from leaf_audio.lean_ops import reorder, split_by
 from leaf_audio.plan_following import PlanFollower
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.spectral import SpectralEnergies
@@ -140,23 +141,25 @@ def _planned_energies(
 
     # Filters of a group side by side, so that each operation is done once.
     order = np.concatenate([part.filters for part in parts])
-    kernels = ops.take(ops.stack(filters, axis=1), order, axis=2)
-    windows = ops.take(ops.transpose(windows), order, axis=0)
+    kernels = reorder(ops.stack(filters, axis=1), order, axis=2)
+    windows = reorder(ops.transpose(windows), order, axis=0)
     windows = windows[..., None] * ops.cast(grid.windowing(), windows.dtype)
 
-    frames, edges, done = [], [], 0
-    for part in parts:
-        some = slice(done, done + len(part.filters))
-        done = some.stop
-        inner, near_edges = part(
-            padded[:, ahead + part.start :], kernels[:, :, some], windows[some]
-        )
+    sizes = [len(part.filters) for part in parts]
+    frames, edges = [], []
+    for part, *some in zip(
+        parts,
+        split_by(kernels, sizes, axis=2),
+        split_by(windows, sizes, axis=0),
+        strict=True,
+    ):
+        inner, near_edges = part(padded[:, ahead + part.start :], *some)
         frames.append(inner)
         edges.append(near_edges)
 
     def in_order(found: list[Tensor]) -> Tensor:
         joined = ops.concatenate(found, axis=-1)
-        return ops.take(joined, np.argsort(order), axis=-1)
+        return reorder(joined, np.argsort(order), axis=-1)
 
     outputs = in_order(frames)
     if grid.num_edges:

@@ -19,6 +19,7 @@ from keras import ops
 from leaf_audio import impulse_responses
 from leaf_audio.base_frontend import zero_where_masked
 from leaf_audio.convolution import GaborConv1D, gabor_energies
+from leaf_audio.lean_ops import reorder
 from leaf_audio.plan_following import PlanFollower
 from leaf_audio.pooling import GaussianLowpass, pool
 
@@ -208,7 +209,7 @@ class GroupedFilterbank(PlanFollower):
             pooled.append(pool(energies, windows, hops, "centred"))
         order = np.concatenate([group.filters for group in groups])
         outputs = ops.concatenate(pooled, axis=-1)
-        return ops.take(outputs, np.argsort(order).astype("int32"), axis=-1)
+        return reorder(outputs, np.argsort(order), axis=-1)
 
     def _windows(self, group: FilterGroup, widths: Tensor) -> Tensor:
         # A share of half the window stays as many samples when that is rounded.

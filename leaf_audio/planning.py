@@ -86,7 +86,7 @@ _MAX_PHASES = 8
 # Multiply-adds per sample of audio that a sparse group costs by itself; that
 # frames' spectra cost; and what products of bins cost, which all filters share,
 # as a multiple of what they add for one. Measured.
-_GROUP_COST = 40.0
+_GROUP_COST = 80.0
 _SPECTRA_COST = 800.0
 _PRODUCTS_COST = 30.0
 

@@ -25,10 +25,21 @@ def test_outputs_are_those_of_a_convolution():
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture(params=["oneDNN", "TensorFlow's own kernels"])
+def kernels(request, monkeypatch):
+    """Has convolutions take the gradients that suit a kind of CPU."""
+    value = "1" if request.param == "oneDNN" else "0"
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    conv1d._gradients_are_slow.cache_clear()
+    yield request.param
+    monkeypatch.undo()
+    conv1d._gradients_are_slow.cache_clear()
+
+
 @on_tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_gradients_are_those_of_a_convolution(dtype, jit_compile):
+def test_gradients_are_those_of_a_convolution(dtype, jit_compile, kernels):
     import tensorflow as tf
 
     x, kernel = tf.cast(noise(2, 20, 3), dtype), tf.cast(noise(5, 3, 4), dtype)
@@ -55,7 +66,7 @@ def test_gradients_are_those_of_a_convolution(dtype, jit_compile):
 
 
 @on_tensorflow
-def test_a_step_on_a_cpu_has_none_of_tensorflows_slow_gradients():
+def test_a_step_on_a_cpu_has_gradients_that_are_fast_there(kernels):
     import tensorflow as tf
 
     if tf.config.list_logical_devices("GPU"):
@@ -74,4 +85,13 @@ def test_a_step_on_a_cpu_has_none_of_tensorflows_slow_gradients():
     for function in graph.library.function:
         kinds |= {node.op for node in function.node_def}
     assert "Conv2D" in kinds
-    assert not any("Backprop" in kind for kind in kinds)
+    theirs = any("Backprop" in kind for kind in kinds)
+    assert theirs == (kernels == "oneDNN")
+
+
+@on_tensorflow
+def test_what_is_told_of_onednn_is_what_tensorflow_says_of_itself(monkeypatch):
+    from tensorflow.python.util import _pywrap_util_port
+
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    assert conv1d._has_onednn() == _pywrap_util_port.IsMklEnabled()
