@@ -19,6 +19,7 @@ from keras import ops
 
 from leaf_audio.convolution import gabor_energies
 from leaf_audio.frame_grid import FrameGrid
+from leaf_audio.lean_ops import split_by
 from leaf_audio.planning import Geometry, SpectralGroup
 
 Tensor = Any
@@ -68,12 +69,16 @@ class SpectralEnergies:
           Two arrays, `(batch, frames, filters)` as if the audio had no edges,
           and `(batch, edges, filters)`, None where there are none.
         """
-        frames = self._inner(audio, kernels, windows[..., 0])
+        inside, *near_edges = ops.unstack(windows, axis=-1)
+        kernels = ops.unstack(kernels, axis=1)
+        frames = self._inner(audio, kernels, inside)
         if not self._grid.num_edges:
             return frames, None
-        return frames, self._edges(audio, kernels, windows[..., 1:])
+        return frames, self._edges(audio, kernels, near_edges)
 
-    def _inner(self, audio: Tensor, kernels: Tensor, windows: Tensor) -> Tensor:
+    def _inner(
+        self, audio: Tensor, kernels: list[Tensor], windows: Tensor
+    ) -> Tensor:
         length = self._geometry.fft_length
         most = max(group.offsets for group in self._groups)
         bins = _Bins(length, most)
@@ -81,8 +86,7 @@ class SpectralEnergies:
         products = bins.products(bins.mirrored(spectra, _conjugate(spectra)))
 
         real, imag = (
-            ops.rfft(ops.transpose(kernels[:, part]), fft_length=length)
-            for part in (0, 1)
+            ops.rfft(ops.transpose(part), fft_length=length) for part in kernels
         )
         # The response at -k is not the conjugate of that at k: filters are
         # complex. Both are had from the spectra of their parts.
@@ -91,21 +95,27 @@ class SpectralEnergies:
         responses = bins.mirrored(above, below)
         mirrored = bins.mirrored(below, above)
 
-        pooled, done = [], 0
-        for group in self._groups:
-            some = slice(done, done + len(group.filters))
-            done = some.stop
+        sizes = [len(group.filters) for group in self._groups]
+        parts = (*responses, *mirrored, windows)
+        pooled = []
+        for group, *some in zip(
+            self._groups,
+            *(split_by(part, sizes, axis=0) for part in parts),
+            strict=True,
+        ):
+            re, im, mirrored_re, mirrored_im, window = some
             weights = bins.weights(
-                *((re[some], im[some]) for re, im in (responses, mirrored)),
-                _window_spectrum(windows[some], group.offsets, length),
+                (re, im),
+                (mirrored_re, mirrored_im),
+                _window_spectrum(window, group.offsets, length),
             )
             energies = sum(
-                ops.matmul(product, ops.transpose(weight))
+                ops.matmul(weight, product)
                 for product, weight in zip(products, weights, strict=False)
             )
-            pooled.append(ops.cast(energies, kernels.dtype))
+            pooled.append(ops.cast(energies, windows.dtype))
         return ops.reshape(
-            ops.concatenate(pooled, axis=-1),
+            ops.transpose(ops.concatenate(pooled, axis=0)),
             (
                 ops.shape(audio)[0],
                 self._grid.computed_frames,
@@ -126,19 +136,19 @@ class SpectralEnergies:
         )
         return frames[..., : self._geometry.frame_length]
 
-    def _edges(self, audio: Tensor, kernels: Tensor, windows: Tensor) -> Tensor:
+    def _edges(
+        self, audio: Tensor, kernels: list[Tensor], windows: list[Tensor]
+    ) -> Tensor:
         geometry, count = self._geometry, self._grid.num_edges
         length = (count - 1) * geometry.stride + geometry.frame_length
         last = (self._grid.computed_frames - count) * geometry.stride
         ends = (audio[:, :length], audio[:, last : last + length])
         edges = []
         for end, first in zip(ends, (0, count), strict=True):
-            energies = gabor_energies(
-                end[..., None], kernels[:, 0], kernels[:, 1], padding="valid"
-            )
+            energies = gabor_energies(end[..., None], *kernels, padding="valid")
             for frame in range(count):
                 begin = frame * geometry.stride
-                window = ops.transpose(windows[..., first + frame])
+                window = ops.transpose(windows[first + frame])
                 part = energies[:, begin : begin + geometry.window_size]
                 edges.append(ops.sum(part * window, axis=1))
         return ops.stack(edges, axis=1)
@@ -204,25 +214,28 @@ class _Bins:
           spectra: `(batch, frames, bins)`, mirrored.
 
         Returns:
-          Arrays `(batch * frames, bins)`: for d = 0, for real and imaginary
-          parts of d = 1, and so on. What a frame's last bins are multiplied
-          with belongs to the next frame; no weight counts it.
+          Arrays `(bins, batch * frames)`: for d = 0, for real and imaginary
+          parts of d = 1, and so on. The last bins have no other at a distance;
+          no weight counts them.
         """
-        # Long vectors, multiplied as a whole, are many times faster than rows
-        # cut at both ends.
+        # Bins first: those at a distance are then a part of the same memory.
         real, imag = (
-            ops.pad(ops.reshape(part, (-1,)), [[0, self._offsets]])
+            ops.pad(
+                ops.transpose(ops.reshape(part, (-1, self._count))),
+                [[0, self._offsets], [0, 0]],
+            )
             for part in spectra
         )
-        size = ops.shape(real)[0] - self._offsets
+        low_real, low_imag = real[: self._count], imag[: self._count]
         products = []
         for d in range(self._offsets + 1):
-            low_real, low_imag = real[:size], imag[:size]
-            high_real, high_imag = real[d : d + size], imag[d : d + size]
+            high_real, high_imag = (
+                part[d : d + self._count] for part in (real, imag)
+            )
             products.append(low_real * high_real + low_imag * high_imag)
             if d:
                 products.append(low_imag * high_real - low_real * high_imag)
-        return [ops.reshape(p, (-1, self._count)) for p in products]
+        return products
 
     def weights(
         self, responses: Complex, mirrored: Complex, windows: Complex
