@@ -102,6 +102,8 @@ def bands(frontend: Frontend) -> Figure:
         ylabel="bandwidth at half power (Hz)",
         title=f"filters of {frontend.name}",
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        _label_in_full(axis)
     axes.legend()
     return figure
 
@@ -148,7 +150,17 @@ def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
         axes.set(title=title, xlabel="time (s)")
         figure.colorbar(image, ax=axes)
     panels[0].set_ylabel("filter")
+    figure.axes[-1].set_ylabel("output")
     return figure
+
+
+def _label_in_full(axis: Any) -> None:
+    """Labels a logarithmic axis with 200 where it would be 2 × 10²."""
+    from matplotlib import ticker
+
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _figure(width: float, height: float) -> Figure:
