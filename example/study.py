@@ -216,7 +216,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         _spread(row["epoch_seconds"], "{:.1f} s"),
         f"{row['parameters']:,}",
         f"{row['frontend_parameters']:,}",
-        _spread(row["drift_hz"], "{:.1f} Hz"),
+        _spread(row["drift_hz"], "{:.2f} Hz"),
     ]
 
 

@@ -74,7 +74,7 @@ def test_a_row_has_mean_and_deviation_over_the_finished_seeds(two):
         "85.0 ± 7.1 s",
         "12,345",
         "280",
-        "5.0 ± 7.1 Hz",
+        "5.00 ± 7.07 Hz",
     ]
     assert study.cells(rows[1])[1:4] == ["70.0 %", "35.0 %", "70.0 s"]
     assert study.cells(rows[1])[-1] == "–"
