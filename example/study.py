@@ -274,7 +274,8 @@ def _epochs(folder: pathlib.Path) -> list[dict[str, str]]:
 
 
 def _median_epoch(folder: pathlib.Path) -> float:
-    # The first compiles, and others may have had to share the machine.
+    # Of three and more, neither the first, which compiles, nor one that had to
+    # share the machine counts for much.
     return statistics.median(float(row["seconds"]) for row in _epochs(folder))
 
 

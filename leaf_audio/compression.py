@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio.initializers import ArrayInit
+from leaf_audio.lean_ops import on_tensorflow
 from leaf_audio.serialization import serialize
 from leaf_audio.settings import (
     check_bool,
@@ -134,7 +135,7 @@ def exponential_moving_average(
       M, `(batch, frames, channels)`. Its last frame is the state with which to
       go on.
     """
-    if keras.backend.backend() == "tensorflow":
+    if on_tensorflow():
         return _moving_average(inputs, smooth, initial_state)
     return _recurrence(smooth * inputs, 1 - smooth, initial_state)
 
@@ -160,7 +161,9 @@ def _moving_average(
         of_smooth = ops.sum(share * (inputs - before), axis=(0, 1))
         if smooth.shape[0] == 1:
             of_smooth = ops.sum(of_smooth, keepdims=True)
-        return smooth * share, of_smooth, decay * share[:, 0]
+        # A sum, since there may be no frame at all.
+        of_state = ops.sum(decay * share[:, :1], axis=1)
+        return smooth * share, of_smooth, of_state
 
     return outputs, gradients
 

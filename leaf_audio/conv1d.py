@@ -1,10 +1,11 @@
 """A convolution whose gradients are no slower than itself.
 
 Both gradients of a convolution are convolutions again, with as many operations.
-TensorFlow has kernels of their own for them. On a CPU those of oneDNN are as
-fast as the convolution, but TensorFlow's own, which it takes on CPUs without
+TensorFlow has kernels of their own for them. On a CPU those of oneDNN are about
+as fast as the convolution, but TensorFlow's own, which it takes on CPUs without
 the instructions that oneDNN is made for, are several times slower; so there
-they are written as convolutions here.
+they are written as convolutions here. What is compiled with XLA has kernels of
+XLA's, for which it made little difference.
 """
 
 import functools
@@ -62,7 +63,7 @@ def _is_cpu(device: str) -> bool:
 
 
 def _has_onednn() -> bool:
-    """Tells whether TensorFlow computes with oneDNN, as it decides itself."""
+    """Tells whether TensorFlow computes with oneDNN, on x86."""
     told = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
     if told in ("0", "false", "1", "true"):
         return told in ("1", "true")

@@ -77,8 +77,8 @@ class SparseEnergies:
             energies = span.energies(audio, span.start - self.start, kernel)
             inner_weights, edge_weights = span.weights(window)
             if self._grid.num_edges:
-                energies, *ends = with_ends(energies, *span.end_positions())
-                samples.append(span.edge_samples(*ends))
+                energies, near_edges = span.edge_samples(energies)
+                samples.append(near_edges)
                 weights.append(edge_weights)
             pooled.append(span.pool(energies, inner_weights))
         frames = ops.concatenate(pooled, axis=-1)
@@ -178,8 +178,9 @@ class _Span:
         energies = ops.reshape(
             complex_energies(outputs), (batch, steps * together, filters)
         )
-        exact = self._per_block % together == 0
-        return energies if exact else energies[:, :samples]
+        # Where all steps count, there is no need of a slice and its gradient.
+        all_count = self._per_block % together == 0
+        return energies if all_count else energies[:, :samples]
 
     def weights(self, windows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Computes the weights of the samples.
@@ -283,49 +284,31 @@ class _Span:
         )
         return ops.reshape(pooled, (batch, self._blocks, phases, channels))
 
-    def end_positions(self) -> tuple[int, Any]:
-        """Tells which samples the frames near an edge use.
-
-        Returns:
-          How many from the first on, and from which one to the last.
-        """
-        frames = self._grid.edge_frames()
-        last_begin, first_end = (
-            self._first_sample(frames[self._grid.num_edges - 1 + k])
-            for k in range(2)
-        )
-        return last_begin + self.num_samples, first_end
-
-    def edge_samples(self, head: Tensor, tail: Tensor) -> Tensor:
+    def edge_samples(self, energies: Tensor) -> tuple[Tensor, Tensor]:
         """Lays out the samples of frames near an edge.
 
         Args:
-          head: `(batch, samples, filters)`, energies at the beginning; see
-            `end_positions`.
-          tail: those at the end, likewise.
+          energies: `(batch, samples, filters)`.
 
         Returns:
-          An array `(batch, edges, samples * filters)`.
+          The energies, to go on with, and an array
+          `(batch, edges, samples * filters)`.
         """
-        count, filters = self._grid.num_edges, head.shape[-1]
-        _, first_end = self.end_positions()
+        size, filters = self.num_samples, energies.shape[-1]
         frames = self._grid.edge_frames()
         starts = [self._first_sample(frame) for frame in frames]
+        begin = starts[: self._grid.num_edges]
+        end = starts[self._grid.num_edges :]
+        energies, head, tail = with_ends(energies, begin[-1] + size, end[0])
         samples = [
-            *(head[:, k : k + self.num_samples] for k in starts[:count]),
-            *(
-                tail[:, k - first_end : k - first_end + self.num_samples]
-                for k in starts[count:]
-            ),
+            *(head[:, k : k + size] for k in begin),
+            *(tail[:, k - end[0] : k - end[0] + size] for k in end),
         ]
-        return ops.reshape(
+        laid_out = ops.reshape(
             ops.stack(samples, axis=1),
-            (
-                ops.shape(head)[0],
-                len(samples),
-                self.num_samples * filters,
-            ),
+            (ops.shape(energies)[0], len(samples), size * filters),
         )
+        return energies, laid_out
 
     def _first_sample(self, frame: Any) -> Any:
         """Returns the first sample of a frame, an integer or a tensor."""

@@ -1,9 +1,9 @@
 """Operations whose gradients cost no more than they do themselves.
 
-On a CPU a training step costs what its passes over large arrays cost.
-TensorFlow's own gradients of slices, splits and gathers take several passes
-where one will do, on one core; those here do not. Other backends keep their
-own, but for splits, which are the same everywhere.
+A training step costs what its passes over large arrays cost. TensorFlow's own
+gradients of slices and their squares, and of gathers, take several passes where
+one will do, some of them on one core; those here do not. Other backends
+keep their own.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def complex_energies(parts_apart: Tensor) -> Tensor:
     Returns:
       An array `(..., channels)`.
     """
-    if _gradients_are_slow():
+    if on_tensorflow():
         return _complex_energies(parts_apart)
     real, imag = ops.split(parts_apart, 2, axis=-1)
     return ops.square(real) + ops.square(imag)
@@ -43,7 +43,7 @@ def with_ends(x: Tensor, head: int, tail: Any) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
       `x` itself, which the pieces' gradients are added to, and the pieces.
     """
-    if not _gradients_are_slow():
+    if not on_tensorflow():
         return x, x[:, :head], x[:, tail:]
 
     @ops.custom_gradient
@@ -72,7 +72,7 @@ def reorder(x: Tensor, order: Sequence[int], axis: int) -> Tensor:
       axis: which one.
     """
     order = np.asarray(order, "int32")
-    if not _gradients_are_slow():
+    if not on_tensorflow():
         return ops.take(x, order, axis=axis)
     inverse = np.argsort(order).astype("int32")
 
@@ -93,7 +93,8 @@ def split_by(x: Tensor, sizes: Sequence[int], axis: int) -> list[Tensor]:
     return ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis)
 
 
-def _gradients_are_slow() -> bool:
+def on_tensorflow() -> bool:
+    """Tells whether gradients are to be those written here."""
     return keras.backend.backend() == "tensorflow"
 
 

@@ -124,7 +124,7 @@ class SpectralEnergies:
         )
 
     def _framed(self, audio: Tensor) -> Tensor:
-        """Lays out frames, `(batch, frames, frame_length)`."""
+        """Lays out frames, padded to the transform's length."""
         stride, count = self._geometry.stride, self._grid.computed_frames
         blocks = count + self._strides - 1
         blocked = ops.reshape(
@@ -134,7 +134,10 @@ class SpectralEnergies:
         frames = ops.concatenate(
             [blocked[:, k : k + count] for k in range(self._strides)], axis=-1
         )
-        return frames[..., : self._geometry.frame_length]
+        length = self._geometry.frame_length
+        # TensorFlow's transform pads what it is given, but for empty batches.
+        beyond = self._geometry.fft_length - length
+        return ops.pad(frames[..., :length], [[0, 0], [0, 0], [0, beyond]])
 
     def _edges(
         self, audio: Tensor, kernels: list[Tensor], windows: list[Tensor]

@@ -546,6 +546,15 @@ def test_an_empty_batch_gives_no_features(name):
     assert layer(np.zeros((0, 800), "float32")).shape[:2] == (0, 5)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="other backends' Fourier transforms refuse it",
+)
+def test_an_empty_batch_gives_no_features_where_filters_are_cut_off():
+    leaf = frontend.Leaf(n_filters=40, sample_rate=8000)
+    assert leaf(np.zeros((0, 800), "float32")).shape == (0, 10, 40)
+
+
 @pytest.mark.parametrize(
     "argument, value, bound",
     [
