@@ -135,18 +135,15 @@ def exponential_moving_average(
       M, `(batch, frames, channels)`. Its last frame is the state with which to
       go on.
     """
-    if on_tensorflow():
-        return _moving_average(inputs, smooth, initial_state)
-    return _recurrence(smooth * inputs, 1 - smooth, initial_state)
+    recurrence = _with_own_gradient if on_tensorflow() else _recurrence
+    # Products, since TensorFlow takes no variable where a gradient is given.
+    return recurrence(smooth * inputs, 1 - smooth, 1 * initial_state)
 
 
 # TensorFlow's gradient of what the recurrence is made of takes twice as long.
 @ops.custom_gradient
-def _moving_average(
-    inputs: Tensor, smooth: Tensor, initial_state: Tensor
-) -> Any:
-    decay = 1 - smooth
-    outputs = _recurrence(smooth * inputs, decay, initial_state)
+def _with_own_gradient(x: Tensor, decay: Tensor, initial_state: Tensor) -> Any:
+    outputs = _recurrence(x, decay, initial_state)
 
     def gradients(upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         # What a frame adds to itself and all that follow is the same
@@ -158,12 +155,12 @@ def _moving_average(
         before = ops.concatenate(
             [initial_state[:, None], outputs[:, :-1]], axis=1
         )
-        of_smooth = ops.sum(share * (inputs - before), axis=(0, 1))
-        if smooth.shape[0] == 1:
-            of_smooth = ops.sum(of_smooth, keepdims=True)
+        of_decay = ops.sum(share * before, axis=(0, 1))
+        if decay.shape[0] == 1:
+            of_decay = ops.sum(of_decay, keepdims=True)
         # A sum, since there may be no frame at all.
         of_state = ops.sum(decay * share[:, :1], axis=1)
-        return smooth * share, of_smooth, of_state
+        return share, of_decay, of_state
 
     return outputs, gradients
 

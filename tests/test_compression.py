@@ -418,6 +418,51 @@ class _Root(keras.layers.Layer):
         return ops.sqrt(self.layer(inputs) + 1e-3)
 
 
+class _SmoothedFromState(keras.layers.Layer):
+    """The moving average of all frames but the first, which is the state."""
+
+    def __init__(self, smooth):
+        super().__init__()
+        self._initial = smooth
+
+    def build(self, input_shape):
+        self.smooth = self.add_weight(
+            shape=self._initial.shape,
+            initializer=initializers.ArrayInit(self._initial),
+        )
+
+    def call(self, inputs):
+        # The weight as it is: on TensorFlow, a variable.
+        smoothed = exponential_moving_average(
+            inputs[:, 1:], ops.convert_to_tensor(self.smooth), inputs[:, 0]
+        )
+        return ops.concatenate([inputs[:, :1], smoothed], axis=1)
+
+
+@pytest.mark.parametrize("smooth", [[0.3], [0.0, 0.04, 1.0]])
+@pytest.mark.parametrize("frames", [0, 1, 16, 17, 40])
+def test_the_gradient_of_the_recurrence_is_that_of_a_loop(frames, smooth):
+    x = np.random.default_rng(0).exponential(size=(2, 1 + frames, 3))
+    smooth = np.array(smooth)
+    outputs = x.copy()
+    for t in range(1, 1 + frames):
+        outputs[:, t] = (1 - smooth) * outputs[:, t - 1] + smooth * x[:, t]
+    by_input, by_smooth = np.zeros_like(x), np.zeros(3)
+    slope = np.zeros((2, 3))
+    for t in range(frames, 0, -1):
+        slope = 2 * outputs[:, t] / x.size + (1 - smooth) * slope
+        by_input[:, t] = smooth * slope
+        by_smooth += np.sum(slope * (x[:, t] - outputs[:, t - 1]), axis=0)
+    by_input[:, 0] = 2 * x[:, 0] / x.size + (1 - smooth) * slope
+    if len(smooth) == 1:
+        by_smooth = by_smooth.sum(keepdims=True)
+
+    layer = _SmoothedFromState(smooth)
+    found, (found_smooth,) = grad_mean_square(layer, x)
+    np.testing.assert_allclose(found, by_input, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found_smooth, by_smooth, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("frames", [1, 2, 15, 16, 17, 100, 1000, 6000])
 @pytest.mark.parametrize("smooth", [0.0, 1e-6, 0.04, 0.5, 1 - 1e-6, 1.0])
 @pytest.mark.slow_on_jax
