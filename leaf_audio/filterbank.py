@@ -38,14 +38,17 @@ def can_be_planned(convolve: Any, pool: Any) -> bool:
 class PlannedFilterbank(PlanFollower):
     """Computes pooled energies by a plan where that holds, exactly elsewhere.
 
-    Plans are made for standard deviations in samples and pooling widths as a
-    share of half the window, both as the layers use them.
+    Plans are made for standard deviations in samples, pooling widths as a share
+    of half the window, and centre frequencies in rad/sample, all as the layers
+    use them.
 
     Args:
       convolve: a GaborConv1D that `can_be_planned`.
       pool: a GaussianLowpass, likewise.
       tolerance: see `planning.make_plan`.
     """
+
+    num_parameters = 3
 
     def __init__(
         self, convolve: GaborConv1D, pool: GaussianLowpass, tolerance: float
@@ -59,8 +62,8 @@ class PlannedFilterbank(PlanFollower):
         )
 
     def _parameters(self) -> Tensor:
-        sigma = self._convolve.constrained_kernel()[:, 1]
-        return ops.stack([sigma, self._pool.widths()], axis=-1)
+        centre, sigma = ops.unstack(self._convolve.constrained_kernel(), axis=1)
+        return ops.stack([sigma, self._pool.widths(), centre], axis=-1)
 
     def _plan_for(self, parameters: np.ndarray) -> planning.Plan | None:
         if not np.all(np.isfinite(parameters)):

@@ -168,8 +168,8 @@ class Leaf(PlannedFrontend):
     are computed exactly, hence slowly, by what was compiled before, such as
     `fit` and `predict`, until `replan` or the callback `callbacks.Replan` makes
     another and it is compiled anew. Called eagerly, a Leaf plans by itself.
-    `planned_for` holds standard deviations in samples and pooling widths as a
-    share of half the window.
+    `planned_for` holds standard deviations in samples, pooling widths as a
+    share of half the window, and centre frequencies in rad/sample.
 
     Example:
 

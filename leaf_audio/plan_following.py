@@ -24,7 +24,12 @@ class PlanFollower:
 
     Args:
       layers: whose weights `kernel` plans are made for.
+
+    Attributes:
+      num_parameters: of a filter, that a plan is made for.
     """
+
+    num_parameters = 2
 
     def __init__(self, layers: Sequence[keras.layers.Layer]):
         self._layers = layers
@@ -35,7 +40,10 @@ class PlanFollower:
         self._outdated = False
 
     def _parameters(self) -> Tensor:
-        """Computes what plans are made for, `(filters, 2)`, of the weights."""
+        """Computes what plans are made for, of the weights.
+
+        An array `(filters, num_parameters)`.
+        """
         raise NotImplementedError
 
     def _plan_for(self, parameters: np.ndarray) -> Any:

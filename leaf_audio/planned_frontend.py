@@ -55,9 +55,9 @@ class PlannedFrontend(Frontend):
     def planned_for(self) -> np.ndarray | None:
         """What the plan was made for, if there is one; can be set.
 
-        An array `(n_filters, 2)`, whose columns the frontend's own docstring
-        explains. A frontend of the same settings and weights that is given it
-        computes the same to the last bit.
+        An array with a row for each filter, whose columns the frontend's own
+        docstring explains. A frontend of the same settings and weights that is
+        given it computes the same to the last bit.
         """
         plan = self._filterbank and self._filterbank.plan
         return plan.parameters if plan else None
@@ -70,10 +70,11 @@ class PlannedFrontend(Frontend):
                 f"plan for parameters of shape {np.shape(parameters)}."
             )
         self._check_built()
-        if np.shape(parameters) != (self.n_filters, 2):
+        shape = (self.n_filters, self._filterbank.num_parameters)
+        if np.shape(parameters) != shape:
             raise ValueError(
                 f"A plan for {self.name} must be for parameters of shape "
-                f"{(self.n_filters, 2)}. Received: {np.shape(parameters)}."
+                f"{shape}. Received: {np.shape(parameters)}."
             )
         parameters = np.asarray(parameters)
         if not np.all(np.isfinite(parameters)):

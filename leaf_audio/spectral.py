@@ -5,12 +5,14 @@ G a filter's response and W the spectrum of its pooling window. Then the
 energy is `Σ_d W(d) Σ_k Y(k) Y*(k + d)` with `Y = X G`. It is computed as the
 product of two matrices: `X(k) X*(k + d)`, the same for all filters, with
 `W(d) G(k) G*(k + d)`, the same for all frames. What `planning` has planned for
-spectral groups says how great a distance d matters.
+spectral groups says how great a distance d matters: near the filters' centres,
+and, less, elsewhere.
 
 Frames whose window reaches over an end of the audio are computed sample by
 sample.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +21,7 @@ from keras import ops
 
 from leaf_audio.convolution import gabor_energies
 from leaf_audio.frame_grid import FrameGrid
-from leaf_audio.lean_ops import split_by
-from leaf_audio.planning import Geometry, SpectralGroup
+from leaf_audio.planning import Geometry, SpectralGroup, Tier, tiers
 
 Tensor = Any
 Complex = tuple[Tensor, Tensor]
@@ -46,13 +47,15 @@ class SpectralEnergies:
         geometry: Geometry,
         grid: FrameGrid,
     ):
-        self._groups = groups
         self._geometry = geometry
         self._grid = grid
+        # Those that a tier counts for are then the first ones.
+        groups = sorted(groups, key=lambda group: -group.offsets)
         self.filters = [n for group in groups for n in group.filters]
+        self._tiers = tiers(groups)
         # A "same" convolution puts tap (kernel_size - 1) // 2 on the sample.
         self.start = -((geometry.kernel_size - 1) // 2)
-        self._strides = -(-geometry.frame_length // geometry.stride)
+        self._strides = -(-geometry.fft_length // geometry.stride)
         self.reach = self._strides * geometry.stride
 
     def __call__(
@@ -80,10 +83,17 @@ class SpectralEnergies:
         self, audio: Tensor, kernels: list[Tensor], windows: Tensor
     ) -> Tensor:
         length = self._geometry.fft_length
-        most = max(group.offsets for group in self._groups)
-        bins = _Bins(length, most)
-        spectra = ops.rfft(self._framed(audio), fft_length=length)
-        products = bins.products(bins.mirrored(spectra, _conjugate(spectra)))
+        bins = _Bins(length, max(self._tiers[-1].distances))
+        spectra = tuple(
+            # Bins first: those at a distance are a part of the same memory.
+            ops.transpose(ops.reshape(part, (-1, length // 2 + 1)))
+            for part in ops.rfft(self._framed(audio), fft_length=length)
+        )
+        real, imag = spectra
+        spectra = (
+            bins.extended(real, real, axis=0),
+            bins.extended(imag, imag, axis=0, sign=-1.0),
+        )
 
         real, imag = (
             ops.rfft(ops.transpose(part), fft_length=length) for part in kernels
@@ -92,30 +102,26 @@ class SpectralEnergies:
         # complex. Both are had from the spectra of their parts.
         below = (real[0] - imag[1], real[1] + imag[0])
         above = (real[0] + imag[1], imag[0] - real[1])
-        responses = bins.mirrored(above, below)
-        mirrored = bins.mirrored(below, above)
+        responses, mirrored = (
+            tuple(map(functools.partial(bins.extended, axis=1), one, other))
+            for one, other in ((above, below), (below, above))
+        )
 
-        sizes = [len(group.filters) for group in self._groups]
-        parts = (*responses, *mirrored, windows)
-        pooled = []
-        for group, *some in zip(
-            self._groups,
-            *(split_by(part, sizes, axis=0) for part in parts),
-            strict=True,
-        ):
-            re, im, mirrored_re, mirrored_im, window = some
+        energies = 0.0
+        for tier in self._tiers:
+            count = tier.num_filters
             weights = bins.weights(
-                (re, im),
-                (mirrored_re, mirrored_im),
-                _window_spectrum(window, group.offsets, length),
+                tuple(part[:count] for part in responses),
+                tuple(part[:count] for part in mirrored),
+                _window_spectrum(windows[:count], tier.distances, length),
+                tier,
             )
-            energies = sum(
-                ops.matmul(weight, product)
-                for product, weight in zip(products, weights, strict=False)
-            )
-            pooled.append(ops.cast(energies, windows.dtype))
+            products = bins.products(spectra, tier)
+            some = sum(map(ops.matmul, weights, products))
+            others = len(self.filters) - count
+            energies += ops.pad(some, [[0, others], [0, 0]])
         return ops.reshape(
-            ops.transpose(ops.concatenate(pooled, axis=0)),
+            ops.transpose(ops.cast(energies, windows.dtype)),
             (
                 ops.shape(audio)[0],
                 self._grid.computed_frames,
@@ -124,20 +130,26 @@ class SpectralEnergies:
         )
 
     def _framed(self, audio: Tensor) -> Tensor:
-        """Lays out frames, padded to the transform's length."""
+        """Lays out frames, as long as the transform.
+
+        That is longer than what counts, which is the same for all that the
+        filters make of the samples within the window.
+        """
         stride, count = self._geometry.stride, self._grid.computed_frames
         blocks = count + self._strides - 1
         blocked = ops.reshape(
             audio[:, : blocks * stride],
             (ops.shape(audio)[0], blocks, stride),
         )
-        frames = ops.concatenate(
-            [blocked[:, k : k + count] for k in range(self._strides)], axis=-1
+        rest = self._geometry.fft_length - (self._strides - 1) * stride
+        last = blocked[:, self._strides - 1 :, :rest]
+        return ops.concatenate(
+            [
+                *(blocked[:, k : k + count] for k in range(self._strides - 1)),
+                last,
+            ],
+            axis=-1,
         )
-        length = self._geometry.frame_length
-        # TensorFlow's transform pads what it is given, but for empty batches.
-        beyond = self._geometry.fft_length - length
-        return ops.pad(frames[..., :length], [[0, 0], [0, 0], [0, beyond]])
 
     def _edges(
         self, audio: Tensor, kernels: list[Tensor], windows: list[Tensor]
@@ -157,13 +169,9 @@ class SpectralEnergies:
         return ops.stack(edges, axis=1)
 
 
-def _conjugate(x: Complex) -> Complex:
-    return x[0], -x[1]
-
-
-def _window_spectrum(windows: Tensor, offsets: int, length: int) -> Complex:
-    """Computes the spectra of `(filters, window)` at bins 0 to `offsets`."""
-    phase = np.arange(windows.shape[1])[:, None] * np.arange(offsets + 1)
+def _window_spectrum(windows: Tensor, bins: range, length: int) -> Complex:
+    """Computes some bins of the spectra of `(filters, window)`."""
+    phase = np.arange(windows.shape[1])[:, None] * np.array(bins)
     phase = 2 * np.pi * phase / length
     return tuple(
         ops.matmul(windows, ops.cast(part, windows.dtype))
@@ -189,51 +197,46 @@ class _Bins:
         self._added = (offsets + 1) // 2
         self._count = length // 2 + 1 + 2 * self._added
 
-    def mirrored(self, above: Complex, below: Complex) -> Complex:
-        """Adds bins on both sides, where values are those of -k.
+    def extended(
+        self, part: Tensor, opposite: Tensor, axis: int, sign: float = 1.0
+    ) -> Tensor:
+        """Adds bins on both sides, and zeros that have no other at a distance.
 
         Args:
-          above: real and imaginary parts, `(..., bins)`, at bins from 0 up to
-            half the length.
-          below: those at bins from 0 down.
+          part: real or imaginary, at bins from 0 up to half the length.
+          opposite: at bins from 0 down, but for its sign.
+          axis: of the bins, 0 or 1.
+          sign: of `opposite`.
         """
-        added = self._added
-        return tuple(
-            ops.concatenate(
-                [
-                    ops.flip(other[..., 1 : added + 1], axis=-1),
-                    one,
-                    ops.flip(other[..., -1 - added : -1], axis=-1),
-                ],
-                axis=-1,
-            )
-            for one, other in zip(above, below, strict=True)
-        )
 
-    def products(self, spectra: Complex) -> list[Tensor]:
-        """Multiplies each bin with that at every distance.
+        def cut(x: Tensor, begin: int, end: int) -> Tensor:
+            return x[begin:end] if axis == 0 else x[:, begin:end]
+
+        added = self._added
+        below, above = (
+            sign * ops.flip(cut(opposite, begin, end), axis=axis)
+            for begin, end in ((1, added + 1), (-1 - added, -1))
+        )
+        zeros = ops.zeros_like(cut(part, 0, self._offsets))
+        return ops.concatenate([below, part, above, zeros], axis=axis)
+
+    def products(self, spectra: Complex, tier: Tier) -> list[Tensor]:
+        """Multiplies bins with those at every distance of a tier.
 
         Args:
-          spectra: `(batch, frames, bins)`, mirrored.
+          spectra: of frames, `(bins, frames)`, extended.
+          tier: which ones.
 
         Returns:
-          Arrays `(bins, batch * frames)`: for d = 0, for real and imaginary
-          parts of d = 1, and so on. The last bins have no other at a distance;
-          no weight counts them.
+          Arrays `(bins, frames)`: for each distance the real and the imaginary
+          part, which a distance of 0 does not have.
         """
-        # Bins first: those at a distance are then a part of the same memory.
-        real, imag = (
-            ops.pad(
-                ops.transpose(ops.reshape(part, (-1, self._count))),
-                [[0, self._offsets], [0, 0]],
-            )
-            for part in spectra
-        )
-        low_real, low_imag = real[: self._count], imag[: self._count]
+        first, last = self._positions(tier)
+        low_real, low_imag = (part[first:last] for part in spectra)
         products = []
-        for d in range(self._offsets + 1):
+        for d in tier.distances:
             high_real, high_imag = (
-                part[d : d + self._count] for part in (real, imag)
+                part[first + d : last + d] for part in spectra
             )
             products.append(low_real * high_real + low_imag * high_imag)
             if d:
@@ -241,52 +244,60 @@ class _Bins:
         return products
 
     def weights(
-        self, responses: Complex, mirrored: Complex, windows: Complex
+        self,
+        responses: Complex,
+        mirrored: Complex,
+        windows: Complex,
+        tier: Tier,
     ) -> list[Tensor]:
         """Computes what products are multiplied by, each `(filters, bins)`.
 
         Args:
-          responses: of the filters, `(filters, bins)`.
+          responses: of the filters, `(filters, bins)`, extended.
           mirrored: the same at -k.
-          windows: their spectra, `(filters, offsets + 1)`.
+          windows: their spectra, `(filters, distances)`.
+          tier: which bins and distances.
         """
-        offsets = windows[0].shape[1] - 1
+        first, last = self._positions(tier)
         # Of W(d) and W(-d), which is its conjugate, twice the real part.
-        share = np.zeros((offsets + 1, self._count))
-        for d in range(offsets + 1):
-            first = self._added - d // 2
-            last = first + self._length // 2 - d % 2
-            share[d, first : last + 1] = 1.0 if d == 0 else 2.0
+        share = np.zeros((len(tier.distances), self._count))
+        for row, d in zip(share, tier.distances, strict=True):
+            begin = self._added - d // 2
+            end = begin + self._length // 2 - d % 2
+            row[begin : end + 1] = 1.0 if d == 0 else 2.0
             if d % 2 == 0:
-                share[d, [first, last]] /= 2
-        share = ops.cast(share / self._length**2, windows[0].dtype)
-        w, v = (part[..., None] * share for part in windows)
+                row[[begin, end]] /= 2
+        share = share[:, first:last] / self._length**2
+        w, v = (
+            part[..., None] * ops.cast(share, part.dtype) for part in windows
+        )
+
+        size = last - first
+
+        def pairs(spectra: Complex) -> tuple[Complex, Complex]:
+            parts = [part[:, first : last + self._offsets] for part in spectra]
+            low = tuple(part[:, None, :size] for part in parts)
+            high = tuple(
+                ops.stack([part[:, d : d + size] for d in tier.distances], 1)
+                for part in parts
+            )
+            return low, high
 
         # G(k) G*(k + d), and the same of the pair of -k - d and -k.
-        (a, b), (far_a, far_b) = self._with_distant(responses, offsets)
-        (c, e), (far_c, far_e) = self._with_distant(mirrored, offsets)
+        (a, b), (far_a, far_b) = pairs(responses)
+        (c, e), (far_c, far_e) = pairs(mirrored)
         real = a * far_a + b * far_b + c * far_c + e * far_e
         imag = b * far_a - a * far_b + c * far_e - e * far_c
         of_real = ops.unstack(w * real - v * imag, axis=1)
         of_imag = ops.unstack(-(v * real + w * imag), axis=1)
+        parts = zip(tier.distances, of_real, of_imag, strict=True)
         return [
-            of_real[0],
-            *(
-                part
-                for pair in zip(of_real[1:], of_imag[1:], strict=True)
-                for part in pair
-            ),
+            part for d, re, im in parts for part in ((re, im) if d else (re,))
         ]
 
-    def _with_distant(
-        self, spectra: Complex, offsets: int
-    ) -> tuple[Complex, Complex]:
-        """Lays out bins beside those at all distances, `(filters, d, bins)`."""
-        distances = np.arange(offsets + 1)[:, None]
-        # What lies beyond the last bin counts for no pair.
-        partner = np.minimum(
-            np.arange(self._count) + distances, self._count - 1
+    def _positions(self, tier: Tier) -> tuple[int, int]:
+        """Tells where a tier's bins begin and end."""
+        first, last = (
+            min(max(bin_ + self._added, 0), self._count) for bin_ in tier.bins
         )
-        near = tuple(part[:, None] for part in spectra)
-        distant = tuple(ops.take(part, partner, axis=1) for part in spectra)
-        return near, distant
+        return first, last

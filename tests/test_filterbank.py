@@ -94,26 +94,30 @@ def test_inputs_shorter_than_a_window(time):
     assert log_error(outputs, expected) < 5e-3
 
 
-def spectral_only(leaf, offsets):
+def spectral_only(leaf, offsets, far_offsets):
     """Has a Leaf compute all filters from spectra, with so many offsets."""
     plan = leaf._filterbank._plan
     every = tuple(range(leaf.n_filters))
-    leaf._filterbank._plan = dataclasses.replace(
-        plan, groups=(planning.SpectralGroup(every, offsets),)
+    bins = (-offsets, 2 * offsets)
+    group = planning.SpectralGroup(
+        every, ((far_offsets, bins), (offsets, bins))
     )
+    leaf._filterbank._plan = dataclasses.replace(plan, groups=(group,))
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("window_len", [2.5, 2.6])
+@pytest.mark.parametrize("far_share", [0.2, 1.0])
 @pytest.mark.slow_on_jax
-def test_spectra_with_all_offsets_are_exact(window_len, padding):
+def test_spectra_with_all_offsets_are_exact(far_share, window_len, padding):
     """Of odd and even windows; the longest distance meets its mirror image."""
     settings = {"sample_rate": 8000, "window_len": window_len}
     leaf, exact = leaf_and_exact(
         n_filters=3, window_stride=1.5, pooling_padding=padding, **settings
     )
     length = leaf._filterbank._geometry.fft_length
-    spectral_only(leaf, (length - 1) // 2)
+    offsets = (length - 1) // 2
+    spectral_only(leaf, offsets, round(far_share * offsets))
     x = noise(2, 300)
     assert log_error(leaf(x), exact(x)) < 1e-4
     by_input, by_weight = grad_mean_square(leaf, x)
@@ -213,7 +217,7 @@ def test_a_called_frontend_plans_for_its_filters_of_now():
     before = leaf.planned_for
     assert 0 < log_error(leaf(x), exact(x)) < 3e-3
     np.testing.assert_allclose(
-        leaf.planned_for / before, [[0.5, 0.8]] * 12, rtol=0.05
+        leaf.planned_for / before, [[0.5, 0.8, 1.0]] * 12, rtol=0.05
     )
 
 
