@@ -98,11 +98,10 @@ _PRODUCTS_COST = 30.0
 # Offsets between bins to choose from. More would take much memory.
 _OFFSETS = (4, 6, 8, 12, 16, 24)
 
-# A filter leaks into bins far from its centre, where smaller offsets will do: up
-# to these, in cycles per sample times the window's length, matter up to these
-# distances from the centre, likewise with the filter's length. Greater offsets
-# matter up to the last. On speech, errors of leaving out offsets grow by a tenth
-# to a half.
+# A filter leaks into bins far from its centre, where smaller offsets will do.
+# These, in cycles per sample times the window's length, matter up to these
+# distances from the centre, likewise with the filter's length; greater ones up
+# to the last. On speech this adds a tenth to a half to the errors.
 _FAR_OFFSETS = ((1.0, math.inf), (2.0, 50.0))
 _NEAR = 8.0
 

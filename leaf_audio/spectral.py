@@ -8,11 +8,14 @@ product of two matrices: `X(k) X*(k + d)`, the same for all filters, with
 spectral groups says how great a distance d matters: near the filters' centres,
 and, less, elsewhere.
 
+Time is counted from the middle of a frame. Filters and windows of odd length
+are symmetric about it, so that G and W are real, and real parts are all that is
+needed of the products. Those of even length are not.
+
 Frames whose window reaches over an end of the audio are computed sample by
 sample.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +27,8 @@ from leaf_audio.frame_grid import FrameGrid
 from leaf_audio.planning import Geometry, SpectralGroup, Tier, tiers
 
 Tensor = Any
-Complex = tuple[Tensor, Tensor]
+# Real and imaginary, or real only.
+Parts = Sequence[Tensor]
 
 
 class SpectralEnergies:
@@ -49,12 +53,17 @@ class SpectralEnergies:
     ):
         self._geometry = geometry
         self._grid = grid
+        self._middle_of_kernel = (geometry.kernel_size - 1) // 2
+        self._middle_of_window = (geometry.window_size - 1) // 2
+        self._symmetric = bool(
+            geometry.kernel_size % 2 and geometry.window_size % 2
+        )
         # Those that a tier counts for are then the first ones.
         groups = sorted(groups, key=lambda group: -group.offsets)
         self.filters = [n for group in groups for n in group.filters]
         self._tiers = tiers(groups)
-        # A "same" convolution puts tap (kernel_size - 1) // 2 on the sample.
-        self.start = -((geometry.kernel_size - 1) // 2)
+        # A "same" convolution puts this tap on the sample.
+        self.start = -self._middle_of_kernel
         self._strides = -(-geometry.fft_length // geometry.stride)
         self.reach = self._strides * geometry.stride
 
@@ -84,39 +93,30 @@ class SpectralEnergies:
     ) -> Tensor:
         length = self._geometry.fft_length
         bins = _Bins(length, max(self._tiers[-1].distances))
-        spectra = tuple(
+        real, imag = (
             # Bins first: those at a distance are a part of the same memory.
             ops.transpose(ops.reshape(part, (-1, length // 2 + 1)))
             for part in ops.rfft(self._framed(audio), fft_length=length)
         )
-        real, imag = spectra
         spectra = (
             bins.extended(real, real, axis=0),
             bins.extended(imag, imag, axis=0, sign=-1.0),
         )
-
-        real, imag = (
-            ops.rfft(ops.transpose(part), fft_length=length) for part in kernels
-        )
-        # The response at -k is not the conjugate of that at k: filters are
-        # complex. Both are had from the spectra of their parts.
-        below = (real[0] - imag[1], real[1] + imag[0])
-        above = (real[0] + imag[1], imag[0] - real[1])
         responses, mirrored = (
-            tuple(map(functools.partial(bins.extended, axis=1), one, other))
-            for one, other in ((above, below), (below, above))
+            [bins.extended(*parts, axis=1) for parts in zip(*pair, strict=True)]
+            for pair in self._responses(kernels)
         )
 
         energies = 0.0
         for tier in self._tiers:
             count = tier.num_filters
             weights = bins.weights(
-                tuple(part[:count] for part in responses),
-                tuple(part[:count] for part in mirrored),
-                _window_spectrum(windows[:count], tier.distances, length),
+                [part[:count] for part in responses],
+                [part[:count] for part in mirrored],
+                self._window_spectrum(windows[:count], tier.distances),
                 tier,
             )
-            products = bins.products(spectra, tier)
+            products = bins.products(spectra, tier, both=len(responses) > 1)
             some = sum(map(ops.matmul, weights, products))
             others = len(self.filters) - count
             energies += ops.pad(some, [[0, others], [0, 0]])
@@ -129,8 +129,49 @@ class SpectralEnergies:
             ),
         )
 
+    def _responses(
+        self, kernels: list[Tensor]
+    ) -> tuple[tuple[Parts, Parts], tuple[Parts, Parts]]:
+        """Computes filters' responses at bins k and -k, and at -k and k.
+
+        Each is its real part, `(filters, bins)`, and the imaginary one where
+        filters are not symmetric.
+        """
+        length = self._geometry.fft_length
+        beyond = length - self._geometry.kernel_size
+        real, imag = (
+            ops.rfft(
+                ops.roll(
+                    ops.pad(ops.transpose(part), [[0, 0], [0, beyond]]),
+                    -self._middle_of_kernel,
+                    axis=1,
+                ),
+                fft_length=length,
+            )
+            for part in kernels
+        )
+        # The response at -k is not the conjugate of that at k: filters are
+        # complex. Both are had from the spectra of their parts.
+        above = [real[0] + imag[1]]
+        below = [real[0] - imag[1]]
+        if not self._symmetric:
+            above.append(imag[0] - real[1])
+            below.append(real[1] + imag[0])
+        return (above, below), (below, above)
+
+    def _window_spectrum(self, windows: Tensor, bins: range) -> Parts:
+        """Computes bins of the spectra of `(filters, window)`; see above."""
+        times = np.arange(self._geometry.window_size) - self._middle_of_window
+        phase = times[:, None] * np.array(bins)
+        phase = 2 * np.pi * phase / self._geometry.fft_length
+        parts = (np.cos(phase), -np.sin(phase))
+        return [
+            ops.matmul(windows, ops.cast(part, windows.dtype))
+            for part in (parts[:1] if self._symmetric else parts)
+        ]
+
     def _framed(self, audio: Tensor) -> Tensor:
-        """Lays out frames, as long as the transform.
+        """Lays out frames, as long as the transform, from the middle on.
 
         That is longer than what counts, which is the same for all that the
         filters make of the samples within the window.
@@ -141,15 +182,18 @@ class SpectralEnergies:
             audio[:, : blocks * stride],
             (ops.shape(audio)[0], blocks, stride),
         )
-        rest = self._geometry.fft_length - (self._strides - 1) * stride
-        last = blocked[:, self._strides - 1 :, :rest]
-        return ops.concatenate(
-            [
-                *(blocked[:, k : k + count] for k in range(self._strides - 1)),
-                last,
-            ],
-            axis=-1,
-        )
+        length = self._geometry.fft_length
+        middle = self._middle_of_kernel + self._middle_of_window
+        pieces = []
+        for begin, end in ((middle, length), (0, middle)):
+            while begin < end:
+                block, first = divmod(begin, stride)
+                size = min(stride - first, end - begin)
+                pieces.append(
+                    blocked[:, block : block + count, first : first + size]
+                )
+                begin += size
+        return ops.concatenate(pieces, axis=-1)
 
     def _edges(
         self, audio: Tensor, kernels: list[Tensor], windows: list[Tensor]
@@ -169,14 +213,12 @@ class SpectralEnergies:
         return ops.stack(edges, axis=1)
 
 
-def _window_spectrum(windows: Tensor, bins: range, length: int) -> Complex:
-    """Computes some bins of the spectra of `(filters, window)`."""
-    phase = np.arange(windows.shape[1])[:, None] * np.array(bins)
-    phase = 2 * np.pi * phase / length
-    return tuple(
-        ops.matmul(windows, ops.cast(part, windows.dtype))
-        for part in (np.cos(phase), -np.sin(phase))
-    )
+def _times_conjugate(x: Parts, y: Parts) -> Parts:
+    """Multiplies x with the conjugate of y; the product is real if both are."""
+    if len(x) == 1:
+        return [x[0] * y[0]]
+    (a, b), (c, d) = x, y
+    return [a * c + b * d, b * c - a * d]
 
 
 class _Bins:
@@ -220,35 +262,31 @@ class _Bins:
         zeros = ops.zeros_like(cut(part, 0, self._offsets))
         return ops.concatenate([below, part, above, zeros], axis=axis)
 
-    def products(self, spectra: Complex, tier: Tier) -> list[Tensor]:
+    def products(self, spectra: Parts, tier: Tier, both: bool) -> list[Tensor]:
         """Multiplies bins with those at every distance of a tier.
 
         Args:
           spectra: of frames, `(bins, frames)`, extended.
           tier: which ones.
+          both: whether imaginary parts are needed, too.
 
         Returns:
-          Arrays `(bins, frames)`: for each distance the real and the imaginary
-          part, which a distance of 0 does not have.
+          Arrays `(bins, frames)`, as many as `weights` gives.
         """
         first, last = self._positions(tier)
-        low_real, low_imag = (part[first:last] for part in spectra)
+        real, imag = (part[first:last] for part in spectra)
         products = []
         for d in tier.distances:
-            high_real, high_imag = (
+            other_real, other_imag = (
                 part[first + d : last + d] for part in spectra
             )
-            products.append(low_real * high_real + low_imag * high_imag)
-            if d:
-                products.append(low_imag * high_real - low_real * high_imag)
+            products.append(real * other_real + imag * other_imag)
+            if both and d:
+                products.append(imag * other_real - real * other_imag)
         return products
 
     def weights(
-        self,
-        responses: Complex,
-        mirrored: Complex,
-        windows: Complex,
-        tier: Tier,
+        self, responses: Parts, mirrored: Parts, windows: Parts, tier: Tier
     ) -> list[Tensor]:
         """Computes what products are multiplied by, each `(filters, bins)`.
 
@@ -257,6 +295,10 @@ class _Bins:
           mirrored: the same at -k.
           windows: their spectra, `(filters, distances)`.
           tier: which bins and distances.
+
+        Returns:
+          For each distance what counts for the real part and, where these have
+          imaginary parts, for that one; a distance of 0 has none.
         """
         first, last = self._positions(tier)
         # Of W(d) and W(-d), which is its conjugate, twice the real part.
@@ -268,28 +310,32 @@ class _Bins:
             if d % 2 == 0:
                 row[[begin, end]] /= 2
         share = share[:, first:last] / self._length**2
-        w, v = (
+        windows = [
             part[..., None] * ops.cast(share, part.dtype) for part in windows
-        )
+        ]
 
         size = last - first
 
-        def pairs(spectra: Complex) -> tuple[Complex, Complex]:
-            parts = [part[:, first : last + self._offsets] for part in spectra]
-            low = tuple(part[:, None, :size] for part in parts)
-            high = tuple(
-                ops.stack([part[:, d : d + size] for d in tier.distances], 1)
-                for part in parts
+        def with_others(parts: Parts) -> Parts:
+            parts = [part[:, first : last + self._offsets] for part in parts]
+            return _times_conjugate(
+                [part[:, None, :size] for part in parts],
+                [
+                    ops.stack(
+                        [part[:, d : d + size] for d in tier.distances], axis=1
+                    )
+                    for part in parts
+                ],
             )
-            return low, high
 
         # G(k) G*(k + d), and the same of the pair of -k - d and -k.
-        (a, b), (far_a, far_b) = pairs(responses)
-        (c, e), (far_c, far_e) = pairs(mirrored)
-        real = a * far_a + b * far_b + c * far_c + e * far_e
-        imag = b * far_a - a * far_b + c * far_e - e * far_c
-        of_real = ops.unstack(w * real - v * imag, axis=1)
-        of_imag = ops.unstack(-(v * real + w * imag), axis=1)
+        pairs = map(with_others, (responses, mirrored))
+        real, *imag = map(ops.add, *pairs)
+        if not imag:
+            return ops.unstack(windows[0] * real, axis=1)
+        w, v = windows
+        of_real = ops.unstack(w * real - v * imag[0], axis=1)
+        of_imag = ops.unstack(-(v * real + w * imag[0]), axis=1)
         parts = zip(tier.distances, of_real, of_imag, strict=True)
         return [
             part for d, re, im in parts for part in ((re, im) if d else (re,))
