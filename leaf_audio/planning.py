@@ -93,7 +93,7 @@ _MAX_PHASES = 8
 # as a multiple of what they add for one. Measured.
 _GROUP_COST = 80.0
 _SPECTRA_COST = 800.0
-_PRODUCTS_COST = 30.0
+_PRODUCTS_COST = 60.0
 
 # Offsets between bins to choose from. More would take much memory.
 _OFFSETS = (4, 6, 8, 12, 16, 24)
@@ -258,6 +258,16 @@ class Geometry:
     stride: int
 
     @property
+    def symmetric(self) -> bool:
+        """Whether filters and windows have a middle."""
+        return bool(self.kernel_size % 2 and self.window_size % 2)
+
+    @property
+    def parts(self) -> int:
+        """How many, real and imaginary, products of bins must have."""
+        return 1 if self.symmetric else 2
+
+    @property
     def frame_length(self) -> int:
         """All that a frame's pooled energies depend on."""
         return self.kernel_size + self.window_size - 1
@@ -397,7 +407,7 @@ class _Spectral:
         # As if all bins were near: those that a filter's centre spares it may
         # be near another's.
         bins = geometry.fft_length // 2 + 1
-        return (1 + 2 * self.offsets) * bins / geometry.stride
+        return (1 + self.offsets) * bins * geometry.parts / geometry.stride
 
     def group(
         self, filters: np.ndarray, centre: np.ndarray, geometry: Geometry
@@ -429,13 +439,13 @@ class _Spectral:
 
 
 def _pairs(groups: Sequence[SpectralGroup], geometry: Geometry) -> float:
-    """Counts the products of bins that groups share, of two parts each."""
+    """Counts the products of bins that groups share."""
     last = geometry.fft_length // 2 + 1
     count = 0
     for tier in tiers(groups):
         first, end = tier.bins
-        count += 2 * len(tier.distances) * (min(end, last) - max(first, 0))
-    return count
+        count += len(tier.distances) * (min(end, last) - max(first, 0))
+    return count * geometry.parts
 
 
 _Slot = _Sparse | _Spectral

@@ -55,16 +55,13 @@ class SpectralEnergies:
         self._grid = grid
         self._middle_of_kernel = (geometry.kernel_size - 1) // 2
         self._middle_of_window = (geometry.window_size - 1) // 2
-        self._symmetric = bool(
-            geometry.kernel_size % 2 and geometry.window_size % 2
-        )
         # Those that a tier counts for are then the first ones.
         groups = sorted(groups, key=lambda group: -group.offsets)
         self.filters = [n for group in groups for n in group.filters]
         self._tiers = tiers(groups)
         # A "same" convolution puts this tap on the sample.
         self.start = -self._middle_of_kernel
-        self._strides = -(-geometry.fft_length // geometry.stride)
+        self._strides = -(-geometry.frame_length // geometry.stride)
         self.reach = self._strides * geometry.stride
 
     def __call__(
@@ -154,7 +151,7 @@ class SpectralEnergies:
         # complex. Both are had from the spectra of their parts.
         above = [real[0] + imag[1]]
         below = [real[0] - imag[1]]
-        if not self._symmetric:
+        if not self._geometry.symmetric:
             above.append(imag[0] - real[1])
             below.append(real[1] + imag[0])
         return (above, below), (below, above)
@@ -167,14 +164,14 @@ class SpectralEnergies:
         parts = (np.cos(phase), -np.sin(phase))
         return [
             ops.matmul(windows, ops.cast(part, windows.dtype))
-            for part in (parts[:1] if self._symmetric else parts)
+            for part in (parts[:1] if self._geometry.symmetric else parts)
         ]
 
     def _framed(self, audio: Tensor) -> Tensor:
-        """Lays out frames, as long as the transform, from the middle on.
+        """Lays out frames from the middle on, around to what lies before.
 
-        That is longer than what counts, which is the same for all that the
-        filters make of the samples within the window.
+        They are padded to the transform's length: what offsets left out let in
+        from further samples could be louder than all there is in a frame.
         """
         stride, count = self._geometry.stride, self._grid.computed_frames
         blocks = count + self._strides - 1
@@ -182,10 +179,11 @@ class SpectralEnergies:
             audio[:, : blocks * stride],
             (ops.shape(audio)[0], blocks, stride),
         )
-        length = self._geometry.fft_length
+        length = self._geometry.frame_length
         middle = self._middle_of_kernel + self._middle_of_window
-        pieces = []
-        for begin, end in ((middle, length), (0, middle)):
+
+        def between(begin: int, end: int) -> list[Tensor]:
+            pieces = []
             while begin < end:
                 block, first = divmod(begin, stride)
                 size = min(stride - first, end - begin)
@@ -193,6 +191,11 @@ class SpectralEnergies:
                     blocked[:, block : block + count, first : first + size]
                 )
                 begin += size
+            return pieces
+
+        zero = ops.zeros_like(blocked[:, :count, :1])
+        padding = ops.repeat(zero, self._geometry.fft_length - length, axis=-1)
+        pieces = [*between(middle, length), padding, *between(0, middle)]
         return ops.concatenate(pieces, axis=-1)
 
     def _edges(

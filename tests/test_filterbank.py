@@ -250,6 +250,37 @@ def test_pooling_widths_have_room(width):
     np.testing.assert_array_equal(leaf.planned_for, before)
 
 
+@pytest.mark.slow_on_jax
+def test_centre_frequencies_have_room_where_they_matter():
+    """A filter that has left the bins planned for is computed exactly."""
+    leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
+    model = keras.Sequential([keras.Input((None,)), leaf])
+    x = noise(2, 4000)
+    model.predict(x, verbose=0)
+
+    def move(hz):
+        for part in (leaf, exact):
+            kernel, _ = kernels(part)
+            by = [[2 * np.pi * hz / 8000, 0.0]]
+            kernel.assign(kernel + np.array(by, "float32"))
+
+    move(30)
+    assert 1e-6 < log_error(model.predict(x, verbose=0), exact(x)) < 3e-3
+    assert not leaf.replan(if_needed=True)
+    move(100)
+    assert log_error(model.predict(x, verbose=0), exact(x)) < 1e-6
+    assert leaf.replan(if_needed=True)
+
+
+def test_centre_frequencies_do_not_matter_without_spectra():
+    leaf, _ = leaf_and_exact(n_filters=8)
+    groups = leaf._filterbank.plan.groups
+    assert not any(isinstance(g, planning.SpectralGroup) for g in groups)
+    kernel, _ = kernels(leaf)
+    kernel.assign(kernel + np.array([[0.2, 0.0]], "float32"))
+    assert not leaf.replan(if_needed=True)
+
+
 def test_weights_that_are_not_finite_need_no_plan():
     leaf, _ = leaf_and_exact()
     kernel, _ = kernels(leaf)
@@ -394,6 +425,20 @@ def test_exact_by_request_and_where_plans_do_not_apply():
         frontend.SincNet(tolerance=0.01)
 
 
+def test_no_pair_of_bins_is_planned_twice():
+    few = planning.SpectralGroup((0, 1), ((2, (-9, 99)), (6, (5, 40))))
+    many = planning.SpectralGroup((2,), ((2, (-9, 99)), (12, (1, 20))))
+    found = [
+        (tier.distances, tier.bins, tier.num_filters)
+        for tier in planning.tiers([few, many])
+    ]
+    assert found == [
+        (range(0, 3), (-9, 99), 3),
+        (range(3, 7), (1, 40), 3),
+        (range(7, 13), (1, 20), 1),
+    ]
+
+
 @pytest.mark.parametrize("tolerance", [-1e-3, float("nan"), "low", 1.0])
 def test_a_tolerance_that_cannot_be_is_rejected(tolerance):
     with pytest.raises(ValueError, match="`tolerance`"):
@@ -402,21 +447,21 @@ def test_a_tolerance_that_cannot_be_is_rejected(tolerance):
 
 def test_a_plan_for_other_settings_is_rejected():
     leaf, exact = leaf_and_exact(n_filters=8)
-    with pytest.raises(ValueError, match=r"\(8, 2\).*Received: \(40, 2\)"):
-        leaf.planned_for = np.ones((40, 2))
+    with pytest.raises(ValueError, match=r"\(8, 3\).*Received: \(40, 3\)"):
+        leaf.planned_for = np.ones((40, 3))
     with pytest.raises(ValueError, match="takes no plan"):
-        exact.planned_for = np.ones((8, 2))
+        exact.planned_for = np.ones((8, 3))
     with pytest.raises(ValueError, match="positive"):
-        leaf.planned_for = np.zeros((8, 2))
+        leaf.planned_for = np.zeros((8, 3))
 
 
 def test_a_plan_is_for_finite_parameters_and_for_weights_that_are_there():
     leaf = frontend.Leaf(n_filters=4)
     with pytest.raises(ValueError, match="has no weights to plan for"):
-        leaf.planned_for = np.ones((4, 2))
+        leaf.planned_for = np.ones((4, 3))
     leaf.build((None, 1600))
     with pytest.raises(ValueError, match="must be for finite parameters"):
-        leaf.planned_for = np.full((4, 2), np.nan)
+        leaf.planned_for = np.full((4, 3), np.nan)
 
 
 def test_weights_of_another_window_are_refused(tmp_path):
