@@ -105,6 +105,14 @@ _OFFSETS = (4, 6, 8, 12, 16, 24)
 _FAR_OFFSETS = ((1.0, math.inf), (2.0, 50.0))
 _NEAR = 8.0
 
+# Only filters whose ends lie within this many deviations are computed from
+# spectra. With others, quiet bands err: frames that begin and end in loud audio
+# make a noise there, which leaving out offsets lets into the window.
+_CUT_OFF = 3.5
+
+# Bins within this many deviations of a filter's response are always near it.
+_BAND = 6.0
+
 # What leaks in from outside the pooling window is predicted for a burst louder
 # by this ratio of power, whose deviation is this share of the filters' length.
 # With these, 64 to 128 filters err on speech about as much as 40 do
@@ -309,7 +317,6 @@ def make_plan(
             "Filters to plan for must have positive deviations and pooling "
             f"widths. Received: {parameters.tolist()}."
         )
-    centre = parameters[:, 2]
     sigma = _on_grid(parameters[:, 0])
     width = _on_grid(parameters[:, 1])
     slots = _slots(geometry, sigma.max())
@@ -319,19 +326,17 @@ def make_plan(
             for one in zip(sigma.tolist(), width.tolist(), strict=True)
         ]
     )
-    chosen = _choose(slots, error, centre, geometry, tolerance)
+    made_for = np.column_stack([sigma, width, parameters[:, 2]])
+    chosen = _choose(slots, error, made_for, geometry, tolerance)
 
     groups = []
-    margins = np.full(len(centre), np.inf)
+    margins = np.full(len(made_for), np.inf)
     for index in np.unique(chosen):
         filters = np.flatnonzero(chosen == index)
         slot = slots[index]
+        groups.append(slot.group(filters, made_for[filters], geometry))
         if isinstance(slot, _Spectral):
-            groups.append(slot.group(filters, centre[filters], geometry))
             margins[filters] = 2 * np.pi * _CENTRE_MARGIN / geometry.kernel_size
-        else:
-            groups.append(slot.group(filters, sigma[filters], geometry))
-    made_for = np.column_stack([sigma, width, centre])
     return Plan(made_for, margins, tuple(groups))
 
 
@@ -387,9 +392,10 @@ class _Sparse:
         return convolution + overlap * phases * POOLED_TOGETHER / self.hop
 
     def group(
-        self, filters: np.ndarray, sigma: np.ndarray, geometry: Geometry
+        self, filters: np.ndarray, parameters: np.ndarray, geometry: Geometry
     ) -> SparseGroup:
         """Makes the group of the filters that are computed like this."""
+        sigma = parameters[:, 0]
         return _sparse_group(filters, sigma, self.hop, self.taps, geometry)
 
 
@@ -400,6 +406,9 @@ class _Spectral:
     offsets: int
 
     def error(self, sigma: float, width: float, geometry: Geometry) -> float:
+        """Predicts the relative error of a filter's pooled energies."""
+        if geometry.kernel_size > 2 * _CUT_OFF * sigma:
+            return math.inf
         errors = _offsets_errors(sigma, width, geometry)
         return errors[_OFFSETS.index(self.offsets)]
 
@@ -410,21 +419,24 @@ class _Spectral:
         return (1 + self.offsets) * bins * geometry.parts / geometry.stride
 
     def group(
-        self, filters: np.ndarray, centre: np.ndarray, geometry: Geometry
+        self, filters: np.ndarray, parameters: np.ndarray, geometry: Geometry
     ) -> SpectralGroup:
-        """Makes the group of filters with these centre frequencies."""
+        """Makes the group of the filters that are computed like this."""
         length = geometry.fft_length
-        lowest, highest = (
-            frequency * length / (2 * np.pi)
-            for frequency in (centre.min(), centre.max())
-        )
+        sigma, centre = parameters[:, 0], parameters[:, 2] / (2 * np.pi)
 
         def around(distance: float) -> tuple[int, int]:
-            reach = (distance + _CENTRE_MARGIN) * length / geometry.kernel_size
+            reach = np.maximum(
+                distance / geometry.kernel_size, _BAND / (2 * np.pi * sigma)
+            )
+            reach += _CENTRE_MARGIN / geometry.kernel_size
             # A product belongs halfway between its two bins.
-            first = max(lowest - reach - self.offsets / 2, -length)
-            last = min(highest + reach, length)
-            return math.floor(first), math.ceil(last) + 1
+            first = length * (centre - reach).min() - self.offsets / 2
+            last = length * (centre + reach).max()
+            return (
+                math.floor(max(first, -length)),
+                math.ceil(min(last, length)) + 1,
+            )
 
         far = [
             (round(offset * length / geometry.window_size), distance)
@@ -476,7 +488,7 @@ def _odd(length: float) -> int:
 def _choose(
     slots: Sequence[_Slot],
     error: np.ndarray,
-    centre: np.ndarray,
+    parameters: np.ndarray,
     geometry: Geometry,
     tolerance: float,
 ) -> np.ndarray:
@@ -488,7 +500,7 @@ def _choose(
     Args:
       slots: to choose from.
       error: `(filters, slots)`, predicted.
-      centre: `(filters,)`, in rad/sample.
+      parameters: `(filters, 3)`, which the plan is made for.
       geometry: sizes.
       tolerance: greatest root mean square of the errors.
 
@@ -519,7 +531,7 @@ def _choose(
         used = np.unique(chosen)
         shared = _GROUP_COST * np.count_nonzero(~spectral[used])
         groups = [
-            slots[index].group(of, centre[of], geometry)
+            slots[index].group(of, parameters[of], geometry)
             for index in used[spectral[used]]
             for of in [np.flatnonzero(chosen == index)]
         ]

@@ -253,6 +253,8 @@ def test_pooling_widths_have_room(width):
 @pytest.mark.slow_on_jax
 def test_centre_frequencies_have_room_where_they_matter():
     """A filter that has left the bins planned for is computed exactly."""
+    if keras.backend.backend() == "torch":
+        pytest.skip("it does not compile, and plans anew at each step")
     leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
     model = keras.Sequential([keras.Input((None,)), leaf])
     x = noise(2, 4000)
