@@ -42,6 +42,8 @@ DEFAULT_SAMPLE_RATE = 16000
 DEFAULT_FRACTION = 0.1
 # No recorder works outside this range; a header that says so is damaged.
 _SAMPLE_RATES = (1000, 768000)
+# Unusable files that an error names.
+_MOST_NAMED = 5
 
 
 class UnusableFileError(ValueError):
@@ -181,7 +183,7 @@ def decode(
 def _read(
     path: pathlib.Path, source_sample_rate: int | None
 ) -> tuple[np.ndarray, int]:
-    _check_riff_size(path)
+    _check_size(path)
     # As bytes, since a name need not be UTF-8.
     with soundfile.SoundFile(os.fsencode(path)) as file:
         rate = file.samplerate
@@ -201,10 +203,12 @@ def _read(
     return samples, rate
 
 
-def _check_riff_size(path: pathlib.Path) -> None:
-    """Finds wav files that were cut off, which libsndfile reads in silence."""
+def _check_size(path: pathlib.Path) -> None:
+    """Finds empty files and wav files cut off, which libsndfile may read."""
     with open(path, "rb") as file:
         header = file.read(8)
+    if not header:
+        raise UnusableFileError("the file is empty")
     if len(header) < 8 or header[:4] != b"RIFF":
         return
     (declared,) = struct.unpack("<I", header[4:])
@@ -238,17 +242,20 @@ def _write_clips(
     ):
         for recording, result in decoded:
             if isinstance(result, UnusableFileError):
-                if on_error == "raise":
-                    raise ValueError(
-                        "`audio_folder.path` must hold usable audio files. "
-                        f"Received: file={recording.file!r}: {result}. "
-                        "audio_folder.on_error = 'skip' leaves such files out."
-                    ) from result
                 skipped[recording.file] = str(result)
-                continue
-            label = label_names.index(recording.label)
-            writer.add(recording.split, result, label)
-            kept.append(recording)
+            elif not skipped or on_error == "skip":
+                label = label_names.index(recording.label)
+                writer.add(recording.split, result, label)
+                kept.append(recording)
+    if skipped and on_error == "raise":
+        named = [f"file={file!r}: {why}" for file, why in skipped.items()]
+        if len(named) > _MOST_NAMED:
+            named[_MOST_NAMED:] = [f"and {len(named) - _MOST_NAMED} more"]
+        raise ValueError(
+            "`audio_folder.path` must hold usable audio files. "
+            f"Received: {'; '.join(named)}. "
+            "audio_folder.on_error = 'skip' leaves such files out."
+        )
     _check_splits(folder, recordings, kept)
     return label_names, skipped
 

@@ -274,9 +274,9 @@ def _epochs(folder: pathlib.Path) -> list[dict[str, str]]:
 
 
 def _median_epoch(folder: pathlib.Path) -> float:
-    # Of three and more, neither the first, which compiles, nor one that had to
-    # share the machine counts for much.
-    return statistics.median(float(row["seconds"]) for row in _epochs(folder))
+    seconds = [float(row["seconds"]) for row in _epochs(folder)]
+    # The first compiles. One that had to share the machine counts for little.
+    return statistics.median(seconds[1:] or seconds)
 
 
 def _drift(folder: pathlib.Path) -> float | None:

@@ -383,7 +383,7 @@ def _check_schedule(
         raise ValueError(
             "`warmup_epochs` must be a number from 0 to less than "
             f"`num_epochs`. Received: warmup_epochs={warmup_epochs!r}, "
-            f"num_epochs={num_epochs}."
+            f"num_epochs={num_epochs}. train.warmup_epochs = 0 does without."
         )
 
 

@@ -300,7 +300,7 @@ def spoil(path, how):
 
 SPOILS = [
     ("no audio", "not recognised|unknown"),
-    ("empty file", "not recognised|unknown|malformed"),
+    ("empty file", "the file is empty"),
     ("no samples", "no samples"),
     ("not finite", "not finite"),
     ("cut off", "cut off: 1000 bytes"),
@@ -319,6 +319,25 @@ def test_an_unusable_file_is_named_with_the_reason(folder, load, how, reason):
     assert str(folder) not in str(error.value)
     assert ".." not in str(error.value)
     assert "audio_folder.on_error = 'skip'" in str(error.value)
+
+
+def test_all_unusable_files_are_named_at_once(folder, load):
+    files = sorted((folder / "train").rglob("*.wav"))
+    for file in files[1:]:
+        spoil(file, "empty file")
+    with pytest.raises(ValueError) as error:
+        load(folder)
+    assert str(error.value).count("the file is empty") == len(files) - 1
+    assert files[0].relative_to(folder).as_posix() not in str(error.value)
+
+
+def test_an_error_names_five_unusable_files_and_counts_the_rest(folder, load):
+    for file in folder.rglob("*.wav"):
+        spoil(file, "empty file")
+    count = len(list(folder.rglob("*.wav")))
+    with pytest.raises(ValueError, match=f"and {count - 5} more") as error:
+        load(folder)
+    assert str(error.value).count("the file is empty") == 5
 
 
 def test_an_error_leaves_no_decoder_threads_behind(folder, load):

@@ -34,10 +34,11 @@ def finished(folder, test, drift=None):
         "parameters": {"trainable": 12345, "frontend": 280},
     }
     (folder / "results.json").write_text(json.dumps(results))
-    # The second epoch had to share the machine.
+    # The first epoch compiles, the second had to share the machine.
+    seconds = (500, 999, 100 * test, 90 * test)
     rows = [
-        {"epoch": epoch, "seconds": seconds, "drift_centre_hz": drift}
-        for epoch, seconds in enumerate((100 * test, 999, 90 * test), start=1)
+        {"epoch": epoch, "seconds": time, "drift_centre_hz": drift}
+        for epoch, time in enumerate(seconds, start=1)
     ]
     if drift is None:
         for row in rows:
