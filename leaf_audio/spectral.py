@@ -331,14 +331,16 @@ class _Bins:
                 ],
             )
 
-        # G(k) G*(k + d), and the same of the pair of -k - d and -k.
-        pairs = map(with_others, (responses, mirrored))
-        real, *imag = map(ops.add, *pairs)
-        if not imag:
+        # G(k) G*(k + d), and the same of the pair of -k - d and -k, which is
+        # the conjugate of that of -k and -k - d.
+        pairs, opposite = map(with_others, (responses, mirrored))
+        real = pairs[0] + opposite[0]
+        if len(pairs) == 1:
             return ops.unstack(windows[0] * real, axis=1)
+        imag = pairs[1] - opposite[1]
         w, v = windows
-        of_real = ops.unstack(w * real - v * imag[0], axis=1)
-        of_imag = ops.unstack(-(v * real + w * imag[0]), axis=1)
+        of_real = ops.unstack(w * real - v * imag, axis=1)
+        of_imag = ops.unstack(-(v * real + w * imag), axis=1)
         parts = zip(tier.distances, of_real, of_imag, strict=True)
         return [
             part for d, re, im in parts for part in ((re, im) if d else (re,))
