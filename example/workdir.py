@@ -152,7 +152,7 @@ class Workdir:
             for i, leaf in enumerate(built_leafs(model)):
                 # By another plan the run would go on slightly differently.
                 if f"planned_for_{i}" in arrays.files:
-                    leaf.planned_for = arrays[f"planned_for_{i}"]
+                    leaf.restore_plan(arrays[f"planned_for_{i}"])
         self.agree(model, progress)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:

@@ -151,6 +151,8 @@ class GroupedFilterbank(PlanFollower):
       stride_factor: see `Grouping`.
     """
 
+    num_parameters = 2
+
     def __init__(
         self,
         convolve: GaborConv1D,

@@ -29,7 +29,7 @@ class PlanFollower:
       num_parameters: of a filter, that a plan is made for.
     """
 
-    num_parameters = 2
+    num_parameters: int
 
     def __init__(self, layers: Sequence[keras.layers.Layer]):
         self._layers = layers

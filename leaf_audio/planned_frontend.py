@@ -84,6 +84,18 @@ class PlannedFrontend(Frontend):
             )
         self._filterbank.make_plan(parameters)
 
+    def restore_plan(self, planned_for: np.ndarray | None) -> None:
+        """Follows a plan that was saved with weights.
+
+        Where none was, or the one of an earlier release, for fewer parameters
+        of a filter, the next call plans for the weights of then.
+        """
+        columns = getattr(self._filterbank, "num_parameters", 0)
+        if planned_for is None or np.shape(planned_for)[-1] < columns:
+            self._filterbank.expect_weights()
+        else:
+            self.planned_for = np.array(planned_for)
+
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         if self.planned_for is not None:
@@ -104,11 +116,7 @@ class PlannedFrontend(Frontend):
         super().load_own_variables(own)
         if self._filterbank is None:
             return
-        if planned_for is None:
-            # The filters themselves are yet to be loaded.
-            self._filterbank.expect_weights()
-        else:
-            self.planned_for = np.array(planned_for)
+        self.restore_plan(planned_for)
 
     def _check_built(self) -> None:
         if not self.built:

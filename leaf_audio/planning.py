@@ -32,6 +32,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -98,12 +99,12 @@ _PRODUCTS_COST = 60.0
 # Offsets between bins to choose from. More would take much memory.
 _OFFSETS = (4, 6, 8, 12, 16, 24)
 
-# A filter leaks into bins far from its centre, where smaller offsets will do.
-# These, in cycles per sample times the window's length, matter up to these
-# distances from the centre, likewise with the filter's length; greater ones up
-# to the last. On speech this adds a tenth to a half to the errors.
-_FAR_OFFSETS = ((1.0, math.inf), (2.0, 50.0))
+# Bins that are further than this from a filter's centre, in cycles per sample
+# times the filter's length, are those it leaks into. There offsets matter up to
+# the second, likewise times the window's length, whatever the tolerance: a tone
+# that leaks in swells and fades, and smaller ones would smear that.
 _NEAR = 8.0
+_FAR_OFFSETS = 2.5
 
 # Only filters whose ends lie within this many deviations are computed from
 # spectra. With others, quiet bands err: frames that begin and end in loud audio
@@ -281,6 +282,11 @@ class Geometry:
         return self.kernel_size + self.window_size - 1
 
     @property
+    def far_offsets(self) -> int:
+        """Greatest distance of bins that matters where filters only leak."""
+        return round(_FAR_OFFSETS * self.fft_length / self.window_size)
+
+    @property
     def fft_length(self) -> int:
         """Of a frame's spectrum: even, and of small factors."""
         length = self.frame_length + self.frame_length % 2
@@ -315,7 +321,8 @@ def make_plan(
     if not np.all(np.isfinite(parameters)) or np.any(parameters[:, :2] <= 0):
         raise ValueError(
             "Filters to plan for must have positive deviations and pooling "
-            f"widths. Received: {parameters.tolist()}."
+            "widths, and finite centre frequencies. Received: "
+            f"{parameters.tolist()}."
         )
     sigma = _on_grid(parameters[:, 0])
     width = _on_grid(parameters[:, 1])
@@ -329,14 +336,15 @@ def make_plan(
     made_for = np.column_stack([sigma, width, parameters[:, 2]])
     chosen = _choose(slots, error, made_for, geometry, tolerance)
 
-    groups = []
+    groups = [
+        slot.group(filters, made_for[filters], geometry)
+        for slot, filters in _members(slots, chosen)
+    ]
     margins = np.full(len(made_for), np.inf)
-    for index in np.unique(chosen):
-        filters = np.flatnonzero(chosen == index)
-        slot = slots[index]
-        groups.append(slot.group(filters, made_for[filters], geometry))
-        if isinstance(slot, _Spectral):
-            margins[filters] = 2 * np.pi * _CENTRE_MARGIN / geometry.kernel_size
+    for group in groups:
+        if isinstance(group, SpectralGroup):
+            margin = 2 * np.pi * _CENTRE_MARGIN / geometry.kernel_size
+            margins[list(group.filters)] = margin
     return Plan(made_for, margins, tuple(groups))
 
 
@@ -422,32 +430,30 @@ class _Spectral:
         self, filters: np.ndarray, parameters: np.ndarray, geometry: Geometry
     ) -> SpectralGroup:
         """Makes the group of the filters that are computed like this."""
-        length = geometry.fft_length
-        sigma, centre = parameters[:, 0], parameters[:, 2] / (2 * np.pi)
+        length, far = geometry.fft_length, geometry.far_offsets
+        # Above half the rate, frequencies are those below once more.
+        centre = (parameters[:, 2] / (2 * np.pi) + 0.5) % 1.0 - 0.5
+        reach = _near(parameters[:, 0], geometry)
+        reach = reach + _CENTRE_MARGIN / geometry.kernel_size
+        # A product belongs halfway between its two bins.
+        first = length * (np.abs(centre) - reach).min() - self.offsets / 2
+        last = length * (np.abs(centre) + reach).max()
+        near = (math.floor(first), math.ceil(last) + 1)
+        everywhere = (-length, length)
+        if self.offsets <= far:
+            bands = ((self.offsets, everywhere),)
+        else:
+            bands = ((far, everywhere), (self.offsets, near))
+        return SpectralGroup(tuple(filters.tolist()), bands)
 
-        def around(distance: float) -> tuple[int, int]:
-            reach = np.maximum(
-                distance / geometry.kernel_size, _BAND / (2 * np.pi * sigma)
-            )
-            reach += _CENTRE_MARGIN / geometry.kernel_size
-            # A product belongs halfway between its two bins.
-            first = length * (centre - reach).min() - self.offsets / 2
-            last = length * (centre + reach).max()
-            return (
-                math.floor(max(first, -length)),
-                math.ceil(min(last, length)) + 1,
-            )
 
-        far = [
-            (round(offset * length / geometry.window_size), distance)
-            for offset, distance in _FAR_OFFSETS
-        ]
-        bands = []
-        for offset, distance in (*far, (self.offsets, _NEAR)):
-            bands.append((min(offset, self.offsets), around(distance)))
-            if offset >= self.offsets:
-                break
-        return SpectralGroup(tuple(filters.tolist()), tuple(bands))
+def _near(sigma: np.ndarray | float, geometry: Geometry) -> Any:
+    """Tells how far from its centre a filter does more than leak.
+
+    In cycles per sample, for deviations in samples.
+    """
+    band = _BAND / (2 * np.pi * sigma)
+    return np.maximum(_NEAR / geometry.kernel_size, band)
 
 
 def _pairs(groups: Sequence[SpectralGroup], geometry: Geometry) -> float:
@@ -531,9 +537,9 @@ def _choose(
         used = np.unique(chosen)
         shared = _GROUP_COST * np.count_nonzero(~spectral[used])
         groups = [
-            slots[index].group(of, parameters[of], geometry)
-            for index in used[spectral[used]]
-            for of in [np.flatnonzero(chosen == index)]
+            slot.group(filters, parameters[filters], geometry)
+            for slot, filters in _members(slots, chosen)
+            if isinstance(slot, _Spectral)
         ]
         if groups:
             products = _pairs(groups, geometry) / geometry.stride
@@ -560,6 +566,16 @@ def _choose(
         cheapest_of_groups(every),
         key=total,
     )
+
+
+def _members(
+    slots: Sequence[_Slot], chosen: np.ndarray
+) -> list[tuple[_Slot, np.ndarray]]:
+    """Lists the slots that were chosen, each with its filters."""
+    return [
+        (slots[index], np.flatnonzero(chosen == index))
+        for index in np.unique(chosen)
+    ]
 
 
 def _envelope(sigma: float, kernel_size: int) -> np.ndarray:
@@ -611,18 +627,38 @@ def _truncation_error(sigma: float, taps: int, kernel_size: int) -> float:
     return math.sqrt(lost / whole)
 
 
-def _correlation(
+def _output_spectrum(
     sigma: float, kernel_size: int, input_spectrum: np.ndarray
 ) -> np.ndarray:
+    """Returns the power spectrum of a filter's output, of a mean of 1."""
+    envelope = _envelope(sigma, kernel_size)
+    response = np.fft.fft(envelope, len(input_spectrum))
+    power = np.abs(response) ** 2 * input_spectrum
+    return power / power.mean()
+
+
+def _correlation(output_spectrum: np.ndarray) -> np.ndarray:
     """Returns the autocorrelation of a filter's energy, by lag, circular.
 
     Its output is taken for Gaussian: the energy's correlation is the square of
     the output's, plus that of its mean.
     """
-    length = len(input_spectrum)
-    response = np.fft.fft(_envelope(sigma, kernel_size), length)
-    output = np.fft.ifft(np.abs(response) ** 2 * input_spectrum)
-    return 1 + np.abs(output / output[0]) ** 2
+    return 1 + np.abs(np.fft.ifft(output_spectrum)) ** 2
+
+
+def _leaks(output_spectrum: np.ndarray, reach: float) -> np.ndarray:
+    """Returns what bins further than `reach` add to an energy's spectrum.
+
+    Up to the greatest of `_OFFSETS`; there is 0 beyond.
+    """
+    length = len(output_spectrum)
+    leaks = np.zeros(length)
+    for d in range(1, min(max(_OFFSETS), length // 2) + 1):
+        middle = np.arange(length) + d / 2
+        away = np.abs((middle + length / 2) % length - length / 2) > reach
+        products = output_spectrum * np.roll(output_spectrum, -d)
+        leaks[[d, -d]] = np.mean(products * away)
+    return leaks
 
 
 def _covariances(
@@ -642,7 +678,9 @@ def _covariances(
       samples' weights.
     """
     white = np.ones(_spectrum_length(geometry, hop))
-    correlation = _correlation(sigma, geometry.kernel_size, white)
+    correlation = _correlation(
+        _output_spectrum(sigma, geometry.kernel_size, white)
+    )
     among = correlation[samples[:, None] - samples]
     # Keeps the system regular where samples are close together.
     among[np.diag_indices_from(among)] += _NUGGET
@@ -696,12 +734,10 @@ def _decimation_error(
         power = np.abs(np.fft.fft(difference)) ** 2
         for sigma_factor in (1 / _SIGMA_MARGIN, _SIGMA_MARGIN):
             actual = sigma * sigma_factor
-            correlation = _correlation(
-                actual,
-                geometry.kernel_size,
-                _input_spectrum(actual, length),
+            output = _output_spectrum(
+                actual, geometry.kernel_size, _input_spectrum(actual, length)
             )
-            spectrum = np.fft.fft(correlation).real
+            spectrum = np.fft.fft(_correlation(output)).real
             variance = max(np.mean(power * spectrum), 0.0)
             worst = max(worst, math.sqrt(variance) / window.sum())
     return worst
@@ -713,25 +749,33 @@ def _offsets_errors(
 ) -> tuple[float, ...]:
     """Predicts relative errors of leaving out bins further apart.
 
+    Those of bins that the filter leaks into are left out from the far offsets
+    on.
+
     Returns:
       One error for each of `_OFFSETS`.
     """
     length = geometry.fft_length
     distance = np.minimum(np.arange(length), length - np.arange(length))
     far = distance > np.array(_OFFSETS)[:, None]
+    leaked = (distance > geometry.far_offsets) & ~far
+    reach = _near(sigma, geometry) * length
     deviation = geometry.kernel_size * _BURST_LENGTH
     burst = np.exp(-((2 * np.pi * np.fft.fftfreq(length) * deviation) ** 2) / 2)
     worst = np.zeros(len(_OFFSETS))
     for width_factor in (1 / _WIDTH_MARGIN, _WIDTH_MARGIN):
         window = _window(width * width_factor, geometry)
-        left_out = np.abs(np.fft.fft(window, length)) ** 2 * far
+        window_power = np.abs(np.fft.fft(window, length)) ** 2
+        left_out = window_power * far
         for sigma_factor in (1 / _SIGMA_MARGIN, _SIGMA_MARGIN):
             actual = sigma * sigma_factor
-            correlation = _correlation(
+            output = _output_spectrum(
                 actual, geometry.kernel_size, _input_spectrum(actual, length)
             )
-            spectrum = np.fft.fft(correlation).real
+            spectrum = np.fft.fft(_correlation(output)).real
             steady = np.maximum(np.mean(left_out * spectrum, axis=1), 0)
+            leaks = window_power * _leaks(output, reach)
+            steady += np.mean(leaked * leaks, axis=1)
             # How much a burst counts too little or too much, by its place.
             energy = _envelope(actual, geometry.kernel_size) ** 2
             response = np.abs(np.fft.fft(energy, length) * burst) ** 2

@@ -113,7 +113,9 @@ class SpectralEnergies:
                 self._window_spectrum(windows[:count], tier.distances),
                 tier,
             )
-            products = bins.products(spectra, tier, both=len(responses) > 1)
+            products = bins.products(
+                spectra, tier, real_only=self._geometry.symmetric
+            )
             some = sum(map(ops.matmul, weights, products))
             others = len(self.filters) - count
             energies += ops.pad(some, [[0, others], [0, 0]])
@@ -245,7 +247,7 @@ class _Bins:
     def extended(
         self, part: Tensor, opposite: Tensor, axis: int, sign: float = 1.0
     ) -> Tensor:
-        """Adds bins on both sides, and zeros that have no other at a distance.
+        """Adds bins on both sides, and zeros for the last bins' partners.
 
         Args:
           part: real or imaginary, at bins from 0 up to half the length.
@@ -265,13 +267,15 @@ class _Bins:
         zeros = ops.zeros_like(cut(part, 0, self._offsets))
         return ops.concatenate([below, part, above, zeros], axis=axis)
 
-    def products(self, spectra: Parts, tier: Tier, both: bool) -> list[Tensor]:
+    def products(
+        self, spectra: Parts, tier: Tier, real_only: bool
+    ) -> list[Tensor]:
         """Multiplies bins with those at every distance of a tier.
 
         Args:
           spectra: of frames, `(bins, frames)`, extended.
           tier: which ones.
-          both: whether imaginary parts are needed, too.
+          real_only: whether imaginary parts are not needed.
 
         Returns:
           Arrays `(bins, frames)`, as many as `weights` gives.
@@ -284,7 +288,7 @@ class _Bins:
                 part[first + d : last + d] for part in spectra
             )
             products.append(real * other_real + imag * other_imag)
-            if both and d:
+            if d and not real_only:
                 products.append(imag * other_real - real * other_imag)
         return products
 

@@ -133,6 +133,27 @@ def test_spectra_with_all_offsets_are_exact(far_share, window_len, padding):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.parametrize(
+    "band, tone", [((7000, 7900), 2500), ((200, 700), 5000)]
+)
+def test_a_loud_tone_that_leaks_in_from_afar_is_followed(band, tone):
+    """It swells and fades, 70 dB above all that the filters hear else."""
+    leaf, exact = leaf_and_exact(n_filters=64)
+    centre = 2 * np.pi * np.linspace(*band, 64) / 16000
+    for part in (leaf, exact):
+        kernel, _ = kernels(part)
+        filters = np.stack([centre, np.full(64, 0.4 * 401)], axis=1)
+        kernel.assign(filters.astype("float32"))
+    time = np.arange(8000) / 16000
+    x = 1e-4 * noise(2, 8000)
+    swelling = 1 + np.sin(2 * np.pi * 50 * time)
+    x += (0.3 * np.sin(2 * np.pi * tone * time) * swelling).astype("float32")
+    assert log_error(leaf(x), exact(x)) < 1e-2
+    groups = leaf._filterbank.plan.groups
+    assert all(isinstance(group, planning.SpectralGroup) for group in groups)
+
+
+@pytest.mark.slow_on_jax
 def test_few_offsets_suffice_where_the_length_cuts_filters_off():
     """By samples these filters cost as much as without a plan."""
     leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
@@ -429,6 +450,15 @@ def test_exact_by_request_and_where_plans_do_not_apply():
         frontend.SincNet(tolerance=0.01)
 
 
+def test_centre_frequencies_beyond_half_the_rate_are_those_below():
+    leaf, _ = leaf_and_exact(n_filters=64, sample_rate=8000)
+    before = leaf._filterbank.plan.groups
+    leaf.planned_for = leaf.planned_for * [1, 1, -1] + [0, 0, 4 * np.pi]
+    for group, same in zip(leaf._filterbank.plan.groups, before, strict=True):
+        if isinstance(group, planning.SpectralGroup):
+            assert (group.filters, group.bands) == (same.filters, same.bands)
+
+
 def test_no_pair_of_bins_is_planned_twice():
     few = planning.SpectralGroup((0, 1), ((2, (-9, 99)), (6, (5, 40))))
     many = planning.SpectralGroup((2,), ((2, (-9, 99)), (12, (1, 20))))
@@ -466,6 +496,20 @@ def test_a_plan_is_for_finite_parameters_and_for_weights_that_are_there():
     leaf.build((None, 1600))
     with pytest.raises(ValueError, match="must be for finite parameters"):
         leaf.planned_for = np.full((4, 3), np.nan)
+
+
+def test_a_plan_of_an_earlier_release_is_made_anew():
+    leaf, exact = leaf_and_exact(n_filters=4)
+    store = {}
+    leaf.save_own_variables(store)
+    # It had no centre frequencies.
+    store["planned_for"] = store["planned_for"][:, :2] * 0.5
+    leaf.load_own_variables(store)
+    kernel, _ = kernels(leaf)
+    x = noise(1, 1000)
+    assert log_error(leaf(x), exact(x)) < 5e-3
+    sigma = ops.convert_to_numpy(kernel)[:, 1]
+    np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.02)
 
 
 def test_weights_of_another_window_are_refused(tmp_path):
