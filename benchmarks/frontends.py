@@ -4,10 +4,11 @@
 
 Medians of compiled calls in one process, in rounds over all frontends, so that
 whatever else the machine does falls on all of them; `--frontend` takes some of
-them. Memory is the growth of a fresh process's peak over one training step
-(Linux only). "mel (tf.signal)" is the fixed yardstick, LEAF's own mel on
-TensorFlow: STFT, magnitude, square, matrix, log. Sizes are batch x seconds; by
-default those up to a minute.
+them. Memory is what the peak of a fresh process grows by over one training step:
+that of the process (Linux only), or of the GPU where there is one. "mel
+(tf.signal)" is the fixed yardstick, LEAF's own mel on TensorFlow: STFT,
+magnitude, square, matrix, log. Sizes are batch x seconds; by default those up to
+a minute.
 """
 
 import argparse
@@ -105,7 +106,8 @@ def compiled(
     """Returns calls of forward, and of forward and backward if it learns."""
     backend = keras.backend.backend()
     x = ops.convert_to_tensor(x)
-    layer(x)
+    # Not by a call, whose operations JAX compiles one by one.
+    layer.build(x.shape)
     learns = bool(getattr(layer, "trainable_variables", ()))
     if backend == "tensorflow":
         forward, both = _compiled_tensorflow(layer, x)
@@ -152,7 +154,7 @@ def _plain_torch(layer, x):
     import torch
 
     def wait():
-        if x.device.type == "cuda":
+        if gpu_name():
             torch.cuda.synchronize()
 
     def forward():
@@ -210,17 +212,51 @@ def print_peak(name: str, size: str) -> None:
     x = waveforms(size)
     layer = FRONTENDS[name]()
     layer(x[:1, :1000])
-    before = _peak_kilobytes()
+    before = _peak_bytes()
     forward, both = compiled(layer, x)
     (both or forward)()
-    print((_peak_kilobytes() - before) / 1024)
+    print((_peak_bytes() - before) / 1024**2)
 
 
-def _peak_kilobytes() -> int:
-    # Not `resource`, whose peak includes that of the process that forked.
-    status = pathlib.Path("/proc/self/status").read_text()
-    (line,) = [line for line in status.splitlines() if "VmHWM" in line]
-    return int(line.split()[1])
+def _peak_bytes() -> int:
+    backend = keras.backend.backend()
+    if not gpu_name():
+        # Not `resource`, whose peak includes that of the process that forked.
+        status = pathlib.Path("/proc/self/status").read_text()
+        (line,) = [line for line in status.splitlines() if "VmHWM" in line]
+        return 1024 * int(line.split()[1])
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    if backend == "jax":
+        import jax
+
+        return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    import torch
+
+    return torch.cuda.max_memory_allocated()
+
+
+@functools.cache
+def gpu_name() -> str | None:
+    """Returns the name of the GPU that the backend computes on, if any."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if not gpus:
+            return None
+        return tf.config.experimental.get_device_details(gpus[0])["device_name"]
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return device.device_kind if device.platform == "gpu" else None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def print_table(results: dict[str, dict[str, dict]]) -> None:
@@ -255,6 +291,9 @@ def main() -> None:
         action="append",
         help="to measure; may be repeated; by default all",
     )
+    parser.add_argument(
+        "--no_memory", action="store_true", help="leave memory unmeasured"
+    )
     parser.add_argument("--memory", choices=FRONTENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = options.size or DEFAULT_SIZES
@@ -265,7 +304,7 @@ def main() -> None:
     results = {}
     for size in sizes:
         results[size] = time_size(size, names)
-        for name in names:
+        for name in () if options.no_memory else names:
             results[size][name]["memory_mb"] = peak_megabytes(name, size)
     print_table(results)
     if options.output:
@@ -273,7 +312,8 @@ def main() -> None:
             "backend": keras.backend.backend(),
             "keras": keras.__version__,
             "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": gpu_name()
+            or f"{platform.machine()}, {os.cpu_count()} cores",
         }
         with open(options.output, "w", encoding="utf-8") as file:
             json.dump({**about, "results": results}, file, indent=2)

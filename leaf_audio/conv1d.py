@@ -1,11 +1,11 @@
 """A convolution whose gradients are no slower than itself.
 
 Both gradients of a convolution are convolutions again, with as many operations.
-TensorFlow has kernels of their own for them. On a CPU those of oneDNN are about
-as fast as the convolution, but TensorFlow's own, which it takes on CPUs without
-the instructions that oneDNN is made for, are several times slower; so there
-they are written as convolutions here. What is compiled with XLA has kernels of
-XLA's, for which it made little difference.
+Backends have ways of their own for them, which on a CPU may be several times
+slower, or hundreds where XLA compiles the gradient for a kernel; there they are
+written as convolutions here. TensorFlow's are about as fast as the convolution
+where it computes them with oneDNN, that is on CPUs with the instructions that
+oneDNN is made for, and not compiled with XLA.
 """
 
 import functools
@@ -45,23 +45,43 @@ def valid_conv1d(inputs: Tensor, kernel: Tensor) -> Tensor:
         "float32",
         "float64",
     )
-    if wide and _gradients_are_slow():
+    if wide and _gradients_are_slow(inputs):
         return _with_convolved_gradients(inputs, kernel)
     return _conv1d(inputs, kernel)
 
 
-@functools.cache
-def _gradients_are_slow() -> bool:
-    if keras.backend.backend() != "tensorflow":
+def _gradients_are_slow(inputs: Tensor) -> bool:
+    """Tells whether the backend's own gradients are, for these inputs."""
+    backend = keras.backend.backend()
+    if backend == "torch" or not _has_only_cpus():
         return False
+    return (
+        backend == "jax" or not _has_onednn() or _is_compiled_by_xla(inputs)
+    )
+
+
+@functools.cache
+def _has_only_cpus() -> bool:
     devices = keras.distribution.list_devices()
-    return all(map(_is_cpu, devices)) and not _has_onednn()
+    return all(device.startswith("cpu") for device in devices)
 
 
-def _is_cpu(device: str) -> bool:
-    return device.startswith("cpu")
+def _is_compiled_by_xla(inputs: Tensor) -> bool:
+    """Tells whether TensorFlow is tracing a function for XLA.
+
+    What it is asked is no part of TensorFlow's public interface, which has
+    nothing for this.
+    """
+    graph = getattr(inputs, "graph", None)
+    while graph is not None:
+        context = graph._get_control_flow_context()
+        if context is not None and context.IsXLAContext():
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
 
 
+@functools.cache
 def _has_onednn() -> bool:
     """Tells whether TensorFlow computes with oneDNN, on x86."""
     told = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()

@@ -44,9 +44,7 @@ def grad_mean_square(layer, inputs, training=False):
         gradient = jax.jit(jax.grad(loss_fn, argnums=(0, 1)))
         by_weight, by_input = gradient(weights, inputs)
         return _numpy(by_input), [_numpy(g) for g in by_weight]
-    import torch
-
-    x = torch.tensor(inputs, requires_grad=True)
+    x = ops.convert_to_tensor(inputs).requires_grad_()
     weights = [v.value for v in layer.trainable_variables]
     for weight in weights:
         weight.grad = None

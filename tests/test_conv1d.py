@@ -1,6 +1,7 @@
 """The convolution whose gradients are convolutions, next to Keras' own."""
 
 import platform
+import re
 
 import keras
 import numpy as np
@@ -11,7 +12,10 @@ from leaf_audio import conv1d, frontend
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
-    reason="the others' gradients are their own",
+    reason="is about TensorFlow's gradients",
+)
+on_jax = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="is about JAX's gradients"
 )
 
 
@@ -32,10 +36,10 @@ def kernels(request, monkeypatch):
     """Has convolutions take the gradients that suit a kind of CPU."""
     value = "1" if request.param == "oneDNN" else "0"
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
-    conv1d._gradients_are_slow.cache_clear()
+    conv1d._has_onednn.cache_clear()
     yield request.param
     monkeypatch.undo()
-    conv1d._gradients_are_slow.cache_clear()
+    conv1d._has_onednn.cache_clear()
 
 
 @on_tensorflow
@@ -68,14 +72,17 @@ def test_gradients_are_those_of_a_convolution(dtype, jit_compile, kernels):
 
 
 @on_tensorflow
-def test_a_step_on_a_cpu_has_gradients_that_are_fast_there(kernels):
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_step_on_a_cpu_has_gradients_that_are_fast_there(
+    kernels, jit_compile
+):
     import tensorflow as tf
 
     if tf.config.list_logical_devices("GPU"):
         pytest.skip("a GPU's are not slow")
     leaf = frontend.Leaf(n_filters=8)
 
-    @tf.function
+    @tf.function(jit_compile=jit_compile)
     def step(x):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(leaf(x) ** 2)
@@ -88,7 +95,27 @@ def test_a_step_on_a_cpu_has_gradients_that_are_fast_there(kernels):
         kinds |= {node.op for node in function.node_def}
     assert "Conv2D" in kinds
     theirs = any("Backprop" in kind for kind in kinds)
-    assert theirs == (kernels == "oneDNN")
+    assert theirs == (kernels == "oneDNN" and not jit_compile)
+
+
+@on_jax
+def test_a_step_on_a_cpu_has_none_of_the_gradients_that_are_slow_on_jax():
+    import jax
+
+    if jax.default_backend() != "cpu":
+        pytest.skip("a GPU's are not slow")
+    leaf = frontend.Leaf(n_filters=8)
+    leaf.build((2, 1600))
+    weights = [v.value for v in leaf.trainable_variables]
+    fixed = [v.value for v in leaf.non_trainable_variables]
+
+    def loss(weights, x):
+        return ops.sum(leaf.stateless_call(weights, fixed, x)[0] ** 2)
+
+    program = jax.jit(jax.grad(loss)).lower(weights, noise(2, 1600)).as_text()
+    layouts = set(re.findall(r"dim_numbers = (.*?->\[.*?\])", program))
+    # XLA has fast convolutions for this one alone.
+    assert layouts == {"[b, 0, f]x[0, i, o]->[b, 0, f]"}
 
 
 @on_tensorflow
