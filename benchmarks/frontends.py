@@ -4,7 +4,7 @@
 
 Medians of compiled calls in one process, in rounds over all frontends, so that
 whatever else the machine does falls on all of them; `--frontend` takes some of
-them. Memory is what one training step adds to the peak of a fresh process (Linux
+them. Memory is what a training step adds to the peak of a fresh process (Linux
 only), or to that of the GPU where there is one. "mel (tf.signal)" is the fixed
 yardstick, LEAF's own mel on TensorFlow: STFT, magnitude, square, matrix, log.
 Sizes are batch x seconds; by default those up to a minute.

@@ -55,9 +55,7 @@ def _gradients_are_slow(inputs: Tensor) -> bool:
     backend = keras.backend.backend()
     if backend == "torch" or not _has_only_cpus():
         return False
-    return (
-        backend == "jax" or not _has_onednn() or _is_compiled_by_xla(inputs)
-    )
+    return backend == "jax" or not _has_onednn() or _is_compiled_by_xla(inputs)
 
 
 @functools.cache
