@@ -60,6 +60,23 @@ def test_lowpass_filters_are_the_published_ones(golden, sigma):
     )
 
 
+def test_gaussians_hold_nothing_that_makes_denormal_products():
+    sigma = np.array([2.0, 9.0, 15.0, 16.0, 40.0], "float32")
+    real, _ = impulse_responses.gabor_filters(
+        ops.zeros(5), ops.convert_to_tensor(sigma), 401
+    )
+    window = impulse_responses.gaussian_windows(
+        ops.convert_to_tensor(sigma / 200), 401
+    )
+    free = impulse_responses.scaled_gabor_filters(
+        np.stack([0 * sigma, sigma], axis=1), np.ones((5, 1)), 401
+    ).real
+    for values in (real, window, free):
+        values = ops.convert_to_numpy(values)
+        assert (values == 0).any() and (values > 0).any()
+        assert values[values > 0].min() > 1e-32
+
+
 @pytest.mark.parametrize("time", [1, 7, 8, 9, 100, 403])
 @pytest.mark.parametrize("size", [1, 2, 9, 16, 401])
 @pytest.mark.slow_on_jax
