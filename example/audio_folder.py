@@ -44,6 +44,12 @@ DEFAULT_FRACTION = 0.1
 _SAMPLE_RATES = (1000, 768000)
 # Unusable files that an error names.
 _MOST_NAMED = 5
+# What else splits are called. Among nothing but these a folder is no label.
+_SPLIT_NAMES = {
+    *("train", "training"),
+    *("validation", "valid", "val", "dev", "development"),
+    *("test", "testing", "eval", "evaluation"),
+}
 
 
 class UnusableFileError(ValueError):
@@ -381,7 +387,8 @@ def _list(
                 raise ValueError(
                     f"`audio_folder.{split}_fraction` must leave a clip for "
                     f"{split!r}, or be 0. Received: "
-                    f"{split}_fraction={fraction} of {len(recordings)} files."
+                    f"{split}_fraction={fraction} of {len(recordings)} files, "
+                    "for which it may be too small."
                 )
     _check_splits(folder, recordings, recordings)
     return recordings
@@ -434,6 +441,7 @@ def _list_tree(
             )
         by_top[file.split("/")[0]].append(file)
     if not _holds_splits(by_top):
+        _check_not_splits(by_top)
         return [
             (file, _name(top), None)
             for top, below in by_top.items()
@@ -477,6 +485,20 @@ def _holds_splits(by_top: dict[str, list[str]]) -> bool:
     if len(by_top) > 1 and set(by_top) <= set(clips.SPLITS):
         return True
     return all(file.count("/") >= 2 for file in by_top["train"])
+
+
+def _check_not_splits(by_top: dict[str, list[str]]) -> None:
+    """Refuses splits under other names, which would become labels."""
+    names = {top.lower() for top in by_top}
+    deep = all(
+        file.count("/") >= 2 for some in by_top.values() for file in some
+    )
+    if deep and names <= _SPLIT_NAMES and names & {"train", "training"}:
+        raise ValueError(
+            "`audio_folder.path` must name its splits "
+            f"{', '.join(clips.SPLITS)}. Received: folders={sorted(by_top)}. "
+            f"Where these are labels, {INDEX} can say so."
+        )
 
 
 def _name(text: str) -> str:

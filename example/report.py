@@ -1,5 +1,6 @@
 """What a run tells the person who started it, on stdout."""
 
+import os
 from collections.abc import Mapping, Sequence
 
 import rich.console
@@ -11,8 +12,13 @@ _MAX_LABELS = 20
 _MAX_SKIPPED = 3
 
 
-def print_data(audio_data: AudioData) -> None:
-    """Says what a data set holds and what was left out of it."""
+def print_data(audio_data: AudioData, results: os.PathLike) -> None:
+    """Says what a data set holds and what was left out of it.
+
+    Args:
+        audio_data: the data set.
+        results: the file that will name all that was left out.
+    """
     names = audio_data.label_names
     counts = [f"{split} {n}" for split, n in audio_data.counts.items()]
     lines = [
@@ -31,7 +37,8 @@ def print_data(audio_data: AudioData) -> None:
         some = list(skipped.items())[:_MAX_SKIPPED]
         lines += [f"  {file}: {reason}" for file, reason in some]
         if len(skipped) > len(some):
-            lines.append("  ...")
+            rest = len(skipped) - len(some)
+            lines.append(f"  and {rest} more, which {results} will name")
     print_lines(*lines)
 
 

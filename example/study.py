@@ -156,11 +156,19 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
                 stderr=subprocess.STDOUT,
             )
         if done.returncode:
-            last = log.read_text("utf-8", "replace").strip().splitlines()
             raise RuntimeError(
                 f"The run of {name!r} with seed {seed} has failed: "
-                f"{last[-1] if last else 'it printed nothing'} ({log})"
+                f"{_reason(log.read_text('utf-8', 'replace'))} ({log})"
             )
+
+
+def _reason(log: str) -> str:
+    """Finds why a run has failed: its message, or an exception's last line."""
+    _, is_told, message = f"\n{log}".rpartition("\nError: ")
+    if is_told:
+        return message.strip()
+    lines = log.strip().splitlines()
+    return lines[-1] if lines else "it printed nothing"
 
 
 def collect(study: Study) -> list[dict[str, Any]]:
@@ -295,6 +303,16 @@ def _spread(values: Sequence[float], form: str) -> str:
     return f"{mean.removesuffix(unit)} ± {spread}{unit}"
 
 
+def _parse(configs: Sequence[str], bindings: Sequence[str]) -> None:
+    try:
+        gin.parse_config_files_and_bindings(configs, bindings)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}\nA study's config binds Study alone; configs of "
+            "example.main belong into Study.configs or Study.variants."
+        ) from error
+
+
 def main(argv: list[str]) -> None:
     """Does what the flags ask for."""
     if len(argv) > 1:
@@ -309,7 +327,7 @@ def main(argv: list[str]) -> None:
     try:
         # So that configs are found from any folder.
         gin.add_config_file_search_path(str(pathlib.Path(__file__).parents[1]))
-        gin.parse_config_files_and_bindings(_GIN_CONFIG.value, own)
+        _parse(_GIN_CONFIG.value, own)
         study = Study()
         run_all(study, others, *more)
     except (ValueError, OSError, RuntimeError, SyntaxError) as error:

@@ -142,7 +142,13 @@ def train(
         _check_data(audio_data)
         batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
         configuration.check_all_used()
-        report.print_data(audio_data)
+        report.print_data(audio_data, folder.results)
+        watched = next(iter(batches.evaluation))
+        if watched != "validation":
+            report.print_lines(
+                f"no validation clips: the best epoch will be the best on "
+                f"{watched}, whose accuracy will flatter it"
+            )
         identity = _identity(audio_data)
         if progress is None:
             progress = Progress(identity)
@@ -238,16 +244,16 @@ def evaluate(
     audio_data = data.load(dataset, data_dir=data_dir)
     _check_data(audio_data)
     batches = data.prepare(audio_data, batch_size=batch_size)
-    report.print_data(audio_data)
+    report.print_data(audio_data, folder.evaluation)
     model = keras.models.load_model(folder.best)
     num_labels = len(audio_data.label_names)
-    if model.num_outputs != num_labels:
+    trained = folder.read_labels()
+    if trained is None and model.num_outputs != num_labels:
         raise ValueError(
             f"`dataset` must have the {model.num_outputs} labels that the "
             f"model was trained for. Received: dataset={dataset!r} with "
             f"{num_labels}."
         )
-    trained = folder.read_labels()
     if trained not in (None, list(audio_data.label_names)):
         raise ValueError(
             f"`dataset` must have the labels that the model was trained for, "
@@ -262,6 +268,7 @@ def evaluate(
             "data": {
                 "name": audio_data.name,
                 "counts": dict(audio_data.counts),
+                "skipped": dict(audio_data.skipped),
                 "fingerprint": audio_data.fingerprint,
             },
             "metrics": metrics,

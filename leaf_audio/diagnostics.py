@@ -133,7 +133,7 @@ def pcen(frontend: Frontend) -> dict[str, np.ndarray]:
 def table(frontend: Frontend) -> rich.table.Table:
     """Returns a table of all this, a row for each filter.
 
-    `Δ` is what `drift` gives. For `rich.print`.
+    `Δ` is what `drift` gives for the column before. For `rich.print`.
 
     Args:
       frontend: see `filters`.
@@ -141,26 +141,27 @@ def table(frontend: Frontend) -> rich.table.Table:
     Raises:
       ValueError: see `filters`.
     """
-    columns: dict[str, np.ndarray] = {}
     moved = drift(frontend)
+    columns: list[tuple[str, str, np.ndarray]] = []
     for name, values in filters(frontend).items():
-        columns[name] = values
-        columns[f"Δ {name}"] = moved[name]
-    columns |= pcen(frontend)
-    # As narrow as terminals are.
+        columns.append((name, ".4g", values))
+        columns.append(("Δ", "+.2f", moved[name]))
+    for name, values in pcen(frontend).items():
+        columns.append((name, ".4g", values))
+    # All of it fits into the 80 columns of a terminal.
     made = rich.table.Table(
-        "filter",
+        "#",
         title=frontend.name,
         box=rich.box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         show_edge=False,
     )
-    for name in columns:
-        made.add_column(
-            name.replace("_", " "), justify="right", overflow="fold"
-        )
-    for n, row in enumerate(zip(*columns.values(), strict=True)):
-        made.add_row(str(n), *(f"{value:.4g}" for value in row))
+    for name, _, _ in columns:
+        heading = name.replace("bandwidth", "band-\nwidth").replace("_", "\n")
+        made.add_column(heading, justify="right")
+    for n in range(frontend.n_filters):
+        cells = [format(float(v[n]), form) for _, form, v in columns]
+        made.add_row(str(n), *cells)
     return made
 
 

@@ -89,7 +89,8 @@ class SpectralEnergies:
         self, audio: Tensor, kernels: list[Tensor], windows: Tensor
     ) -> Tensor:
         length = self._geometry.fft_length
-        bins = _Bins(length, max(self._tiers[-1].distances))
+        farthest = max(self._tiers[-1].distances)
+        bins = _Bins(length, farthest)
         real, imag = (
             # Bins first: those at a distance are a part of the same memory.
             ops.transpose(ops.reshape(part, (-1, length // 2 + 1)))
@@ -104,13 +105,17 @@ class SpectralEnergies:
             for pair in self._responses(kernels)
         )
 
+        window_spectra = self._window_spectra(windows, farthest + 1)
         energies = 0.0
         for tier in self._tiers:
-            count = tier.num_filters
+            count, distances = tier.num_filters, tier.distances
             weights = bins.weights(
                 [part[:count] for part in responses],
                 [part[:count] for part in mirrored],
-                self._window_spectrum(windows[:count], tier.distances),
+                [
+                    part[:count, distances.start : distances.stop]
+                    for part in window_spectra
+                ],
                 tier,
             )
             products = bins.products(
@@ -158,10 +163,10 @@ class SpectralEnergies:
             below.append(real[1] + imag[0])
         return (above, below), (below, above)
 
-    def _window_spectrum(self, windows: Tensor, bins: range) -> Parts:
-        """Computes bins of the spectra of `(filters, window)`; see above."""
+    def _window_spectra(self, windows: Tensor, bins: int) -> Parts:
+        """Computes the first bins of the spectra of `(filters, window)`."""
         times = np.arange(self._geometry.window_size) - self._middle_of_window
-        phase = times[:, None] * np.array(bins)
+        phase = times[:, None] * np.arange(bins)
         phase = 2 * np.pi * phase / self._geometry.fft_length
         parts = (np.cos(phase), -np.sin(phase))
         return [

@@ -206,6 +206,26 @@ def test_train_can_be_a_label(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Test", "val"), ("train", "valid"), ("training", "dev")]
+)
+def test_splits_of_other_names_are_not_taken_for_labels(tmp_path, load, names):
+    for name in names:
+        for label in ("no", "yes"):
+            put(tmp_path / name / label / "0.wav")
+    with pytest.raises(ValueError, match="must name its splits") as error:
+        load(tmp_path)
+    assert all(name in str(error.value) for name in names if name != "train")
+
+
+def test_labels_may_be_called_as_splits_are(tmp_path):
+    for label in ("Train", "Test", "plane"):
+        for i in range(20):
+            put(tmp_path / label / "2026" / f"{i}.wav", sine(200, seconds=0.01))
+    labels = {f.split("/")[0] for f in files_by_split(tmp_path)}
+    assert labels == {"Train", "Test", "plane"}
+
+
 def write_index(root, rows, columns=("file", "label", "split", "speaker")):
     with open(root / "index.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([columns, *rows])
@@ -434,7 +454,7 @@ def test_wrong_fractions_are_named(label_tree, load):
         for value in (-0.1, 1.0):
             with pytest.raises(ValueError, match=f"{name}={value}"):
                 load(label_tree, **{name: value})
-        with pytest.raises(ValueError, match=f"{name}=1e-06"):
+        with pytest.raises(ValueError, match=f"{name}=1e-06 .* too small"):
             load(label_tree, **{name: 1e-6})
 
 

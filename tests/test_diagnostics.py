@@ -101,15 +101,25 @@ def test_pcen_parameters_come_by_filter():
 
 
 def test_a_table_has_a_row_for_each_filter():
+    leaf = built(n_filters=6)
+    # As long as numbers get.
+    leaf.set_weights([w * 0.93456 for w in leaf.get_weights()])
     out = io.StringIO()
-    console = rich.console.Console(file=out, width=200)
-    console.print(diagnostics.table(built(n_filters=6)))
+    console = rich.console.Console(file=out, width=80)
+    console.print(diagnostics.table(leaf))
     text = out.getvalue()
-    for heading in ("centre hz", "Δ bandwidth hz", "pooling ms", "smooth"):
-        assert heading in text
+    words = text.split()
+    headings = ("centre", "hz", "width", "pooling", "Δ", "exponent", "smooth")
+    assert set(headings) <= set(words)
+    assert "…" not in text
     rows = [line.split() for line in text.splitlines()]
-    first = [row[0] for row in rows if row]
-    assert [word for word in first if word.isdigit()] == list("012345")
+    rows = [row for row in rows if row and row[0].isdigit()]
+    assert [row[0] for row in rows] == list("012345")
+    moved = diagnostics.drift(leaf)["centre_hz"]
+    centres = diagnostics.filters(leaf)["centre_hz"]
+    for row, centre, by in zip(rows, centres, moved, strict=True):
+        assert len(row) == 11
+        assert row[1:3] == [f"{centre:.4g}", f"{by:+.2f}"]
 
 
 @pytest.mark.parametrize(

@@ -199,8 +199,9 @@ def test_real_speech_is_within_the_tolerance(speech_commands):
         assert np.median(by_filter) < median
 
 
-def test_gradients_are_those_of_the_exact_frontend():
-    leaf, exact = leaf_and_exact()
+@pytest.mark.parametrize("n_filters", [40, 128])
+def test_gradients_are_those_of_the_exact_frontend(n_filters):
+    leaf, exact = leaf_and_exact(n_filters=n_filters)
     x = noise(2, 8000)
     by_input, by_weight = grad_mean_square(leaf, x)
     input_expected, expected = grad_mean_square(exact, x)

@@ -7,7 +7,8 @@ from example import clips, report
 
 def describe(capsys, label_names, skipped):
     report.print_data(
-        clips.AudioData("set", label_names, 8000, {}, skipped, "", "")
+        clips.AudioData("set", label_names, 8000, {}, skipped, "", ""),
+        "run/results.json",
     )
     return capsys.readouterr().out
 
@@ -26,7 +27,8 @@ def test_labels_that_a_split_lacks_are_named(capsys):
         for name, labels in (("train", [0, 1, 2]), ("test", [1, 1]))
     }
     report.print_data(
-        clips.AudioData("set", tuple("abc"), 8000, splits, {}, "", "")
+        clips.AudioData("set", tuple("abc"), 8000, splits, {}, "", ""),
+        "run/results.json",
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:] == ["  test has none of: a, c"]
@@ -41,4 +43,4 @@ def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
     many = describe(capsys, ("a",), skipped)
     assert "skipped: 9 files that" in many
     assert many.count("it is empty") == 3
-    assert many.endswith("...\n")
+    assert many.endswith("  and 6 more, which run/results.json will name\n")

@@ -108,16 +108,28 @@ def test_what_is_done_is_not_done_again_and_a_failure_is_told(
 
     def run(command, stdout, **kwargs):
         started.append(command)
-        stdout.write("some output\nError: no such thing\n")
+        stdout.write("some output\nError: no such thing\n  In a.gin\n")
         stdout.flush()
         return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(study.subprocess, "run", run)
-    message = "'mel' with seed 1 has failed: Error: no such thing"
+    message = "'mel' with seed 1 has failed: no such thing\n  In a.gin "
     with pytest.raises(RuntimeError, match=message):
         study.run_all(two, [])
     assert len(started) == 1
     assert f"--workdir={two.run_folder('mel', 1)}" in started[0]
+
+
+def test_the_reason_of_a_run_that_broke_is_its_last_line():
+    assert (
+        study._reason("Traceback\n  File\nKeyError: 'x'\n") == "KeyError: 'x'"
+    )
+    assert study._reason("") == "it printed nothing"
+
+
+def test_a_config_of_a_run_is_not_taken_for_one_of_a_study(fresh_gin):
+    with pytest.raises(ValueError, match="belong into Study.configs"):
+        study._parse([], ["no_such_thing.num_epochs = 3"])
 
 
 def test_finished_runs_of_other_settings_are_not_taken(two):

@@ -589,6 +589,19 @@ def test_a_run_says_what_it_trains_on_and_where_it_goes_on(
 
 
 @pytest.mark.any_backend
+def test_a_run_without_validation_clips_says_what_it_chooses_by(
+    tmp_path, capsys
+):
+    told = "no validation clips: the best epoch will be the best on test"
+    write_tones(tmp_path / "tones")
+    train_with(tmp_path, tmp_path / "with", "train.num_epochs = 1")
+    assert told not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "tones" / "validation")
+    train_with(tmp_path, tmp_path / "without", "train.num_epochs = 1")
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.any_backend
 def test_results_hold_macros_and_names_as_they_are_written(tmp_path):
     for split in ("train", "test"):
         for label in ("größe", "日本"):
@@ -680,6 +693,7 @@ def test_evaluation_needs_no_config_and_repeats_the_results(finished, capsys):
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     (workdir / "evaluation.json").unlink()
     assert evaluation["metrics"] == results["metrics"]
+    assert evaluation["data"]["skipped"] == {}
     accuracy = f"{results['metrics']['test']['accuracy']:.4f}"
     assert accuracy in capsys.readouterr().out
 
@@ -715,6 +729,12 @@ def test_evaluation_refuses_other_labels_and_rates(finished, tmp_path):
     workdir = f"train.workdir = '{finished[0]}'"
     path = f"audio_folder.path = '{tmp_path / 'tones'}'"
     with pytest.raises(ValueError, match="labels.*'mid'.*'middle'"):
+        run.evaluate([], [workdir, path])
+    for split in ("train", "validation", "test"):
+        shutil.rmtree(tmp_path / "tones" / split / "middle")
+    with pytest.raises(
+        ValueError, match=r"'mid'\]. Received.*\['high', 'low'\]"
+    ):
         run.evaluate([], [workdir, path])
     with pytest.raises(ValueError, match="`sample_rate` of the frontend"):
         run.evaluate([], [workdir, "data.load.sample_rate = 8000"])
