@@ -8,7 +8,7 @@ import gin
 import pytest
 from tones import flag_values
 
-from example import configuration, train  # noqa: F401
+from example import configuration, study, train  # noqa: F401
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,11 +30,22 @@ def test_python_blocks_run_in_order():
 
 @pytest.mark.any_backend
 def test_configs_parse(tmp_path, fresh_gin):
-    (block,) = blocks("gin")
+    run, of_study = blocks("gin")
     own = tmp_path / "own.gin"
-    own.write_text(block)
+    own.write_text(run)
     configuration.parse([str(own)], [])
     assert configuration.bound()["Leaf.window_len"] == "32.0"
+
+    gin.clear_config()
+    gin.parse_config(of_study)
+    made = study.Study()
+    for name in made.variants:
+        flags = made.command(name, 0, [])
+        gin.clear_config()
+        configuration.parse(
+            flag_values(flags, "gin_config"), flag_values(flags, "gin_bindings")
+        )
+        assert configuration.bound()["Leaf.n_filters"] in name
 
 
 @pytest.mark.any_backend
