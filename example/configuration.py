@@ -55,10 +55,13 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
             gin.parse_config_files_and_bindings(files, bindings)
     except SyntaxError as error:
         lines = ["", *"\n".join(bindings).splitlines()]
-        raise ValueError(
+        where = (
             f"{error.msg} in line {error.lineno} of {error.filename}"
             if error.filename
             else f"{error.msg} Received: {lines[error.lineno]}"
+        )
+        raise ValueError(
+            f"{where}\n(Text is quoted, a function is written @name.)"
         ) from error
     except (OSError, ImportError) as error:
         raise ValueError(str(error)) from error

@@ -146,6 +146,8 @@ def test_a_config_of_ones_own_may_include_a_shipped_one(tmp_path):
         ("AudioClassifier.frontend = @Lief()", "Lief"),
         ("Leaf.sample_rate = %rate", "rate"),
         ("Leaf.n_filters = ", "Received: Leaf.n_filters ="),
+        ("Leaf.compression_fn = log_compression", r"log_compression\n.*@name"),
+        ("train.workdir = runs/one", "runs/one\n.*Text is quoted"),
         ("import leaf_audio.frontends", "leaf_audio.frontends"),
         ("include 'nowhere.gin'", "nowhere.gin"),
     ],
