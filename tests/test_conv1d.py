@@ -31,6 +31,18 @@ def test_outputs_are_those_of_a_convolution():
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
+@on_jax
+def test_no_clips_have_gradients_of_zero():
+    import jax
+
+    def total(kernel):
+        return ops.sum(conv1d.valid_conv1d(noise(0, 20, 3), kernel))
+
+    gradient = jax.grad(total)(noise(5, 3, 4))
+    assert gradient.shape == (5, 3, 4)
+    assert not gradient.any()
+
+
 @pytest.fixture(params=["oneDNN", "TensorFlow's own kernels"])
 def kernels(request, monkeypatch):
     """Has convolutions take the gradients that suit a kind of CPU."""
