@@ -139,7 +139,7 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
         told = folder.with_name(f"{seed}.json")
         if (folder / "results.json").exists():
             was = json.loads(told.read_text("utf-8"))
-            if was != command:
+            if _without_places(was) != _without_places(command):
                 raise ValueError(
                     f"The finished run of {name!r} with seed {seed} must have "
                     f"been one of this study. Received: {folder}, which came "
@@ -160,6 +160,12 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
                 f"The run of {name!r} with seed {seed} has failed: "
                 f"{_reason(log.read_text('utf-8', 'replace'))} ({log})"
             )
+
+
+def _without_places(command: Sequence[str]) -> list[str]:
+    """A command without where it reads and writes: a study can be moved."""
+    places = ("--workdir=", "--data_dir=")
+    return [part for part in command if not part.startswith(places)]
 
 
 def _reason(log: str) -> str:

@@ -138,6 +138,21 @@ def test_finished_runs_of_other_settings_are_not_taken(two):
         study.run_all(two, ["E.f = 2"])
 
 
+def test_a_study_that_was_moved_keeps_its_runs(two, tmp_path, monkeypatch):
+    started = []
+
+    def run(command, **kwargs):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    two.folder = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    study.run_all(two, [], "--data_dir=elsewhere")
+    (command,) = started
+    assert f"--workdir={two.run_folder('mel', 1)}" in command
+    assert "--data_dir=elsewhere" in command
+
+
 def test_a_split_that_is_not_there_has_no_accuracy(two):
     path = two.run_folder("mel", 0) / "results.json"
     results = json.loads(path.read_text())
