@@ -17,6 +17,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.tracing import is_traced_for_xla
+
 Tensor = Any
 
 # On Linux TensorFlow takes oneDNN where a CPU has one of these.
@@ -56,28 +58,13 @@ def _gradients_are_slow(inputs: Tensor) -> bool:
     backend = keras.backend.backend()
     if backend == "torch" or not _has_only_cpus():
         return False
-    return backend == "jax" or not _has_onednn() or _is_compiled_by_xla(inputs)
+    return backend == "jax" or not _has_onednn() or is_traced_for_xla(inputs)
 
 
 @functools.cache
 def _has_only_cpus() -> bool:
     devices = keras.distribution.list_devices()
     return all(device.startswith("cpu") for device in devices)
-
-
-def _is_compiled_by_xla(inputs: Tensor) -> bool:
-    """Tells whether TensorFlow is tracing a function for XLA.
-
-    What it is asked is no part of TensorFlow's public interface, which has
-    nothing for this.
-    """
-    graph = getattr(inputs, "graph", None)
-    while graph is not None:
-        context = graph._get_control_flow_context()
-        if context is not None and context.IsXLAContext():
-            return True
-        graph = getattr(graph, "outer_graph", None)
-    return False
 
 
 @functools.cache

@@ -5,6 +5,7 @@ fraction of the cost, as long as the learned parameters are where the plan
 holds; elsewhere the layers themselves compute it, sample by sample.
 """
 
+import functools
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from leaf_audio.lean_ops import reorder, split_by
 from leaf_audio.plan_following import PlanFollower
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.spectral import SpectralEnergies
+from leaf_audio.tracing import is_traced_for_xla
 
 Tensor = Any
 
@@ -79,28 +81,42 @@ class PlannedFilterbank(PlanFollower):
         if plan is None:
             return self._exact(audio, *filters, windows)
 
-        def planned():
-            return _planned_energies(
-                audio[..., 0],
-                filters,
-                windows,
-                plan,
-                self._geometry,
-                self._pool.padding,
-            )
-
-        def exact():
-            # Of two branches a compiler keeps what both would need for the
-            # gradient; full-rate energies are the largest thing there is.
-            return keras.remat(self._exact)(audio, *filters, windows)
-
+        arguments = (audio, *filters, windows)
         if holds:
-            return planned()
+            return self._planned(*arguments, plan=plan)
+        # Of two branches a compiler keeps what both would need for the
+        # gradient; full-rate energies are the largest thing there is.
+        exact = keras.remat(self._exact)
+        planned = functools.partial(self._planned, plan=plan)
+        if None in audio.shape and is_traced_for_xla(audio):
+            # XLA cannot keep what is of unknown shape.
+            planned = keras.remat(planned)
         parameters = self._parameters()
         lowest = ops.cast(plan.lowest, parameters.dtype)
         highest = ops.cast(plan.highest, parameters.dtype)
         inside = ops.logical_and(parameters >= lowest, parameters <= highest)
-        return ops.cond(ops.all(inside), planned, exact)
+        return ops.cond(
+            ops.all(inside),
+            lambda: planned(*arguments),
+            lambda: exact(*arguments),
+        )
+
+    def _planned(
+        self,
+        audio: Tensor,
+        real: Tensor,
+        imag: Tensor,
+        windows: Tensor,
+        plan: planning.Plan,
+    ) -> Tensor:
+        return _planned_energies(
+            audio[..., 0],
+            (real, imag),
+            windows,
+            plan,
+            self._geometry,
+            self._pool.padding,
+        )
 
     def _exact(
         self, audio: Tensor, real: Tensor, imag: Tensor, windows: Tensor

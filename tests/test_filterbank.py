@@ -314,6 +314,48 @@ def test_weights_that_are_not_finite_need_no_plan():
     assert np.isnan(ops.convert_to_numpy(leaf(noise(1, 1000)))).any()
 
 
+@pytest.mark.parametrize("leaves_plan", [False, True])
+def test_xla_trains_on_batches_of_unknown_sizes(leaves_plan):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other backends' shapes are known when they compile")
+    import tensorflow as tf
+
+    batches = [(noise(2, 1600), [[1.0]] * 2), (noise(1, 1200), [[0.0]])]
+
+    def train(jit_compile):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((None,)),
+                frontend.Leaf(n_filters=10),
+                keras.layers.GlobalAveragePooling1D(),
+                keras.layers.Dense(1),
+            ]
+        )
+        if leaves_plan:
+            kernel, _ = kernels(model.layers[0])
+            plan = model.layers[0].planned_for
+            kernel.assign(kernel * [1.0, 1.5])
+            model.layers[0].planned_for = plan
+        sgd = keras.optimizers.SGD(0.1)
+        model.compile(sgd, "mse", jit_compile=jit_compile)
+        model.fit(
+            tf.data.Dataset.from_generator(
+                lambda: iter(batches),
+                output_signature=(
+                    tf.TensorSpec((None, None)),
+                    tf.TensorSpec((None, 1)),
+                ),
+            ).apply(tf.data.experimental.assert_cardinality(2)),
+            shuffle=False,
+            verbose=0,
+        )
+        return model.get_weights()
+
+    for one, other in zip(train(True), train(False), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow_on_jax
 def test_training_replans_between_epochs():
     leaf = frontend.Leaf(n_filters=2)
