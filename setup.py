@@ -22,6 +22,10 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=["leaf_audio", "example", "example.configs"],
+    # Said, it makes an editable install a path rather than an import hook, and
+    # a path is found ahead of a clone's folder beside a notebook, which may
+    # have the package's name.
+    package_dir={"": "."},
     package_data={"example.configs": ["*.gin"]},
     install_requires=[
         "absl-py",

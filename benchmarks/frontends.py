@@ -105,8 +105,9 @@ def compiled(
     """Returns calls of forward, and of forward and backward if it learns."""
     backend = keras.backend.backend()
     x = ops.convert_to_tensor(x)
-    # Not by a call, whose operations JAX compiles one by one.
-    layer.build(x.shape)
+    if not layer.built:
+        # Not by a call, whose operations JAX compiles one by one.
+        layer.build(x.shape)
     learns = bool(getattr(layer, "trainable_variables", ()))
     if backend == "tensorflow":
         forward, both = _compiled_tensorflow(layer, x)
@@ -203,7 +204,9 @@ def time_size(
 def peak_megabytes(name: str, size: str) -> float:
     """Measures in a fresh process, since a peak never falls."""
     command = [sys.executable, __file__, f"--memory={name}", f"--size={size}"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if answer.returncode:
+        sys.exit(f"Error: no memory measured for {name!r} at {size}, see above")
     return float(answer.stdout.split()[-1])
 
 
@@ -305,17 +308,20 @@ def main() -> None:
         results[size] = time_size(size, names)
         for name in () if options.no_memory else names:
             results[size][name]["memory_mb"] = peak_megabytes(name, size)
+        if options.output:
+            write(options.output, results)
     print_table(results)
-    if options.output:
-        about = {
-            "backend": keras.backend.backend(),
-            "keras": keras.__version__,
-            "date": datetime.date.today().isoformat(),
-            "machine": gpu_name()
-            or f"{platform.machine()}, {os.cpu_count()} cores",
-        }
-        with open(options.output, "w", encoding="utf-8") as file:
-            json.dump({**about, "results": results}, file, indent=2)
+
+
+def write(path: str, results: dict[str, dict[str, dict]]) -> None:
+    about = {
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "date": datetime.date.today().isoformat(),
+        "machine": gpu_name() or f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**about, "results": results}, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 Both gradients of a convolution are convolutions again, with as many operations.
 Backends have ways of their own for them, which on a CPU may be several times
 slower, or hundreds where XLA compiles the gradient for a kernel; there they are
-written as convolutions here. TensorFlow's are about as fast as the convolution
-where it computes them with oneDNN, that is on CPUs with the instructions that
-oneDNN is made for, and not compiled with XLA.
+written as convolutions here, as custom gradients, through which JAX
+differentiates in reverse mode alone. TensorFlow's are about as fast as the
+convolution where it computes them with oneDNN, that is on CPUs with the
+instructions that oneDNN is made for, and not compiled with XLA.
 """
 
 import functools

@@ -539,6 +539,16 @@ def test_all_parts_of_a_frontend_compute_in_its_dtype(name):
 
 
 @pytest.mark.parametrize("name", FRONTENDS)
+def test_building_again_changes_nothing(name):
+    built = FRONTENDS[name]()
+    built.build((None, 1600))
+    before = built.get_weights()
+    built.build((None, 3200))
+    for one, other in zip(built.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
 def test_an_empty_batch_gives_no_features(name):
     if keras.backend.backend() != "tensorflow" and name == "mel":
         pytest.skip("this backend's Fourier transform refuses it")
