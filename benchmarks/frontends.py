@@ -318,7 +318,8 @@ def write(path: str, results: dict[str, dict[str, dict]]) -> None:
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
         "date": datetime.date.today().isoformat(),
-        "machine": gpu_name() or f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": gpu_name()
+        or f"{platform.machine()}, {os.cpu_count()} cores",
     }
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**about, "results": results}, file, indent=2)
