@@ -5,9 +5,12 @@ name of a macro, with its value as gin would write it.
 """
 
 import contextlib
+import difflib
+import inspect
 import logging
 import pathlib
 import re
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,14 +57,22 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
         with _recording_left_overs():
             gin.parse_config_files_and_bindings(files, bindings)
     except SyntaxError as error:
+        # Python's own words for a value that is none of gin's.
+        what = re.sub(r"malformed node or string.*\n *", "", error.msg)
         lines = ["", *"\n".join(bindings).splitlines()]
         where = (
-            f"{error.msg} in line {error.lineno} of {error.filename}"
+            f"{what} in line {error.lineno} of {error.filename}"
             if error.filename
-            else f"{error.msg} Received: {lines[error.lineno]}"
+            else f"{what} Received: {lines[error.lineno]}"
         )
         raise ValueError(
-            f"{where}\n(Text is quoted, a function is written @name.)"
+            f"{where}\n(Text is quoted, a function is written @name, and what "
+            "was opened before is closed.)"
+        ) from error
+    except tokenize.TokenError as error:
+        raise ValueError(
+            f"{error.args[0]}, in a config or a binding: something is opened "
+            "and never closed."
         ) from error
     except (OSError, ImportError) as error:
         raise ValueError(str(error)) from error
@@ -144,7 +155,30 @@ def message(error: Exception) -> str:
     through = r"\n +In call to configurable '(\w+)' \(.*\)"
     calls = [c for c in re.findall(through, str(error)) if c != "train"]
     text = re.sub(through, "", str(error)).strip()
-    return f"{text} (In {', in '.join(calls)}.)" if calls else text
+    if calls:
+        text += f" (In {', in '.join(calls)}.)"
+    return text + _suggestion(text)
+
+
+def _suggestion(message: str) -> str:
+    """Finds what was meant by a name that gin does not know."""
+    name = r"'@?([\w./]+)(?:\(\))?'"
+    unknown = re.search(f"configurable matching (?:reference )?{name}", message)
+    argument = re.search(
+        f"{name} doesn't have a parameter named {name}", message
+    )
+    if unknown:
+        name = unknown[1].rpartition("/")[2]
+        selectors = [selector for selector, _ in gin.config._REGISTRY.items()]
+        known = {selector.rpartition(".")[2] for selector in selectors}
+    elif argument:
+        name = argument[2]
+        configurable = gin.config._REGISTRY.get_match(argument[1])
+        known = inspect.signature(configurable.wrapped).parameters
+    else:
+        return ""
+    close = difflib.get_close_matches(name, known)
+    return f"\nDid you mean {' or '.join(close)}?" if close else ""
 
 
 @contextlib.contextmanager

@@ -26,6 +26,12 @@ import rich.progress
 import rich.table
 from absl import app, flags
 
+from example.startup import without_startup_messages
+
+with without_startup_messages():
+    # All that runs can configure.
+    from example import configuration, train  # noqa: F401
+
 _GIN_CONFIG = flags.DEFINE_multi_string(
     "gin_config", [], "A gin config of a study; may be repeated."
 )
@@ -75,26 +81,36 @@ class Study:
         seeds: Sequence[int] = (0, 1, 2),
         workdir: str = "runs/study",
     ):
-        if not variants or not all(map(_is_list, variants.values())):
+        if (
+            not isinstance(variants, Mapping)
+            or not variants
+            or not all(isinstance(name, str) for name in variants)
+            or not all(map(_is_list_of_text, variants.values()))
+        ):
             raise ValueError(
                 "`variants` must be a dictionary of lists of configs and "
-                f"bindings. Received: variants={variants!r}."
+                f"bindings, all of them text. Received: variants={variants!r}."
             )
-        if not _is_list(seeds) or not seeds or len(set(seeds)) < len(seeds):
+        if (
+            not isinstance(seeds, (list, tuple))
+            or not seeds
+            or not all(type(seed) is int and seed >= 0 for seed in seeds)
+            or len(set(seeds)) < len(seeds)
+        ):
             raise ValueError(
-                "`seeds` must be a list of different integers, one at least. "
-                f"Received: seeds={seeds!r}."
+                "`seeds` must be a list of different integers, 0 or more, one "
+                f"at least. Received: seeds={seeds!r}."
             )
-        if not _is_list(configs):
+        if not _is_list_of_text(configs):
             raise ValueError(
-                "`configs` must be a list of configs and bindings. "
-                f"Received: configs={configs!r}."
+                "`configs` must be a list of configs and bindings, all of them "
+                f"text. Received: configs={configs!r}."
             )
         folders = [_folder_name(name) for name in variants]
-        if len(set(folders)) < len(folders):
+        if not all(folders) or len(set(folders)) < len(folders):
             raise ValueError(
-                "Names in `variants` must differ in letters and digits. "
-                f"Received: {list(variants)}."
+                "Names in `variants` must have letters or digits, and differ "
+                f"in these. Received: {list(variants)}."
             )
         self.variants = variants
         self.configs = configs
@@ -105,19 +121,64 @@ class Study:
         """Where the run of a variant and a seed is kept."""
         return self.folder / _folder_name(name) / str(seed)
 
+    def settings(
+        self, name: str, bindings: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        """Returns the configs of a variant, and its bindings."""
+        parts = [*self.variants[name], *self.configs]
+        files = [part for part in parts if part.endswith(".gin")]
+        bound = [part for part in parts if not part.endswith(".gin")]
+        return files, [*bound, *bindings]
+
     def command(
         self, name: str, seed: int, bindings: Sequence[str]
     ) -> list[str]:
         """Returns what Python is told to do for a run."""
-        parts = [*self.variants[name], *self.configs]
-        files = [part for part in parts if part.endswith(".gin")]
-        bound = [part for part in parts if not part.endswith(".gin")]
+        files, bound = self.settings(name, bindings)
         return [
             *("-m", "example.main", f"--seed={seed}"),
             f"--workdir={self.run_folder(name, seed)}",
             *(f"--gin_config={file}" for file in files),
-            *(f"--gin_bindings={one}" for one in (*bound, *bindings)),
+            *(f"--gin_bindings={one}" for one in bound),
         ]
+
+
+def read(configs: Sequence[str], bindings: Sequence[str]) -> Study:
+    """Makes the study that configs and bindings describe.
+
+    Raises:
+        ValueError: they are no gin, or bind something else than `Study`.
+    """
+    configuration.parse(configs, bindings)
+    others = [
+        key
+        for key in configuration.bound()
+        if "." in key and not key.startswith("Study.")
+    ]
+    if others:
+        raise ValueError(
+            "A study's config must bind Study alone; configs of example.main "
+            "belong into Study.configs or Study.variants. "
+            f"Received: {', '.join(others)}."
+        )
+    return Study()
+
+
+def check_settings(study: Study, bindings: Sequence[str]) -> None:
+    """Looks for mistakes in the configs of all runs, before the first.
+
+    Args:
+        study: the grid.
+        bindings: for all runs.
+
+    Raises:
+        ValueError: gin cannot read those of a variant.
+    """
+    for name in study.variants:
+        try:
+            configuration.parse(*study.settings(name, bindings))
+        except ValueError as error:
+            raise ValueError(f"In the variant {name!r}: {error}") from error
 
 
 def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
@@ -273,13 +334,15 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.grid(axis="x", alpha=0.3)
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(one, str) for one in value
+    )
 
 
 def _folder_name(name: str) -> str:
     name = name.replace("+", " plus")
-    return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
+    return re.sub(r"[\W_]+", "_", name).strip("_").lower()
 
 
 def _epochs(folder: pathlib.Path) -> list[dict[str, str]]:
@@ -309,16 +372,6 @@ def _spread(values: Sequence[float], form: str) -> str:
     return f"{mean.removesuffix(unit)} ± {spread}{unit}"
 
 
-def _parse(configs: Sequence[str], bindings: Sequence[str]) -> None:
-    try:
-        gin.parse_config_files_and_bindings(configs, bindings)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}\nA study's config binds Study alone; configs of "
-            "example.main belong into Study.configs or Study.variants."
-        ) from error
-
-
 def main(argv: list[str]) -> None:
     """Does what the flags ask for."""
     if len(argv) > 1:
@@ -331,13 +384,11 @@ def main(argv: list[str]) -> None:
         own.append(f"Study.workdir = {_WORKDIR.value!r}")
     more = [] if _DATA_DIR.value is None else [f"--data_dir={_DATA_DIR.value}"]
     try:
-        # So that configs are found from any folder.
-        gin.add_config_file_search_path(str(pathlib.Path(__file__).parents[1]))
-        _parse(_GIN_CONFIG.value, own)
-        study = Study()
+        study = read(_GIN_CONFIG.value, own)
+        check_settings(study, others)
         run_all(study, others, *more)
-    except (ValueError, OSError, RuntimeError, SyntaxError) as error:
-        sys.exit(f"Error: {error}")
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"Error: {configuration.message(error)}")
     rows = collect(study)
     write(study, rows)
     table = rich.table.Table(*_COLUMNS)

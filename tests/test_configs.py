@@ -146,7 +146,8 @@ def test_a_config_of_ones_own_may_include_a_shipped_one(tmp_path):
         ("AudioClassifier.frontend = @Lief()", "Lief"),
         ("Leaf.sample_rate = %rate", "rate"),
         ("Leaf.n_filters = ", "Received: Leaf.n_filters ="),
-        ("Leaf.compression_fn = log_compression", r"log_compression\n.*@name"),
+        ("Leaf.compression_fn = log_fn", r"^Failed to parse.*log_fn\n.*@name"),
+        ("Leaf.n_filters = [3", "something is opened and never closed"),
         ("train.workdir = runs/one", "runs/one\n.*Text is quoted"),
         ("import leaf_audio.frontends", "leaf_audio.frontends"),
         ("include 'nowhere.gin'", "nowhere.gin"),
@@ -155,6 +156,23 @@ def test_a_config_of_ones_own_may_include_a_shipped_one(tmp_path):
 def test_a_misspelt_line_fails_and_is_named(line, named):
     with pytest.raises(ValueError, match=named):
         configuration.parse(["leaf.gin"], [line])
+
+
+@pytest.mark.parametrize(
+    "line, meant",
+    [
+        ("Lief.n_filters = 3", "Leaf"),
+        ("AudioClassifier.frontend = @some/Lief()", "Leaf"),
+        ("data.align.seqlen = 3", "seq_len"),
+        ("Leaf.xyz = 3", None),
+    ],
+)
+def test_the_message_suggests_what_was_meant(line, meant):
+    with pytest.raises(ValueError) as caught:
+        configuration.parse([], [line])
+    message = configuration.message(caught.value)
+    suggestion = message.partition("Did you mean ")[2]
+    assert (meant in suggestion) if meant else not suggestion
 
 
 def test_a_missing_config_is_named():

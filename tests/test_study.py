@@ -127,9 +127,25 @@ def test_the_reason_of_a_run_that_broke_is_its_last_line():
     assert study._reason("") == "it printed nothing"
 
 
-def test_a_config_of_a_run_is_not_taken_for_one_of_a_study(fresh_gin):
-    with pytest.raises(ValueError, match="belong into Study.configs"):
-        study._parse([], ["no_such_thing.num_epochs = 3"])
+def test_a_config_of_a_run_is_not_taken_for_one_of_a_study():
+    message = "belong into Study.configs.* Received: train.num_epochs"
+    with pytest.raises(ValueError, match=message):
+        study.read([], ["train.num_epochs = 3"])
+
+
+def test_a_mistake_in_any_variant_is_found_before_the_first_run():
+    made = study.Study({"one": [], "two": ["Leaf.n_filter = 3"]})
+    message = "variant 'two': .*parameter named 'n_filter'"
+    with pytest.raises(ValueError, match=message):
+        study.check_settings(made, [])
+    study.check_settings(
+        study.Study({"one": ["leaf.gin"]}), ["sample_rate = 4"]
+    )
+
+
+def test_variants_may_have_names_in_any_script():
+    made = study.Study({"フィルタ": [], "é": [], "ü": []})
+    assert len({made.run_folder(name, 0) for name in made.variants}) == 3
 
 
 def test_finished_runs_of_other_settings_are_not_taken(two):
@@ -169,9 +185,16 @@ def test_a_split_that_is_not_there_has_no_accuracy(two):
         ({}, "variants=None"),
         ({"variants": {"a": "b.gin"}}, "lists of configs"),
         ({"variants": {"a": []}, "seeds": [1, 1]}, r"seeds=\[1, 1\]"),
+        ({"variants": {"a": [3]}}, "all of them text"),
+        ({"variants": {1: []}}, "{1: "),
+        ({"variants": ["a"]}, "variants=.'a'"),
         ({"variants": {"a": []}, "seeds": 3}, "seeds=3"),
+        ({"variants": {"a": []}, "seeds": [0, 0.5]}, "seeds=.0, 0.5"),
+        ({"variants": {"a": []}, "seeds": [True]}, "seeds=.True"),
+        ({"variants": {"": []}}, "must have letters"),
+        ({"variants": {"a": []}, "configs": [None]}, "configs=.None"),
         ({"variants": {"a": []}, "configs": "b.gin"}, "configs='b.gin'"),
-        ({"variants": {"a": [], "A!": []}}, "differ in letters"),
+        ({"variants": {"a": [], "A!": []}}, "must have letters .*'A!'"),
     ],
 )
 def test_what_is_no_grid_is_rejected(settings, message):
