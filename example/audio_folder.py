@@ -4,16 +4,16 @@ The folder holds audio files (wav, flac, ogg or mp3; any rate, any number of
 channels), in one of three ways:
 
     <label>/**/*            split by a hash of each file's relative path
-    <split>/<label>/**/*    where there is a folder `train`, and `validation`
-                            and `test` or one of them
+    <split>/<label>/**/*    where folders are called `train`, `validation` and
+                            `test`; to train it takes the first and one other
     index.csv               columns `file` (relative to the folder), `label`
                             and, unless the split is to be drawn, `split`
 
 A folder `train` beside folders of other names is a label where audio lies
-directly in it. Hidden
-files and files of other kinds are ignored, as is audio that index.csv does not
-list. The drawn split depends on nothing but a file's own path: adding or
-removing files moves no other.
+directly in it. Hidden files and files of other kinds are ignored, as is audio
+that index.csv does not list; audio of kinds that cannot be read is an error.
+The drawn split depends on nothing but a file's own path: adding or removing
+files moves no other.
 """
 
 import collections
@@ -22,12 +22,17 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
+import itertools
+import math
+import numbers
 import os
 import pathlib
 import posixpath
+import re
 import struct
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import gin
 import numpy as np
@@ -37,6 +42,17 @@ import soxr
 from example import clips
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+# Decoders may not read these, which must not be left out without a word.
+_OTHER_AUDIO = (
+    ".m4a",
+    ".aac",
+    ".wma",
+    ".amr",
+    ".3gp",
+    ".mp4",
+    ".webm",
+    ".opus",
+)
 INDEX = "index.csv"
 DEFAULT_SAMPLE_RATE = 16000
 DEFAULT_FRACTION = 0.1
@@ -63,7 +79,7 @@ class _Recording:
     split: str
 
 
-@gin.configurable(denylist=["data_dir", "fallback_sample_rate"])
+@gin.configurable(denylist=["data_dir", "fallback_sample_rate", "for_training"])
 def audio_folder(
     path: str | None = None,
     sample_rate: int | None = None,
@@ -73,6 +89,7 @@ def audio_folder(
     test_fraction: float | None = None,
     data_dir: str | None = None,
     fallback_sample_rate: int = DEFAULT_SAMPLE_RATE,
+    for_training: bool = True,
 ) -> clips.AudioData:
     """Prepares the recordings below `path`.
 
@@ -90,11 +107,15 @@ def audio_folder(
             takes files at any rate.
         on_error: "raise" stops at a file that cannot be used and names it;
             "skip" leaves such files out and lists them in `skipped`.
-        validation_fraction: share of the files drawn for validation, 0.1
-            unless given; for folders that bring no split of their own.
-        test_fraction: the same for testing.
+        validation_fraction: share of the files drawn for validation; 0.1, or
+            what the other leaves, unless given. For folders that bring no
+            split of their own.
+        test_fraction: the same for testing; 1 takes all files for it, to
+            evaluate a model that was trained on others.
         data_dir: where the prepared clips go; None for TFDS's default.
         fallback_sample_rate: what `data.load` was asked for.
+        for_training: whether the folder must hold what training needs: two
+            labels, and clips of each of them in the split "train".
 
     Raises:
         ValueError: where an argument or a file is not as it must be.
@@ -106,18 +127,29 @@ def audio_folder(
         ("sample_rate", sample_rate),
         ("source_sample_rate", source_sample_rate),
     ):
-        if value is not None and not _is_plausible_rate(value):
+        if value is not None and not _is_rate(value):
             raise ValueError(
                 f"`audio_folder.{name}` must be a rate in Hz from "
                 f"{_SAMPLE_RATES[0]} to {_SAMPLE_RATES[1]}. "
-                f"Received: {name}={value}."
+                f"Received: {name}={value!r}."
             )
     if on_error not in ("raise", "skip"):
         raise ValueError(
             "`audio_folder.on_error` must be 'raise' or 'skip'. "
             f"Received: on_error={on_error!r}."
         )
-    recordings = _list(folder, validation_fraction, test_fraction)
+    for name, fraction in (
+        ("validation_fraction", validation_fraction),
+        ("test_fraction", test_fraction),
+    ):
+        if fraction is not None and not _is_number(fraction):
+            raise ValueError(
+                f"`audio_folder.{name}` must be a number from 0 to 1. "
+                f"Received: {name}={fraction!r}."
+            )
+    recordings = _list(folder, validation_fraction, test_fraction, for_training)
+    wanted = _labels_by_split(recordings)
+    _check_splits(folder, wanted, wanted, for_training)
 
     def write(writer: clips.ClipWriter) -> dict:
         label_names, skipped = _write_clips(
@@ -133,7 +165,7 @@ def audio_folder(
             "skipped": skipped,
         }
 
-    return clips.prepare_once(
+    audio_data = clips.prepare_once(
         name="audio_folder",
         data_dir=data_dir,
         settings={
@@ -151,6 +183,13 @@ def audio_folder(
         dtype="float32",
         write=write,
     )
+    names = audio_data.label_names
+    kept = {
+        split: {names[label] for label in some.labels}
+        for split, some in audio_data.clips.items()
+    }
+    _check_splits(folder, wanted, kept, for_training)
+    return audio_data
 
 
 def decode(
@@ -180,7 +219,13 @@ def decode(
         if not len(samples):
             raise UnusableFileError(f"it is empty at {sample_rate} Hz")
     except soundfile.LibsndfileError as error:
-        raise UnusableFileError(error.error_string.rstrip(".")) from error
+        reason = error.error_string.rstrip(".")
+        if path.suffix.lower() in _OTHER_AUDIO:
+            reason = f"{path.suffix} must be converted, such as to wav or flac"
+        elif reason.startswith("File does not exist") and path.is_file():
+            # What libsndfile says of an mp3 that is none.
+            reason = "format not recognised"
+        raise UnusableFileError(reason) from error
     except (OSError, soundfile.SoundFileError) as error:
         raise UnusableFileError(str(error)) from error
     return samples.astype(np.float32)
@@ -193,7 +238,7 @@ def _read(
     # As bytes, since a name need not be UTF-8.
     with soundfile.SoundFile(os.fsencode(path)) as file:
         rate = file.samplerate
-        if not _is_plausible_rate(rate):
+        if not _is_rate(rate):
             raise UnusableFileError(f"it claims a sample rate of {rate} Hz")
         if source_sample_rate not in (None, rate):
             raise UnusableFileError(
@@ -235,7 +280,7 @@ def _write_clips(
     on_error: str,
 ) -> tuple[list[str], dict[str, str]]:
     label_names = sorted({recording.label for recording in recordings})
-    kept, skipped = [], {}
+    skipped = {}
     # Left to the garbage collector, an unfinished generator would join its
     # threads wherever that runs, even where another thread starts.
     with (
@@ -252,7 +297,6 @@ def _write_clips(
             elif not skipped or on_error == "skip":
                 label = label_names.index(recording.label)
                 writer.add(recording.split, result, label)
-                kept.append(recording)
     if skipped and on_error == "raise":
         named = [f"file={file!r}: {why}" for file, why in skipped.items()]
         if len(named) > _MOST_NAMED:
@@ -262,7 +306,6 @@ def _write_clips(
             f"Received: {'; '.join(named)}. "
             "audio_folder.on_error = 'skip' leaves such files out."
         )
-    _check_splits(folder, recordings, kept)
     return label_names, skipped
 
 
@@ -284,24 +327,32 @@ def _decode_in_parallel(
             yield from zip(some, pool.map(attempt, some), strict=True)
 
 
+def _labels_by_split(recordings: list[_Recording]) -> dict[str, set[str]]:
+    labels = collections.defaultdict(set)
+    for recording in recordings:
+        labels[recording.split].add(recording.label)
+    return labels
+
+
 def _check_splits(
-    folder: pathlib.Path, wanted: list[_Recording], kept: list[_Recording]
+    folder: pathlib.Path,
+    wanted: dict[str, set[str]],
+    kept: dict[str, set[str]],
+    for_training: bool,
 ) -> None:
-    splits = {recording.split for recording in kept}
-    for split in ["train", *sorted({r.split for r in wanted})]:
-        if split not in splits:
+    """Checks which labels splits hold, of those that files are there for."""
+    for split in [*["train"] * for_training, *sorted(wanted)]:
+        if split not in kept:
             raise ValueError(
                 "`audio_folder.path` must hold usable clips for every split. "
                 f"Received: path={str(folder)!r}, without any for {split!r}."
             )
-    trained = {
-        recording.label for recording in kept if recording.split == "train"
-    }
-    missing = sorted({recording.label for recording in wanted} - trained)
-    if missing:
+    missing = set().union(*wanted.values()) - kept.get("train", set())
+    if for_training and missing:
         raise ValueError(
             "`audio_folder.path` must hold training clips for every label. "
-            f"Received: path={str(folder)!r}, without any for {missing}."
+            f"Received: path={str(folder)!r}, without any for "
+            f"{sorted(missing)}."
         )
 
 
@@ -319,8 +370,13 @@ def _check_folder(path: str | None) -> pathlib.Path:
     return folder.resolve()
 
 
-def _is_plausible_rate(rate: int) -> bool:
-    return _SAMPLE_RATES[0] <= rate <= _SAMPLE_RATES[1]
+def _is_rate(value: Any) -> bool:
+    low, high = _SAMPLE_RATES
+    return isinstance(value, numbers.Real) and low <= value <= high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def _file_state(folder: pathlib.Path, recording: _Recording) -> list[int]:
@@ -335,6 +391,7 @@ def _list(
     folder: pathlib.Path,
     validation_fraction: float | None,
     test_fraction: float | None,
+    for_training: bool,
 ) -> list[_Recording]:
     """All recordings in the order of their paths, with label and split."""
     if (folder / INDEX).is_file():
@@ -356,16 +413,17 @@ def _list(
 
     fractions = {"validation": validation_fraction, "test": test_fraction}
     has_splits = rows[0][2] is not None
-    for name, fraction in fractions.items():
-        if fraction is None:
-            fractions[name] = DEFAULT_FRACTION
-        elif has_splits:
-            raise ValueError(
-                f"`audio_folder.{name}_fraction` must be None for a folder "
-                "that brings its own splits. "
-                f"Received: {name}_fraction={fraction}."
-            )
+    given = {k: v for k, v in fractions.items() if v is not None}
+    if has_splits and given:
+        name, fraction = next(iter(given.items()))
+        raise ValueError(
+            f"`audio_folder.{name}_fraction` must be None for a folder that "
+            f"brings its own splits. Received: {name}_fraction={fraction}."
+        )
     if not has_splits:
+        left = max(0.0, 1 - sum(given.values()))
+        default = min(DEFAULT_FRACTION, left)
+        fractions = dict.fromkeys(fractions, default) | given
         _check_fractions(**fractions)
         rows = [
             (file, label, _draw_split(file, **fractions))
@@ -374,6 +432,8 @@ def _list(
     recordings = sorted(
         (_Recording(*row) for row in rows), key=lambda row: row.file
     )
+    if not for_training:
+        return recordings
 
     labels = {recording.label for recording in recordings}
     if len(labels) < 2:
@@ -390,16 +450,15 @@ def _list(
                     f"{split}_fraction={fraction} of {len(recordings)} files, "
                     "for which it may be too small."
                 )
-    _check_splits(folder, recordings, recordings)
     return recordings
 
 
 def _check_fractions(validation: float, test: float) -> None:
-    if min(validation, test) < 0 or validation + test >= 1:
+    if min(validation, test) < 0 or validation + test > 1:
         raise ValueError(
             "`audio_folder.validation_fraction` and "
-            "`audio_folder.test_fraction` must not be negative and must leave "
-            f"files for training. Received: validation_fraction={validation}, "
+            "`audio_folder.test_fraction` must not be negative, nor more "
+            f"than 1 together. Received: validation_fraction={validation}, "
             f"test_fraction={test}."
         )
 
@@ -424,7 +483,9 @@ def _walk(folder: pathlib.Path) -> Iterator[str]:
         seen.add(real)
         directories[:] = sorted(d for d in directories if d[0] != ".")
         for file in files:
-            if file[0] != "." and file.lower().endswith(EXTENSIONS):
+            if file[0] != "." and file.lower().endswith(
+                EXTENSIONS + _OTHER_AUDIO
+            ):
                 relative = os.path.relpath(os.path.join(root, file), folder)
                 yield relative.replace(os.sep, "/")
 
@@ -478,27 +539,30 @@ def _list_tree(
 
 
 def _holds_splits(by_top: dict[str, list[str]]) -> bool:
-    if "train" not in by_top:
-        return False
-    # With nothing but split names side by side, a stray file in `train` must
-    # not turn the splits into labels.
-    if len(by_top) > 1 and set(by_top) <= set(clips.SPLITS):
-        return True
-    return all(file.count("/") >= 2 for file in by_top["train"])
+    if set(by_top) <= set(clips.SPLITS):
+        # A stray file in one must not turn the splits into labels.
+        return len(by_top) > 1 or _is_deep(by_top, all)
+    return "train" in by_top and all(map(_is_nested, by_top["train"]))
 
 
 def _check_not_splits(by_top: dict[str, list[str]]) -> None:
     """Refuses splits under other names, which would become labels."""
-    names = {top.lower() for top in by_top}
-    deep = all(
-        file.count("/") >= 2 for some in by_top.values() for file in some
-    )
-    if deep and names <= _SPLIT_NAMES and names & {"train", "training"}:
+    words = [re.split(r"[\W\d_]+", top.lower()) for top in by_top]
+    if all(map(_SPLIT_NAMES.intersection, words)) and _is_deep(by_top, any):
         raise ValueError(
             "`audio_folder.path` must name its splits "
             f"{', '.join(clips.SPLITS)}. Received: folders={sorted(by_top)}. "
             f"Where these are labels, {INDEX} can say so."
         )
+
+
+def _is_deep(by_top: dict[str, list[str]], quantifier: Callable) -> bool:
+    files = itertools.chain.from_iterable(by_top.values())
+    return quantifier(map(_is_nested, files))
+
+
+def _is_nested(file: str) -> bool:
+    return file.count("/") >= 2
 
 
 def _name(text: str) -> str:

@@ -26,7 +26,7 @@ import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -193,6 +193,32 @@ class AudioData:
     def counts(self) -> dict[str, int]:
         """Examples per split."""
         return {split: len(clips) for split, clips in self.clips.items()}
+
+    def relabelled(self, label_names: Sequence[str]) -> "AudioData":
+        """The same clips, with labels that are positions in `label_names`.
+
+        Raises:
+            ValueError: a label is not among these names.
+        """
+        new = list(label_names)
+        unknown = sorted(set(self.label_names) - set(new))
+        if unknown:
+            raise ValueError(
+                f"`label_names` must have all labels of {self.name!r}. "
+                f"Received: {new}, without {unknown}."
+            )
+        positions = np.array([new.index(name) for name in self.label_names])
+        clips = {
+            split: Clips(
+                some.directory,
+                some.dtype,
+                some.offsets,
+                some.files,
+                positions[some.labels],
+            )
+            for split, some in self.clips.items()
+        }
+        return dataclasses.replace(self, label_names=tuple(new), clips=clips)
 
     @property
     def splits(self) -> dict[str, tf.data.Dataset]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from example import tfds_audio
@@ -32,6 +33,7 @@ __all__ = [
     "loudness_normalization",
     "prepare",
     "time_shift",
+    "transform",
 ]
 
 Transform = Callable[..., tf.Tensor]
@@ -42,7 +44,7 @@ _MAX_CACHE_BYTES = 2**31
 CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
 
 
-@gin.configurable(module="data")
+@gin.configurable(module="data", denylist=["for_training"])
 def load(
     dataset: str = "speech_commands",
     data_dir: str | None = None,
@@ -51,6 +53,7 @@ def load(
     label_key: str = "label",
     source_sample_rate: int | None = None,
     split_names: Mapping[str, str] | None = None,
+    for_training: bool = True,
 ) -> AudioData:
     """Finds a data set, prepares it where that has not been done, opens it.
 
@@ -74,6 +77,8 @@ def load(
         split_names: the TFDS split to use as "train", "validation" and
             "test", slices such as "train[:90%]" included. None takes the
             splits of these names.
+        for_training: whether the data must be such that a model can be
+            trained on it, with a split "train".
 
     Raises:
         ValueError: where an argument or the data is not as it must be.
@@ -98,6 +103,7 @@ def load(
             audio_key,
             label_key,
             split_names,
+            for_training,
         )
 
     for name, value, default in (
@@ -112,9 +118,11 @@ def load(
                 f"settings of its own. Received: {name}={value!r}."
             )
     if sample_rate is None:
-        return audio_folder(data_dir=data_dir)
+        return audio_folder(data_dir=data_dir, for_training=for_training)
     audio_data = audio_folder(
-        data_dir=data_dir, fallback_sample_rate=sample_rate
+        data_dir=data_dir,
+        fallback_sample_rate=sample_rate,
+        for_training=for_training,
     )
     if audio_data.sample_rate != sample_rate:
         raise ValueError(
@@ -208,18 +216,35 @@ def example_shape() -> tuple[int, ...] | None:
     Returns:
         The shape they lead to; None where that depends on the data.
     """
-    bindings = gin.get_bindings("data.prepare")
-    transform_fns = bindings.get("transform_fns", _TRANSFORM_FNS)
-    _check_transforms(transform_fns)
+    transform_fns = _bound_transforms()
 
-    def transform(samples, seed):
+    def transform_example(samples, seed):
         return _transform(transform_fns, samples, seed)
 
-    traced = tf.function(transform, autograph=False).get_concrete_function(
+    traced = tf.function(
+        transform_example, autograph=False
+    ).get_concrete_function(
         tf.TensorSpec([None], tf.float32), tf.TensorSpec([2], tf.int64)
     )
     shape = traced.output_shapes
     return tuple(shape) if shape.is_fully_defined() else None
+
+
+def transform(samples: np.ndarray) -> tf.Tensor:
+    """Applies the transforms that `prepare` is bound to, as in evaluation.
+
+    Args:
+        samples: of one clip, float32 of shape (time,), at the sample rate that
+            the model was trained for.
+    """
+    return _transform(_bound_transforms(), tf.constant(samples), None)
+
+
+def _bound_transforms() -> Sequence[Transform]:
+    bindings = gin.get_bindings("data.prepare")
+    transform_fns = bindings.get("transform_fns", _TRANSFORM_FNS)
+    _check_transforms(transform_fns)
+    return transform_fns
 
 
 @gin.configurable(module="data", denylist=["audio_data"])
@@ -257,9 +282,9 @@ class Batches:
 
     Attributes:
         batch_size: clips in a batch.
-        steps_per_epoch: how many batches cover the training split once. Passes
-            follow each other without a gap, so a batch may hold the last clips
-            of one pass and the first of the next.
+        steps_per_epoch: how many batches cover the training split once, 0
+            where there is none. Passes follow each other without a gap, so a
+            batch may hold the last clips of one pass and the first of the next.
         evaluation: finite batches of "validation" and "test", as far as these
             splits exist, always in the same order.
         example_shape: the shape of one transformed clip.
@@ -282,8 +307,9 @@ class Batches:
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
-        self._count = len(clips["train"])
-        self._read_train = clips["train"].reader(in_memory)
+        self._count = len(clips.get("train", ()))
+        if self._count:
+            self._read_train = clips["train"].reader(in_memory)
         self._transform_fns = tuple(transform_fns)
         self.batch_size = batch_size
         self._seed = seed
@@ -298,7 +324,16 @@ class Batches:
         self.example_shape = self._check_shape()
 
     def train(self, first_step: int = 0) -> tf.data.Dataset:
-        """Endless batches, from that of global step `first_step` on."""
+        """Endless batches, from that of global step `first_step` on.
+
+        Raises:
+            ValueError: there is no training split, or `first_step` is negative.
+        """
+        if not self._count:
+            raise ValueError(
+                "`audio_data` must have clips to train on. Received: "
+                f"splits={list(self.evaluation)}."
+            )
         if first_step < 0:
             raise ValueError(
                 "`first_step` must not be negative. "
@@ -348,10 +383,14 @@ class Batches:
         return data.prefetch(tf.data.AUTOTUNE)
 
     def _check_shape(self) -> tuple[int, ...]:
-        shapes = {"train": self.train().element_spec[0].shape[1:]}
-        for split, data in self.evaluation.items():
-            shapes[split] = data.element_spec[0].shape[1:]
-        first = shapes["train"]
+        batches = dict(self.evaluation)
+        if self._count:
+            batches["train"] = self.train()
+        shapes = {
+            split: data.element_spec[0].shape[1:]
+            for split, data in batches.items()
+        }
+        first = next(iter(shapes.values()))
         if any(not s.is_fully_defined() or s != first for s in shapes.values()):
             names = [getattr(t, "__name__", t) for t in self._transform_fns]
             raise ValueError(

@@ -39,6 +39,7 @@ def tfds_audio(
     audio_key: str,
     label_key: str,
     split_names: Mapping[str, str] | None,
+    for_training: bool,
 ) -> clips.AudioData:
     """Prepares a TFDS set; the arguments are those of `data.load`."""
     builder = _builder(name, data_dir)
@@ -54,7 +55,7 @@ def tfds_audio(
         and rate == source_rate
     )
     _download_and_prepare(builder)
-    splits = _choose_splits(builder, split_names)
+    splits = _choose_splits(builder, split_names, for_training)
     is_drawn = split_names is None and list(splits) == ["train"]
 
     def write(writer: clips.ClipWriter) -> dict[str, Any]:
@@ -203,15 +204,19 @@ def _source_rate(
 
 
 def _choose_splits(
-    builder: tfds.core.DatasetBuilder, split_names: Mapping[str, str] | None
+    builder: tfds.core.DatasetBuilder,
+    split_names: Mapping[str, str] | None,
+    for_training: bool,
 ) -> dict[str, str]:
     """From this program's split names to TFDS's."""
     if split_names is not None:
         unknown = sorted(set(split_names) - set(clips.SPLITS))
-        if unknown or "train" not in split_names:
+        is_short = for_training and "train" not in split_names
+        if unknown or is_short or not split_names:
+            least = " (train at least)" if for_training else ""
             raise ValueError(
-                f"`split_names` must map {', '.join(clips.SPLITS)} (train at "
-                f"least) to splits of {builder.name}. "
+                f"`split_names` must map {', '.join(clips.SPLITS)}{least} to "
+                f"splits of {builder.name}. "
                 f"Received: split_names={dict(split_names)}."
             )
         return dict(split_names)
@@ -221,7 +226,7 @@ def _choose_splits(
         found = [name for name in names if name in available]
         if found:
             splits[split] = found[0]
-    if "train" not in splits:
+    if not splits or (for_training and "train" not in splits):
         raise ValueError(
             f"`split_names` must say which splits of {builder.name} to use, "
             f"which has no 'train'. Received: split_names=None, where the "

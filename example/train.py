@@ -139,7 +139,8 @@ def train(
             _check_same_run(folder, progress, identity, fixed_length)
 
         audio_data = data.load(dataset, data_dir=data_dir)
-        _check_data(audio_data)
+        _check_evaluation(audio_data)
+        _check_labels(audio_data)
         batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
         configuration.check_all_used()
         report.print_data(audio_data, folder.results)
@@ -191,6 +192,7 @@ def train(
             "data": {
                 "name": audio_data.name,
                 "labels": list(audio_data.label_names),
+                "sample_rate": audio_data.sample_rate,
                 "counts": dict(audio_data.counts),
                 "skipped": dict(audio_data.skipped),
                 "fingerprint": audio_data.fingerprint,
@@ -227,7 +229,8 @@ def evaluate(
 
     Args:
         workdir: where the run is kept.
-        dataset: see `data.load`.
+        dataset: see `data.load`; it needs no training split, and not all of
+            the labels.
         data_dir: see `data.load`.
         batch_size: clips per step.
 
@@ -241,10 +244,8 @@ def evaluate(
             "`workdir` must hold a run with one completed epoch at least. "
             f"Received: workdir={workdir!r} without {folder.best.name}."
         )
-    audio_data = data.load(dataset, data_dir=data_dir)
-    _check_data(audio_data)
-    batches = data.prepare(audio_data, batch_size=batch_size)
-    report.print_data(audio_data, folder.evaluation)
+    audio_data = data.load(dataset, data_dir=data_dir, for_training=False)
+    _check_evaluation(audio_data)
     model = keras.models.load_model(folder.best)
     num_labels = len(audio_data.label_names)
     trained = folder.read_labels()
@@ -254,13 +255,17 @@ def evaluate(
             f"model was trained for. Received: dataset={dataset!r} with "
             f"{num_labels}."
         )
-    if trained not in (None, list(audio_data.label_names)):
-        raise ValueError(
-            f"`dataset` must have the labels that the model was trained for, "
-            f"{trained}. Received: dataset={dataset!r} with "
-            f"{list(audio_data.label_names)}."
-        )
+    if trained is not None:
+        if not set(audio_data.label_names) <= set(trained):
+            raise ValueError(
+                "`dataset` must have labels that the model was trained for, "
+                f"{trained}. Received: dataset={dataset!r} with "
+                f"{list(audio_data.label_names)}."
+            )
+        audio_data = audio_data.relabelled(trained)
     _check_sample_rate(model, audio_data.sample_rate)
+    batches = data.prepare(audio_data, batch_size=batch_size)
+    report.print_data(audio_data, folder.evaluation)
     metrics = _score_all(model, batches)
     folder.write_json(
         folder.evaluation,
@@ -334,13 +339,16 @@ def _check_same_run(
         raise ValueError(message)
 
 
-def _check_data(audio_data: data.AudioData) -> None:
+def _check_evaluation(audio_data: data.AudioData) -> None:
     splits = list(audio_data.clips)
     if splits == ["train"]:
         raise ValueError(
             "`dataset` must have a split 'validation' or 'test'. "
             f"Received: dataset={audio_data.name!r} with {splits}."
         )
+
+
+def _check_labels(audio_data: data.AudioData) -> None:
     if len(audio_data.label_names) < 2:
         raise ValueError(
             "`dataset` must have at least two labels. Received: dataset="

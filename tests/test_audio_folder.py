@@ -156,7 +156,7 @@ def label_tree(tmp_path):
 
 def files_by_split(path, **fractions):
     fractions = {"validation_fraction": None, "test_fraction": None} | fractions
-    recordings = module._list(path, **fractions)
+    recordings = module._list(path, **fractions, for_training=True)
     return {r.file: r.split for r in recordings}
 
 
@@ -207,7 +207,14 @@ def test_train_can_be_a_label(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [("Train", "Test", "val"), ("train", "valid"), ("training", "dev")]
+    "names",
+    [
+        ("Train", "Test", "val"),
+        ("train", "valid"),
+        ("training", "dev"),
+        ("val", "test"),
+        ("train_set", "test-clean"),
+    ],
 )
 def test_splits_of_other_names_are_not_taken_for_labels(tmp_path, load, names):
     for name in names:
@@ -216,6 +223,28 @@ def test_splits_of_other_names_are_not_taken_for_labels(tmp_path, load, names):
     with pytest.raises(ValueError, match="must name its splits") as error:
         load(tmp_path)
     assert all(name in str(error.value) for name in names if name != "train")
+    put(tmp_path / names[0] / "stray.wav")
+    with pytest.raises(ValueError, match="must name its splits|stray"):
+        load(tmp_path)
+
+
+def test_an_evaluation_needs_no_training_clips_and_not_all_labels(
+    tmp_path, load
+):
+    for label in ("no", "yes"):
+        put(tmp_path / "splits/validation" / label / "0.wav")
+    put(tmp_path / "splits/test/no/0.wav")
+    put(tmp_path / "labels/no/0.wav")
+
+    def counts(folder, **options):
+        return load(tmp_path / folder, for_training=False, **options).counts
+
+    assert counts("splits") == {"validation": 2, "test": 1}
+    assert counts("labels", test_fraction=1) == {"test": 1}
+    with pytest.raises(ValueError, match="without any for 'train'"):
+        load(tmp_path / "splits")
+    with pytest.raises(ValueError, match="two labels"):
+        load(tmp_path / "labels", test_fraction=1)
 
 
 def test_labels_may_be_called_as_splits_are(tmp_path):
@@ -341,6 +370,17 @@ def test_an_unusable_file_is_named_with_the_reason(folder, load, how, reason):
     assert "audio_folder.on_error = 'skip'" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "name, reason",
+    [("x.m4a", "converted"), ("x.mp3", "not recognised")],
+)
+def test_what_no_decoder_reads_is_named(folder, load, name, reason):
+    (folder / "train/yes" / name).write_bytes(b"this is no audio at all" * 99)
+    with pytest.raises(ValueError, match=f"train/yes/{name}.*{reason}"):
+        load(folder)
+    load(folder, on_error="skip")
+
+
 def test_all_unusable_files_are_named_at_once(folder, load):
     files = sorted((folder / "train").rglob("*.wav"))
     for file in files[1:]:
@@ -437,7 +477,10 @@ def test_a_layout_that_cannot_be_meant_is_an_error(folder, load, tmp_path):
     [
         {"on_error": "ignore"},
         {"sample_rate": 10},
+        {"sample_rate": "8k"},
         {"source_sample_rate": 10**7},
+        {"validation_fraction": "some"},
+        {"test_fraction": float("nan")},
         {"validation_fraction": 0.1},  # the folder brings its own splits
     ],
 )
@@ -451,7 +494,7 @@ def test_a_wrong_option_is_named_with_its_value(folder, load, options):
 
 def test_wrong_fractions_are_named(label_tree, load):
     for name in ("validation_fraction", "test_fraction"):
-        for value in (-0.1, 1.0):
+        for value in (-0.1, 1.1):
             with pytest.raises(ValueError, match=f"{name}={value}"):
                 load(label_tree, **{name: value})
         with pytest.raises(ValueError, match=f"{name}=1e-06 .* too small"):

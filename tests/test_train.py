@@ -730,15 +730,38 @@ def test_evaluation_refuses_other_labels_and_rates(finished, tmp_path):
     path = f"audio_folder.path = '{tmp_path / 'tones'}'"
     with pytest.raises(ValueError, match="labels.*'mid'.*'middle'"):
         run.evaluate([], [workdir, path])
-    for split in ("train", "validation", "test"):
-        shutil.rmtree(tmp_path / "tones" / split / "middle")
-    with pytest.raises(
-        ValueError, match=r"'mid'\]. Received.*\['high', 'low'\]"
-    ):
-        run.evaluate([], [workdir, path])
     with pytest.raises(ValueError, match="`sample_rate` of the frontend"):
         run.evaluate([], [workdir, "data.load.sample_rate = 8000"])
     assert not (finished[0] / "evaluation.json").exists()
+
+
+def test_evaluation_takes_a_folder_of_test_clips_of_some_labels(
+    finished, tmp_path
+):
+    workdir, results = finished
+    write_tones(tmp_path / "tones")
+    for other in ("train", "validation", "test/high"):
+        shutil.rmtree(tmp_path / "tones" / other)
+    run.evaluate(
+        [],
+        [
+            f"train.workdir = '{workdir}'",
+            f"audio_folder.path = '{tmp_path / 'tones'}'",
+        ],
+    )
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    (workdir / "evaluation.json").unlink()
+    assert evaluation["data"]["counts"] == {"test": 6}
+    # "low" and "mid" must not have become the first two of three labels.
+    model = keras.models.load_model(workdir / "best.keras")
+    waves, labels = [], []
+    for label, position in (("low", 1), ("mid", 2)):
+        for path in sorted((tmp_path / "tones/test" / label).glob("*.wav")):
+            waves.append(soundfile.read(path, dtype="float32")[0][50:550])
+            labels.append(position)
+    found = model.predict(np.stack(waves), verbose=0).argmax(axis=-1)
+    accuracy = np.mean(found == labels)
+    assert evaluation["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize("is_there", [True, False])

@@ -1,0 +1,107 @@
+"""Tells what the best model of a run takes recordings for.
+
+python -m example.predict --workdir=runs/leaf one.wav another.mp3
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from example.startup import without_startup_messages
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
+_TOP = flags.DEFINE_integer(
+    "top", 3, "How many labels to show of each recording.", lower_bound=1
+)
+_BATCH_SIZE = 64
+
+
+def predict(
+    workdir: str, recordings: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Computes the probability of each label for each recording.
+
+    Recordings are treated as the run has treated clips in its evaluation: mixed
+    to one channel, resampled, brought to one length, normalised.
+
+    Args:
+        workdir: of a finished run.
+        recordings: audio files at any rate.
+
+    Returns:
+        By recording, probabilities by label.
+
+    Raises:
+        ValueError: there is no finished run, or a recording cannot be used.
+    """
+    import keras
+    import numpy as np
+
+    from example import configuration, data, train  # noqa: F401
+    from example.audio_folder import UnusableFileError, decode
+    from example.workdir import Workdir
+
+    folder = Workdir(workdir)
+    if not (folder.best.exists() and folder.results.exists()):
+        raise ValueError(
+            "`workdir` must hold a finished run. Received: "
+            f"workdir={workdir!r}, without {folder.results.name}."
+        )
+    trained_on = json.loads(folder.results.read_text("utf-8"))["data"]
+    model = keras.models.load_model(folder.best)
+    rate = trained_on.get("sample_rate") or getattr(
+        model.frontend, "sample_rate", None
+    )
+    if rate is None:
+        raise ValueError(
+            "The run's data must have a known sample rate, such as by "
+            "data.load.sample_rate. Received: "
+            f"{trained_on['name']!r}, which declares none."
+        )
+    configuration.parse([str(folder.config.resolve())], [])
+    clips = []
+    for recording in recordings:
+        try:
+            samples = decode(pathlib.Path(recording), int(rate))
+        except UnusableFileError as error:
+            raise ValueError(
+                "`recordings` must be recordings that can be read. "
+                f"Received: {recording!r}: {error}."
+            ) from error
+        clips.append(data.transform(samples).numpy())
+    logits = model.predict(np.stack(clips), batch_size=_BATCH_SIZE, verbose=0)
+    shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    return {
+        recording: dict(zip(trained_on["labels"], row.tolist(), strict=True))
+        for recording, row in zip(recordings, shares, strict=True)
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Prints a line for each recording that is named."""
+    recordings = argv[1:]
+    if _WORKDIR.value is None or not recordings:
+        sys.exit(
+            "Error: `workdir` and recordings must be given, such as "
+            "--workdir=runs/leaf one.wav another.wav."
+        )
+    with without_startup_messages():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+    from example import report
+
+    try:
+        predictions = predict(_WORKDIR.value, recordings)
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
+    for recording, shares in predictions.items():
+        best = sorted(shares, key=shares.get, reverse=True)[: _TOP.value]
+        found = ", ".join(f"{label} {shares[label]:.3f}" for label in best)
+        report.print_lines(f"{recording}: {found}")
+
+
+if __name__ == "__main__":
+    app.run(main)
