@@ -3,10 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import rich.console
 import rich.table
 
 from example.clips import AudioData
+from example.data import Batches
 
 _MAX_LABELS = 20
 _MAX_SKIPPED = 3
@@ -45,6 +47,21 @@ def print_data(audio_data: AudioData, results: os.PathLike) -> None:
 def _listed(labels: Sequence[str]) -> str:
     rest = [] if len(labels) <= _MAX_LABELS else ["..."]
     return ", ".join([*labels[:_MAX_LABELS], *rest])
+
+
+def print_lengths(audio_data: AudioData, batches: Batches) -> None:
+    """Says how long recordings are, and what a model gets of them."""
+    rate = audio_data.sample_rate
+    shape = batches.example_shape
+    if rate is None or len(shape) != 1:
+        return
+    samples = np.concatenate(
+        [np.diff(clips.offsets) for clips in audio_data.clips.values()]
+    )
+    print_lines(
+        f"length: {samples.min() / rate:.2f} to {samples.max() / rate:.2f} s, "
+        f"brought to {shape[0] / rate:.2f} s: {shape[0]} samples at {rate:g} Hz"
+    )
 
 
 def print_metrics(

@@ -35,6 +35,8 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         "next:",
         "  python -m example.main --mode=eval "
         f"--workdir={shlex.quote(str(folder.path))}",
+        "  python -m example.predict "
+        f"--workdir={shlex.quote(str(folder.path))} RECORDING.wav",
         f"  tensorboard --logdir={shlex.quote(str(folder.tensorboard))}",
     )
 

@@ -144,6 +144,7 @@ def train(
         batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
         configuration.check_all_used()
         report.print_data(audio_data, folder.results)
+        report.print_lengths(audio_data, batches)
         watched = next(iter(batches.evaluation))
         if watched != "validation":
             report.print_lines(
@@ -266,6 +267,7 @@ def evaluate(
     _check_sample_rate(model, audio_data.sample_rate)
     batches = data.prepare(audio_data, batch_size=batch_size)
     report.print_data(audio_data, folder.evaluation)
+    report.print_lengths(audio_data, batches)
     metrics = _score_all(model, batches)
     folder.write_json(
         folder.evaluation,

@@ -1,5 +1,7 @@
 """What is said about a data set before it is used."""
 
+import types
+
 import numpy as np
 
 from example import clips, report
@@ -44,3 +46,13 @@ def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
     assert "skipped: 9 files that" in many
     assert many.count("it is empty") == 3
     assert many.endswith("  and 6 more, which run/results.json will name\n")
+
+
+def test_lengths_are_told_in_seconds(capsys):
+    split = clips.Clips(None, "int16", np.array([0, 4, 10]), [0, 0], [0, 1])
+    some = clips.AudioData("set", ("a", "b"), 4, {"train": split}, {}, "", "")
+    report.print_lengths(some, types.SimpleNamespace(example_shape=(6,)))
+    told = capsys.readouterr().out
+    assert told == (
+        "length: 1.00 to 1.50 s, brought to 1.50 s: 6 samples at 4 Hz\n"
+    )
