@@ -97,7 +97,7 @@ class Frontend(keras.Model):
         self.multichannel = check_bool("multichannel", multichannel)
         self.supports_masking = True
         self._wide = wide_dtype(self.variable_dtype)
-        self._window_size = window_size(sample_rate, window_len)
+        self._window_size = _window_samples(sample_rate, window_len)
         self._stride = _stride_samples(sample_rate, window_stride)
         self._compression = self._make_compression(compression_fn)
         if spec_augment is True:
@@ -279,6 +279,15 @@ class Frontend(keras.Model):
                     for name, value in config.items()
                 }
             )
+
+
+def _window_samples(sample_rate: float, window_ms: float) -> int:
+    if sample_rate * window_ms < 1000:
+        raise ValueError(
+            "`window_len` must be at least one sample. Received: "
+            f"window_len={window_ms} ms at sample_rate={sample_rate}."
+        )
+    return window_size(sample_rate, window_ms)
 
 
 def _stride_samples(sample_rate: float, stride_ms: float) -> int:

@@ -142,12 +142,12 @@ def table(frontend: Frontend) -> rich.table.Table:
       ValueError: see `filters`.
     """
     moved = drift(frontend)
-    columns: list[tuple[str, str, np.ndarray]] = []
+    columns: list[tuple[str, Callable[[float], str], np.ndarray]] = []
     for name, values in filters(frontend).items():
-        columns.append((name, ".4g", values))
-        columns.append(("Δ", "+.2f", moved[name]))
+        columns.append((name, _digits, values))
+        columns.append(("Δ", "{:+.2f}".format, moved[name]))
     for name, values in pcen(frontend).items():
-        columns.append((name, ".4g", values))
+        columns.append((name, _digits, values))
     # All of it fits into the 80 columns of a terminal.
     made = rich.table.Table(
         "#",
@@ -160,9 +160,14 @@ def table(frontend: Frontend) -> rich.table.Table:
         heading = name.replace("bandwidth", "band-\nwidth").replace("_", "\n")
         made.add_column(heading, justify="right")
     for n in range(frontend.n_filters):
-        cells = [format(float(v[n]), form) for _, form, v in columns]
+        cells = [write(float(values[n])) for _, write, values in columns]
         made.add_row(str(n), *cells)
     return made
+
+
+def _digits(value: float) -> str:
+    """Writes four digits, or all that are ahead of the point."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def learned_frontends(model: keras.Model) -> list[Frontend]:
@@ -181,8 +186,9 @@ def learned_frontends(model: keras.Model) -> list[Frontend]:
 def _check_built(frontend: Frontend) -> None:
     if not isinstance(frontend, Frontend) or not frontend.built:
         raise ValueError(
-            "`frontend` must be a frontend of leaf_audio that is built, such "
-            f"as by a call. Received: frontend={frontend!r}."
+            "`frontend` must be a frontend of leaf_audio, such as a "
+            "classifier's `frontend`, that is built, such as by a call. "
+            f"Received: frontend={frontend!r}."
         )
 
 

@@ -122,6 +122,16 @@ def test_a_table_has_a_row_for_each_filter():
         assert row[1:3] == [f"{centre:.4g}", f"{by:+.2f}"]
 
 
+def test_a_table_writes_high_frequencies_in_full():
+    leaf = frontend.Leaf(n_filters=4, sample_rate=48000)
+    leaf.build((None, None))
+    out = io.StringIO()
+    rich.console.Console(file=out).print(diagnostics.table(leaf))
+    centre = diagnostics.filters(leaf)["centre_hz"][-1]
+    assert centre > 1e4
+    assert f"{centre:.0f}" in out.getvalue().split()
+
+
 @pytest.mark.parametrize(
     "layer,message",
     [

@@ -392,6 +392,7 @@ def test_symbolic_inputs_are_checked_too(shape, dtype):
         ({"n_filters": 4.5}, "n_filters=4.5"),
         ({"sample_rate": -1}, "sample_rate=-1"),
         ({"window_len": 0}, "window_len=0"),
+        ({"window_len": 0.025}, "window_len=0.025 ms"),
         ({"window_stride": -10}, "window_stride=-10"),
         ({"window_stride": 0.01}, "at least one sample"),
         ({"window_len": float("nan")}, "window_len=nan"),
