@@ -1,14 +1,33 @@
 """What commands do before they import TensorFlow."""
 
 import contextlib
+import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
 
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
 @contextlib.contextmanager
 def without_startup_messages() -> Iterator[None]:
-    """Holds back what libraries write to stderr, unless they fail."""
+    """Holds back what libraries write to stderr, unless they fail.
+
+    Ends the program where Keras is asked for a backend that is not there.
+    """
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in _BACKENDS:
+        sys.exit(
+            f"Error: `KERAS_BACKEND` must be one of {', '.join(_BACKENDS)}. "
+            f"Received: KERAS_BACKEND={backend}."
+        )
+    if importlib.util.find_spec(backend) is None:
+        sys.exit(
+            f"Error: KERAS_BACKEND={backend} must be installed, by "
+            f"pip install -e '.[{backend}]'."
+        )
     # TensorFlow's C++ parts write there before any setting reaches them, and
     # would bury what a run tells.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

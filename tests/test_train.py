@@ -795,6 +795,17 @@ def test_errors_of_use_end_in_one_line_and_a_status():
 
 
 @pytest.mark.any_backend
+def test_a_backend_that_is_not_there_is_named():
+    command = ("-m", "example.main", "--gin_config=quickstart.gin")
+    process = python(*command, check=False, KERAS_BACKEND="tensorflo")
+    assert process.returncode == 1
+    assert process.stderr.splitlines() == [
+        "Error: `KERAS_BACKEND` must be one of tensorflow, jax, torch. "
+        "Received: KERAS_BACKEND=tensorflo."
+    ]
+
+
+@pytest.mark.any_backend
 def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
     process = python(
         "-m",
