@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-
 _BACKENDS = ("tensorflow", "jax", "torch")
 
 
