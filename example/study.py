@@ -21,6 +21,7 @@ from typing import Any
 
 import gin
 import numpy as np
+import rich.box
 import rich.console
 import rich.progress
 import rich.table
@@ -391,7 +392,13 @@ def main(argv: list[str]) -> None:
         sys.exit(f"Error: {configuration.message(error)}")
     rows = collect(study)
     write(study, rows)
-    table = rich.table.Table(*_COLUMNS)
+    # Narrow, so that headings are whole in the 80 columns of a terminal.
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    for heading in _COLUMNS:
+        widest = max(map(len, heading.split()))
+        table.add_column(heading, min_width=widest, overflow="fold")
     for row in rows:
         table.add_row(*cells(row))
     rich.console.Console().print(table)
