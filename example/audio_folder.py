@@ -44,14 +44,8 @@ from example import clips
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 # Decoders may not read these, which must not be left out without a word.
 _OTHER_AUDIO = (
-    ".m4a",
-    ".aac",
-    ".wma",
-    ".amr",
-    ".3gp",
-    ".mp4",
-    ".webm",
-    ".opus",
+    *(".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a"),
+    *(".mka", ".mp2", ".oga", ".opus", ".w64", ".wave", ".wma", ".wv"),
 )
 INDEX = "index.csv"
 DEFAULT_SAMPLE_RATE = 16000
@@ -341,7 +335,8 @@ def _check_splits(
     for_training: bool,
 ) -> None:
     """Checks which labels splits hold, of those that files are there for."""
-    for split in [*["train"] * for_training, *sorted(wanted)]:
+    needed = {*wanted, "train"} if for_training else {*wanted} - {"train"}
+    for split in [one for one in clips.SPLITS if one in needed]:
         if split not in kept:
             raise ValueError(
                 "`audio_folder.path` must hold usable clips for every split. "
@@ -418,7 +413,8 @@ def _list(
         name, fraction = next(iter(given.items()))
         raise ValueError(
             f"`audio_folder.{name}_fraction` must be None for a folder that "
-            f"brings its own splits. Received: {name}_fraction={fraction}."
+            f"brings its own splits. Received: {name}_fraction={fraction}. "
+            "(An evaluation takes it from the run, unless it is bound to None.)"
         )
     if not has_splits:
         left = max(0.0, 1 - sum(given.values()))

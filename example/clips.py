@@ -194,20 +194,30 @@ class AudioData:
         """Examples per split."""
         return {split: len(clips) for split, clips in self.clips.items()}
 
+    @property
+    def used_labels(self) -> set[str]:
+        """The names of labels that clips have."""
+        return {
+            self.label_names[label]
+            for some in self.clips.values()
+            for label in np.unique(some.labels)
+        }
+
     def relabelled(self, label_names: Sequence[str]) -> "AudioData":
         """The same clips, with labels that are positions in `label_names`.
 
         Raises:
-            ValueError: a label is not among these names.
+            ValueError: the label of a clip is not among these names.
         """
-        new = list(label_names)
-        unknown = sorted(set(self.label_names) - set(new))
+        new = {name: i for i, name in enumerate(label_names)}
+        unknown = sorted(self.used_labels - set(new))
         if unknown:
             raise ValueError(
-                f"`label_names` must have all labels of {self.name!r}. "
-                f"Received: {new}, without {unknown}."
+                f"`label_names` must have the labels of all clips. Received: "
+                f"label_names={list(new)}, without {unknown}."
             )
-        positions = np.array([new.index(name) for name in self.label_names])
+        # Those without a place have no clips.
+        positions = np.array([new.get(name, -1) for name in self.label_names])
         clips = {
             split: Clips(
                 some.directory,

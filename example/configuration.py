@@ -168,7 +168,7 @@ def _suggestion(message: str) -> str:
         f"{name} doesn't have a parameter named {name}", message
     )
     if unknown:
-        name = unknown[1].rpartition("/")[2]
+        name = unknown[1].rpartition("/")[2].rpartition(".")[2]
         selectors = [selector for selector, _ in gin.config._REGISTRY.items()]
         known = {selector.rpartition(".")[2] for selector in selectors}
     elif argument:

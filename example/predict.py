@@ -12,10 +12,6 @@ from absl import app, flags
 
 from example.startup import without_startup_messages
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
-_TOP = flags.DEFINE_integer(
-    "top", 3, "How many labels to show of each recording.", lower_bound=1
-)
 _BATCH_SIZE = 64
 
 
@@ -51,17 +47,19 @@ def predict(
             f"workdir={workdir!r}, without {folder.results.name}."
         )
     trained_on = json.loads(folder.results.read_text("utf-8"))["data"]
+    # Before the model is read, whose classes a config may import.
+    configuration.parse([str(folder.config.resolve())], [])
     model = keras.models.load_model(folder.best)
     rate = trained_on.get("sample_rate") or getattr(
         model.frontend, "sample_rate", None
     )
     if rate is None:
         raise ValueError(
-            "The run's data must have a known sample rate, such as by "
-            "data.load.sample_rate. Received: "
-            f"{trained_on['name']!r}, which declares none."
+            "`workdir` must hold a run that has recorded a sample rate. "
+            f"Received: workdir={workdir!r}, trained on "
+            f"{trained_on['name']!r} without one; data.load.sample_rate sets "
+            "it."
         )
-    configuration.parse([str(folder.config.resolve())], [])
     clips = []
     for recording in recordings:
         try:
@@ -83,7 +81,8 @@ def predict(
 def main(argv: list[str]) -> None:
     """Prints a line for each recording that is named."""
     recordings = argv[1:]
-    if _WORKDIR.value is None or not recordings:
+    workdir, top = flags.FLAGS.workdir, flags.FLAGS.top
+    if workdir is None or not recordings:
         sys.exit(
             "Error: `workdir` and recordings must be given, such as "
             "--workdir=runs/leaf one.wav another.wav."
@@ -93,15 +92,22 @@ def main(argv: list[str]) -> None:
         import tensorflow  # noqa: F401
     from example import report
 
+    # A name may be one that a terminal cannot show.
+    sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        predictions = predict(_WORKDIR.value, recordings)
+        predictions = predict(workdir, recordings)
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {error}")
     for recording, shares in predictions.items():
-        best = sorted(shares, key=shares.get, reverse=True)[: _TOP.value]
+        best = sorted(shares, key=shares.get, reverse=True)[:top]
         found = ", ".join(f"{label} {shares[label]:.3f}" for label in best)
         report.print_lines(f"{recording}: {found}")
 
 
 if __name__ == "__main__":
+    # Not above: whoever imports `predict` may have flags of these names.
+    flags.DEFINE_string("workdir", None, "Where the run is kept.")
+    flags.DEFINE_integer(
+        "top", 3, "How many labels to show of each recording.", lower_bound=1
+    )
     app.run(main)

@@ -14,6 +14,10 @@ EXPECTED_ERRORS = (ValueError, OSError, training.TrainingStopped)
 
 # What an evaluation takes from the bindings of `train`.
 _DATA_ARGUMENTS = ("dataset", "data_dir", "batch_size")
+_FRACTIONS = {
+    "audio_folder.validation_fraction",
+    "audio_folder.test_fraction",
+}
 
 
 def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
@@ -50,6 +54,7 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
         bindings: the same; they must name the workdir where no config does.
     """
     configuration.parse(configs, bindings)
+    asked = configuration.bound()
     workdir = gin.get_bindings("train.train").get("workdir")
     if workdir is None:
         raise ValueError(
@@ -65,10 +70,12 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     run_config = str(folder.config.resolve())
     configuration.parse([run_config], [])
     recorded = configuration.bound()
-    # Where a run lies now may differ from where it was made.
-    configuration.parse(
-        [run_config, *configs], [*bindings, f"train.workdir = {workdir!r}"]
-    )
+    # Where a run lies now may differ from where it was made, and who asks for
+    # a share of the files need not know what share was another's.
+    more = [f"train.workdir = {workdir!r}"]
+    if not _FRACTIONS.isdisjoint(asked):
+        more += [f"{name} = None" for name in _FRACTIONS.difference(asked)]
+    configuration.parse([run_config, *configs], [*bindings, *more])
     settings = gin.get_bindings("train.train")
     arguments = {k: settings[k] for k in _DATA_ARGUMENTS if k in settings}
     exempt = recorded | {

@@ -25,7 +25,7 @@ def without_startup_messages() -> Iterator[None]:
     if importlib.util.find_spec(backend) is None:
         sys.exit(
             f"Error: KERAS_BACKEND={backend} must be installed, by "
-            f"pip install -e '.[{backend}]'."
+            f"pip install {backend}."
         )
     # TensorFlow's C++ parts write there before any setting reaches them, and
     # would bury what a run tells.

@@ -113,6 +113,10 @@ class Study:
                 "Names in `variants` must have letters or digits, and differ "
                 f"in these. Received: {list(variants)}."
             )
+        if not isinstance(workdir, (str, os.PathLike)):
+            raise ValueError(
+                f"`workdir` must name a folder. Received: workdir={workdir!r}."
+            )
         self.variants = variants
         self.configs = configs
         self.seeds = seeds
@@ -162,7 +166,9 @@ def read(configs: Sequence[str], bindings: Sequence[str]) -> Study:
             "belong into Study.configs or Study.variants. "
             f"Received: {', '.join(others)}."
         )
-    return Study()
+    study = Study()
+    configuration.check_all_used()
+    return study
 
 
 def check_settings(study: Study, bindings: Sequence[str]) -> None:
@@ -173,12 +179,21 @@ def check_settings(study: Study, bindings: Sequence[str]) -> None:
         bindings: for all runs.
 
     Raises:
-        ValueError: gin cannot read those of a variant.
+        ValueError: gin cannot read those of a variant, or make its model.
     """
     for name in study.variants:
         try:
             configuration.parse(*study.settings(name, bindings))
-        except ValueError as error:
+            bound = configuration.bound()
+            own = [key for key in bound if key.startswith("Study.")]
+            if own:
+                raise ValueError(
+                    "A run must bind nothing of `Study`. "
+                    f"Received: {', '.join(own)}."
+                )
+            # How many labels there are is not known yet.
+            gin.get_configurable("AudioClassifier")(num_outputs=2)
+        except (TypeError, ValueError) as error:
             raise ValueError(f"In the variant {name!r}: {error}") from error
 
 
@@ -208,9 +223,10 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
                     f"of {was}, not of {command}."
                 )
             continue
+        log = folder.with_name(f"{seed}.log")
+        print(f"{name}, seed {seed}: {log}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         told.write_text(json.dumps(command, indent=2) + "\n", "utf-8")
-        log = folder.with_name(f"{seed}.log")
         with open(log, "w", encoding="utf-8") as file:
             done = subprocess.run(
                 [sys.executable, *command],

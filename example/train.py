@@ -1,6 +1,7 @@
 """Trains an audio classifier, and evaluates the best model of a run."""
 
 import concurrent.futures
+import dataclasses
 import importlib.metadata
 import math
 import numbers
@@ -257,21 +258,28 @@ def evaluate(
             f"{num_labels}."
         )
     if trained is not None:
-        if not set(audio_data.label_names) <= set(trained):
+        if not audio_data.used_labels <= set(trained):
             raise ValueError(
                 "`dataset` must have labels that the model was trained for, "
                 f"{trained}. Received: dataset={dataset!r} with "
-                f"{list(audio_data.label_names)}."
+                f"{sorted(audio_data.used_labels - set(trained))} too."
             )
         audio_data = audio_data.relabelled(trained)
     _check_sample_rate(model, audio_data.sample_rate)
     batches = data.prepare(audio_data, batch_size=batch_size)
-    report.print_data(audio_data, folder.evaluation)
-    report.print_lengths(audio_data, batches)
+    evaluated = dataclasses.replace(
+        audio_data,
+        clips={k: v for k, v in audio_data.clips.items() if k != "train"},
+    )
+    report.print_data(evaluated, folder.evaluation)
+    report.print_lengths(evaluated, batches)
+    if "train" in audio_data.counts:
+        report.print_lines(f"not evaluated: train {audio_data.counts['train']}")
     metrics = _score_all(model, batches)
     folder.write_json(
         folder.evaluation,
         {
+            "config": configuration.macros() | configuration.operative(),
             "data": {
                 "name": audio_data.name,
                 "counts": dict(audio_data.counts),

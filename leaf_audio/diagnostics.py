@@ -167,7 +167,8 @@ def table(frontend: Frontend) -> rich.table.Table:
 
 def _digits(value: float) -> str:
     """Writes four digits, or all that are ahead of the point."""
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
+    whole = 9999.5 <= abs(value) < 1e6
+    return f"{value:.0f}" if whole else f"{value:.4g}"
 
 
 def learned_frontends(model: keras.Model) -> list[Frontend]:

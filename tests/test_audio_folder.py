@@ -91,7 +91,9 @@ def test_other_files_and_hidden_files_are_ignored(folder, load):
     assert load(folder).counts == {"train": 6, "validation": 2, "test": 4}
 
 
-@pytest.mark.parametrize("name", ["x.wav", "x.FLAC", "x.ogg", "x.Mp3"])
+@pytest.mark.parametrize(
+    "name", ["x.wav", "x.FLAC", "x.ogg", "x.Mp3", "x.aiff"]
+)
 def test_every_format_is_decoded(folder, load, name):
     put(folder / "train/yes" / name, sine(1000), format=name[2:].upper())
     audio = audio_of(load(folder))[-1]
@@ -372,7 +374,11 @@ def test_an_unusable_file_is_named_with_the_reason(folder, load, how, reason):
 
 @pytest.mark.parametrize(
     "name, reason",
-    [("x.m4a", "converted"), ("x.mp3", "not recognised")],
+    [
+        ("x.m4a", "converted"),
+        ("x.aiff", "converted"),
+        ("x.mp3", "not recognised"),
+    ],
 )
 def test_what_no_decoder_reads_is_named(folder, load, name, reason):
     (folder / "train/yes" / name).write_bytes(b"this is no audio at all" * 99)

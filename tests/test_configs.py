@@ -164,6 +164,8 @@ def test_a_misspelt_line_fails_and_is_named(line, named):
         ("Lief.n_filters = 3", "Leaf"),
         ("AudioClassifier.frontend = @some/Lief()", "Leaf"),
         ("data.align.seqlen = 3", "seq_len"),
+        ("leaf_audio.Lief.n_filters = 3", "Leaf"),
+        ("leaf_audio.Lief.n_filters = 3", "Leaf"),
         ("Leaf.xyz = 3", None),
     ],
 )

@@ -1,5 +1,9 @@
 """Predictions for recordings are those of the run's evaluation."""
 
+import sys
+
+import gin
+import keras
 import pytest
 from tones import bindings, python, write_tones
 
@@ -56,6 +60,41 @@ def test_each_recording_has_a_line(folder, finished):
         first, second = sorted(found[file].items(), key=lambda one: -one[1])[:2]
         expected = [f"{label} {share:.3f}" for label, share in (first, second)]
         assert line == f"{file}: {', '.join(expected)}"
+
+
+def test_a_class_of_ones_own_is_found(folder, tmp_path, monkeypatch):
+    (tmp_path / "own_encoder.py").write_text(
+        "import gin, keras\n"
+        "from leaf_audio import models\n"
+        "@gin.configurable\n"
+        "@keras.saving.register_keras_serializable('own')\n"
+        "class OwnEncoder(models.ConvNet):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = tmp_path / "own.gin"
+    config.write_text("import own_encoder\nOwnEncoder.filters = [4, 4]\n")
+    workdir = tmp_path / "run"
+    configuration.parse(
+        [str(config)],
+        bindings(
+            folder,
+            f"train.workdir = '{workdir}'",
+            "train.num_epochs = 1",
+            encoder=("AudioClassifier.encoder = @OwnEncoder()",),
+        ),
+    )
+    train.train()
+    # As in a process that has yet to import it.
+    keras.saving.get_custom_objects().pop("own>OwnEncoder")
+    del sys.modules["own_encoder"]
+    gin.config._REGISTRY.pop("own_encoder.OwnEncoder")
+    recording = str(folder / "tones/test/low/0.wav")
+    assert set(predict.predict(str(workdir), [recording])[recording]) == {
+        "high",
+        "low",
+        "mid",
+    }
 
 
 def test_what_cannot_be_used_is_named(folder, finished, tmp_path):

@@ -131,6 +131,9 @@ def test_a_config_of_a_run_is_not_taken_for_one_of_a_study():
     message = "belong into Study.configs.* Received: train.num_epochs"
     with pytest.raises(ValueError, match=message):
         study.read([], ["train.num_epochs = 3"])
+    own = "Study.variants = {'a': []}"
+    with pytest.raises(ValueError, match="effect: sample_rate"):
+        study.read([], [own, "sample_rate = 8000"])
 
 
 def test_a_mistake_in_any_variant_is_found_before_the_first_run():
@@ -138,8 +141,13 @@ def test_a_mistake_in_any_variant_is_found_before_the_first_run():
     message = "variant 'two': .*parameter named 'n_filter'"
     with pytest.raises(ValueError, match=message):
         study.check_settings(made, [])
+    with pytest.raises(ValueError, match="variant 'one': .*Study.seeds"):
+        study.check_settings(study.Study({"one": []}), ["Study.seeds = [1]"])
+    wrong = study.Study({"one": ["leaf.gin", "Leaf.compression_fn = 'pcenn'"]})
+    with pytest.raises(ValueError, match="variant 'one': .*pcenn"):
+        study.check_settings(wrong, [])
     study.check_settings(
-        study.Study({"one": ["leaf.gin"]}), ["sample_rate = 4"]
+        study.Study({"one": ["leaf.gin"]}), ["sample_rate = 4000"]
     )
 
 
@@ -193,6 +201,7 @@ def test_a_split_that_is_not_there_has_no_accuracy(two):
         ({"variants": {"a": []}, "seeds": [True]}, "seeds=.True"),
         ({"variants": {"": []}}, "must have letters"),
         ({"variants": {"a": []}, "configs": [None]}, "configs=.None"),
+        ({"variants": {"a": []}, "workdir": 3}, "workdir=3"),
         ({"variants": {"a": []}, "configs": "b.gin"}, "configs='b.gin'"),
         ({"variants": {"a": [], "A!": []}}, "must have letters .*'A!'"),
     ],

@@ -764,6 +764,46 @@ def test_evaluation_takes_a_folder_of_test_clips_of_some_labels(
     assert evaluation["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
 
 
+def test_evaluation_draws_anew_where_it_is_asked_for_a_share(tmp_path, capsys):
+    write_tones(tmp_path / "splits")
+    for split in ("train", "validation", "test"):
+        for label in ("low", "high"):
+            for file in (tmp_path / "splits" / split / label).iterdir():
+                target = tmp_path / "tones" / label / f"{split}{file.name}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.rename(target)
+    workdir = f"train.workdir = '{tmp_path / 'run'}'"
+    fraction = "audio_folder.validation_fraction = 0.3"
+    train_with(tmp_path, tmp_path / "run", "train.num_epochs = 1", fraction)
+
+    def counts(*asked):
+        run.evaluate([], [workdir, *asked])
+        text = (tmp_path / "run/evaluation.json").read_text()
+        evaluation = json.loads(text)
+        if asked:
+            assert (
+                evaluation["config"].items()
+                >= dict(one.split(" = ") for one in asked).items()
+            )
+        return evaluation["data"]["counts"]
+
+    assert counts("audio_folder.test_fraction = 1") == {"test": 26}
+    left = counts()["train"]
+    assert f"not evaluated: train {left}\n" in capsys.readouterr().out
+    path = f"audio_folder.path = '{tmp_path / 'splits'}'"
+    shutil.rmtree(tmp_path / "splits/train")
+    with pytest.raises(ValueError, match="takes it from the run, unless"):
+        counts(path)
+    for split in ("validation", "test"):
+        place = tmp_path / "splits" / split
+        (place / "low").rmdir()
+        (place / "mid").rename(place / "low")
+    assert counts(path, "audio_folder.validation_fraction = None") == {
+        "validation": 3,
+        "test": 3,
+    }
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_evaluation_needs_a_run(tmp_path, is_there):
     workdir = tmp_path if is_there else tmp_path / "nothing"
