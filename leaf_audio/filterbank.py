@@ -75,19 +75,26 @@ class PlannedFilterbank(PlanFollower):
     def __call__(self, audio: Tensor) -> Tensor:
         """Computes `(batch, frames, filters)` from `(batch, time, 1)`."""
         holds = self._look_at_weights()
-        filters = self._convolve.impulse_responses()
-        windows = self._pool.window()
+        arguments = (
+            audio,
+            self._convolve.impulse_responses(),
+            self._pool.window(),
+        )
         plan = self._plan
         if plan is None:
-            return self._exact(audio, *filters, windows)
+            return self._exact(*arguments)
 
-        arguments = (audio, *filters, windows)
+        planned = functools.partial(
+            _planned_energies,
+            plan=plan,
+            geometry=self._geometry,
+            padding=self._pool.padding,
+        )
         if holds:
-            return self._planned(*arguments, plan=plan)
+            return planned(*arguments)
         # Of two branches a compiler keeps what both would need for the
         # gradient; full-rate energies are the largest thing there is.
         exact = keras.remat(self._exact)
-        planned = functools.partial(self._planned, plan=plan)
         if None in audio.shape and is_traced_for_xla(audio):
             # XLA cannot keep what is of unknown shape.
             planned = keras.remat(planned)
@@ -101,27 +108,10 @@ class PlannedFilterbank(PlanFollower):
             lambda: exact(*arguments),
         )
 
-    def _planned(
-        self,
-        audio: Tensor,
-        real: Tensor,
-        imag: Tensor,
-        windows: Tensor,
-        plan: planning.Plan,
-    ) -> Tensor:
-        return _planned_energies(
-            audio[..., 0],
-            (real, imag),
-            windows,
-            plan,
-            self._geometry,
-            self._pool.padding,
-        )
-
     def _exact(
-        self, audio: Tensor, real: Tensor, imag: Tensor, windows: Tensor
+        self, audio: Tensor, filters: tuple[Tensor, Tensor], windows: Tensor
     ) -> Tensor:
-        return self._pool.pool(gabor_energies(audio, real, imag), windows)
+        return self._pool.pool(gabor_energies(audio, *filters), windows)
 
 
 def _planned_energies(
@@ -135,7 +125,7 @@ def _planned_energies(
     """Computes the pooled energies of complex filters by a plan.
 
     Args:
-      audio: `(batch, time)`; `time` may be unknown.
+      audio: `(batch, time, 1)`; `time` may be unknown.
       filters: real and imaginary parts, each `(kernel_size, n_filters)`.
       windows: `(window_size, n_filters)`.
       plan: made for these filters.
@@ -145,6 +135,7 @@ def _planned_energies(
     Returns:
       An array `(batch, frames, n_filters)`.
     """
+    audio = audio[..., 0]
     grid = FrameGrid(audio, geometry, padding)
     parts = []
     for kind, compute in (
