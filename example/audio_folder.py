@@ -22,8 +22,6 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
-import itertools
-import math
 import numbers
 import os
 import pathlib
@@ -132,15 +130,6 @@ def audio_folder(
             "`audio_folder.on_error` must be 'raise' or 'skip'. "
             f"Received: on_error={on_error!r}."
         )
-    for name, fraction in (
-        ("validation_fraction", validation_fraction),
-        ("test_fraction", test_fraction),
-    ):
-        if fraction is not None and not _is_number(fraction):
-            raise ValueError(
-                f"`audio_folder.{name}` must be a number from 0 to 1. "
-                f"Received: {name}={fraction!r}."
-            )
     recordings = _list(folder, validation_fraction, test_fraction, for_training)
     wanted = _labels_by_split(recordings)
     _check_splits(folder, wanted, wanted, for_training)
@@ -177,12 +166,7 @@ def audio_folder(
         dtype="float32",
         write=write,
     )
-    names = audio_data.label_names
-    kept = {
-        split: {names[label] for label in some.labels}
-        for split, some in audio_data.clips.items()
-    }
-    _check_splits(folder, wanted, kept, for_training)
+    _check_splits(folder, wanted, audio_data.used_labels, for_training)
     return audio_data
 
 
@@ -223,6 +207,21 @@ def decode(
     except (OSError, soundfile.SoundFileError) as error:
         raise UnusableFileError(str(error)) from error
     return samples.astype(np.float32)
+
+
+def read_recording(recording: str, sample_rate: int) -> np.ndarray:
+    """Reads a recording that somebody has named, as `decode` does.
+
+    Raises:
+        ValueError: naming the recording, and what is wrong with it.
+    """
+    try:
+        return decode(pathlib.Path(recording), sample_rate)
+    except UnusableFileError as error:
+        raise ValueError(
+            "`recording` must be a recording that can be read. "
+            f"Received: recording={recording!r}: {error}."
+        ) from error
 
 
 def _read(
@@ -370,10 +369,6 @@ def _is_rate(value: Any) -> bool:
     return isinstance(value, numbers.Real) and low <= value <= high
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)
-
-
 def _file_state(folder: pathlib.Path, recording: _Recording) -> list[int]:
     try:
         stat = os.stat(folder / recording.file)
@@ -413,14 +408,13 @@ def _list(
         name, fraction = next(iter(given.items()))
         raise ValueError(
             f"`audio_folder.{name}_fraction` must be None for a folder that "
-            f"brings its own splits. Received: {name}_fraction={fraction}. "
+            f"brings its own splits. Received: {name}_fraction={fraction!r}. "
             "(An evaluation takes it from the run, unless it is bound to None.)"
         )
     if not has_splits:
-        left = max(0.0, 1 - sum(given.values()))
-        default = min(DEFAULT_FRACTION, left)
+        _check_fractions(given)
+        default = min(DEFAULT_FRACTION, 1 - sum(given.values()))
         fractions = dict.fromkeys(fractions, default) | given
-        _check_fractions(**fractions)
         rows = [
             (file, label, _draw_split(file, **fractions))
             for file, label, _ in rows
@@ -449,13 +443,19 @@ def _list(
     return recordings
 
 
-def _check_fractions(validation: float, test: float) -> None:
-    if min(validation, test) < 0 or validation + test > 1:
+def _check_fractions(given: dict[str, Any]) -> None:
+    fractions = given.values()
+    # NaN is not within 0 and 1.
+    are_shares = all(
+        isinstance(v, numbers.Real) and 0 <= v <= 1 for v in fractions
+    )
+    if not are_shares or sum(fractions) > 1:
+        received = [f"{k}_fraction={v!r}" for k, v in given.items()]
         raise ValueError(
             "`audio_folder.validation_fraction` and "
-            "`audio_folder.test_fraction` must not be negative, nor more "
-            f"than 1 together. Received: validation_fraction={validation}, "
-            f"test_fraction={test}."
+            "`audio_folder.test_fraction` must be numbers that are not "
+            "negative, nor more than 1 together. Received: "
+            f"{', '.join(received)}."
         )
 
 
@@ -537,14 +537,16 @@ def _list_tree(
 def _holds_splits(by_top: dict[str, list[str]]) -> bool:
     if set(by_top) <= set(clips.SPLITS):
         # A stray file in one must not turn the splits into labels.
-        return len(by_top) > 1 or _is_deep(by_top, all)
-    return "train" in by_top and all(map(_is_nested, by_top["train"]))
+        return len(by_top) > 1 or all(_nested(by_top.values()))
+    return "train" in by_top and all(_nested([by_top["train"]]))
 
 
 def _check_not_splits(by_top: dict[str, list[str]]) -> None:
     """Refuses splits under other names, which would become labels."""
     words = [re.split(r"[\W\d_]+", top.lower()) for top in by_top]
-    if all(map(_SPLIT_NAMES.intersection, words)) and _is_deep(by_top, any):
+    if all(map(_SPLIT_NAMES.intersection, words)) and any(
+        _nested(by_top.values())
+    ):
         raise ValueError(
             "`audio_folder.path` must name its splits "
             f"{', '.join(clips.SPLITS)}. Received: folders={sorted(by_top)}. "
@@ -552,13 +554,9 @@ def _check_not_splits(by_top: dict[str, list[str]]) -> None:
         )
 
 
-def _is_deep(by_top: dict[str, list[str]], quantifier: Callable) -> bool:
-    files = itertools.chain.from_iterable(by_top.values())
-    return quantifier(map(_is_nested, files))
-
-
-def _is_nested(file: str) -> bool:
-    return file.count("/") >= 2
+def _nested(groups: Iterable[Iterable[str]]) -> Iterator[bool]:
+    """Tells of each file whether it lies in a folder below a top one."""
+    return (file.count("/") >= 2 for group in groups for file in group)
 
 
 def _name(text: str) -> str:

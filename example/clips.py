@@ -195,26 +195,29 @@ class AudioData:
         return {split: len(clips) for split, clips in self.clips.items()}
 
     @property
-    def used_labels(self) -> set[str]:
-        """The names of labels that clips have."""
+    def used_labels(self) -> dict[str, set[str]]:
+        """The names of the labels that clips have, per split."""
         return {
-            self.label_names[label]
-            for some in self.clips.values()
-            for label in np.unique(some.labels)
+            split: {self.label_names[label] for label in np.unique(some.labels)}
+            for split, some in self.clips.items()
         }
 
     def relabelled(self, label_names: Sequence[str]) -> "AudioData":
         """The same clips, with labels that are positions in `label_names`.
 
+        Args:
+            label_names: those that a model was trained for.
+
         Raises:
             ValueError: the label of a clip is not among these names.
         """
         new = {name: i for i, name in enumerate(label_names)}
-        unknown = sorted(self.used_labels - set(new))
+        unknown = set().union(*self.used_labels.values()) - set(new)
         if unknown:
             raise ValueError(
-                f"`label_names` must have the labels of all clips. Received: "
-                f"label_names={list(new)}, without {unknown}."
+                "`dataset` must have labels that the model was trained for, "
+                f"{list(new)}. Received: dataset={self.name!r} with "
+                f"{sorted(unknown)} too."
             )
         # Those without a place have no clips.
         positions = np.array([new.get(name, -1) for name in self.label_names])

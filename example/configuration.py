@@ -162,10 +162,12 @@ def message(error: Exception) -> str:
 
 def _suggestion(message: str) -> str:
     """Finds what was meant by a name that gin does not know."""
-    name = r"'@?([\w./]+)(?:\(\))?'"
-    unknown = re.search(f"configurable matching (?:reference )?{name}", message)
+    quoted = r"'@?([\w./]+)(?:\(\))?'"
+    unknown = re.search(
+        f"configurable matching (?:reference )?{quoted}", message
+    )
     argument = re.search(
-        f"{name} doesn't have a parameter named {name}", message
+        f"{quoted} doesn't have a parameter named {quoted}", message
     )
     if unknown:
         name = unknown[1].rpartition("/")[2].rpartition(".")[2]

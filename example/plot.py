@@ -42,7 +42,7 @@ def draw(
     """
     import keras
 
-    from example.audio_folder import UnusableFileError, decode
+    from example.audio_folder import read_recording
     from example.workdir import Workdir
     from leaf_audio import diagnostics, figures, frontend
 
@@ -65,14 +65,7 @@ def draw(
         "bands": figures.bands(trained),
     }
     if recording is not None:
-        path = pathlib.Path(recording)
-        try:
-            waveform = decode(path, int(trained.sample_rate))
-        except UnusableFileError as error:
-            raise ValueError(
-                "`recording` must be a recording that can be read. "
-                f"Received: recording={recording!r}: {error}."
-            ) from error
+        waveform = read_recording(recording, int(trained.sample_rate))
         untrained = type(trained).from_config(trained.get_config())
         mel = frontend.MelFilterbanks(
             n_filters=trained.n_filters,

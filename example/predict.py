@@ -3,8 +3,6 @@
 python -m example.predict --workdir=runs/leaf one.wav another.mp3
 """
 
-import json
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -37,16 +35,16 @@ def predict(
     import numpy as np
 
     from example import configuration, data, train  # noqa: F401
-    from example.audio_folder import UnusableFileError, decode
+    from example.audio_folder import read_recording
     from example.workdir import Workdir
 
     folder = Workdir(workdir)
-    if not (folder.best.exists() and folder.results.exists()):
+    trained_on = folder.read_data()
+    if not (folder.best.exists() and trained_on):
         raise ValueError(
             "`workdir` must hold a finished run. Received: "
             f"workdir={workdir!r}, without {folder.results.name}."
         )
-    trained_on = json.loads(folder.results.read_text("utf-8"))["data"]
     # Before the model is read, whose classes a config may import.
     configuration.parse([str(folder.config.resolve())], [])
     model = keras.models.load_model(folder.best)
@@ -62,13 +60,7 @@ def predict(
         )
     clips = []
     for recording in recordings:
-        try:
-            samples = decode(pathlib.Path(recording), int(rate))
-        except UnusableFileError as error:
-            raise ValueError(
-                "`recordings` must be recordings that can be read. "
-                f"Received: {recording!r}: {error}."
-            ) from error
+        samples = read_recording(recording, int(rate))
         clips.append(data.transform(samples).numpy())
     logits = model.predict(np.stack(clips), batch_size=_BATCH_SIZE, verbose=0)
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
@@ -90,14 +82,14 @@ def main(argv: list[str]) -> None:
     with without_startup_messages():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
-    from example import report
+    from example import configuration, report
 
     # A name may be one that a terminal cannot show.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
         predictions = predict(workdir, recordings)
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {configuration.message(error)}")
     for recording, shares in predictions.items():
         best = sorted(shares, key=shares.get, reverse=True)[:top]
         found = ", ".join(f"{label} {shares[label]:.3f}" for label in best)

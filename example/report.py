@@ -27,11 +27,10 @@ def print_data(audio_data: AudioData, results: os.PathLike) -> None:
         f"data: {audio_data.name}, {len(names)} labels ({_listed(names)})",
         f"clips: {', '.join(counts)}",
     ]
-    for split, clips in audio_data.clips.items():
-        absent = sorted(set(range(len(names))) - set(clips.labels.tolist()))
+    for split, used in audio_data.used_labels.items():
+        absent = [name for name in names if name not in used]
         if absent:
-            missing = _listed([names[label] for label in absent])
-            lines.append(f"  {split} has none of: {missing}")
+            lines.append(f"  {split} has none of: {_listed(absent)}")
     skipped = audio_data.skipped
     if skipped:
         files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"

@@ -16,17 +16,7 @@ def without_startup_messages() -> Iterator[None]:
 
     Ends the program where Keras is asked for a backend that is not there.
     """
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if backend not in _BACKENDS:
-        sys.exit(
-            f"Error: `KERAS_BACKEND` must be one of {', '.join(_BACKENDS)}. "
-            f"Received: KERAS_BACKEND={backend}."
-        )
-    if importlib.util.find_spec(backend) is None:
-        sys.exit(
-            f"Error: KERAS_BACKEND={backend} must be installed, by "
-            f"pip install {backend}."
-        )
+    _check_backend()
     # TensorFlow's C++ parts write there before any setting reaches them, and
     # would bury what a run tells.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -42,3 +32,17 @@ def without_startup_messages() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def _check_backend() -> None:
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend not in _BACKENDS:
+        sys.exit(
+            f"Error: `KERAS_BACKEND` must be one of {', '.join(_BACKENDS)}. "
+            f"Received: KERAS_BACKEND={backend}."
+        )
+    if importlib.util.find_spec(backend) is None:
+        sys.exit(
+            f"Error: KERAS_BACKEND={backend} must be installed, by "
+            f"pip install {backend}."
+        )

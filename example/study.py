@@ -29,10 +29,6 @@ from absl import app, flags
 
 from example.startup import without_startup_messages
 
-with without_startup_messages():
-    # All that runs can configure.
-    from example import configuration, train  # noqa: F401
-
 _GIN_CONFIG = flags.DEFINE_multi_string(
     "gin_config", [], "A gin config of a study; may be repeated."
 )
@@ -154,6 +150,10 @@ def read(configs: Sequence[str], bindings: Sequence[str]) -> Study:
     Raises:
         ValueError: they are no gin, or bind something else than `Study`.
     """
+    # `train` registers all that runs can configure, which gin takes before it
+    # has parsed anything.
+    from example import configuration, train  # noqa: F401
+
     configuration.parse(configs, bindings)
     others = [
         key
@@ -183,6 +183,8 @@ def check_settings(study: Study, bindings: Sequence[str]) -> None:
     Raises:
         ValueError: gin cannot read those of a variant.
     """
+    from example import configuration, train  # noqa: F401
+
     for name in study.variants:
         try:
             configuration.parse(*study.settings(name, bindings))
@@ -400,6 +402,9 @@ def main(argv: list[str]) -> None:
     if _WORKDIR.value is not None:
         own.append(f"Study.workdir = {_WORKDIR.value!r}")
     more = [] if _DATA_DIR.value is None else [f"--data_dir={_DATA_DIR.value}"]
+    with without_startup_messages():
+        from example import configuration
+
     try:
         study = read(_GIN_CONFIG.value, own)
         check_settings(study, others)

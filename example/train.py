@@ -250,27 +250,21 @@ def evaluate(
     _check_evaluation(audio_data)
     model = keras.models.load_model(folder.best)
     num_labels = len(audio_data.label_names)
-    trained = folder.read_labels()
-    if trained is None and model.num_outputs != num_labels:
+    trained = folder.read_data().get("labels")
+    if trained is not None:
+        audio_data = audio_data.relabelled(trained)
+    elif model.num_outputs != num_labels:
         raise ValueError(
             f"`dataset` must have the {model.num_outputs} labels that the "
             f"model was trained for. Received: dataset={dataset!r} with "
             f"{num_labels}."
         )
-    if trained is not None:
-        if not audio_data.used_labels <= set(trained):
-            raise ValueError(
-                "`dataset` must have labels that the model was trained for, "
-                f"{trained}. Received: dataset={dataset!r} with "
-                f"{sorted(audio_data.used_labels - set(trained))} too."
-            )
-        audio_data = audio_data.relabelled(trained)
     _check_sample_rate(model, audio_data.sample_rate)
-    batches = data.prepare(audio_data, batch_size=batch_size)
     evaluated = dataclasses.replace(
         audio_data,
         clips={k: v for k, v in audio_data.clips.items() if k != "train"},
     )
+    batches = data.prepare(evaluated, batch_size=batch_size)
     report.print_data(evaluated, folder.evaluation)
     report.print_lengths(evaluated, batches)
     if "train" in audio_data.counts:

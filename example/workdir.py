@@ -116,11 +116,11 @@ class Workdir:
         with self._open_state() as arrays:
             return Progress(**json.loads(str(arrays["progress"])))
 
-    def read_labels(self) -> list[str] | None:
-        """Returns the labels of a finished run; None where there is none."""
+    def read_data(self) -> dict[str, Any]:
+        """Returns what a finished run tells of its data, else nothing."""
         if not self.results.exists():
-            return None
-        return json.loads(self.results.read_text("utf-8"))["data"]["labels"]
+            return {}
+        return json.loads(self.results.read_text("utf-8"))["data"]
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Writes the state after an epoch, then all that follows from it."""

@@ -500,8 +500,8 @@ def test_a_wrong_option_is_named_with_its_value(folder, load, options):
 
 def test_wrong_fractions_are_named(label_tree, load):
     for name in ("validation_fraction", "test_fraction"):
-        for value in (-0.1, 1.1):
-            with pytest.raises(ValueError, match=f"{name}={value}"):
+        for value in (-0.1, 1.1, float("nan"), "some"):
+            with pytest.raises(ValueError, match=f"{name}={value!r}"):
                 load(label_tree, **{name: value})
         with pytest.raises(ValueError, match=f"{name}=1e-06 .* too small"):
             load(label_tree, **{name: 1e-6})
