@@ -21,7 +21,7 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["leaf_audio", "example", "example.configs"],
+    packages=setuptools.find_packages(include=["leaf_audio*", "example*"]),
     # Said, it makes an editable install a path rather than an import hook, and
     # a path is found ahead of a clone's folder beside a notebook, which may
     # have the package's name.

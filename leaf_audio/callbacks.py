@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from leaf_audio import diagnostics
-from leaf_audio.planned_frontend import PlannedFrontend
-from leaf_audio.settings import check_positive_int
+from leaf_audio.common.settings import check_positive_int
+from leaf_audio.frontend.planned import PlannedFrontend
 
 
 class Replan(keras.callbacks.Callback):

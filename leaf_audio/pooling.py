@@ -12,13 +12,13 @@ import keras
 from keras import ops
 
 from leaf_audio import impulse_responses
-from leaf_audio.initializers import LowpassInit
-from leaf_audio.settings import (
+from leaf_audio.common.settings import (
     check_bool,
     check_choice,
     check_positive_int,
     output_length,
 )
+from leaf_audio.initializers import LowpassInit
 
 Tensor = Any
 Shape = tuple[int | None, ...]

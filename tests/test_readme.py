@@ -8,7 +8,11 @@ import gin
 import pytest
 from tones import flag_values
 
-from example import configuration, study, train  # noqa: F401
+from leaf_audio.app import configuration  # noqa: F401
+from leaf_audio.training import (
+    study,  # noqa: F401
+    train,  # noqa: F401
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,85 @@
+"""What a run tells the person who started it, on stdout."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import rich.console
+import rich.table
+
+from leaf_audio.data.batches import Batches
+from leaf_audio.data.clips import AudioData
+
+_MAX_LABELS = 20
+_MAX_SKIPPED = 3
+
+
+def print_data(audio_data: AudioData, results: os.PathLike) -> None:
+    """Says what a data set holds and what was left out of it.
+
+    Args:
+        audio_data: the data set.
+        results: the file that will name all that was left out.
+    """
+    names = audio_data.label_names
+    counts = [f"{split} {n}" for split, n in audio_data.counts.items()]
+    lines = [
+        f"data: {audio_data.name}, {len(names)} labels ({_listed(names)})",
+        f"clips: {', '.join(counts)}",
+    ]
+    for split, used in audio_data.used_labels.items():
+        absent = [name for name in names if name not in used]
+        if absent:
+            lines.append(f"  {split} has none of: {_listed(absent)}")
+    skipped = audio_data.skipped
+    if skipped:
+        files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
+        lines.append(f"skipped: {files} that cannot be used")
+        some = list(skipped.items())[:_MAX_SKIPPED]
+        lines += [f"  {file}: {reason}" for file, reason in some]
+        if len(skipped) > len(some):
+            rest = len(skipped) - len(some)
+            lines.append(f"  and {rest} more, which {results} will name")
+    print_lines(*lines)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    rest = [] if len(labels) <= _MAX_LABELS else ["..."]
+    return ", ".join([*labels[:_MAX_LABELS], *rest])
+
+
+def print_lengths(audio_data: AudioData, batches: Batches) -> None:
+    """Says how long recordings are, and what a model gets of them."""
+    rate = audio_data.sample_rate
+    shape = batches.example_shape
+    if rate is None or len(shape) != 1:
+        return
+    samples = np.concatenate(
+        [np.diff(clips.offsets) for clips in audio_data.clips.values()]
+    )
+    print_lines(
+        f"length: {samples.min() / rate:.2f} to {samples.max() / rate:.2f} s, "
+        f"brought to {shape[0] / rate:.2f} s: {shape[0]} samples at {rate:g} Hz"
+    )
+
+
+def print_metrics(
+    title: str, metrics: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Prints a table with a row for each split."""
+    print_lines("", title)
+    table = rich.table.Table()
+    table.add_column("split")
+    table.add_column("accuracy", justify="right")
+    table.add_column("loss", justify="right")
+    for split, values in metrics.items():
+        accuracy, loss = values["accuracy"], values["loss"]
+        table.add_row(split, f"{accuracy:.4f}", f"{loss:.4f}")
+    rich.console.Console().print(table)
+
+
+def print_lines(*lines: str) -> None:
+    """Prints lines as they are."""
+    for line in lines:
+        # Not by rich, which would break a path that is longer than the line.
+        print(line, flush=True)

@@ -1,0 +1,1 @@
+"""The fast path: Leaf's energies at a fraction of the full-rate cost."""

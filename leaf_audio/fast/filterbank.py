@@ -1,0 +1,178 @@
+"""LEAF's filterbank: Gabor filters, energies and lowpass pooled as one.
+
+The three layers say what is computed. Here it is computed by a plan, at a
+fraction of the cost, as long as the learned parameters are where the plan
+holds; elsewhere the layers themselves compute it, sample by sample.
+"""
+
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from leaf_audio.common.lean_ops import reorder, split_by
+from leaf_audio.common.tracing import is_traced_for_xla
+from leaf_audio.convolution import GaborConv1D
+from leaf_audio.convolution.gabor import gabor_energies
+from leaf_audio.fast import planning
+from leaf_audio.fast.decimation import SparseEnergies
+from leaf_audio.fast.frame_grid import FrameGrid
+from leaf_audio.fast.plan_following import PlanFollower
+from leaf_audio.fast.spectral import SpectralEnergies
+from leaf_audio.pooling import GaussianLowpass
+
+Tensor = Any
+
+
+def can_be_planned(convolve: Any, pool: Any) -> bool:
+    """Tells whether a convolution and a pooling are what plans are for."""
+    return (
+        type(convolve) is GaborConv1D
+        and type(pool) is GaussianLowpass
+        and convolve.strides == 1
+        and convolve.padding == "same"
+        and not convolve.use_bias
+        and not pool.use_bias
+    )
+
+
+class PlannedFilterbank(PlanFollower):
+    """Computes pooled energies by a plan where that holds, exactly elsewhere.
+
+    Plans are made for standard deviations in samples, pooling widths as a share
+    of half the window, and centre frequencies in rad/sample, all as the layers
+    use them.
+
+    Args:
+      convolve: a GaborConv1D that `can_be_planned`.
+      pool: a GaussianLowpass, likewise.
+      tolerance: see `planning.make_plan`.
+    """
+
+    num_parameters = 3
+
+    def __init__(
+        self, convolve: GaborConv1D, pool: GaussianLowpass, tolerance: float
+    ):
+        super().__init__([convolve, pool])
+        self._convolve = convolve
+        self._pool = pool
+        self._tolerance = tolerance
+        self._geometry = planning.Geometry(
+            convolve.kernel_size, pool.kernel_size, pool.strides
+        )
+
+    def _parameters(self) -> Tensor:
+        centre, sigma = ops.unstack(self._convolve.constrained_kernel(), axis=1)
+        return ops.stack([sigma, self._pool.widths(), centre], axis=-1)
+
+    def _plan_for(self, parameters: np.ndarray) -> planning.Plan | None:
+        if not np.all(np.isfinite(parameters)):
+            return None
+        return planning.make_plan(parameters, self._geometry, self._tolerance)
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        """Computes `(batch, frames, filters)` from `(batch, time, 1)`."""
+        holds = self._look_at_weights()
+        arguments = (
+            audio,
+            self._convolve.impulse_responses(),
+            self._pool.window(),
+        )
+        plan = self._plan
+        if plan is None:
+            return self._exact(*arguments)
+
+        planned = functools.partial(
+            _planned_energies,
+            plan=plan,
+            geometry=self._geometry,
+            padding=self._pool.padding,
+        )
+        if holds:
+            return planned(*arguments)
+        # Of two branches a compiler keeps what both would need for the
+        # gradient; full-rate energies are the largest thing there is.
+        exact = keras.remat(self._exact)
+        if None in audio.shape and is_traced_for_xla(audio):
+            # XLA cannot keep what is of unknown shape.
+            planned = keras.remat(planned)
+        parameters = self._parameters()
+        lowest = ops.cast(plan.lowest, parameters.dtype)
+        highest = ops.cast(plan.highest, parameters.dtype)
+        inside = ops.logical_and(parameters >= lowest, parameters <= highest)
+        return ops.cond(
+            ops.all(inside),
+            lambda: planned(*arguments),
+            lambda: exact(*arguments),
+        )
+
+    def _exact(
+        self, audio: Tensor, filters: tuple[Tensor, Tensor], windows: Tensor
+    ) -> Tensor:
+        return self._pool.pool(gabor_energies(audio, *filters), windows)
+
+
+def _planned_energies(
+    audio: Tensor,
+    filters: tuple[Tensor, Tensor],
+    windows: Tensor,
+    plan: planning.Plan,
+    geometry: planning.Geometry,
+    padding: str,
+) -> Tensor:
+    """Computes the pooled energies of complex filters by a plan.
+
+    Args:
+      audio: `(batch, time, 1)`; `time` may be unknown.
+      filters: real and imaginary parts, each `(kernel_size, n_filters)`.
+      windows: `(window_size, n_filters)`.
+      plan: made for these filters.
+      geometry: sizes, the plan's.
+      padding: of the pooling, `"same"` or `"valid"`.
+
+    Returns:
+      An array `(batch, frames, n_filters)`.
+    """
+    audio = audio[..., 0]
+    grid = FrameGrid(audio, geometry, padding)
+    parts = []
+    for kind, compute in (
+        (planning.SparseGroup, SparseEnergies),
+        (planning.SpectralGroup, SpectralEnergies),
+    ):
+        groups = [group for group in plan.groups if isinstance(group, kind)]
+        if groups:
+            parts.append(compute(groups, geometry, grid))
+    ahead = max(0, *(-part.start for part in parts))
+    beyond = max(part.start + part.reach for part in parts)
+    padded = grid.pad(audio, ahead, beyond)
+
+    # Filters of a group side by side, so that each operation is done once.
+    order = np.concatenate([part.filters for part in parts])
+    kernels = reorder(ops.stack(filters, axis=1), order, axis=2)
+    windows = reorder(ops.transpose(windows), order, axis=0)
+    windows = windows[..., None] * ops.cast(grid.windowing(), windows.dtype)
+
+    sizes = [len(part.filters) for part in parts]
+    frames, edges = [], []
+    for part, *some in zip(
+        parts,
+        split_by(kernels, sizes, axis=2),
+        split_by(windows, sizes, axis=0),
+        strict=True,
+    ):
+        inner, near_edges = part(padded[:, ahead + part.start :], *some)
+        frames.append(inner)
+        edges.append(near_edges)
+
+    def in_order(found: list[Tensor]) -> Tensor:
+        joined = ops.concatenate(found, axis=-1)
+        return reorder(joined, np.argsort(order), axis=-1)
+
+    outputs = in_order(frames)
+    if grid.num_edges:
+        outputs = grid.join(outputs, in_order(edges))
+    return outputs[:, : grid.num_frames]

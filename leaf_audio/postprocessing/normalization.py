@@ -1,0 +1,244 @@
+"""Normalisation of features: per example, per batch, and by the median."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from leaf_audio.common.settings import (
+    check_bool,
+    check_not_negative,
+    check_positive,
+    wide_dtype,
+)
+
+Tensor = Any
+Shape = tuple[int | None, ...]
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class InstanceNormalization(keras.layers.Layer):
+    """Brings each example's channels to mean 0 and variance 1 over time.
+
+    With learnable scale `gamma` and offset `beta` per channel. Unlike
+    keras.layers.GroupNormalization(groups=-1) it takes a mask, so that padding
+    has no part in the statistics.
+
+    Args:
+      epsilon: added to the variance.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: `epsilon` is not positive, or inputs have another rank.
+
+    Input shape:
+      `(batch, frames, channels)`.
+
+    Output shape:
+      `(batch, frames, channels)`.
+
+    Reference: arXiv:1607.08022.
+    """
+
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
+        # Half floats would lose digits or overflow; `call` casts.
+        super().__init__(autocast=False, **kwargs)
+        self.epsilon = check_positive("epsilon", epsilon)
+        self.input_spec = keras.InputSpec(ndim=3)
+        self.supports_masking = True
+
+    def build(self, input_shape: Shape) -> None:
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(
+            name="gamma", shape=shape, initializer="ones"
+        )
+        self.beta = self.add_weight(
+            name="beta", shape=shape, initializer="zeros"
+        )
+
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        dtype = wide_dtype(self.compute_dtype)
+        x = ops.cast(inputs, dtype)
+        if mask is None:
+            valid = ops.ones_like(x[:, :, :1])
+        else:
+            valid = ops.cast(mask, dtype)[:, :, None]
+        count = ops.maximum(ops.sum(valid, axis=1, keepdims=True), 1.0)
+        mean = ops.sum(valid * x, axis=1, keepdims=True) / count
+        centred = x - mean
+        square = valid * ops.square(centred)
+        variance = ops.sum(square, axis=1, keepdims=True) / count
+        normalized = centred * ops.rsqrt(variance + self.epsilon)
+        gamma, beta = ops.cast(self.gamma, dtype), ops.cast(self.beta, dtype)
+        return ops.cast(normalized * gamma + beta, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class TemporalBatchNormalization(keras.layers.Layer):
+    """Brings every band to mean 0 and variance 1 over batch and time.
+
+    In inference by moving averages. Masked frames have no part in the
+    statistics. Differs from the published layer in that the moving variance is
+    that of the batch, not multiplied by n / (n - 1).
+
+    Args:
+      per_channel: whether channels have statistics of their own; otherwise a
+        band has those of all its channels together.
+      affine: whether to learn a scale `gamma` and an offset `beta` for each
+        band, or for each band and channel.
+      momentum: of the moving averages, in [0, 1).
+      epsilon: added to the variance.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: an argument is out of range, or inputs have another rank.
+
+    Input shape:
+      `(batch, frames, bands)` or `(batch, frames, bands, channels)`.
+
+    Output shape:
+      That of the input.
+
+    Reference: EfficientLEAF, arXiv:2207.05508, section 3.
+    """
+
+    def __init__(
+        self,
+        per_channel: bool = False,
+        affine: bool = True,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.per_channel = check_bool("per_channel", per_channel)
+        self.affine = check_bool("affine", affine)
+        if check_not_negative("momentum", momentum) >= 1:
+            raise ValueError(
+                f"`momentum` must be below 1. Received: momentum={momentum}."
+            )
+        self.momentum = momentum
+        self.epsilon = check_positive("epsilon", epsilon)
+        self.supports_masking = True
+        self._norm = keras.layers.BatchNormalization(
+            axis=2,
+            momentum=momentum,
+            epsilon=epsilon,
+            center=affine,
+            scale=affine,
+            name="norm",
+            trainable=self.trainable,
+            dtype=wide_dtype(self.compute_dtype),
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        self._norm.build(self._folded_shape(input_shape))
+
+    def _folded_shape(self, shape: Shape) -> Shape:
+        if len(shape) not in (3, 4):
+            raise ValueError(
+                f"{type(self).__name__} takes inputs of shape (batch, frames, "
+                "bands) or (batch, frames, bands, channels). Received: input "
+                f"shape {tuple(shape)}."
+            )
+        if len(shape) == 4 and self.per_channel:
+            return (*shape[:2], shape[2] * shape[3])
+        return tuple(shape)
+
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        shape = ops.shape(inputs)
+        folded = self._folded_shape(inputs.shape)
+        x = ops.cast(inputs, self._norm.compute_dtype)
+        if len(folded) < len(shape):
+            x = ops.reshape(x, (shape[0], shape[1], folded[2]))
+        if mask is not None and len(folded) == 4:
+            # Keras wants a mask for all axes but the last.
+            mask = ops.broadcast_to(mask[:, :, None], ops.shape(x)[:3])
+        outputs = self._norm(x, training=training, mask=mask)
+        outputs = ops.reshape(outputs, shape)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "per_channel": self.per_channel,
+            "affine": self.affine,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class TemporalMedianSubtraction(keras.layers.Layer):
+    """Subtracts each band's median over time, per example.
+
+    Of an even number of frames, the median is the lower one of the two in the
+    middle. Masked frames do not count.
+
+    Args:
+      append: whether the inputs are kept as a first channel, and what is left
+        of them becomes a second one.
+      **kwargs: of keras.layers.Layer.
+
+    Raises:
+      ValueError: `append` is not a boolean, or inputs have another rank.
+
+    Input shape:
+      `(batch, frames, bands)`.
+
+    Output shape:
+      `(batch, frames, bands)`, or `(batch, frames, bands, 2)` with `append`.
+
+    Reference: EfficientLEAF, arXiv:2207.05508, section 3.
+    """
+
+    def __init__(self, append: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.append = check_bool("append", append)
+        self.input_spec = keras.InputSpec(ndim=3)
+        self.supports_masking = True
+
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        difference = inputs - _lower_median(inputs, mask)
+        if self.append:
+            return ops.stack([inputs, difference], axis=-1)
+        return difference
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, 2) if self.append else tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "append": self.append}
+
+
+def _lower_median(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Computes medians over time, `(batch, 1, bands)`."""
+    ranked = ops.stop_gradient(x)
+    if mask is None:
+        frames = ops.shape(x)[1]
+        middle = ops.broadcast_to((frames - 1) // 2, ops.shape(x[:, :1]))
+    else:
+        # Valid frames come first in the order.
+        infinite = ops.full_like(ranked, float("inf"))
+        ranked = ops.where(mask[..., None], ranked, infinite)
+        count = ops.sum(ops.cast(mask, "int32"), axis=1)
+        middle = ops.maximum(count - 1, 0)[:, None, None] // 2
+        middle = ops.broadcast_to(middle, ops.shape(x[:, :1]))
+    # Ranks need no gradient; that of a sort would cost as much as the rest.
+    order = ops.argsort(ranked, axis=1)
+    position = ops.take_along_axis(order, ops.cast(middle, order.dtype), axis=1)
+    return ops.take_along_axis(x, position, axis=1)

@@ -1,0 +1,59 @@
+"""What is said about a data set before it is used."""
+
+import types
+
+import numpy as np
+
+from leaf_audio.app import report
+from leaf_audio.data import clips
+
+
+def describe(capsys, label_names, skipped):
+    report.print_data(
+        clips.AudioData("set", label_names, 8000, {}, skipped, "", ""),
+        "run/results.json",
+    )
+    return capsys.readouterr().out
+
+
+def test_few_labels_are_named_and_of_many_the_first(capsys):
+    few = tuple("ab")
+    assert "set, 2 labels (a, b)\n" in describe(capsys, few, {})
+    many = tuple(map(str, range(100)))
+    assert "100 labels (0, 1, 2, " in describe(capsys, many, {})
+    assert ", 19, ...)\n" in describe(capsys, many, {})
+
+
+def test_labels_that_a_split_lacks_are_named(capsys):
+    splits = {
+        name: clips.Clips(None, "int16", [0], [0], np.array(labels))
+        for name, labels in (("train", [0, 1, 2]), ("test", [1, 1]))
+    }
+    report.print_data(
+        clips.AudioData("set", tuple("abc"), 8000, splits, {}, "", ""),
+        "run/results.json",
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == ["  test has none of: a, c"]
+
+
+def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
+    assert "skipped" not in describe(capsys, ("a",), {})
+    some = describe(capsys, ("a",), {"x.wav": "it is empty"})
+    assert "skipped: 1 file that" in some
+    assert some.endswith("  x.wav: it is empty\n")
+    skipped = {f"{i}.wav": "it is empty" for i in range(9)}
+    many = describe(capsys, ("a",), skipped)
+    assert "skipped: 9 files that" in many
+    assert many.count("it is empty") == 3
+    assert many.endswith("  and 6 more, which run/results.json will name\n")
+
+
+def test_lengths_are_told_in_seconds(capsys):
+    split = clips.Clips(None, "int16", np.array([0, 4, 10]), [0, 0], [0, 1])
+    some = clips.AudioData("set", ("a", "b"), 4, {"train": split}, {}, "", "")
+    report.print_lengths(some, types.SimpleNamespace(example_shape=(6,)))
+    told = capsys.readouterr().out
+    assert told == (
+        "length: 1.00 to 1.50 s, brought to 1.50 s: 6 samples at 4 Hz\n"
+    )

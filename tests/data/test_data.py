@@ -1,0 +1,357 @@
+"""Batches: seeding, exact resumption, transforms; loading by name."""
+
+import functools
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from leaf_audio.data import batches as data
+from leaf_audio.data import clips
+
+pytestmark = pytest.mark.any_backend
+
+COUNT = {"train": 11, "validation": 7, "test": 5}
+
+
+@pytest.fixture(autouse=True)
+def no_bindings():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def make(data_dir, lengths=range(40, 90, 5), dtype="float32", counts=COUNT):
+    """Clip i of a split is i + 0.01, i + 0.02, ... with label i."""
+
+    def write(writer):
+        for split, count in counts.items():
+            for i in range(count):
+                length = lengths[i % len(lengths)]
+                samples = i + np.arange(length) / 100
+                writer.add(split, samples, i)
+        names = [str(i) for i in range(max(counts.values()))]
+        return {"label_names": names, "sample_rate": 100, "skipped": {}}
+
+    settings = [list(lengths), dtype, counts]
+    return clips.prepare_once(
+        "made", str(data_dir), {"s": settings}, [], dtype, write
+    )
+
+
+@pytest.fixture(scope="module")
+def audio_data(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("data"))
+
+
+crop = functools.partial(data.align, seq_len=30)
+crop.__name__ = "crop"
+
+
+def take(dataset, count):
+    return list(dataset.take(count).as_numpy_iterator())
+
+
+def assert_equal_batches(first, second):
+    assert len(first) == len(second)
+    for (audio, label), (other_audio, other_label) in zip(
+        first, second, strict=True
+    ):
+        np.testing.assert_array_equal(audio, other_audio)
+        np.testing.assert_array_equal(label, other_label)
+
+
+@pytest.mark.parametrize("max_cache_bytes", [0, 10**9])
+@pytest.mark.parametrize("first_step", [1, 2, 3, 7, 11, 40])
+def test_resuming_gives_exactly_the_batches_of_an_uninterrupted_run(
+    audio_data, first_step, max_cache_bytes
+):
+    batches = data.prepare(audio_data, [crop], 4, 3, max_cache_bytes)
+    whole = take(batches.train(), first_step + 9)
+    again = data.prepare(audio_data, [crop], 4, 3, max_cache_bytes)
+    assert_equal_batches(take(again.train(first_step), 9), whole[first_step:])
+
+
+def test_batches_do_not_depend_on_caching(audio_data):
+    cached = data.prepare(audio_data, [crop], 4)
+    uncached = data.prepare(audio_data, [crop], 4, max_cache_bytes=0)
+    assert_equal_batches(take(cached.train(), 6), take(uncached.train(), 6))
+    for split in ("validation", "test"):
+        assert_equal_batches(
+            list(cached.evaluation[split]), list(uncached.evaluation[split])
+        )
+
+
+def test_batches_do_not_depend_on_global_seeds(audio_data):
+    results = []
+    for seed in (1, 2):
+        tf.random.set_seed(seed)
+        np.random.seed(seed)
+        batches = data.prepare(audio_data, [crop], 4)
+        results.append(take(batches.train(), 6))
+    assert_equal_batches(*results)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 16])
+def test_every_clip_is_seen_once_per_pass(audio_data, batch_size):
+    batches = data.prepare(audio_data, [crop], batch_size)
+    steps = 5 * COUNT["train"]
+    stream = np.concatenate(
+        [label for _, label in take(batches.train(), steps)]
+    )
+    assert len(stream) == steps * batch_size
+    for p in range(5):
+        labels = stream[p * COUNT["train"] : (p + 1) * COUNT["train"]]
+        assert sorted(labels) == list(range(COUNT["train"]))
+
+
+def labels_of_pass(audio_data, seed, number):
+    batches = data.prepare(audio_data, [crop], COUNT["train"], seed)
+    ((_, labels),) = take(batches.train(number), 1)
+    return tuple(labels)
+
+
+def test_passes_and_seeds_differ_in_order(audio_data):
+    orders = {
+        labels_of_pass(audio_data, seed, number)
+        for seed in (0, 1, 2)
+        for number in (0, 1, 2)
+    }
+    assert len(orders) == 9
+
+
+def test_every_clip_comes_first_equally_often(tmp_path):
+    few = make(tmp_path, counts={"train": 4, "test": 1})
+    batches = data.prepare(few, [crop], 4)
+    firsts = [labels[0] for _, labels in take(batches.train(), 400)]
+    # The standard deviation of each count is 8.7.
+    assert all(60 < count < 140 for count in np.bincount(firsts, minlength=4))
+
+
+def test_crops_are_random_in_training_and_uniform(tmp_path):
+    one = make(tmp_path, lengths=[34], counts={"train": 1, "test": 1})
+    batches = data.prepare(one, [crop], 1)
+    starts = [
+        round(float(audio[0, 0]) * 100)
+        for audio, _ in take(batches.train(), 500)
+    ]
+    counts = np.bincount(starts)
+    assert len(counts) == 5
+    # The standard deviation of each count is 8.9.
+    assert all(60 < count < 140 for count in counts)
+
+
+def test_the_same_clip_is_cropped_differently_under_other_seeds(tmp_path):
+    one = make(tmp_path, lengths=[2000], counts={"train": 1, "test": 1})
+    starts = {
+        float(take(data.prepare(one, [crop], 1, s).train(), 1)[0][0][0, 0])
+        for s in range(8)
+    }
+    assert len(starts) == 8
+
+
+def test_evaluation_crops_the_centre_in_stored_order(audio_data):
+    batches = data.prepare(audio_data, [crop], 3)
+    for split, dataset in batches.evaluation.items():
+        for _ in range(2):
+            seen = list(dataset.as_numpy_iterator())
+            audio = np.concatenate([a for a, _ in seen])
+            labels = np.concatenate([label for _, label in seen])
+            np.testing.assert_array_equal(labels, range(COUNT[split]))
+            for i, clip in enumerate(audio):
+                length = 40 + 5 * i
+                expected = i + ((length - 30) // 2 + np.arange(30)) / 100
+                np.testing.assert_allclose(clip, expected, rtol=1e-6)
+
+
+def test_evaluation_order_is_validation_then_test(audio_data):
+    batches = data.prepare(audio_data, [crop], 3)
+    assert list(batches.evaluation) == ["validation", "test"]
+
+
+def test_short_clips_get_zeros_at_the_end(audio_data):
+    batches = data.prepare(
+        audio_data, [functools.partial(data.align, seq_len=100)], 7
+    )
+    for dataset in (batches.train(), batches.evaluation["validation"]):
+        ((audio, labels),) = take(dataset, 1)
+        for clip, label in zip(audio, labels, strict=True):
+            length = 40 + 5 * (label % 10)
+            expected = label + np.arange(length) / 100
+            np.testing.assert_allclose(clip[:length], expected, rtol=1e-6)
+            assert not clip[length:].any()
+
+
+@pytest.mark.parametrize("batch_size, steps", [(4, 3), (11, 1), (16, 1)])
+def test_an_epoch_covers_a_pass(audio_data, batch_size, steps):
+    batches = data.prepare(audio_data, [crop], batch_size)
+    assert batches.steps_per_epoch == steps
+
+
+def test_shapes_are_static_and_training_never_ends(audio_data):
+    batches = data.prepare(audio_data, [crop], 4)
+    audio, label = batches.train().element_spec
+    assert (audio.shape, audio.dtype) == ((4, 30), tf.float32)
+    assert (label.shape, label.dtype) == ((4,), tf.int32)
+    assert batches.train(5).cardinality() == tf.data.INFINITE_CARDINALITY
+    assert batches.evaluation["test"].element_spec[0].shape == (None, 30)
+    assert batches.evaluation["test"].cardinality() == 2
+    assert batches.example_shape == (30,)
+
+
+def test_an_unknown_length_is_an_error(audio_data):
+    with pytest.raises(ValueError, match=r"`transform_fns`.*\[\].*None"):
+        data.prepare(audio_data, [])
+
+
+def test_clips_of_one_length_need_no_alignment(tmp_path):
+    batches = data.prepare(make(tmp_path, lengths=[50]), [], 4)
+    assert batches.example_shape == (50,)
+    assert next(iter(batches.train()))[0].shape == (4, 50)
+
+
+def test_integers_are_divided_by_the_largest_int16(tmp_path):
+    integers = make(tmp_path, lengths=[30], dtype="int16")
+    ((audio, labels),) = take(data.prepare(integers, [], 11).train(), 1)
+    np.testing.assert_allclose(audio[:, 0], labels / 32767, rtol=1e-6)
+    assert audio.dtype == np.float32
+
+
+def test_transforms_are_called_in_order_and_seeded_by_signature(audio_data):
+    seeds = []
+
+    def double(samples):
+        return 2 * samples
+
+    def noise(samples, *, seed):
+        seeds.append(seed)
+        if seed is None:
+            return samples + 1
+        return samples + tf.random.stateless_normal([30], seed)
+
+    batches = data.prepare(audio_data, [double, crop, noise, noise], 11)
+    evaluated = np.concatenate(
+        [a for a, _ in batches.evaluation["test"].as_numpy_iterator()]
+    )
+    np.testing.assert_allclose(evaluated[0, 0], 2 * 0.05 + 2, rtol=1e-6)
+    assert seeds.count(None) == 4
+    first, second = take(batches.train(), 2)
+    plain = data.prepare(audio_data, [double, crop], 11)
+    assert_equal_batches(
+        [(np.zeros(11), first[1])],
+        [(np.zeros(11), take(plain.train(), 1)[0][1])],
+    )
+    difference = first[0] - take(plain.train(), 1)[0][0]
+    # Had both been seeded alike, the two draws would add up to twice one.
+    assert abs(difference.std() - np.sqrt(2)) < 0.25
+    assert len(np.unique(difference[:, 0])) == 11
+    assert not np.array_equal(first[0], second[0])
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4, 0.03, 0.5, 7.0])
+def test_loudness_is_brought_to_the_target_up_to_the_largest_gain(level):
+    samples = level * np.random.default_rng(0).standard_normal(4000)
+    samples = samples.astype(np.float32)
+    result = data.loudness_normalization(tf.constant(samples)).numpy()
+    gain = 10**1.5
+    if level:
+        gain = min(gain, 10**0.75 / samples.std())
+    np.testing.assert_allclose(result, gain * samples, rtol=1e-4)
+    assert np.isfinite(result).all()
+
+
+def test_a_traced_function_is_a_transform(audio_data):
+    @tf.function
+    def rectify(samples, seed=None):
+        if tf.reduce_mean(samples) > 3.5:
+            samples = -samples
+        return samples if seed is None else samples + 100
+
+    batches = data.prepare(audio_data, [crop, rectify], 11)
+    ((audio, labels),) = take(batches.train(), 1)
+    np.testing.assert_array_equal(audio.mean(axis=1) < 98, labels > 3)
+    ((audio, labels),) = take(batches.evaluation["test"], 1)
+    np.testing.assert_array_equal(audio.mean(axis=1) < 0, labels > 3)
+
+
+@gin.configurable(module="mine")
+def offset(samples, by=1.0):
+    return samples + by
+
+
+def test_gin_binds_transforms_and_their_settings(audio_data):
+    gin.parse_config(
+        """
+        data.prepare.transform_fns = [
+            @data.align, @data.loudness_normalization, @mine.offset]
+        data.prepare.batch_size = 5
+        align.seq_len = 20
+        loudness_normalization.target_db = 0.0
+        loudness_normalization.max_gain_db = 200.0
+        offset.by = 3.0
+        """
+    )
+    batches = data.prepare(audio_data)
+    assert batches.example_shape == (20,)
+    (first, second) = take(batches.train(), 2)
+    assert first[0].shape == (5, 20)
+    np.testing.assert_allclose(first[0].std(axis=1), 1, rtol=1e-4)
+    clips_of_short = first[0] - 3
+    assert (clips_of_short > -1).all()
+    # Crops are still random: the wrapped function gets its seed.
+    starts = {}
+    for audio, labels in take(data.prepare(audio_data).train(), 40):
+        for clip, label in zip(audio, labels, strict=True):
+            starts.setdefault(int(label), set()).add(float(clip[0]))
+    assert all(len(some) > 3 for some in starts.values())
+
+
+def test_default_transforms_follow_bindings(audio_data):
+    gin.parse_config("data.align.seq_len = 25")
+    assert data.prepare(audio_data).example_shape == (25,)
+
+
+@pytest.mark.parametrize(
+    "key", ["align.seed", "loudness_normalization.samples"]
+)
+def test_what_the_pipeline_passes_cannot_be_bound(key):
+    with pytest.raises(ValueError, match="denylist"):
+        gin.parse_config(f"{key} = 1")
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda d: data.prepare(d, batch_size=0), "`batch_size`.*batch_size=0"),
+        (
+            lambda d: data.prepare(d, [crop]).train(-1),
+            "`first_step`.*first_step=-1",
+        ),
+        (
+            lambda d: data.prepare(
+                d, [functools.partial(data.align, seq_len=0)]
+            ),
+            "`align.seq_len`.*seq_len=0",
+        ),
+        (
+            lambda d: data.load("synthetic_vowels", sample_rate=0),
+            "`sample_rate`.*sample_rate=0",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named(audio_data, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(audio_data)
+
+
+def test_a_strategy_gets_the_same_batches(audio_data):
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    batches = data.prepare(audio_data, [crop], 4)
+    distributed = strategy.experimental_distribute_dataset(batches.train(2))
+    iterator = iter(distributed)
+    got = [next(iterator) for _ in range(3)]
+    assert_equal_batches(
+        [(a.numpy(), label.numpy()) for a, label in got],
+        take(batches.train(2), 3),
+    )

@@ -1,0 +1,207 @@
+"""Training on several devices, and clear errors where there are none."""
+
+import json
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from tones import bindings, main_flags, python, write_tones
+
+from leaf_audio.app import configuration
+from leaf_audio.training import strategies, train
+
+pytestmark = pytest.mark.usefixtures("fresh_gin")
+
+BACKEND = keras.backend.backend()
+needs_tensorflow = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's"
+)
+needs_jax = pytest.mark.skipif(
+    BACKEND != "jax", reason="keras.distribution needs JAX"
+)
+
+# What one device and two must agree on; nothing depends on the batch as a
+# whole, as batch normalisation's statistics would.
+MODEL = (
+    "train.num_epochs = 2",
+    "train.learning_rate = 0.01",
+    "ConvBlock.normalization_layer = None",
+)
+TWO_TENSORFLOW_DEVICES = """
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+from example import main
+
+main.app.run(main.main)
+"""
+
+
+def run_on_two(tmp_path, strategy, program, on=(), **environment):
+    """Trains twice, on one device and on two, and returns both runs."""
+    write_tones(tmp_path / "tones")
+
+    def settings(name, *more):
+        workdir = f"train.workdir = '{tmp_path / name}'"
+        return bindings(tmp_path, *MODEL, workdir, *more)
+
+    configuration.parse([], settings("one"))
+    train.train()
+    on_two = settings("two", f"train.strategy = '{strategy}'", *on)
+    python("-c", program, *main_flags(on_two), **environment)
+
+    runs = []
+    for workdir in (tmp_path / "one", tmp_path / "two"):
+        results = json.loads((workdir / "results.json").read_text())
+        with np.load(workdir / "state.npz") as arrays:
+            state = {k: arrays[k] for k in arrays.files if k != "progress"}
+        rows = (workdir / "metrics.csv").read_text().splitlines()[1:]
+        losses = [float(row.split(",")[1]) for row in rows]
+        runs.append((results, state, losses))
+    return runs
+
+
+def assert_same(one, two):
+    np.testing.assert_allclose(one[2], two[2], rtol=1e-5)
+    assert one[1].keys() == two[1].keys()
+    for name, value in one[1].items():
+        np.testing.assert_allclose(value, two[1][name], rtol=2e-3, atol=2e-5)
+    for split, metrics in one[0]["metrics"].items():
+        other = two[0]["metrics"][split]
+        assert metrics["accuracy"] == other["accuracy"]
+        np.testing.assert_allclose(metrics["loss"], other["loss"], rtol=1e-5)
+
+
+@needs_tensorflow
+def test_two_mirrored_devices_train_as_one_on_the_same_batches(tmp_path):
+    devices = "mirrored.devices = ['CPU:0', 'CPU:1']"
+    one, two = run_on_two(
+        tmp_path, "mirrored", TWO_TENSORFLOW_DEVICES, on=[devices]
+    )
+    assert_same(one, two)
+
+
+@needs_jax
+def test_two_jax_devices_train_as_one_on_the_same_batches(tmp_path):
+    one, two = run_on_two(
+        tmp_path,
+        "data_parallel",
+        "from example import main; main.app.run(main.main)",
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+    )
+    assert_same(one, two)
+
+
+@needs_jax
+def test_a_batch_must_divide_among_the_devices(tmp_path):
+    write_tones(tmp_path / "tones")
+    flags = main_flags(
+        bindings(
+            tmp_path,
+            "train.batch_size = 3",
+            "train.strategy = 'data_parallel'",
+            f"train.workdir = '{tmp_path / 'run'}'",
+        )
+    )
+    process = python(
+        "-m",
+        "example.main",
+        *flags,
+        check=False,
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+    )
+    assert process.returncode == 1
+    assert "`batch_size` must be a multiple" in process.stderr
+
+
+def test_the_default_strategy_leaves_everything_as_it_is():
+    strategy = strategies.create("default")
+    assert strategy.num_devices == 1
+    with strategy.scope():
+        assert keras.distribution.distribution() is None
+
+
+def test_an_unknown_strategy_is_refused_by_name():
+    with pytest.raises(ValueError, match="`strategy` must be one of .*'tpu'"):
+        strategies.create("tqu")
+
+
+@pytest.mark.parametrize(
+    "name, backend",
+    [
+        ("mirrored", "tensorflow"),
+        ("tpu", "tensorflow"),
+        ("data_parallel", "jax"),
+    ],
+)
+def test_a_strategy_of_another_backend_is_refused(name, backend):
+    if BACKEND == backend:
+        pytest.skip(f"{name} is a strategy of this backend")
+    with pytest.raises(ValueError, match=f"needs KERAS_BACKEND={backend}"):
+        strategies.create(name)
+
+
+@needs_tensorflow
+def test_a_tpu_needs_an_address():
+    with pytest.raises(ValueError, match="`tpu` must be the address of a TPU"):
+        strategies.tpu()
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("address", ["grpc://127.0.0.1:9", "local"])
+def test_a_tpu_that_is_not_there_is_a_clear_error(tmp_path, address):
+    write_tones(tmp_path / "tones")
+    process = python(
+        "-m",
+        "example.main",
+        f"--tpu={address}",
+        f"--workdir={tmp_path / 'run'}",
+        *main_flags(bindings(tmp_path)),
+        check=False,
+    )
+    assert process.returncode == 1
+    assert (
+        f"can be reached, its name, or 'local'. Received: tpu={address!r}"
+        in (process.stderr)
+    )
+    assert "Traceback" not in process.stderr
+
+
+@needs_tensorflow
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="`devices` must be among"):
+        strategies.mirrored(devices=["GPU:7"])
+
+
+@needs_tensorflow
+def test_a_tpu_strategy_is_built_from_the_flags():
+    """Stands in for TensorFlow's TPU parts, since no TPU can be had."""
+    program = """
+    from unittest import mock
+    import tensorflow as tf
+    from example import configuration, strategies
+
+    resolver = mock.Mock(**{"master.return_value": ""})
+    with (
+        mock.patch.object(
+            tf.distribute.cluster_resolver, "TPUClusterResolver",
+            return_value=resolver,
+        ) as make,
+        mock.patch.object(tf.config, "experimental_connect_to_cluster") as join,
+        mock.patch.object(tf.tpu.experimental, "initialize_tpu_system") as init,
+        mock.patch.object(tf.distribute, "TPUStrategy") as strategy,
+    ):
+        strategy.return_value.num_replicas_in_sync = 8
+        configuration.parse([], ["tpu.address = 'my-tpu'"])
+        made = strategies.create("tpu")
+    make.assert_called_once_with("my-tpu")
+    for step in (join, init, strategy):
+        step.assert_called_once_with(resolver)
+    print(made.num_devices)
+    """
+    process = python("-c", textwrap.dedent(program))
+    assert process.stdout.split() == ["8"]

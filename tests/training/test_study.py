@@ -1,0 +1,251 @@
+"""A study does each run once, and tells what came of them."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import gin
+import pytest
+from tones import flag_values, write_tones
+
+from leaf_audio.app import configuration  # noqa: F401
+from leaf_audio.data import batches as data  # noqa: F401
+from leaf_audio.training import (
+    study,  # noqa: F401
+    train,  # noqa: F401
+)
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "example" / "configs"
+SMALL = [
+    "example/configs/audio_folder.gin",
+    "train.num_epochs = 1",
+    "align.seq_len = 1600",
+    "sample_rate = 4000",
+    "data.load.sample_rate = 4000",
+]
+
+
+def finished(folder, test, drift=None):
+    folder.mkdir(parents=True)
+    results = {
+        "metrics": {
+            "test": {"accuracy": test},
+            "validation": {"accuracy": test / 2},
+        },
+        "parameters": {"trainable": 12345, "frontend": 280},
+    }
+    (folder / "results.json").write_text(json.dumps(results))
+    # The first epoch compiles, the second had to share the machine.
+    seconds = (500, 999, 100 * test, 90 * test)
+    rows = [
+        {"epoch": epoch, "seconds": time, "drift_centre_hz": drift}
+        for epoch, time in enumerate(seconds, start=1)
+    ]
+    if drift is None:
+        for row in rows:
+            del row["drift_centre_hz"]
+    with open(folder / "metrics.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def two(tmp_path):
+    made = study.Study(
+        {"LEAF, one": ["a.gin", "A.b = 1"], "mel": ["c.gin"]},
+        configs=["d.gin"],
+        seeds=(0, 1),
+        workdir=str(tmp_path),
+    )
+    for seed, accuracy in ((0, 0.8), (1, 0.9)):
+        finished(made.run_folder("LEAF, one", seed), accuracy, drift=10 * seed)
+    finished(made.run_folder("mel", 0), 0.7)
+    for name, seed in (("LEAF, one", 0), ("LEAF, one", 1), ("mel", 0)):
+        told = made.run_folder(name, seed).with_name(f"{seed}.json")
+        told.write_text(json.dumps(made.command(name, seed, [])))
+    return made
+
+
+def test_a_row_has_mean_and_deviation_over_the_finished_seeds(two):
+    rows = study.collect(two)
+    assert study.cells(rows[0]) == [
+        "LEAF, one",
+        "85.0 ± 7.1 %",
+        "42.5 ± 3.5 %",
+        "85.0 ± 7.1 s",
+        "12,345",
+        "280",
+        "5.00 ± 7.07 Hz",
+    ]
+    assert study.cells(rows[1])[1:4] == ["70.0 %", "35.0 %", "70.0 s"]
+    assert study.cells(rows[1])[-1] == "–"
+
+
+def test_a_table_and_a_figure_are_written(two):
+    pytest.importorskip("matplotlib")
+    study.write(two, study.collect(two))
+    names = {file.name for file in two.folder.iterdir() if file.is_file()}
+    assert names == {"results.md", "results.json", "results.png", "results.svg"}
+    lines = (two.folder / "results.md").read_text().splitlines()
+    assert len(lines) == 4
+    assert lines[2].startswith("| LEAF, one | 85.0 ± 7.1 % |")
+
+
+def test_a_run_is_one_of_main_with_its_own_settings(two):
+    command = two.command("LEAF, one", 1, ["E.f = 2"])
+    assert command == [
+        *("-m", "example.main", "--seed=1"),
+        f"--workdir={two.folder / 'leaf_one' / '1'}",
+        *("--gin_config=a.gin", "--gin_config=d.gin"),
+        *("--gin_bindings=A.b = 1", "--gin_bindings=E.f = 2"),
+    ]
+
+
+def test_what_is_done_is_not_done_again_and_a_failure_is_told(
+    two, monkeypatch, capsys
+):
+    started = []
+
+    def run(command, stdout, **kwargs):
+        started.append(command)
+        stdout.write("some output\nError: no such thing\n  In a.gin\n")
+        stdout.flush()
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    message = "'mel' with seed 1 has failed: no such thing\n  In a.gin "
+    with pytest.raises(RuntimeError, match=message):
+        study.run_all(two, [])
+    assert len(started) == 1
+    assert f"--workdir={two.run_folder('mel', 1)}" in started[0]
+
+
+def test_the_reason_of_a_run_that_broke_is_its_last_line():
+    assert (
+        study._reason("Traceback\n  File\nKeyError: 'x'\n") == "KeyError: 'x'"
+    )
+    assert study._reason("") == "it printed nothing"
+
+
+def test_a_config_of_a_run_is_not_taken_for_one_of_a_study():
+    message = "belong into Study.configs.* Received: train.num_epochs"
+    with pytest.raises(ValueError, match=message):
+        study.read([], ["train.num_epochs = 3"])
+    own = "Study.variants = {'a': []}"
+    with pytest.raises(ValueError, match="effect: sample_rate"):
+        study.read([], [own, "sample_rate = 8000"])
+
+
+def test_a_mistake_in_any_variant_is_found_before_the_first_run():
+    made = study.Study({"one": [], "two": ["Leaf.n_filter = 3"]})
+    message = "variant 'two': .*parameter named 'n_filter'"
+    with pytest.raises(ValueError, match=message):
+        study.check_settings(made, [])
+    with pytest.raises(ValueError, match="variant 'one': .*Study.seeds"):
+        study.check_settings(study.Study({"one": []}), ["Study.seeds = [1]"])
+    study.check_settings(
+        study.Study({"one": ["leaf.gin"]}), ["sample_rate = 4000"]
+    )
+
+
+def test_variants_may_have_names_in_any_script():
+    made = study.Study({"フィルタ": [], "é": [], "ü": []})
+    assert len({made.run_folder(name, 0) for name in made.variants}) == 3
+
+
+def test_finished_runs_of_other_settings_are_not_taken(two):
+    message = "'LEAF, one' with seed 0 must have been .*E.f = 2"
+    with pytest.raises(ValueError, match=message):
+        study.run_all(two, ["E.f = 2"])
+
+
+def test_a_study_that_was_moved_keeps_its_runs(two, tmp_path, monkeypatch):
+    started = []
+
+    def run(command, **kwargs):
+        started.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    two.folder = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
+    study.run_all(two, [], "--data_dir=elsewhere")
+    (command,) = started
+    assert f"--workdir={two.run_folder('mel', 1)}" in command
+    assert "--data_dir=elsewhere" in command
+
+
+def test_a_split_that_is_not_there_has_no_accuracy(two):
+    path = two.run_folder("mel", 0) / "results.json"
+    results = json.loads(path.read_text())
+    del results["metrics"]["test"]
+    path.write_text(json.dumps(results))
+    rows = study.collect(two)
+    study.write(two, rows)
+    assert study.cells(rows[1])[1:3] == ["–", "35.0 %"]
+
+
+@pytest.mark.parametrize(
+    "settings,message",
+    [
+        ({}, "variants=None"),
+        ({"variants": {"a": "b.gin"}}, "lists of configs"),
+        ({"variants": {"a": []}, "seeds": [1, 1]}, r"seeds=\[1, 1\]"),
+        ({"variants": {"a": [3]}}, "all of them text"),
+        ({"variants": {1: []}}, "{1: "),
+        ({"variants": ["a"]}, "variants=.'a'"),
+        ({"variants": {"a": []}, "seeds": 3}, "seeds=3"),
+        ({"variants": {"a": []}, "seeds": [0, 0.5]}, "seeds=.0, 0.5"),
+        ({"variants": {"a": []}, "seeds": [True]}, "seeds=.True"),
+        ({"variants": {"": []}}, "must have letters"),
+        ({"variants": {"a": []}, "configs": [None]}, "configs=.None"),
+        ({"variants": {"a": []}, "workdir": 3}, "workdir=3"),
+        ({"variants": {"a": []}, "configs": "b.gin"}, "configs='b.gin'"),
+        ({"variants": {"a": [], "A!": []}}, "must have letters .*'A!'"),
+    ],
+)
+def test_what_is_no_grid_is_rejected(settings, message):
+    with pytest.raises(ValueError, match=message):
+        study.Study(**settings)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(file.stem for file in CONFIGS.glob("study_*.gin"))
+)
+def test_each_run_of_a_shipped_study_uses_all_its_bindings(name):
+    gin.add_config_file_search_path(str(CONFIGS.parents[1]))
+    gin.parse_config_file(str(CONFIGS / f"{name}.gin"))
+    made = study.Study()
+    for variant in made.variants:
+        flags = made.command(variant, 0, ())
+        gin.clear_config()
+        configuration.parse(
+            flag_values(flags, "gin_config"), flag_values(flags, "gin_bindings")
+        )
+        gin.get_configurable("AudioClassifier")(num_outputs=2)
+        configuration.check_all_used(later=("train.train", *data.CONFIGURABLES))
+
+
+def test_a_study_runs_from_the_command_line(tmp_path):
+    write_tones(tmp_path / "tones")
+    variants = {"mel": ["example/configs/mel.gin"]}
+    command = [
+        *(sys.executable, "-m", "example.study"),
+        f"--workdir={tmp_path / 'study'}",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--gin_bindings=Study.variants = {variants!r}",
+        f"--gin_bindings=Study.configs = {SMALL!r}",
+        "--gin_bindings=Study.seeds = [0]",
+        f"--gin_bindings=audio_folder.path = '{tmp_path / 'tones'}'",
+    ]
+    for _ in range(2):
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=CONFIGS.parents[1]
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert "results.md" in done.stdout
+    assert (tmp_path / "study" / "results.md").exists()
