@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from leaf_audio import diagnostics
-from leaf_audio.common.settings import check_positive_int
+from leaf_audio.common.checks import check_positive_int
 from leaf_audio.frontend.planned import PlannedFrontend
 
 

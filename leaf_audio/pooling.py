@@ -12,12 +12,12 @@ import keras
 from keras import ops
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_positive_int,
-    output_length,
 )
+from leaf_audio.common.sizes import output_length
 from leaf_audio.initializers import LowpassInit
 
 Tensor = Any

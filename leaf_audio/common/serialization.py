@@ -8,7 +8,7 @@ import keras
 _PARTIAL = "functools.partial"
 
 
-def own_copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Copies a layer with its weights, so that no two models share them."""
     copy = type(layer).from_config(layer.get_config())
     if layer.built and layer.variables:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.settings import check_positive_int
+from leaf_audio.common.checks import check_positive_int
 
 
 @keras.saving.register_keras_serializable("leaf_audio")

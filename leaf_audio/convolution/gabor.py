@@ -14,17 +14,16 @@ import keras
 from keras import ops
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.conv1d import valid_conv1d
-from leaf_audio.common.lean_ops import complex_energies
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_not_negative,
     check_positive,
     check_positive_int,
-    output_length,
-    wide_dtype,
 )
+from leaf_audio.common.conv1d import valid_conv1d
+from leaf_audio.common.lean_ops import complex_energies
+from leaf_audio.common.sizes import output_length, wide_dtype
 from leaf_audio.convolution import fft
 from leaf_audio.convolution.constraints import GaborConstraint
 from leaf_audio.initializers import GaborInit, SincInit

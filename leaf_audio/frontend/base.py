@@ -23,16 +23,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.serialization import deserialize, own_copy, serialize
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_positive,
     check_positive_int,
-    wide_dtype,
-    window_size,
-    window_stride,
 )
+from leaf_audio.common.serialization import clone_layer, deserialize, serialize
+from leaf_audio.common.sizes import wide_dtype, window_size, window_stride
 from leaf_audio.frontend.channels import (
     fold_channels,
     folded_shape,
@@ -303,7 +301,7 @@ def _stride_samples(sample_rate: float, stride_ms: float) -> int:
 def as_callable(argument: str, value: Any) -> Callable | None:
     """Returns a copy of a layer, and a function or None as they are."""
     if isinstance(value, keras.layers.Layer):
-        return own_copy(value)
+        return clone_layer(value)
     # A class would be called on the energies, for an argument.
     if value is None or (callable(value) and not isinstance(value, type)):
         return value
@@ -362,5 +360,5 @@ def shape_after(layer: Callable | None, shape: Shape) -> Shape:
         return tuple(layer.compute_output_shape(shape))
     except NotImplementedError:
         # Layers need not say; a call on a symbol tells, and builds.
-        layer = layer if layer.built else own_copy(layer)
+        layer = layer if layer.built else clone_layer(layer)
         return tuple(layer(keras.KerasTensor(shape)).shape)

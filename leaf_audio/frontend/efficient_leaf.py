@@ -5,14 +5,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.serialization import serialize
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_not_negative,
     check_positive,
     check_positive_int,
-    output_length,
 )
+from leaf_audio.common.serialization import serialize
+from leaf_audio.common.sizes import output_length
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.constraints import GaborConstraint
 from leaf_audio.frontend.base import ENERGY_FLOOR, Shape, Tensor, build_in_turn

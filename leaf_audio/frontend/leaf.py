@@ -10,15 +10,14 @@ import keras
 from keras import ops
 
 from leaf_audio import convolution, pooling
-from leaf_audio.common.serialization import own_copy, serialize
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_not_negative,
     check_unbound,
-    output_length,
-    wide_dtype,
 )
+from leaf_audio.common.serialization import clone_layer, serialize
+from leaf_audio.common.sizes import output_length, wide_dtype
 from leaf_audio.fast.filterbank import PlannedFilterbank, can_be_planned
 from leaf_audio.frontend.base import (
     ENERGY_FLOOR,
@@ -629,7 +628,7 @@ def _wide_dtype_of(policy: Any) -> str:
 def _copy_to_learn(
     layer: keras.layers.Layer, learned: bool
 ) -> keras.layers.Layer:
-    copy = own_copy(layer)
+    copy = clone_layer(layer)
     copy.trainable = copy.trainable and learned
     return copy
 

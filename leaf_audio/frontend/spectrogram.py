@@ -15,14 +15,13 @@ import numpy as np
 from keras import ops
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_positive,
     check_positive_int,
-    output_length,
-    window_size,
 )
+from leaf_audio.common.sizes import output_length, window_size
 from leaf_audio.frontend.base import Frontend, build_in_turn
 from leaf_audio.frontend.channels import folded_shape
 from leaf_audio.initializers import mel

@@ -15,14 +15,14 @@ import numpy as np
 from keras import ops
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_not_negative,
     check_positive,
     check_positive_int,
-    window_size,
 )
+from leaf_audio.common.sizes import window_size
 from leaf_audio.initializers import mel, spacing
 
 _SAMPLE_RATE = 16000

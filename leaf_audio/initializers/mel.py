@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.settings import check_not_negative
+from leaf_audio.common.checks import check_not_negative
 
 _MEL_BREAK_HZ = 700.0
 _MEL_SCALE = 1127.0

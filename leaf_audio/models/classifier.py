@@ -12,14 +12,14 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from leaf_audio.common.serialization import deserialize, serialize
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_positive_int,
     check_unbound,
-    wide_dtype,
 )
+from leaf_audio.common.serialization import deserialize, serialize
+from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.frontend.channels import (
     fold_channels,
     folded_shape,

@@ -9,12 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.settings import (
-    check_bool,
-    check_choice,
-    check_finite,
-    wide_dtype,
-)
+from leaf_audio.common.checks import check_bool, check_choice, check_finite
+from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.postprocessing.normalization import (
     TemporalBatchNormalization,
     TemporalMedianSubtraction,

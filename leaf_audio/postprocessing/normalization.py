@@ -5,12 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_not_negative,
     check_positive,
-    wide_dtype,
 )
+from leaf_audio.common.sizes import wide_dtype
 
 Tensor = Any
 Shape = tuple[int | None, ...]

@@ -11,15 +11,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from leaf_audio.common.lean_ops import on_tensorflow
-from leaf_audio.common.serialization import serialize
-from leaf_audio.common.settings import (
+from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_not_negative,
     check_positive,
-    wide_dtype,
 )
+from leaf_audio.common.lean_ops import on_tensorflow
+from leaf_audio.common.serialization import serialize
+from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.initializers import ArrayInit
 
 Tensor = Any
