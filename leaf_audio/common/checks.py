@@ -1,4 +1,4 @@
-"""Checks of constructor arguments, each with an error that names the argument."""
+"""Checks of constructor arguments; their errors name the argument."""
 
 import functools
 import math
