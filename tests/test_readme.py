@@ -1,51 +1,82 @@
-"""README's Python runs as printed, its gin parses, its configs exist."""
+"""README and the pages in docs/ say what is true.
+
+Their Python runs as printed, the gin they show parses, their commands have
+valid flags and bindings, and the files that they name exist.
+"""
 
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
-import gin
 import pytest
 from tones import flag_values
 
-from leaf_audio.app import configuration  # noqa: F401
-from leaf_audio.training import (
-    study,  # noqa: F401
-    train,  # noqa: F401
+import leaf_audio
+from leaf_audio.app import (
+    configuration,
+    run,  # noqa: F401 (registers with gin what configs name)
 )
+from leaf_audio.training import study
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+    ]
+}
+TEXT = "\n".join(PAGES.values())
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+def blocks(language, text=TEXT):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+def commands(program):
+    """Returns the flags of each printed command that starts like this."""
+    lines = "".join(blocks("bash")).replace("\\\n", "").splitlines()
+    given = [one.strip() for line in lines for one in line.split("&&")]
+    starts = [one for one in given if program in one]
+    return [shlex.split(one.partition(program)[2]) for one in starts]
 
 
 @pytest.mark.slow_on_jax
-def test_python_blocks_run_in_order():
-    python = blocks("python")
-    assert len(python) >= 4
+@pytest.mark.parametrize(
+    "page", [page for page, text in PAGES.items() if blocks("python", text)]
+)
+def test_python_blocks_run_in_order(page):
     namespace = {}
-    for block in python:
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert namespace["custom_leaf"].n_filters == 64
+    for block in blocks("python", PAGES[page]):
+        exec(compile(block, page, "exec"), namespace)
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
+def test_pages_with_python_are_found():
+    assert len([page for page in PAGES.values() if blocks("python", page)]) >= 6
 
 
 @pytest.mark.any_backend
-def test_configs_parse(tmp_path, fresh_gin):
-    run, of_study = blocks("gin")
-    own = tmp_path / "own.gin"
-    own.write_text(run)
-    configuration.parse([str(own)], [])
+def test_a_printed_config_parses(tmp_path, fresh_gin):
+    (own,) = (one for one in blocks("gin") if "Study." not in one)
+    path = tmp_path / "own.gin"
+    path.write_text(own)
+    configuration.parse([str(path)], [])
     assert configuration.bound()["Leaf.window_len"] == "32.0"
 
-    gin.clear_config()
-    gin.parse_config(of_study)
-    made = study.Study()
+
+@pytest.mark.any_backend
+def test_a_printed_study_parses(tmp_path, fresh_gin):
+    (own,) = (one for one in blocks("gin") if "Study." in one)
+    path = tmp_path / "own.gin"
+    path.write_text(own)
+    made = study.read([str(path)], [])
     for name in made.variants:
         flags = made.command(name, 0, [])
-        gin.clear_config()
         configuration.parse(
             flag_values(flags, "gin_config"), flag_values(flags, "gin_bindings")
         )
@@ -53,26 +84,107 @@ def test_configs_parse(tmp_path, fresh_gin):
 
 
 @pytest.mark.any_backend
-def test_bindings_of_commands_parse(fresh_gin):
+def test_configs_and_bindings_of_commands_parse(fresh_gin):
     parsed = 0
-    for command in "".join(blocks("bash")).replace("\\\n", "").splitlines():
-        if "-m example.main" not in command:
-            continue
-        flags = shlex.split(command)
+    for flags in commands("-m example.main") + commands("leaf-audio train"):
         given = flag_values(flags, "gin_bindings")
-        gin.clear_config()
         configuration.parse(flag_values(flags, "gin_config"), given)
         parsed += len(given)
     assert parsed >= 8
 
 
+@pytest.mark.any_backend
+def test_configs_of_studies_parse(fresh_gin):
+    found = commands("-m example.study")
+    assert found
+    for flags in found:
+        study.read(flag_values(flags, "gin_config"), [])
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["main", "predict", "study", "plot"])
+def test_flags_of_commands_exist(name):
+    described = subprocess.run(
+        [sys.executable, "-m", f"example.{name}", "--helpfull"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    found = commands(f"-m example.{name}")
+    assert found
+    for flag in filter(is_flag, sum(found, [])):
+        assert f"{flag.partition('=')[0]}:" in described, flag
+
+
+def is_flag(part):
+    return part.startswith("--")
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
+def test_flags_of_benchmarks_exist():
+    names = set(re.findall(r"benchmarks/(\w+)\.py", TEXT))
+    assert {"frontends", "leaf_error", "leaf_figure"} <= names
+    for name in names:
+        script = (ROOT / "benchmarks" / f"{name}.py").read_text("utf-8")
+        for flags in commands(f"benchmarks/{name}.py"):
+            for flag in filter(is_flag, flags):
+                assert f'"{flag.partition("=")[0]}"' in script, flag
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.M)
+            assert anchor in map(as_anchor, headings), link
+
+
+def as_anchor(heading):
+    """Returns the anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_named_in_code_exist(page):
+    top = r"`((?:leaf_audio|example|tests|benchmarks)/[\w/.]*)`"
+    for path in re.findall(top, PAGES[page]):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"example/configs/\w+\.gin", README)))
+    "path", sorted(set(re.findall(r"example/configs/\w+\.gin", TEXT)))
 )
 def test_configs_named_are_there(path):
     assert (ROOT / path).is_file()
 
 
+@pytest.mark.fast
+@pytest.mark.any_backend
 def test_every_config_is_named():
     for path in (ROOT / "example" / "configs").glob("*.gin"):
-        assert re.search(rf"\b{path.stem}(\.gin|`)", README), path
+        assert re.search(rf"\b{path.stem}\.gin`", TEXT), path
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
+def test_readme_is_short():
+    assert len(PAGES["README.md"].splitlines()) <= 250
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
+def test_the_citation_has_the_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {leaf_audio.__version__}\n" in citation
