@@ -1,13 +1,17 @@
-"""Times every frontend next to mel, and measures what memory a step takes.
+"""Measures the time of every frontend, and the memory of a training step.
 
     KERAS_BACKEND=tensorflow python benchmarks/frontends.py --output=out.json
 
-Medians of compiled calls in one process, in rounds over all frontends, so that
-whatever else the machine does falls on all of them; `--frontend` takes some of
-them. Memory is what a training step adds to the peak of a fresh process (Linux
-only), or to that of the GPU where there is one. "mel (tf.signal)" is the fixed
-yardstick, LEAF's own mel on TensorFlow: STFT, magnitude, square, matrix, log.
-Sizes are batch x seconds; by default those up to a minute.
+Times are medians of compiled calls in one process. The calls go in rounds over
+all frontends, so that other work of the machine slows all of them alike.
+`--frontend` selects frontends. `--size` selects sizes, batch x seconds; the
+default is every size up to a minute.
+
+Memory is what a training step adds to the peak of a fresh process (Linux only),
+or to the peak of the GPU if there is one.
+
+All times are compared with "mel (tf.signal)", the mel frontend of the original
+LEAF on TensorFlow: STFT, magnitude, square, matrix, logarithm.
 """
 
 import argparse
@@ -72,7 +76,7 @@ FRONTENDS = {
     "SincNet+": frontend.SincNetPlus,
     "TD-filterbanks": frontend.TimeDomainFilterbanks,
 }
-# Rounds, for short inputs and for long ones, which vary less.
+# Numbers of rounds. Times of long inputs vary less, so these need fewer.
 ROUNDS_SHORT, ROUNDS_LONG = 20, 7
 
 
@@ -84,7 +88,7 @@ def waveforms(size: str) -> np.ndarray:
 
 
 def tf_signal_mel() -> Callable:
-    """LEAF's own mel frontend, which is not one of ours."""
+    """Returns the mel frontend of the original LEAF, in plain TensorFlow."""
     import tensorflow as tf
 
     matrix = tf.signal.linear_to_mel_weight_matrix(
@@ -102,11 +106,14 @@ def tf_signal_mel() -> Callable:
 def compiled(
     layer: Callable, x: np.ndarray
 ) -> tuple[Callable[[], None], Callable[[], None] | None]:
-    """Returns calls of forward, and of forward and backward if it learns."""
+    """Returns a forward call, and a forward and backward call.
+
+    The second is None for a layer without trainable weights.
+    """
     backend = keras.backend.backend()
     x = ops.convert_to_tensor(x)
     if not layer.built:
-        # Not by a call, whose operations JAX compiles one by one.
+        # A call would build it too, but JAX would compile each operation.
         layer.build(x.shape)
     learns = bool(getattr(layer, "trainable_variables", ()))
     if backend == "tensorflow":
@@ -202,7 +209,10 @@ def time_size(
 
 
 def peak_megabytes(name: str, size: str) -> float:
-    """Measures in a fresh process, since a peak never falls."""
+    """Measures the memory of a step in a fresh process.
+
+    The peak of a process never falls, so each measurement needs its own.
+    """
     command = [sys.executable, __file__, f"--memory={name}", f"--size={size}"]
     answer = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if answer.returncode:
@@ -223,7 +233,7 @@ def print_peak(name: str, size: str) -> None:
 def _peak_bytes() -> int:
     backend = keras.backend.backend()
     if not gpu_name():
-        # Not `resource`, whose peak includes that of the process that forked.
+        # The peak of `resource` includes that of the parent process.
         status = pathlib.Path("/proc/self/status").read_text()
         (line,) = [line for line in status.splitlines() if "VmHWM" in line]
         return 1024 * int(line.split()[1])

@@ -1,13 +1,16 @@
-"""Measures what Leaf's tolerance costs in exactness, on real audio.
+"""Measures the error of Leaf by plan on real audio.
 
     python benchmarks/leaf_error.py --audio=/path/to/recordings
 
-The error is the root mean square difference between the logarithms of Leaf's
-pooled energies, planned and exact, over all frames and filters, with energies
-floored at 1e-5 as in Leaf: on 64 one-second clips at a standard deviation of
-0.1 and at 5.6, which is the level of the trainer's loudness normalisation, and
-on white noise. Gradients are of the mean of the squared outputs of Leaf with
-PCEN, as relative L2 distance per weight.
+The error is the RMS difference between the log energies of Leaf by plan and of
+Leaf computed exactly, over all frames and filters. As in Leaf, energies below
+1e-5 count as 1e-5. The inputs are 64 one-second clips at two levels, and white
+noise. The levels are a standard deviation of 0.1, and one of 5.6, the level of
+the trainer's loudness normalisation.
+
+For gradients, the script prints the largest relative L2 distance of the
+gradient of a weight. The gradient is that of the mean squared output of Leaf
+with PCEN.
 """
 
 import argparse
@@ -29,12 +32,16 @@ from leaf_audio import frontend
 SAMPLE_RATE = 16000
 CLIPS = 64
 FLOOR = 1e-5
-# None is Leaf's own.
+# None is the default of Leaf.
 TOLERANCES = (1e-2, None, 5e-4)
 
 
 def read_clips(folder: str) -> np.ndarray:
-    """Reads a second each of evenly spread files, `(clips, samples)`."""
+    """Reads the first second of files that are evenly spread over a folder.
+
+    Returns:
+      An array of shape `(clips, samples)`, without silent clips.
+    """
     paths = [
         path
         for path in sorted(pathlib.Path(folder).rglob("*"))
@@ -65,7 +72,7 @@ def main() -> None:
         "--tolerance",
         type=float,
         action="append",
-        help="to measure; may be repeated; by default 0.01, Leaf's own, 0.0005",
+        help="may be repeated; by default 0.01, the default of Leaf, 0.0005",
     )
     parser.add_argument("--n_filters", type=int, default=40)
     parser.add_argument("--output", help="where to write the errors as JSON")

@@ -1,13 +1,13 @@
-"""Draws what Leaf's tolerance costs in time and in exactness.
+"""Draws the time and the error of Leaf for several tolerances.
 
     python benchmarks/frontends.py --size=8x1s --output=speed.json
     python benchmarks/leaf_error.py --audio=... --output=error.json
     python benchmarks/leaf_figure.py --speed=speed.json --error=error.json \\
         --output=docs/leaf_speed.png
 
-Needs matplotlib. Times are multiples of the mel in the same run; those of
-EfficientLEAF were measured with its PyTorch code on the same kind of machine,
-8x1 s, against the same mel.
+Needs matplotlib. Times are multiples of the time of mel in the same run. The
+two points of EfficientLEAF were measured with the PyTorch code of its authors,
+on the same kind of machine, with 8 clips of 1 s, and divided by the same mel.
 """
 
 import argparse
@@ -22,9 +22,9 @@ import matplotlib.pyplot as plt
 MEL = "mel (tf.signal)"
 # Forward time as a multiple of mel, and error at std 0.1.
 EFFICIENT_LEAF = {"4 groups": (10.0, 0.044), "8G-opt": (2.8, 0.30)}
-# What has no error is drawn here, at the left.
+# Points without an error are drawn here, at the left.
 NO_ERROR = 1e-4
-# Okabe and Ito's, which colour-blind people can tell apart.
+# Okabe and Ito's colours, which colour-blind people can tell apart.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#555555"
 
 
@@ -52,7 +52,7 @@ def main() -> None:
         axes.annotate(
             text,
             (error, time),
-            # The cheapest has a neighbour, whose text is above.
+            # The text of its neighbour stands above the cheapest.
             xytext=(6, -14 if name == cheapest else 6),
             textcoords="offset points",
         )

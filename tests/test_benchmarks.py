@@ -1,4 +1,4 @@
-"""The scripts behind README's numbers run."""
+"""The scripts behind the numbers in README and docs/ run."""
 
 import json
 import pathlib
