@@ -10,8 +10,43 @@ import keras
 import numpy as np
 import pytest
 
+# `pytest -m fast` leaves out the tests that save files or read recordings, and
+# those whose names say that they take long. All measured: on two cores such a
+# test takes seconds, the others take less than half a second each.
+_SLOW_FIXTURES = {"tmp_path", "tmp_path_factory", "speech_commands"}
+_SLOW_WORDS = (
+    "benchmark",
+    "compil",
+    "cpu",
+    "fit",
+    "learn",
+    "librosa",
+    "plan",
+    "readme",
+    "sample_rate",
+    "train",
+    "xla",
+)
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 REAL_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the first case of each quick test as `fast`."""
+    seen = set()
+    for item in items:
+        test = (item.path.name, item.function.__name__)
+        if test not in seen and not _is_slow(item):
+            item.add_marker(pytest.mark.fast)
+        seen.add(test)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    name = f"{item.path.name} {item.function.__name__}"
+    return bool(_SLOW_FIXTURES.intersection(item.fixturenames)) or any(
+        word in name for word in _SLOW_WORDS
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

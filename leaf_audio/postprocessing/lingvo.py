@@ -38,8 +38,7 @@ class LingvoSpecAugment(SpecAugment):
 
     Args:
       freq_mask_max_bins: Integer, in bins. This and the next seven arguments
-        mean what they mean in `SpecAugment`.
-        Defaults to 10.
+        mean what they mean in `SpecAugment`. Defaults to 10.
       freq_mask_count: Integer. Defaults to 2.
       time_mask_max_frames: Integer, in frames. Defaults to 10.
       time_mask_count: Integer. Defaults to 2.
