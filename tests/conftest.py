@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-# `pytest -m fast` leaves out tests that save files or read recordings, and those
-# with one of these words in their names. Most of these take seconds each.
+# `pytest -m fast` leaves out tests that save files or read recordings, and
+# tests with one of these words in their names. Most of them take seconds each.
 _SLOW_FIXTURES = {"tmp_path", "tmp_path_factory", "speech_commands"}
 _SLOW_WORDS = (
     # They train, compile or trace a model.

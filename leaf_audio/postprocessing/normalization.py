@@ -172,7 +172,8 @@ class TemporalBatchNormalization(keras.layers.Layer):
     def build(self, input_shape: Shape) -> None:
         self._norm.build(self._folded_shape(input_shape))
 
-    def _folded_shape(self, shape: Shape) -> Shape:
+    def _folded_shape(self, shape: tuple[Any, ...]) -> Shape:
+        """Joins bands and channels where each has its own statistics."""
         if len(shape) not in (3, 4):
             raise ValueError(
                 f"{type(self).__name__} takes inputs of shape (batch, frames, "
