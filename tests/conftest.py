@@ -10,8 +10,39 @@ import keras
 import numpy as np
 import pytest
 
+# `pytest -m fast` leaves out tests that save files or read recordings, and
+# tests with one of these words in their names. Most of them take seconds each.
+_SLOW_FIXTURES = {"tmp_path", "tmp_path_factory", "speech_commands"}
+_SLOW_WORDS = (
+    # They train, compile or trace a model.
+    *("compil", "fit", "learn", "train", "unknown", "xla"),
+    # They search for plans of the fast path.
+    *("have_room", "plan"),
+    # They build large networks, synthesize speech or import librosa.
+    *("librosa", "network", "sample_rate", "speakers"),
+    # They run other programs, or everything that README shows.
+    *("blocks_run", "errors_of_use", "on_a_cpu", "readme", "tpu"),
+)
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 REAL_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the first case of each quick test as `fast`."""
+    seen = set()
+    for item in items:
+        test = (item.path, item.function.__name__)
+        if test not in seen and not _is_slow(item):
+            item.add_marker(pytest.mark.fast)
+        seen.add(test)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    name = item.function.__name__
+    return not _SLOW_FIXTURES.isdisjoint(item.fixturenames) or any(
+        word in name for word in _SLOW_WORDS
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

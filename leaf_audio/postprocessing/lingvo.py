@@ -1,8 +1,8 @@
-"""SpecAugment by lingvo, whose code the original LEAF runs.
+"""SpecAugment computed by lingvo, whose code the original LEAF runs.
 
-The only module of the package that needs TensorFlow, and lingvo, which
-`pip install -e '.[lingvo]'` installs. Both are imported when a layer is
-made. Lengths and shapes are as in `augmentation`.
+This module needs TensorFlow and lingvo (`pip install -e '.[lingvo]'`). Both are
+imported when a layer is made, not before. Units and shapes are those of
+`spec_augment`.
 """
 
 import importlib
@@ -25,42 +25,51 @@ _OP_LIBRARY = "lingvo.core.ops.gen_x_ops"
 class LingvoSpecAugment(SpecAugment):
     """SpecAugment computed by lingvo's SpectrumAugmenter.
 
-    Draws from the same distributions as SpecAugment, but not the same numbers
-    under the same seed. It differs from the original, which runs the same
-    code, in three ways: each step draws anew, masks of frames and of bins are
-    independent, and an example of a single frame comes out of the warp as it
-    was and not as NaN. The warp's memory is quadratic in the number of frames.
+    It draws from the same distributions as `SpecAugment`, but gives other
+    numbers for the same seed. The original LEAF runs the same code. This layer
+    differs from it in three ways:
+
+    - Every step draws new random numbers.
+    - The masks of frames and of bins are independent of each other.
+    - An example of a single frame passes the warp unchanged; the original
+      returns NaN.
+
+    The memory of the warp grows with the square of the number of frames.
 
     Args:
-      freq_mask_max_bins: as in SpecAugment.
-      freq_mask_count: as in SpecAugment.
-      time_mask_max_frames: as in SpecAugment.
-      time_mask_count: as in SpecAugment.
-      time_mask_max_ratio: as in SpecAugment.
-      time_warp_max_frames: as in SpecAugment.
-      time_warp_max_ratio: as in SpecAugment.
-      seed: as in SpecAugment.
-      **kwargs: of keras.layers.Layer, such as `name`, `dtype`.
+      freq_mask_max_bins: Integer, in bins. This and the next seven arguments
+        mean what they mean in `SpecAugment`. Defaults to 10.
+      freq_mask_count: Integer. Defaults to 2.
+      time_mask_max_frames: Integer, in frames. Defaults to 10.
+      time_mask_count: Integer. Defaults to 2.
+      time_mask_max_ratio: Float in [0, 1]. Defaults to 1.0.
+      time_warp_max_frames: Integer, in frames. Defaults to 8.
+      time_warp_max_ratio: Float in [0, 1]. Defaults to 1.0.
+      seed: Integer or None. Defaults to None.
+      **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
+        `dtype`.
 
     Raises:
-      ImportError: lingvo is not installed.
-      RuntimeError: Keras runs on another backend than TensorFlow.
-      ValueError: an argument is out of range, or inputs have the wrong rank or
-        dtype.
+      ImportError: If lingvo is not installed.
+      RuntimeError: If Keras does not run on TensorFlow.
+      ValueError: If an argument is out of range, or the inputs have the wrong
+        rank or dtype.
 
     Input shape:
-      `(batch, time, bins)` or `(batch, time, bins, channels)`.
+      `(batch, time, bins)` or `(batch, time, bins, channels)`, of a
+      floating-point dtype. A call also takes `mask`, of shape `(batch, time)`.
 
     Output shape:
-      The same.
+      That of the input.
 
     Example:
+
     ```python
     layer = postprocessing.LingvoSpecAugment(freq_mask_max_bins=8, seed=1)
     augmented = layer(spectrogram, training=True)
     ```
 
-    Reference: SpecAugment, arXiv:1904.08779.
+    Reference: Park et al., "SpecAugment", 2019, arXiv:1904.08779.
     """
 
     def __init__(
@@ -76,14 +85,14 @@ class LingvoSpecAugment(SpecAugment):
         **kwargs: Any,
     ):
         super().__init__(
-            freq_mask_max_bins,
-            freq_mask_count,
-            time_mask_max_frames,
-            time_mask_count,
-            time_mask_max_ratio,
-            time_warp_max_frames,
-            time_warp_max_ratio,
-            seed,
+            freq_mask_max_bins=freq_mask_max_bins,
+            freq_mask_count=freq_mask_count,
+            time_mask_max_frames=time_mask_max_frames,
+            time_mask_count=time_mask_count,
+            time_mask_max_ratio=time_mask_max_ratio,
+            time_warp_max_frames=time_warp_max_frames,
+            time_warp_max_ratio=time_warp_max_ratio,
+            seed=seed,
             **kwargs,
         )
         backend = keras.backend.backend()
@@ -93,8 +102,8 @@ class LingvoSpecAugment(SpecAugment):
                 "SpecAugment works on every one. "
                 f"Received: keras.backend.backend()={backend!r}."
             )
-        # One augmenter a part, for one seed must not serve two: lingvo would
-        # draw the same numbers for both kinds of masks.
+        # Each part has its own augmenter, and so its own seed in each step.
+        # From one seed, lingvo draws the same numbers for both kinds of masks.
         self._warp = _augmenter(
             time_warp_max_frames=self.time_warp_max_frames,
             time_warp_max_ratio=self.time_warp_max_ratio,
@@ -110,8 +119,8 @@ class LingvoSpecAugment(SpecAugment):
         )
 
     def _warp_time(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        # Lingvo divides by zero for fewer than two frames. Taken for two, of
-        # which the second is silent, an example stays in place.
+        # For fewer than two frames lingvo divides by zero. With a silent frame
+        # appended, such an example counts as two frames and stays in place.
         padding = [(0, 0)] * len(inputs.shape)
         padding[1] = (0, 1)
         padded = ops.pad(inputs, padding)
@@ -132,17 +141,19 @@ class LingvoSpecAugment(SpecAugment):
         x = ops.cast(inputs[..., None] if is_3d else inputs, "float32")
         frames = ops.arange(ops.shape(x)[1], dtype="int32")
         paddings = ops.cast(frames >= lengths[:, None], "float32")
-        # Below 2³⁰: lingvo adds small numbers to the seed, in int32.
+        # Lingvo adds small numbers to the seed in int32. Seeds below 2³⁰ cannot
+        # overflow then.
         seed = keras.random.randint((2,), 0, 2**30, seed=self.seed_generator)
         x = augmenter(inputs=x, paddings=paddings, global_seed=seed)
         return ops.cast(x[..., 0] if is_3d else x, inputs.dtype)
 
 
 def _augmenter(**settings: Any) -> Callable:
-    """Makes an augmenter of the settings given, all its other parts off.
+    """Makes a lingvo augmenter that does only what the settings ask for.
 
     Args:
-      **settings: of lingvo's SpectrumAugmenter.
+      **settings: Parameters of lingvo's SpectrumAugmenter. Parts that they do
+        not mention are switched off.
 
     Returns:
       A function of `inputs` `(batch, time, bins, channels)`, `paddings`
@@ -153,18 +164,18 @@ def _augmenter(**settings: Any) -> Callable:
         name="spectrum_augmenter",
         freq_mask_count=0,
         time_mask_count=0,
-        # What makes lingvo draw from the seed that it is called with.
+        # With this setting lingvo uses the seed that it is called with.
         use_input_dependent_random_seed=True,
     )
-    # The public FProp would derive a seed of its own from the clock.
+    # Lingvo's public method FProp would make its own seed from the clock.
     return params.Set(**settings).Instantiate()._AugmentationNetwork
 
 
 def _import_augmenter() -> types.ModuleType:
-    """Imports lingvo's augmenter, where need be without lingvo's op library.
+    """Imports lingvo's augmenter, with or without lingvo's op library.
 
-    The library, of which the augmenter uses nothing, is built against a recent
-    glibc: on Debian 12 or Ubuntu 22.04 it does not load.
+    The augmenter uses nothing of that library. The library needs a recent glibc
+    and does not load on Debian 12 or Ubuntu 22.04.
     """
     name = "lingvo.core.spectrum_augmenter"
     try:
@@ -183,13 +194,13 @@ def _import_augmenter() -> types.ModuleType:
         try:
             return importlib.import_module(name)
         finally:
-            # Lingvo's modules keep what they need of it; other imports of the
-            # library should fail as they would without this.
+            # Lingvo's modules keep their reference to the stand-in. Any other
+            # import of the library fails as it would have failed before.
             del sys.modules[_OP_LIBRARY]
 
 
 class _UnavailableOps(types.ModuleType):
-    """Stands in for lingvo's op library: each op raises when it is called."""
+    """Stands in for lingvo's op library; each op raises when called."""
 
     def __getattr__(self, name: str) -> Callable:
         if name.startswith("__"):

@@ -1,16 +1,16 @@
-"""EfficientLEAF's compression: logarithm, median and temporal batch norm.
+"""LogTBN, the compression of EfficientLEAF.
 
-Energies are `(batch, frames, channels)`.
+Energies are `(batch, frames, bands)`, where a band is a filter's output.
 """
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from leaf_audio.common.checks import check_bool, check_choice, check_finite
+from leaf_audio.common.checks import check_bool, check_choice
 from leaf_audio.common.sizes import wide_dtype
+from leaf_audio.postprocessing.logarithms import Log1p
 from leaf_audio.postprocessing.normalization import (
     TemporalBatchNormalization,
     TemporalMedianSubtraction,
@@ -21,86 +21,39 @@ Shape = tuple[int | None, ...]
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class Log1p(keras.layers.Layer):
-    """Computes `log(1 + 10^a x)`.
-
-    Args:
-      a: initial value of the exponent; the weight `a` holds it.
-      per_band: whether each band has an a of its own.
-      trainable: whether a is learned.
-      **kwargs: of keras.layers.Layer.
-
-    Raises:
-      ValueError: `a` is not a finite number, or `per_band` not a boolean.
-
-    Input shape:
-      Energies of any shape, bands last.
-
-    Output shape:
-      That of the input.
-
-    Reference: EfficientLEAF, arXiv:2207.05508, section 3.
-    """
-
-    def __init__(
-        self,
-        a: float = 0.0,
-        per_band: bool = False,
-        trainable: bool = False,
-        **kwargs: Any,
-    ):
-        # Energies would overflow half floats; `call` casts.
-        super().__init__(trainable=trainable, autocast=False, **kwargs)
-        self.a_init = check_finite("a", a)
-        self.per_band = check_bool("per_band", per_band)
-
-    def build(self, input_shape: Shape) -> None:
-        self.a = self.add_weight(
-            name="a",
-            shape=(input_shape[-1],) if self.per_band else (1,),
-            initializer=keras.initializers.Constant(self.a_init),
-        )
-
-    def call(self, inputs: Tensor) -> Tensor:
-        dtype = wide_dtype(self.compute_dtype)
-        gain = ops.exp(math.log(10) * ops.cast(self.a, dtype))
-        outputs = ops.log1p(gain * ops.cast(inputs, dtype))
-        return ops.cast(outputs, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "a": self.a_init,
-            "per_band": self.per_band,
-        }
-
-
-@keras.saving.register_keras_serializable("leaf_audio")
 class LogTBN(keras.layers.Layer):
-    """Logarithm, median subtraction and temporal batch normalisation.
+    """Takes logarithms, subtracts medians and normalizes over batch and time.
 
-    `log(1 + 10^a x)`, less its median over time, brought to mean 0 and variance
-    1 over batch and time for each band. The default is what EfficientLEAF uses:
-    both with the median and without it, as two channels, normalised apart.
+    The steps are those of EfficientLEAF:
+
+    1. `log(1 + 10^a E)`, by `Log1p`;
+    2. minus its median over time for each band, by
+       `TemporalMedianSubtraction`, which removes steady background noise;
+    3. to mean 0 and variance 1 over batch and time for each band, by
+       `TemporalBatchNormalization`.
+
+    By default the result has two channels, one with the median subtracted and
+    one without, which are normalized separately.
 
     Args:
-      a: initial exponent of the logarithm.
-      learn_a: whether a is learned.
-      per_band: whether each band has an a of its own.
-      median: `"append"` for the logarithm and, as a second channel, what is
-        left of it when the median is subtracted; `"subtract"` for the second
-        alone; `"keep"` for the first alone.
-      affine: whether to learn a scale and an offset after the normalisation.
-      **kwargs: of keras.layers.Layer.
+      a: Finite float. Initial value of the exponent a. Defaults to 5.0.
+      learn_a: Boolean. Whether a is learned. Defaults to True.
+      per_band: Boolean. True gives each band its own a, False gives all bands
+        one. Defaults to True.
+      median: `"append"` returns the logarithm as a first channel and the
+        logarithm minus its median as a second one. `"subtract"` returns the
+        second alone, `"keep"` the first alone. Defaults to `"append"`.
+      affine: Boolean. Whether to learn a scale and an offset after the
+        normalization, for each band and channel. Defaults to True.
+      **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
+        `dtype`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs have another rank.
+      ValueError: If an argument is out of range or the inputs are not of rank
+        3.
 
     Input shape:
-      `(batch, frames, bands)`, energies.
+      `(batch, frames, bands)`. Energies, not negative.
 
     Output shape:
       `(batch, frames, bands, 2)` with `median="append"`, otherwise
@@ -139,7 +92,7 @@ class LogTBN(keras.layers.Layer):
         dtype = wide_dtype(self.compute_dtype)
         self.log1p = Log1p(
             a,
-            per_band,
+            per_band=per_band,
             trainable=learn_a and self.trainable,
             name="log1p",
             dtype=dtype,

@@ -1,4 +1,9 @@
-"""Normalisation of features: per example, per batch, and by the median."""
+"""Normalization of features: per example, per batch, and by the median.
+
+Axes are `(batch, frames, channels)`. Where a frontend has several channels per
+filter, they follow as `(batch, frames, bands, channels)`. Masks are
+`(batch, frames)`, True where a frame is valid.
+"""
 
 from typing import Any
 
@@ -18,30 +23,41 @@ Shape = tuple[int | None, ...]
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class InstanceNormalization(keras.layers.Layer):
-    """Brings each example's channels to mean 0 and variance 1 over time.
+    """Brings each channel of each example to mean 0 and variance 1 over time.
 
-    With learnable scale `gamma` and offset `beta` per channel. Unlike
-    keras.layers.GroupNormalization(groups=-1) it takes a mask, so that padding
-    has no part in the statistics.
+    `gamma · (x − mean) / √(variance + epsilon) + beta`. The weights `gamma` and
+    `beta` are learned, one of each per channel. Unlike
+    `keras.layers.GroupNormalization(groups=-1)`, the layer takes a mask and
+    leaves padding out of the statistics.
 
     Args:
-      epsilon: added to the variance.
-      **kwargs: of keras.layers.Layer.
+      epsilon: Positive float. Is added to the variance. Defaults to 1e-6.
+      **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
+        `dtype`.
 
     Raises:
-      ValueError: `epsilon` is not positive, or inputs have another rank.
+      ValueError: If `epsilon` is not positive or the inputs are not of rank 3.
 
     Input shape:
-      `(batch, frames, channels)`.
+      `(batch, frames, channels)`. A call also takes `mask`, of shape
+      `(batch, frames)`.
 
     Output shape:
       `(batch, frames, channels)`.
 
-    Reference: arXiv:1607.08022.
+    Example:
+
+    ```python
+    layer = postprocessing.InstanceNormalization()
+    normalized = layer(features)
+    ```
+
+    Reference: Instance normalization, arXiv:1607.08022.
     """
 
     def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
-        # Half floats would lose digits or overflow; `call` casts.
+        # In float16 the inputs would lose digits or overflow. So Keras does
+        # not cast them; `call` casts them to float32.
         super().__init__(autocast=False, **kwargs)
         self.epsilon = check_positive("epsilon", epsilon)
         self.input_spec = keras.InputSpec(ndim=3)
@@ -81,29 +97,45 @@ class InstanceNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class TemporalBatchNormalization(keras.layers.Layer):
-    """Brings every band to mean 0 and variance 1 over batch and time.
+    """Brings each band to mean 0 and variance 1 over batch and time.
 
-    In inference by moving averages. Masked frames have no part in the
-    statistics. Differs from the published layer in that the moving variance is
-    that of the batch, not multiplied by n / (n - 1).
+    In training the statistics are those of the batch. In inference they are
+    moving averages over the training batches. Masked frames are left out of the
+    statistics.
+
+    Differs from EfficientLEAF's release in the moving variance: here it
+    averages the variances of the batches as they are. There each is first
+    multiplied by n / (n − 1), where n is the number of values.
 
     Args:
-      per_channel: whether channels have statistics of their own; otherwise a
-        band has those of all its channels together.
-      affine: whether to learn a scale `gamma` and an offset `beta` for each
-        band, or for each band and channel.
-      momentum: of the moving averages, in [0, 1).
-      epsilon: added to the variance.
-      **kwargs: of keras.layers.Layer.
+      per_channel: Boolean. True gives each channel of a band its own
+        statistics, scale and offset. False computes them over all channels of
+        the band. Defaults to False.
+      affine: Boolean. Whether to learn a scale `gamma` and an offset `beta`.
+        Defaults to True.
+      momentum: Float in [0, 1). Share of the old value in each update of a
+        moving average. Defaults to 0.9.
+      epsilon: Positive float. Is added to the variance. Defaults to 1e-5.
+      **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
+        `dtype`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs have another rank.
+      ValueError: If an argument is out of range or the inputs are not of rank 3
+        or 4.
 
     Input shape:
-      `(batch, frames, bands)` or `(batch, frames, bands, channels)`.
+      `(batch, frames, bands)` or `(batch, frames, bands, channels)`. A call
+      also takes `mask`, of shape `(batch, frames)`.
 
     Output shape:
       That of the input.
+
+    Example:
+
+    ```python
+    layer = postprocessing.TemporalBatchNormalization()
+    normalized = layer(features, training=True)
+    ```
 
     Reference: EfficientLEAF, arXiv:2207.05508, section 3.
     """
@@ -140,7 +172,8 @@ class TemporalBatchNormalization(keras.layers.Layer):
     def build(self, input_shape: Shape) -> None:
         self._norm.build(self._folded_shape(input_shape))
 
-    def _folded_shape(self, shape: Shape) -> Shape:
+    def _folded_shape(self, shape: tuple[Any, ...]) -> Shape:
+        """Joins bands and channels where each has its own statistics."""
         if len(shape) not in (3, 4):
             raise ValueError(
                 f"{type(self).__name__} takes inputs of shape (batch, frames, "
@@ -163,7 +196,7 @@ class TemporalBatchNormalization(keras.layers.Layer):
         if len(folded) < len(shape):
             x = ops.reshape(x, (shape[0], shape[1], folded[2]))
         if mask is not None and len(folded) == 4:
-            # Keras wants a mask for all axes but the last.
+            # Keras' layer expects a mask over all axes but the last.
             mask = ops.broadcast_to(mask[:, :, None], ops.shape(x)[:3])
         outputs = self._norm(x, training=training, mask=mask)
         outputs = ops.reshape(outputs, shape)
@@ -184,24 +217,34 @@ class TemporalBatchNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class TemporalMedianSubtraction(keras.layers.Layer):
-    """Subtracts each band's median over time, per example.
+    """Subtracts the median over time from each band of each example.
 
-    Of an even number of frames, the median is the lower one of the two in the
-    middle. Masked frames do not count.
+    In logarithmic features the median is an estimate of the steady background.
+    For an even number of frames, it is the lower one of the two middle values.
+    Masked frames are left out.
 
     Args:
-      append: whether the inputs are kept as a first channel, and what is left
-        of them becomes a second one.
-      **kwargs: of keras.layers.Layer.
+      append: Boolean. True returns two channels: the inputs, and the inputs
+        minus their median. False returns the second alone. Defaults to False.
+      **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
+        `dtype`.
 
     Raises:
-      ValueError: `append` is not a boolean, or inputs have another rank.
+      ValueError: If `append` is not a boolean or the inputs are not of rank 3.
 
     Input shape:
-      `(batch, frames, bands)`.
+      `(batch, frames, bands)`. A call also takes `mask`, of shape
+      `(batch, frames)`.
 
     Output shape:
       `(batch, frames, bands)`, or `(batch, frames, bands, 2)` with `append`.
+
+    Example:
+
+    ```python
+    layer = postprocessing.TemporalMedianSubtraction(append=True)
+    two_channels = layer(log_energies)
+    ```
 
     Reference: EfficientLEAF, arXiv:2207.05508, section 3.
     """
@@ -226,19 +269,20 @@ class TemporalMedianSubtraction(keras.layers.Layer):
 
 
 def _lower_median(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Computes medians over time, `(batch, 1, bands)`."""
+    """Computes the lower medians over time, of shape `(batch, 1, bands)`."""
     ranked = ops.stop_gradient(x)
     if mask is None:
         frames = ops.shape(x)[1]
         middle = ops.broadcast_to((frames - 1) // 2, ops.shape(x[:, :1]))
     else:
-        # Valid frames come first in the order.
+        # Infinity sorts the masked frames behind the valid ones.
         infinite = ops.full_like(ranked, float("inf"))
         ranked = ops.where(mask[..., None], ranked, infinite)
         count = ops.sum(ops.cast(mask, "int32"), axis=1)
         middle = ops.maximum(count - 1, 0)[:, None, None] // 2
         middle = ops.broadcast_to(middle, ops.shape(x[:, :1]))
-    # Ranks need no gradient; that of a sort would cost as much as the rest.
+    # Only the value at the median's position needs a gradient. The gradient of
+    # sorting would cost as much as all the rest.
     order = ops.argsort(ranked, axis=1)
     position = ops.take_along_axis(order, ops.cast(middle, order.dtype), axis=1)
     return ops.take_along_axis(x, position, axis=1)

@@ -1,10 +1,12 @@
-"""SpecAugment: random time warps, and spans of frames and bins set to zero.
+"""SpecAugment: random time warps, and masks over frames and bins.
 
-Axes are (batch, time, bins). Times are counted in frames, positions in the
-input may be fractional. A length is the number of valid frames of an example,
-which come first; what follows is padding and is left alone. Random numbers
-enter the functions as uniform draws in [0, 1), so that the functions
-themselves are deterministic.
+Axes are `(batch, time, bins)`. Times are counted in frames, frequencies in bins
+(filters). A position in the input may be fractional. The length of an example
+is the number of its valid frames. They come first; the frames after them are
+padding and stay as they are.
+
+The functions are deterministic: they take random numbers as arguments, drawn
+uniformly from [0, 1).
 """
 
 import numbers
@@ -24,21 +26,23 @@ def warp_anchor(
     max_frames: int,
     max_ratio: float,
 ) -> tuple[Tensor, Tensor]:
-    """Chooses the frame that a time warp moves, and where it goes.
+    """Chooses which frame a time warp moves, and where to.
 
-    `origin = 1 + ⌊u·(length − 2)⌋`; the shift is a uniform integer in
-    [−max_frames, max_frames], cut to ±⌊max_ratio·length⌋.
+    With a draw u, `origin = 1 + ⌊u · (length − 2)⌋`. The shift is a uniform
+    integer in [−max_frames, max_frames], clipped to ±⌊max_ratio · length⌋. The
+    destination is their sum.
 
     Args:
-      origin_draw: uniform draws, `(batch,)`.
-      shift_draw: uniform draws, `(batch,)`.
-      length: integer, `(batch,)`.
-      max_frames: largest shift, in frames.
-      max_ratio: largest shift, as a share of the length.
+      origin_draw: Float tensor of shape `(batch,)`. Uniform draws in [0, 1).
+      shift_draw: Float tensor of shape `(batch,)`. Uniform draws in [0, 1).
+      length: Integer tensor of shape `(batch,)`. Valid frames.
+      max_frames: Integer, not negative. Largest shift, in frames.
+      max_ratio: Float in [0, 1]. Largest shift, as a share of the length.
 
     Returns:
-      Origin and destination, each float32 of shape `(batch,)`. The
-      destination may lie outside the example: time_warp_positions clips it.
+      Origin and destination, two float32 tensors of shape `(batch,)`, in
+      frames. The destination may lie outside the example.
+      `time_warp_positions` clips it.
     """
     origin_draw, shift_draw, length = (
         ops.cast(value, "float32")
@@ -53,21 +57,21 @@ def warp_anchor(
 def time_warp_positions(
     origin: Tensor, destination: Tensor, length: Tensor, num_frames: Any
 ) -> Tensor:
-    """Computes which input position each output frame of a warp shows.
+    """Computes, for each output frame of a warp, the input position to read.
 
-    The map is piecewise linear: it takes 0 to 0, `destination` to `origin`
-    and `length` to `length`, and leaves the frames after that in place. The
-    destination is clipped to [1, length − 1].
+    The map from output to input is piecewise linear. It maps 0 to 0,
+    `destination` to `origin` and `length` to `length`. Frames from `length` on
+    stay in place. The destination is clipped to [1, length − 1].
 
     Args:
-      origin: frame to move, `(batch,)`.
-      destination: frame it moves to, `(batch,)`.
-      length: number of valid frames, `(batch,)`. An example of fewer than two
-        frames has nothing to move and keeps its place.
-      num_frames: number of output frames.
+      origin: Tensor of shape `(batch,)`. The frame that moves.
+      destination: Tensor of shape `(batch,)`. The frame that it moves to.
+      length: Tensor of shape `(batch,)`. Valid frames. Examples of fewer than
+        two frames stay as they are.
+      num_frames: Integer or integer tensor. Number of output frames.
 
     Returns:
-      Input positions, float32 of shape `(batch, num_frames)`.
+      Input positions, a float32 tensor of shape `(batch, num_frames)`.
     """
     origin, destination, length = (
         ops.cast(value, "float32")[:, None]
@@ -88,17 +92,17 @@ def time_warp_matrix(
 ) -> Tensor:
     """Computes time warps as matrices of linear interpolation.
 
-    SpecAugment itself resamples by `resample`, which gives the same result in
-    O(time) instead of O(time²).
+    `SpecAugment` does not use these matrices but calls `resample`. It gives the
+    same result in O(time) instead of O(time²).
 
     Args:
-      origin: frame to move, `(batch,)`.
-      destination: frame it moves to, `(batch,)`.
-      length: number of valid frames, `(batch,)`.
-      num_frames: size of the matrices.
+      origin: Tensor of shape `(batch,)`. The frame that moves.
+      destination: Tensor of shape `(batch,)`. The frame that it moves to.
+      length: Tensor of shape `(batch,)`. Valid frames.
+      num_frames: Integer. Size of the matrices.
 
     Returns:
-      Weights of shape `(batch, output frame, input frame)`.
+      Weights, a tensor of shape `(batch, output frames, input frames)`.
     """
     positions = time_warp_positions(origin, destination, length, num_frames)
     frames = ops.cast(ops.arange(num_frames), "float32")
@@ -106,11 +110,13 @@ def time_warp_matrix(
 
 
 def resample(inputs: Tensor, positions: Tensor) -> Tensor:
-    """Reads a sequence at fractional positions by linear interpolation.
+    """Reads sequences at fractional positions by linear interpolation.
 
     Args:
-      inputs: `(batch, time, ...)`; frames outside count as zero.
-      positions: float32 in [0, time), `(batch, time)`.
+      inputs: Tensor of shape `(batch, time, ...)`. Frames beyond the last one
+        count as zero.
+      positions: Float32 tensor of shape `(batch, time)`. Frames to read, in
+        [0, time).
 
     Returns:
       A tensor of the shape and dtype of `inputs`.
@@ -123,9 +129,9 @@ def resample(inputs: Tensor, positions: Tensor) -> Tensor:
     # The last frame has no right neighbour.
     right_weight = ops.where(left < time - 1, fraction, 0)
     right = ops.minimum(left + 1, time - 1)
-    # One gather over the frames of all examples: a gather per example
-    # (`take_along_axis`) would need one index per cell and is four times
-    # slower. The leading axis keeps TensorFlow's gradient dense.
+    # One gather reads the frames of all examples. A gather for each example
+    # (`take_along_axis`) needs one index per cell and is four times slower.
+    # With the leading axis of size 1, TensorFlow's gradient is a dense tensor.
     frames = ops.reshape(inputs, (1, batch * time) + shape[2:])
     first = ops.arange(batch)[:, None] * time
 
@@ -149,25 +155,28 @@ def spans(
 ) -> Tensor:
     """Marks random spans of consecutive positions.
 
-    `size = ⌊u·max_size⌋`, then at most `max(⌊max_ratio·length⌋, 1)`;
-    `start = ⌊v·(length − size + 1)⌋`.
+    With draws u and v, `size = ⌊u · max_size⌋`, limited to
+    `max(⌊max_ratio · length⌋, 1)`, and `start = ⌊v · (length − size + 1)⌋`.
 
     Args:
-      size_draws: uniform draws u, `(batch, count)`.
-      start_draws: uniform draws v, `(batch, count)`.
-      length: integer, `(batch,)`; spans lie within `[0, length)`.
-      max_size: sizes lie below this.
-      max_ratio: bound on the size, as a share of the length.
-      num_positions: number of positions, for all examples alike.
+      size_draws: Float tensor of shape `(batch, count)`. Uniform draws u in
+        [0, 1), for `count` spans per example.
+      start_draws: Float tensor of shape `(batch, count)`. Uniform draws v in
+        [0, 1).
+      length: Integer tensor of shape `(batch,)`. Spans lie in [0, length).
+      max_size: Integer, not negative. Sizes are below it.
+      max_ratio: Float in [0, 1]. Largest size, as a share of the length.
+      num_positions: Integer or integer tensor. Number of positions in each
+        example.
 
     Returns:
-      True inside a span, boolean of shape `(batch, num_positions)`.
+      A boolean tensor of shape `(batch, num_positions)`, True inside a span.
     """
     size_draws = ops.cast(size_draws, "float32")
     start_draws = ops.cast(start_draws, "float32")
     length = ops.cast(length, "float32")[:, None]
     cap = ops.maximum(ops.floor(max_ratio * length), 1)
-    # The second bound matters for an example without a valid frame.
+    # The limit `length` matters for examples without a valid frame.
     size = ops.minimum(
         ops.floor(size_draws * max_size), ops.minimum(cap, length)
     )
@@ -183,51 +192,66 @@ def spans(
 class SpecAugment(keras.layers.Layer):
     """Warps spectrograms in time and masks frames and bins, in training only.
 
-    Each step draws anew for each example, in this order: a time warp about
-    one anchor frame, `time_mask_count` spans of frames, `freq_mask_count`
-    spans of bins. Masked cells become 0. Channels, where there are any, get
-    the same warp and masks. Given a Keras mask of shape `(batch, time)` whose
-    valid frames come first, warps and spans keep to the valid frames.
+    SpecAugment (Park et al., 2019) makes three random changes, in this order:
 
-    The numbers follow lingvo's SpectrumAugmenter as the original sets it:
-    a mask covers at most one bin or frame fewer than its maximum, and at least
-    one frame is allowed whatever `time_mask_max_ratio`. The original, given a
-    constant seed, repeats one draw for ever; this layer does not.
+    1. A time warp moves one frame, the anchor, by a few frames. The frames
+       before and after it are stretched or compressed to fit.
+    2. `time_mask_count` spans of consecutive frames are set to 0.
+    3. `freq_mask_count` spans of consecutive bins (filters) are set to 0.
+
+    Every example of every batch gets its own random numbers. All channels of an
+    example get the same warp and masks. With a Keras mask, the warp and the
+    time masks keep to the valid frames, which must come first. In inference the
+    layer returns its inputs.
+
+    The distributions are those of lingvo's SpectrumAugmenter, which the
+    original LEAF runs, and so are the defaults. A mask covers at most one bin
+    or frame fewer than its maximum. `time_mask_max_ratio` limits a mask to no
+    less than one frame. The layer differs from the original in one way: the
+    original sets a constant seed and so repeats the same augmentation in every
+    step; this layer draws anew. `LingvoSpecAugment` runs lingvo itself.
 
     Args:
-      freq_mask_max_bins: bound on a frequency mask's size, in bins (exclusive);
-        0 switches frequency masks off.
-      freq_mask_count: number of frequency masks; 0 switches them off.
-      time_mask_max_frames: bound on a time mask's size, in frames (exclusive);
-        0 switches time masks off.
-      time_mask_count: number of time masks; 0 switches them off.
-      time_mask_max_ratio: bound on a time mask's size as a share of the
-        example's length, in [0, 1]; 0 switches time masks off.
-      time_warp_max_frames: largest shift of the anchor, in frames; 0 switches
-        the warp off.
-      time_warp_max_ratio: largest shift of the anchor as a share of the
-        example's length, in [0, 1]; 0 switches the warp off.
-      seed: integer that makes the sequence of draws reproducible; None for a
-        random one.
-      **kwargs: of keras.layers.Layer, such as `name`, `dtype`.
+      freq_mask_max_bins: Integer, not negative. A frequency mask is smaller
+        than this number of bins. 0 switches frequency masks off. Defaults to
+        10.
+      freq_mask_count: Integer, not negative. Number of frequency masks. 0
+        switches them off. Defaults to 2.
+      time_mask_max_frames: Integer, not negative. A time mask is smaller than
+        this number of frames. 0 switches time masks off. Defaults to 10.
+      time_mask_count: Integer, not negative. Number of time masks. 0 switches
+        them off. Defaults to 2.
+      time_mask_max_ratio: Float in [0, 1]. Largest size of a time mask, as a
+        share of the example's frames. 0 switches time masks off. Defaults to
+        1.0.
+      time_warp_max_frames: Integer, not negative. Largest shift of the anchor,
+        in frames. 0 switches the warp off. Defaults to 8.
+      time_warp_max_ratio: Float in [0, 1]. Largest shift of the anchor, as a
+        share of the example's frames. 0 switches the warp off. Defaults to 1.0.
+      seed: Integer, not negative, that makes the sequence of random numbers
+        reproducible. None takes a random seed. Defaults to None.
+      **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
+        `dtype`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs have the wrong rank or
-        dtype.
+      ValueError: If an argument is out of range, or the inputs have the wrong
+        rank or dtype.
 
     Input shape:
-      `(batch, time, bins)` or `(batch, time, bins, channels)`.
+      `(batch, time, bins)` or `(batch, time, bins, channels)`, of a
+      floating-point dtype. A call also takes `mask`, of shape `(batch, time)`.
 
     Output shape:
-      The same.
+      That of the input.
 
     Example:
+
     ```python
     layer = postprocessing.SpecAugment(freq_mask_max_bins=8, seed=1)
     augmented = layer(spectrogram, training=True)
     ```
 
-    Reference: SpecAugment, arXiv:1904.08779.
+    Reference: Park et al., "SpecAugment", 2019, arXiv:1904.08779.
     """
 
     def __init__(
@@ -309,7 +333,7 @@ class SpecAugment(keras.layers.Layer):
         return self._augment(inputs, lengths)
 
     def _augment(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Augments a batch whose examples have `lengths` valid frames."""
+        """Augments examples of which the first `lengths` frames are valid."""
         if self._warps:
             inputs = self._warp_time(inputs, lengths)
         if self._masks_frames:
@@ -359,7 +383,7 @@ class SpecAugment(keras.layers.Layer):
         return _zero_where(masked[:, None, :], inputs)
 
     def _draw(self, shape: Shape) -> Tensor:
-        # float16 has too few values in [0, 1) for a fair draw.
+        # float16 has too few values in [0, 1) for a uniform draw.
         return keras.random.uniform(
             shape, dtype="float32", seed=self.seed_generator
         )
