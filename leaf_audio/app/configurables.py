@@ -1,8 +1,9 @@
 """Registers with gin everything that configs may name.
 
-These are the layers, models and initializers of leaf_audio, much of Keras, the
-functions that load data, and the strategies. `import
-leaf_audio.app.configurables` in a config makes them available.
+These are the layers, models and initializers of leaf_audio, much of Keras, and
+the functions that load data. `import leaf_audio.app.configurables` in a config
+makes them available. `leaf_audio.app.train` registers `train` and the
+strategies, `leaf_audio.app.study` registers `Study`.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from leaf_audio import (
     postprocessing,
 )
 from leaf_audio.app.factory import Factory
-from leaf_audio.training import strategies
 
 _LEAF_AUDIO = {
     convolution: (
@@ -100,16 +100,18 @@ _APPLICATION_ARGUMENTS = {
     "include_preprocessing": False,
 }
 
-_STRATEGIES = ("data_parallel", "mirrored", "tpu")
 # Registered by the other modules of leaf_audio.app.
 _OTHERS = (
     "Study",
     "align",
     "audio_folder",
+    "data_parallel",
     "load",
     "loudness_normalization",
+    "mirrored",
     "prepare",
     "time_shift",
+    "tpu",
     "train",
 )
 
@@ -151,7 +153,6 @@ def names() -> set[str]:
     lists = (*_LEAF_AUDIO.values(), *_KERAS.values(), _APPLICATIONS)
     return {
         *" ".join(lists).split(),
-        *_STRATEGIES,
         *_OTHERS,
         "spec_augment_switch",
     }
@@ -194,15 +195,8 @@ def _register_classes() -> None:
     )
 
 
-def _register_strategies() -> None:
-    for name in _STRATEGIES:
-        gin.external_configurable(getattr(strategies, name), name, "strategies")
-
-
 _register_classes()
-# TRANSITION
-if not hasattr(strategies.mirrored, "__wrapped__"):
-    _register_strategies()
+# Until leaf_audio.data is free of gin, it registers its functions itself.
 if hasattr(data, "READERS"):
     from leaf_audio.app import data_configurables  # noqa: F401
 else:

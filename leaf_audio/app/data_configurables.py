@@ -14,6 +14,9 @@ import gin
 
 from leaf_audio import data
 
+# Their bindings take effect when data is loaded, and not before.
+DATA_CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
+
 # The arguments that the data pipeline passes itself, and gin cannot bind.
 _PASSED = {
     "align": ["samples", "seed"],
