@@ -52,6 +52,11 @@ def _prepare(*args: Any, **kwargs: Any) -> Any:
     return data.prepare(*bound.args, **bound.kwargs)
 
 
+# gin does not look through `functools.wraps`.
+_load.__signature__ = inspect.signature(data.load)
+_prepare.__signature__ = inspect.signature(data.prepare)
+
+
 def _register() -> None:
     for name, passed in _PASSED.items():
         function = getattr(data, name)
