@@ -320,7 +320,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
         "train.warmup_epochs = 1",
         # Moving averages, seeds and stateful noise must all go on.
         "ConvBlock.dropout = 0.2",
-        "MelFilterbanks.spec_augment = True",
+        "MelFilterbanks.spec_augment = @SpecAugment()",
         "SpecAugment.time_mask_max_frames = 4",
         "SpecAugment.freq_mask_max_bins = 2",
     )
