@@ -78,6 +78,8 @@ def main() -> None:
         axis.set_xlabel("time (samples)")
         axis.set_ylim(top=1.45)
         axis.legend(frameon=False, loc="upper right")
+    # Room for the legend above the taper.
+    kernel_axis.set_ylim(top=1.9)
     figure.savefig(options.output, dpi=110)
 
 
