@@ -1,9 +1,12 @@
-"""Impulse responses and windows.
+"""Impulse responses of filters, and windows.
 
-Conventions: `kernel_size` and times in samples, centre frequencies in
-rad/sample, cutoff frequencies in Hz. Functions of learnable parameters use
-`keras.ops` and are differentiable; windows, and kernels to start from, are
-float64 NumPy.
+Conventions: kernel sizes and times are in samples, centre frequencies in
+rad/sample, cutoff frequencies in Hz.
+
+Functions of learnable parameters take tensors and are differentiable. Those of
+Gaussians also take NumPy arrays, and then compute in NumPy with the dtype of
+the arrays; plans and initial kernels are made from them in float64. Windows by
+name are float64 NumPy arrays.
 """
 
 import math
@@ -16,12 +19,13 @@ Tensor = Any
 
 WINDOWS = ("hamming", "hanning", "squared_hanning", "tf_hann")
 
-# What is left of a Gaussian where it is zeroed. Its products with audio would
-# be denormal numbers, with which a convolution takes ten times as long on
-# PyTorch on CPUs. TensorFlow and JAX take them for zeros.
-_NOTHING = 1e-30
+# Gaussians are set to 0 where they fall below this value. Products of smaller
+# values with audio would be denormal numbers, with which convolutions take ten
+# times as long in PyTorch on a CPU. TensorFlow and JAX treat denormal numbers
+# as 0.
+_NEGLIGIBLE = 1e-30
 
-# Of a spectrogram, as coefficients of cosines; SciPy's names.
+# Windows of spectrograms, as coefficients of cosines. The names are SciPy's.
 _COSINE_WINDOWS = {
     "hann": (0.5, -0.5),
     "hamming": (0.54, -0.46),
@@ -36,23 +40,44 @@ def gabor_filters(
 ) -> tuple[Tensor, Tensor]:
     """Computes complex Gabor filters, `g(t) = N(t; 0, σ) exp(iηt)`.
 
-    The Gaussian has an area of 1, so a filter's response peaks at 1. LEAF,
-    arXiv:2101.08596, section 3.1.
+    The Gaussian has an area of 1, so the frequency response peaks at 1.
 
     Args:
-      centre: centre frequencies η in rad/sample, `(n_filters,)`.
-      sigma: standard deviations σ in samples, `(n_filters,)`.
-      kernel_size: length in samples; t = 0 lies at `kernel_size // 2`.
+      centre: Centre frequencies η in rad/sample, `(n_filters,)`.
+      sigma: Standard deviations σ in samples, `(n_filters,)`.
+      kernel_size: Length of the filters in samples. Time 0 lies at
+        `kernel_size // 2`.
 
     Returns:
       The real and the imaginary parts, each `(kernel_size, n_filters)`.
+
+    Reference: LEAF, arXiv:2101.08596, section 3.1.
     """
-    t = ops.cast(
-        np.arange(kernel_size)[:, None] - kernel_size // 2, centre.dtype
-    )
-    envelope = _gaussian(t / sigma) / (math.sqrt(2 * math.pi) * sigma)
+    centre, sigma = map(ops.convert_to_tensor, (centre, sigma))
+    t = ops.cast(_gabor_times(kernel_size), centre.dtype)
+    envelope = gabor_envelope(sigma, kernel_size)
+    envelope = envelope / (math.sqrt(2 * math.pi) * sigma)
     phase = centre * t
     return envelope * ops.cos(phase), envelope * ops.sin(phase)
+
+
+def gabor_envelope(sigma: Tensor, kernel_size: int) -> Tensor:
+    """Computes the Gaussian envelopes of Gabor filters, with a peak of 1.
+
+    Args:
+      sigma: Standard deviations in samples, `(n_filters,)`; a tensor or a NumPy
+        array.
+      kernel_size: Length of the filters in samples. Time 0 lies at
+        `kernel_size // 2`.
+
+    Returns:
+      An array `(kernel_size, n_filters)`; NumPy if `sigma` is.
+    """
+    return _gaussian(_gabor_times(kernel_size), sigma)
+
+
+def _gabor_times(kernel_size: int) -> np.ndarray:
+    return np.arange(kernel_size)[:, None] - kernel_size // 2
 
 
 def scaled_gabor_filters(
@@ -60,70 +85,92 @@ def scaled_gabor_filters(
 ) -> np.ndarray:
     """Computes Gabor filters with the energies of filters of a given area.
 
-    Time-domain filterbanks start from these, arXiv:1711.01161, section 2.2. In
-    float64 NumPy.
+    Time-domain filterbanks are initialized with these filters.
 
     Args:
-      parameters: centres in rad/sample and standard deviations in samples,
-        `(n_filters, 2)`.
-      area: of the responses to energy, in rad/sample, `(n_filters, 1)`.
-      kernel_size: length in samples; t = 0 lies at `kernel_size // 2`.
+      parameters: Centre frequencies in rad/sample and standard deviations in
+        samples, `(n_filters, 2)`, float64.
+      area: Areas of the responses to energy, in rad/sample, `(n_filters, 1)`.
+      kernel_size: Length of the filters in samples. Time 0 lies at
+        `kernel_size // 2`.
 
     Returns:
-      A complex array `(n_filters, kernel_size)`.
+      A complex NumPy array `(n_filters, kernel_size)`.
+
+    Reference: time-domain filterbanks, arXiv:1711.01161, section 2.2.
     """
     centre, sigma = np.split(parameters, 2, axis=1)
-    t = np.arange(kernel_size) - kernel_size // 2
-    envelope = np.exp(-(t**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    envelope[envelope < _NOTHING] = 0
-    filters = envelope * np.exp(1j * centre * t)
+    envelope = gabor_envelope(sigma[:, 0], kernel_size).T
+    envelope = envelope / (math.sqrt(2 * math.pi) * sigma)
+    filters = envelope * np.exp(1j * centre * _gabor_times(kernel_size).T)
     return filters * np.sqrt(area * 2 * math.sqrt(np.pi) * sigma)
 
 
 def clip_lowpass_width(width: Tensor, kernel_size: int) -> Tensor:
-    """Clips widths as `gaussian_lowpass` does, to `[2 / kernel_size, 0.5]`."""
-    return ops.clip(width, 2.0 / kernel_size, 0.5)
+    """Clips pooling widths to `[2 / kernel_size, 0.5]`.
+
+    Args:
+      width: Standard deviations as a share of half the window, of any shape; a
+        tensor or a NumPy array.
+      kernel_size: Length of the window in samples.
+
+    Returns:
+      An array of the same shape and kind.
+    """
+    return _namespace(width).clip(width, 2.0 / kernel_size, 0.5)
 
 
 def gaussian_lowpass(width: Tensor, kernel_size: int) -> Tensor:
     """Computes Gaussian lowpass filters with a peak of 1.
 
-    LEAF, arXiv:2101.08596, section 3.2; there the filters are not normalised.
+    Widths are clipped first; see `clip_lowpass_width`. As in LEAF, the filters
+    are not normalised.
 
     Args:
-      width: standard deviations as a share of half the kernel,
-        `(n_filters,)`; see `clip_lowpass_width`.
-      kernel_size: length in samples.
+      width: Standard deviations as a share of half the window, `(n_filters,)`;
+        a tensor or a NumPy array.
+      kernel_size: Length of the filters in samples.
 
     Returns:
-      An array `(kernel_size, n_filters)`.
+      An array `(kernel_size, n_filters)`; NumPy if `width` is.
+
+    Reference: LEAF, arXiv:2101.08596, section 3.2.
     """
     return gaussian_windows(clip_lowpass_width(width, kernel_size), kernel_size)
 
 
 def gaussian_windows(width: Tensor, kernel_size: int) -> Tensor:
-    """Computes Gaussian windows with a peak of 1, of any width.
+    """Computes Gaussian windows with a peak of 1, without clipping widths.
 
     Args:
-      width: standard deviations as a share of half the kernel, `(n_filters,)`.
-      kernel_size: length in samples.
+      width: Standard deviations as a share of half the window, `(n_filters,)`;
+        a tensor or a NumPy array.
+      kernel_size: Length of the windows in samples.
 
     Returns:
-      An array `(kernel_size, n_filters)`.
+      An array `(kernel_size, n_filters)`; NumPy if `width` is.
     """
-    # A kernel of one sample has its peak at 0 whatever the width.
+    # A window of one sample has its peak at 0 whatever the width.
     half = max(kernel_size - 1, 1) / 2
-    t = ops.cast(
-        (np.arange(kernel_size)[:, None] - (kernel_size - 1) / 2) / half,
-        width.dtype,
-    )
-    return _gaussian(t / width)
+    t = (np.arange(kernel_size)[:, None] - (kernel_size - 1) / 2) / half
+    return _gaussian(t, width)
 
 
-def _gaussian(deviations: Tensor) -> Tensor:
-    exponent = ops.square(deviations) / 2
-    vanishes = exponent > -math.log(_NOTHING)
-    return ops.where(vanishes, ops.zeros_like(exponent), ops.exp(-exponent))
+def _gaussian(times: np.ndarray, sigma: Tensor) -> Tensor:
+    """Computes `exp(-(t / σ)² / 2)`, in NumPy if σ is a NumPy array."""
+    xp = _namespace(sigma)
+    if xp is np:
+        times = times.astype(sigma.dtype)
+    else:
+        times = ops.cast(times, sigma.dtype)
+    exponent = xp.square(times / sigma) / 2
+    vanishes = exponent > -math.log(_NEGLIGIBLE)
+    return xp.where(vanishes, xp.zeros_like(exponent), xp.exp(-exponent))
+
+
+def _namespace(x: Tensor) -> Any:
+    """Returns the module whose functions suit an array: NumPy or keras.ops."""
+    return np if isinstance(x, np.ndarray) else ops
 
 
 def sinc_filters(
@@ -131,24 +178,27 @@ def sinc_filters(
 ) -> Tensor:
     """Computes ideal band-pass filters, scaled to a maximum of 1.
 
-    `h(t) = 2 f₂ sinc(2π f₂ t) − 2 f₁ sinc(2π f₁ t)`, not windowed; SincNet,
-    arXiv:1808.00158, section 2.
+    `h(t) = 2 f₂ sinc(2π f₂ t) − 2 f₁ sinc(2π f₁ t)`. No window is applied.
 
     Args:
-      low_hz: lower cutoff frequencies f₁ in Hz, `(n_filters,)`.
-      high_hz: upper cutoff frequencies f₂ in Hz, `(n_filters,)`.
-      kernel_size: length in samples; t = 0 lies at `kernel_size // 2`.
-      sample_rate: in Hz.
+      low_hz: Lower cutoff frequencies f₁ in Hz, `(n_filters,)`.
+      high_hz: Upper cutoff frequencies f₂ in Hz, `(n_filters,)`.
+      kernel_size: Length of the filters in samples. Time 0 lies at
+        `kernel_size // 2`.
+      sample_rate: Sample rate in Hz.
 
     Returns:
       An array `(kernel_size, n_filters)`.
+
+    Reference: SincNet, arXiv:1808.00158, section 2.
     """
     samples = np.arange(kernel_size)[:, None] - kernel_size // 2
     t = ops.cast(samples / sample_rate, low_hz.dtype)
 
     def lowpass(cutoff_hz: Tensor) -> Tensor:
-        # In this order: angles reach 2π · 100, where a rounding of float32 is
-        # what the stop band is made of, and published numbers hold it.
+        # The order of these products matters. Angles reach 2π · 100, where the
+        # rounding of float32 determines the stop band, and the published
+        # numbers contain that rounding.
         return 2 * cutoff_hz * _sinc((2 * math.pi * cutoff_hz) * t)
 
     band = lowpass(high_hz) - lowpass(low_hz)
@@ -156,7 +206,7 @@ def sinc_filters(
 
 
 def _sinc(x: Tensor) -> Tensor:
-    # The guard keeps both the value and the gradient at 0 finite.
+    # Dividing by 1 at x = 0 keeps the value and the gradient there finite.
     at_zero = ops.equal(x, 0)
     safe = ops.where(at_zero, ops.ones_like(x), x)
     return ops.where(at_zero, ops.ones_like(x), ops.sin(safe) / safe)
@@ -166,17 +216,19 @@ def window(name: str, size: int) -> np.ndarray:
     """Computes one of the windows that LEAF's frontends use.
 
     Args:
-      name: `"hamming"` (periodic); `"hanning"` or `"squared_hanning"`, those
-        of time-domain filterbanks, which start one sample before their first
-        zero; or `"tf_hann"`, which is periodic for an even and symmetric for an
-        odd size, as TensorFlow's is.
-      size: in samples.
+      name: One of
+        - `"hamming"`: periodic Hamming window;
+        - `"hanning"`, `"squared_hanning"`: those of time-domain filterbanks,
+          which start one sample before their first zero;
+        - `"tf_hann"`: TensorFlow's Hann window, which is periodic for an even
+          size and symmetric for an odd one.
+      size: Length of the window in samples.
 
     Returns:
-      A float64 array of shape `(size,)`.
+      A float64 array `(size,)`.
 
     Raises:
-      ValueError: there is no window of that name.
+      ValueError: There is no window of that name.
     """
     n = np.arange(size)
     if name == "hamming":
@@ -194,20 +246,20 @@ def window(name: str, size: int) -> np.ndarray:
 
 
 def stft_window(name: str, size: int) -> np.ndarray:
-    """Computes a window of a spectrogram.
+    """Computes a window for spectrograms.
 
     Args:
       name: `"hann"`, `"hamming"`, `"blackman"` or `"boxcar"`, periodic as in
         SciPy, librosa and torchaudio; or `"tf_hann"`, see `window`.
-      size: in samples.
+      size: Length of the window in samples.
 
     Returns:
-      A float64 array of shape `(size,)`.
+      A float64 array `(size,)`.
     """
     if name == "tf_hann":
         return window(name, size)
     if size == 1:
-        # By the formula, some would be 0.
+        # By the formula, some of these windows would be 0.
         return np.ones(1)
     phase = 2 * np.pi * np.arange(size) / size
     return sum(

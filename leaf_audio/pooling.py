@@ -1,9 +1,9 @@
-"""Poolings from one value a sample to one value a frame.
+"""Layers that pool energies: one value per frame instead of one per sample.
 
-Inputs are `(batch, time, channels)`, outputs `(batch, frames, channels)` with
-`frames = ceil(time / strides)` under "same" padding. Samples outside the input
-count as 0, but for a maximum, which leaves them out. All poolings take the same
-arguments, so that a frontend can be given any of them.
+Inputs are `(batch, time, channels)`, outputs `(batch, frames, channels)`. There
+are `ceil(time / strides)` frames with "same" padding. Samples outside the input
+count as 0; a maximum ignores them. All layers take the same arguments, so a
+frontend can use any of them.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from leaf_audio import impulse_responses
+from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
@@ -25,45 +26,39 @@ Shape = tuple[int | None, ...]
 
 _PADDINGS = ("same", "valid")
 
-# Strides that a window may reach over for `pool_blocks` to be worth it.
+# `pool_blocks` is used for windows of at most this many strides. For longer
+# windows, a depthwise convolution is faster.
 _MAX_OVERLAP = 8
 
 
 def pool_blocks(
     inputs: Tensor, window: Tensor, strides: int, padding: str
 ) -> Tensor:
-    """Pools each channel with a window, by sums over blocks of one stride.
+    """Pools each channel with a window, as sums over blocks of one stride.
 
-    A depthwise convolution, written so that its gradients are products and
-    sums too: XLA's own gradient of one takes seconds on a CPU, where this takes
-    milliseconds.
+    This is a depthwise convolution, written so that its gradients are products
+    and sums as well. XLA's own gradient of a depthwise convolution takes
+    seconds on a CPU, this one milliseconds.
 
     Args:
       inputs: `(batch, time, channels)`; `time` may be unknown.
       window: `(kernel_size, channels)`.
-      strides: in samples.
-      padding: see `frame_layout`.
+      strides: Distance between frames, in samples.
+      padding: `"same"`, `"valid"` or `"centred"`; see `frame_layout`.
 
     Returns:
       An array `(batch, frames, channels)`.
     """
     size, channels = window.shape
     overlap = -(-size // strides)
-    batch, time = ops.shape(inputs)[0], ops.shape(inputs)[1]
-    known = inputs.shape[1] is not None
-    frames, left = frame_layout(time, size, strides, padding)
-
-    # Block i holds samples [i·S − left, (i + 1)·S − left).
-    num_blocks = frames + overlap - 1
-    length = num_blocks * strides
-    if known:
-        right = max(length - left - time, 0)
-        padded = ops.pad(inputs, [[0, 0], [left, right], [0, 0]])[:, :length]
-    else:
-        margin = size + overlap * strides
-        padded = ops.pad(inputs, [[0, 0], [size, margin], [0, 0]])
-        padded = padded[:, size - left : size - left + length]
-    blocks = ops.reshape(padded, (batch, num_blocks, strides, channels))
+    frames, left = frame_layout(ops.shape(inputs)[1], size, strides, padding)
+    blocks = cut_into_blocks(
+        inputs,
+        length=strides,
+        count=frames + overlap - 1,
+        start=-left,
+        max_padding=(size, size + overlap * strides),
+    )
     window = ops.pad(window, [[0, overlap * strides - size], [0, 0]])
     window = ops.reshape(window, (overlap, strides, channels))
 
@@ -80,8 +75,8 @@ def pool(inputs: Tensor, window: Tensor, strides: int, padding: str) -> Tensor:
     Args:
       inputs: `(batch, time, channels)`; `time` may be unknown.
       window: `(kernel_size, channels)`.
-      strides: in samples.
-      padding: see `frame_layout`.
+      strides: Distance between frames, in samples.
+      padding: `"same"`, `"valid"` or `"centred"`; see `frame_layout`.
 
     Returns:
       An array `(batch, frames, channels)`.
@@ -106,15 +101,15 @@ def pool(inputs: Tensor, window: Tensor, strides: int, padding: str) -> Tensor:
 def frame_layout(
     time: Any, size: int, strides: int, padding: str
 ) -> tuple[Any, Any]:
-    """Counts frames, and the padding ahead of the first one's window.
+    """Returns the number of frames, and the padding before the first window.
 
     Args:
-      time: length of the input; where it is unknown, a tensor, and so are the
-        answers.
-      size: length of the window, in samples.
-      strides: in samples.
-      padding: `"same"` or `"valid"`; or `"centred"`, frame m on sample
-        `m * strides`.
+      time: Length of the input in samples, an integer; or a tensor, in which
+        case the results are tensors.
+      size: Length of the window in samples.
+      strides: Distance between frames, in samples.
+      padding: `"same"`, `"valid"`, or `"centred"`, which centres the window of
+        frame m on sample `m * strides`.
     """
     if padding == "valid":
         return at_least((time - size + strides) // strides, 0), 0
@@ -126,14 +121,14 @@ def frame_layout(
 
 
 def at_least(value: Any, least: int) -> Any:
-    """Returns the greater of a number, or a tensor, and a number."""
+    """Returns the greater of `value`, an integer or a tensor, and `least`."""
     if isinstance(value, int):
         return max(value, least)
     return ops.maximum(value, least)
 
 
 class _Pooling1D(keras.layers.Layer):
-    """What the poolings share: arguments, bias, shapes."""
+    """Base class of the poolings: arguments, bias and shapes."""
 
     def __init__(
         self,
@@ -160,7 +155,7 @@ class _Pooling1D(keras.layers.Layer):
             shape=kernel_shape,
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
-            # Windows are made in float32 also where energies have 16 bits.
+            # Windows are computed in float32 even if energies have 16 bits.
             autocast=False,
         )
         self.bias = None
@@ -170,7 +165,15 @@ class _Pooling1D(keras.layers.Layer):
             )
 
     def pool(self, inputs: Tensor, window: Tensor) -> Tensor:
-        """Pools each channel with its column of `(kernel_size, channels)`."""
+        """Pools each channel with its window, and adds the bias.
+
+        Args:
+          inputs: `(batch, time, channels)`.
+          window: `(kernel_size, channels)`.
+
+        Returns:
+          An array `(batch, frames, channels)`.
+        """
         outputs = pool(inputs, window, self.strides, self.padding)
         return outputs if self.bias is None else outputs + self.bias
 
@@ -200,28 +203,39 @@ class _Pooling1D(keras.layers.Layer):
 class GaussianLowpass(_Pooling1D):
     """Pools each channel with a Gaussian window of learnable width.
 
-    The weight `kernel`, `(1, 1, channels, 1)`, holds standard deviations as a
-    share of half the window, used clipped to `[2 / kernel_size, 0.5]`. The
-    window peaks at 1 and is not normalised.
+    The window of a channel is `w(t) = exp(-(t / (σ h))² / 2)`, where t is the
+    distance from the window's middle in samples and `h = (kernel_size - 1) /
+    2`. The learnable width σ is clipped to `[2 / kernel_size, 0.5]`. The window
+    peaks at 1 and is not normalised, as in the paper. The weight `kernel`,
+    `(1, 1, channels, 1)`, holds the widths.
 
     Args:
-      kernel_size: length of the windows, in samples.
-      strides: in samples.
-      padding: `"same"` or `"valid"`.
-      use_bias: add a bias to each channel.
-      kernel_initializer: of the weight; None is a constant 0.4, close to a
-        Hann window.
-      kernel_regularizer: of the weight.
-      **kwargs: of keras.layers.Layer, such as `name`, `dtype`, `trainable`.
+      kernel_size: Positive integer, length of the windows in samples.
+      strides: Positive integer, distance between frames in samples. Default 1.
+      padding: `"same"` (default) or `"valid"`.
+      use_bias: Boolean, whether to add a learnable bias to each channel.
+        Default False.
+      kernel_initializer: Keras initializer of the weight. Default None,
+        a constant 0.4, which makes a window close to a Hann window.
+      kernel_regularizer: Keras regularizer of the weight. Default None.
+      **kwargs: Arguments of keras.layers.Layer, such as `name` and `dtype`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs have another rank.
+      ValueError: An argument is out of range, or the inputs do not have three
+        axes.
 
     Input shape:
       `(batch, time, channels)`.
 
     Output shape:
       `(batch, frames, channels)`.
+
+    Example:
+
+    ```python
+    pool = leaf_audio.pooling.GaussianLowpass(401, strides=160)
+    frames = pool(energies)  # (8, 16000, 40) -> (8, 100, 40)
+    ```
 
     Reference: LEAF, arXiv:2101.08596, section 3.2.
     """
@@ -253,7 +267,7 @@ class GaussianLowpass(_Pooling1D):
         self._add_weights((1, 1, channels, 1), channels)
 
     def widths(self) -> Tensor:
-        """Returns the standard deviations as they are used, `(channels,)`."""
+        """Returns the clipped standard deviations, `(channels,)`."""
         return impulse_responses.clip_lowpass_width(
             self._raw_widths(), self.kernel_size
         )
@@ -273,28 +287,39 @@ class GaussianLowpass(_Pooling1D):
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class LearnablePooling1D(_Pooling1D):
-    """Pools every channel with one free window.
+    """Pools all channels with the same window, which is learned tap by tap.
 
-    The weight `kernel` is `(1, kernel_size, 1, 1)`. Differs from the original,
-    which pools without padding whatever `padding` says.
+    The weight `kernel` is `(1, kernel_size, 1, 1)`. In the original release the
+    layer pools without padding whatever `padding` says; here `padding` is
+    followed.
 
     Args:
-      kernel_size: length of the window, in samples.
-      strides: in samples.
-      padding: `"same"` or `"valid"`.
-      use_bias: add a bias to each channel.
-      kernel_initializer: of the weight; None is a squared Hann window.
-      kernel_regularizer: of the weight.
-      **kwargs: of keras.layers.Layer.
+      kernel_size: Positive integer, length of the window in samples.
+      strides: Positive integer, distance between frames in samples. Default 1.
+      padding: `"same"` (default) or `"valid"`.
+      use_bias: Boolean, whether to add a learnable bias to each channel.
+        Default False.
+      kernel_initializer: Keras initializer of the weight. Default None,
+        a squared Hann window.
+      kernel_regularizer: Keras regularizer of the weight. Default None.
+      **kwargs: Arguments of keras.layers.Layer, such as `name` and `dtype`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs have another rank.
+      ValueError: An argument is out of range, or the inputs do not have three
+        axes.
 
     Input shape:
       `(batch, time, channels)`.
 
     Output shape:
       `(batch, frames, channels)`.
+
+    Example:
+
+    ```python
+    pool = leaf_audio.pooling.LearnablePooling1D(401, strides=160)
+    frames = pool(energies)  # (8, 16000, 40) -> (8, 100, 40)
+    ```
 
     Reference: time-domain filterbanks, arXiv:1711.01161, section 2.
     """
@@ -331,28 +356,39 @@ class LearnablePooling1D(_Pooling1D):
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class ChannelWiseLearnablePooling1D(_Pooling1D):
-    """Pools each channel with a free window of its own.
+    """Pools each channel with a window of its own, learned tap by tap.
 
-    The weight `kernel` is `(kernel_size, 1, channels)`. Differs from the
-    original, which sums all channels into each output instead.
+    The weight `kernel` is `(kernel_size, 1, channels)`. In the original release
+    the layer sums all channels into each output; here each output channel is
+    the pooled input channel.
 
     Args:
-      kernel_size: length of the windows, in samples.
-      strides: in samples.
-      padding: `"same"` or `"valid"`.
-      use_bias: add a bias to each channel.
-      kernel_initializer: of the weight; None is a squared Hann window.
-      kernel_regularizer: of the weight.
-      **kwargs: of keras.layers.Layer.
+      kernel_size: Positive integer, length of the windows in samples.
+      strides: Positive integer, distance between frames in samples. Default 1.
+      padding: `"same"` (default) or `"valid"`.
+      use_bias: Boolean, whether to add a learnable bias to each channel.
+        Default False.
+      kernel_initializer: Keras initializer of the weight. Default None,
+        a squared Hann window.
+      kernel_regularizer: Keras regularizer of the weight. Default None.
+      **kwargs: Arguments of keras.layers.Layer, such as `name` and `dtype`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs have another rank.
+      ValueError: An argument is out of range, or the inputs do not have three
+        axes.
 
     Input shape:
       `(batch, time, channels)`.
 
     Output shape:
       `(batch, frames, channels)`.
+
+    Example:
+
+    ```python
+    pool = leaf_audio.pooling.ChannelWiseLearnablePooling1D(401, strides=160)
+    frames = pool(energies)  # (8, 16000, 40) -> (8, 100, 40)
+    ```
     """
 
     def __init__(
@@ -385,19 +421,21 @@ class ChannelWiseLearnablePooling1D(_Pooling1D):
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class MaxPooling1D(keras.layers.MaxPooling1D):
-    """keras.layers.MaxPooling1D with the arguments of the other poolings.
+    """Pools each channel with a maximum over a window.
+
+    It is keras.layers.MaxPooling1D with the arguments of the other poolings.
 
     Args:
-      kernel_size: length of the window, in samples.
-      strides: in samples.
-      padding: `"same"` or `"valid"`.
-      use_bias: must be False; a maximum has no bias.
-      kernel_initializer: must be None; a maximum has no kernel.
-      kernel_regularizer: must be None, likewise.
-      **kwargs: of keras.layers.Layer.
+      kernel_size: Positive integer, length of the window in samples.
+      strides: Positive integer, distance between frames in samples. Default 1.
+      padding: `"same"` (default) or `"valid"`.
+      use_bias: Must be False; a maximum has no bias.
+      kernel_initializer: Must be None; a maximum has no kernel.
+      kernel_regularizer: Must be None, for the same reason.
+      **kwargs: Arguments of keras.layers.Layer, such as `name` and `dtype`.
 
     Raises:
-      ValueError: an argument is out of range or has no meaning here.
+      ValueError: An argument is out of range, or has no meaning here.
 
     Input shape:
       `(batch, time, channels)`.
@@ -441,6 +479,6 @@ class MaxPooling1D(keras.layers.MaxPooling1D):
         return {
             **config,
             "kernel_size": self.kernel_size,
-            # Keras keeps it as a tuple.
+            # Keras stores it as a tuple.
             "strides": self.strides[0],
         }

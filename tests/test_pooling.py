@@ -125,3 +125,22 @@ def test_is_a_keras_citizen(cls, tmp_path):
 def test_impossible_settings_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gaussians_are_the_same_in_numpy_and_as_tensors(dtype):
+    values = np.array([0.001, 0.2, 0.4, 3.0], dtype)
+    for function, parameters in (
+        (impulse_responses.gaussian_lowpass, values),
+        (impulse_responses.gaussian_windows, values),
+        (impulse_responses.gabor_envelope, 50 * values),
+    ):
+        in_numpy = function(parameters, 41)
+        assert isinstance(in_numpy, np.ndarray)
+        assert in_numpy.dtype == dtype
+        tensor = function(ops.convert_to_tensor(parameters), 41)
+        np.testing.assert_allclose(
+            in_numpy,
+            ops.convert_to_numpy(tensor),
+            rtol=1e-4 if dtype == "float32" else 1e-12,
+        )

@@ -1,12 +1,15 @@
-"""A convolution whose gradients are no slower than itself.
+"""A 1D convolution whose gradients are as fast as the convolution itself.
 
-Both gradients of a convolution are convolutions again, with as many operations.
-Backends have ways of their own for them, which on a CPU may be several times
-slower, or hundreds where XLA compiles the gradient for a kernel; there they are
-written as convolutions here, as custom gradients, through which JAX
-differentiates in reverse mode alone. TensorFlow's are about as fast as the
-convolution where it computes them with oneDNN, that is on CPUs with the
-instructions that oneDNN is made for, and not compiled with XLA.
+Both gradients of a convolution are convolutions again, with the same number of
+operations. Backends compute them with kernels of their own, which may be slow
+on a CPU: several times slower than the convolution, and hundreds of times if
+XLA compiles the gradient of the kernel. There, this module writes the gradients
+as convolutions, in a custom gradient. JAX can differentiate a custom gradient
+in reverse mode only.
+
+TensorFlow's own gradients are about as fast as the convolution if it uses
+oneDNN, that is on CPUs that have the instructions oneDNN is made for, and
+without XLA. They are used there.
 """
 
 import functools
@@ -22,7 +25,7 @@ from leaf_audio.common.tracing import is_traced_for_xla
 
 Tensor = Any
 
-# On Linux TensorFlow takes oneDNN where a CPU has one of these.
+# On Linux, TensorFlow uses oneDNN by default on CPUs with one of these.
 _ONEDNN_INSTRUCTIONS = {
     "amx_bf16",
     "amx_int8",
@@ -34,28 +37,29 @@ _ONEDNN_INSTRUCTIONS = {
 
 
 def valid_conv1d(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """Convolves where the kernel lies inside the inputs.
+    """Convolves without padding and with a stride of 1.
 
     Args:
-      inputs: `(batch, time, channels)`; `time` may be unknown.
+      inputs: `(batch, time, channels)`, of any float dtype; `time` may be
+        unknown.
       kernel: `(kernel_size, channels, outputs)`.
 
     Returns:
       An array `(batch, time - kernel_size + 1, outputs)`.
     """
-    # Half floats would be summed up over time as half floats.
+    # In 16 bits, the sums over time in these gradients would lose precision.
     wide = keras.backend.standardize_dtype(inputs.dtype) in (
         "float32",
         "float64",
     )
-    # The batch becomes channels there, of which there must be some.
+    # The gradients make the batch the channels, of which none may be missing.
     if wide and inputs.shape[0] != 0 and _gradients_are_slow(inputs):
         return _with_convolved_gradients(inputs, kernel)
     return _conv1d(inputs, kernel)
 
 
 def _gradients_are_slow(inputs: Tensor) -> bool:
-    """Tells whether the backend's own gradients are, for these inputs."""
+    """Returns whether the backend's own gradients are slow for these inputs."""
     backend = keras.backend.backend()
     if backend == "torch" or not _has_only_cpus():
         return False
@@ -70,7 +74,7 @@ def _has_only_cpus() -> bool:
 
 @functools.cache
 def _has_onednn() -> bool:
-    """Tells whether TensorFlow computes with oneDNN, on x86."""
+    """Returns whether TensorFlow computes with oneDNN, on x86."""
     told = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
     if told in ("0", "false", "1", "true"):
         return told in ("1", "true")
@@ -97,7 +101,8 @@ def _with_convolved_gradients(inputs: Tensor, kernel: Tensor) -> Any:
             ops.pad(upstream, [[0, 0], [beyond, beyond], [0, 0]]),
             ops.transpose(ops.flip(kernel, axis=0), (0, 2, 1)),
         )
-        # Time becomes the taps, the batch the channels.
+        # Here the time axis takes the place of the taps, and the batch axis
+        # that of the channels.
         of_kernel = valid_conv1d(
             ops.transpose(inputs, (2, 1, 0)), ops.transpose(upstream, (1, 0, 2))
         )

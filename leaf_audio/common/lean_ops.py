@@ -1,9 +1,9 @@
-"""Operations whose gradients cost no more than they do themselves.
+"""Operations with gradients that cost no more than the operation itself.
 
-A training step costs what its passes over large arrays cost. TensorFlow's own
-gradients of slices and their squares, and of gathers, take several passes where
-one will do, some of them on one core; those here do not. Other backends
-keep their own.
+The time of a training step is the time of its passes over large arrays.
+TensorFlow's own gradients of squared slices, of slices and of gathers take
+several passes, some of them on one core. The gradients here take one pass. On
+other backends, the backend's own gradients are used.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ Tensor = Any
 
 
 def complex_energies(parts_apart: Tensor) -> Tensor:
-    """Computes `re² + im²`.
+    """Computes the squared modulus `re² + im²` of complex numbers.
 
     Args:
-      parts_apart: `(..., 2 * channels)`, all real parts before all imaginary
-        ones.
+      parts_apart: `(..., 2 * channels)`, all real parts, then all imaginary
+        parts.
 
     Returns:
       An array `(..., channels)`.
@@ -33,15 +33,18 @@ def complex_energies(parts_apart: Tensor) -> Tensor:
 
 
 def with_ends(x: Tensor, head: int, tail: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Cuts pieces off at both ends of the time axis; they may overlap.
+    """Copies the beginning and the end of a signal.
 
     Args:
       x: `(batch, time, channels)`; `time` may be unknown.
-      head: length of the first piece.
-      tail: where the second begins, an integer or a tensor.
+      head: Length of the beginning, in samples.
+      tail: First sample of the end, an integer or a tensor. The end may overlap
+        the beginning.
 
     Returns:
-      `x` itself, which the pieces' gradients are added to, and the pieces.
+      Three arrays: the whole signal, its beginning and its end. Use the whole
+      signal from here on instead of `x`; the gradients of all three are then
+      added up in one pass.
     """
     if not on_tensorflow():
         return x, x[:, :head], x[:, tail:]
@@ -64,12 +67,16 @@ def with_ends(x: Tensor, head: int, tail: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def reorder(x: Tensor, order: Sequence[int], axis: int) -> Tensor:
-    """Takes all positions along an axis in another order.
+    """Reorders an array along an axis.
 
     Args:
-      x: of any shape; the axis has a known size.
-      order: each position once.
-      axis: which one.
+      x: Array of any shape; the axis must have a known size.
+      order: Permutation of the axis: position i of the result is position
+        `order[i]` of `x`.
+      axis: Axis to reorder.
+
+    Returns:
+      An array of the shape of `x`.
     """
     order = np.asarray(order, "int32")
     if not on_tensorflow():
@@ -87,14 +94,23 @@ def reorder(x: Tensor, order: Sequence[int], axis: int) -> Tensor:
 
 
 def split_by(x: Tensor, sizes: Sequence[int], axis: int) -> list[Tensor]:
-    """Splits an axis into parts of these sizes, which make up all of it."""
+    """Splits an array along an axis into parts of given sizes.
+
+    Args:
+      x: Array of any shape.
+      sizes: Sizes of the parts; they add up to the size of the axis.
+      axis: Axis to split.
+
+    Returns:
+      The parts, as many as there are sizes.
+    """
     if len(sizes) == 1:
         return [x]
     return ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis)
 
 
 def on_tensorflow() -> bool:
-    """Tells whether gradients are to be those written here."""
+    """Returns whether Keras runs on TensorFlow."""
     return keras.backend.backend() == "tensorflow"
 
 

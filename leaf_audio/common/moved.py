@@ -18,7 +18,7 @@ MOVED = {
     "leaf_audio.lingvo_augmentation": "leaf_audio.postprocessing.lingvo",
     "leaf_audio.mel": "leaf_audio.initializers.mel",
     "leaf_audio.normalization": "leaf_audio.postprocessing.normalization",
-    "leaf_audio.planning": "leaf_audio.fast.planning",
+    "leaf_audio.planning": "leaf_audio.fast",
     "leaf_audio.spacing": "leaf_audio.initializers.spacing",
 }
 

@@ -1,4 +1,4 @@
-"""What a function is traced for, where computations depend on it."""
+"""Finds out what a function is being traced for."""
 
 from typing import Any
 
@@ -6,13 +6,16 @@ Tensor = Any
 
 
 def is_traced_for_xla(inputs: Tensor) -> bool:
-    """Tells whether TensorFlow is tracing a function for XLA.
+    """Returns whether TensorFlow is tracing a function for XLA.
 
-    What it is asked is no part of TensorFlow's public interface, which has
-    nothing for this.
+    TensorFlow's public interface has no way to ask this, so private attributes
+    of its graphs are used.
 
     Args:
-      inputs: of the function, or computed from them.
+      inputs: Tensor, an input of the function or computed from one.
+
+    Returns:
+      True if XLA will compile the function; always False on other backends.
     """
     graph = getattr(inputs, "graph", None)
     while graph is not None:

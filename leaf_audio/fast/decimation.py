@@ -1,13 +1,14 @@
-"""Pooled energies of complex filters, from samples some time apart.
+"""Computes the filters of sparse groups: energies at every hop-th sample.
 
-What `planning` has planned for sparse groups is computed here. Convolutions at
-a hop of D are done in polyphase layout: blocks of D samples become the channels
-of a convolution at rate 1, which convolution libraries do many times faster
-than one with a stride and a single channel. The weighted sum over samples is
-laid out in the same way.
+A convolution with a stride of D, the hop, is computed in polyphase layout:
+blocks of D samples become the channels of a convolution with stride 1. It adds
+up the same products, and convolution libraries are many times faster at it than
+at a strided convolution of one channel. The weighted sums of energies, which
+pool them, have the same layout.
 
-Frames whose window reaches over an end of the audio get weights of their own,
-made from the part of the window that lies inside, where alone energies count.
+Energies count as 0 outside the audio. Frames whose window reaches over an end
+of the audio therefore have weights of their own, made from the part of the
+window that lies inside.
 """
 
 from collections.abc import Sequence
@@ -16,151 +17,191 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.conv1d import valid_conv1d
 from leaf_audio.common.lean_ops import complex_energies, split_by, with_ends
+from leaf_audio.fast.constants import CONSTANTS
 from leaf_audio.fast.frame_grid import FrameGrid
-from leaf_audio.fast.planning import POOLED_TOGETHER, Geometry, SparseGroup
+from leaf_audio.fast.plan import Geometry, SparseGroup
 
 Tensor = Any
-
-# Most taps of a convolution: more taps of fewer channels are slower; measured.
-_MOST_TAPS = 13
 
 
 class SparseEnergies:
     """Computes the pooled energies of the filters of sparse groups.
 
     Args:
-      groups: of a plan.
-      geometry: sizes, the plan's.
-      grid: the frames.
+      groups: Sparse groups of a plan.
+      geometry: Sizes that the plan was made for.
+      grid: Positions of the frames.
 
     Attributes:
-      filters: which ones, by position, in the order of the answers.
-      start: the first sample of audio that is needed, in the grid's time.
-      reach: samples needed after the start of the last frame's window.
+      filters: Positions of the filters in the filterbank, in the order of the
+        outputs.
+      start: First sample of audio that is needed, in the grid's time.
+      reach: Number of samples needed from the start of the last frame's window
+        on, counted from `start`.
     """
 
     def __init__(
         self, groups: Sequence[SparseGroup], geometry: Geometry, grid: FrameGrid
     ):
         self._grid = grid
-        self._spans = [_Span(group, geometry, grid) for group in groups]
+        self._members = [_Member(group, geometry, grid) for group in groups]
         self.filters = [n for group in groups for n in group.filters]
-        self.start = min(span.start for span in self._spans)
+        self.start = min(member.start for member in self._members)
         self.reach = max(
-            span.start + span.reach - self.start for span in self._spans
+            member.start + member.reach - self.start for member in self._members
         )
 
     def __call__(
         self, audio: Tensor, kernels: Tensor, windows: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Computes all frames, and those near an edge apart.
+        """Computes all frames, and the frames near an edge separately.
 
         Args:
           audio: `(batch, time)`, from `start` on.
           kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
-          windows: `(filters, window, 1 + edges)`; see `FrameGrid.windowing`.
+          windows: `(filters, window_size, 1 + edges)`; see
+            `FrameGrid.window_masks`.
 
         Returns:
-          Two arrays, `(batch, frames, filters)` as if the audio had no edges,
-          and `(batch, edges, filters)`, None where there are none.
+          Two arrays: `(batch, frames, filters)`, computed as if the audio had
+          no edges, and `(batch, edges, filters)`, the frames near an edge; None
+          if the grid has no such frames.
         """
-        sizes = [len(span.group.filters) for span in self._spans]
-        pooled, samples, weights = [], [], []
-        for span, kernel, window in zip(
-            self._spans,
+        sizes = [len(member.group.filters) for member in self._members]
+        pooled, edge_energies, edge_weights = [], [], []
+        for member, kernel, window in zip(
+            self._members,
             split_by(kernels, sizes, axis=2),
             split_by(windows, sizes, axis=0),
             strict=True,
         ):
-            energies = span.energies(audio, span.start - self.start, kernel)
-            inner_weights, edge_weights = span.weights(window)
+            first = member.start - self.start
+            energies = member.energies(audio, first, kernel)
+            weights, near_edges = member.weights(window)
             if self._grid.num_edges:
-                energies, near_edges = span.edge_samples(energies)
-                samples.append(near_edges)
-                weights.append(edge_weights)
-            pooled.append(span.pool(energies, inner_weights))
+                energies, some = member.edge_energies(energies)
+                edge_energies.append(some)
+                edge_weights.append(near_edges)
+            pooled.append(member.pool(energies, weights))
         frames = ops.concatenate(pooled, axis=-1)
         if not self._grid.num_edges:
             return frames, None
-        # One product for all groups, however many samples each has.
+        return frames, self._pool_edges(edge_energies, edge_weights)
+
+    def _pool_edges(
+        self, energies: list[Tensor], weights: list[Tensor]
+    ) -> Tensor:
+        """Pools the frames near an edge, of all groups.
+
+        Args:
+          energies: For each group `(batch, edges, energies * filters)`.
+          weights: For each group `(edges, energies * filters)`.
+
+        Returns:
+          An array `(batch, edges, filters)`.
+        """
+        weighted = ops.concatenate(energies, axis=-1) * ops.concatenate(
+            weights, axis=-1
+        )
+        # Groups differ in their number of energies, so the sums of all groups
+        # are one product with a matrix of zeros and ones.
         owner = np.concatenate(
             [
-                np.tile(span.group.filters, span.num_samples)
-                for span in self._spans
+                np.tile(member.group.filters, member.num_energies)
+                for member in self._members
             ]
         )
         sums = np.equal(owner[:, None], self.filters)
-        weighted = ops.concatenate(samples, axis=-1) * ops.concatenate(
-            weights, axis=-1
-        )
-        edges = _matmul(weighted, ops.cast(sums, frames.dtype))
-        return frames, edges
+        return _matmul(weighted, ops.cast(sums, weighted.dtype))
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    # Keras' on PyTorch answers float32 to float64.
+    # On PyTorch, Keras returns float32 for float64 arguments.
     return ops.cast(ops.matmul(a, b), b.dtype)
 
 
-class _Span:
-    """A group's share of the computation.
+class _Member:
+    """Computes the filters of one group.
 
     Attributes:
-      group: which one.
-      start: the first sample of audio that is needed, in the grid's time.
-      reach: samples needed after the start of the last frame's window.
-      num_samples: of energy in a frame.
+      group: The group.
+      start: First sample of audio that is needed, in the grid's time.
+      reach: Number of samples needed from the start of the last frame's window
+        on, counted from `start`.
+      num_energies: Number of energies that a frame uses.
     """
 
     def __init__(self, group: SparseGroup, geometry: Geometry, grid: FrameGrid):
         self.group = group
         self._grid = grid
-        # Samples of energy in a block of frames, and blocks that a frame needs.
-        self._per_block = group.phases * geometry.stride // group.hop
-        last_start = group.starts[-1]
-        self.num_samples = group.num_samples
-        self._overlap = -(-(last_start + self.num_samples) // self._per_block)
+        frames_per_block = group.frames_per_block
+        self._per_block = frames_per_block * geometry.stride // group.hop
+        self.num_energies = group.energies_per_frame
+        # Number of blocks that the energies of one block's frames lie in.
+        last = group.first_energies[-1] + self.num_energies
+        self._overlap = -(-last // self._per_block)
         frames = grid.computed_frames
-        self._blocks = (frames + group.phases - 1) // group.phases
-        # A step of the convolution gives several samples where the hop is
-        # short for the filter: convolution libraries want channels, not taps.
-        self._together = -(-len(group.fade) // (_MOST_TAPS * group.hop))
+        self._blocks = (frames + frames_per_block - 1) // frames_per_block
+        # Where the hop is short for the kernel, one step of the convolution
+        # computes several energies: it then has more channels and fewer taps.
+        taps = len(group.taper)
+        self._together = -(-taps // (CONSTANTS.max_conv_taps * group.hop))
         self._step = self._together * group.hop
-        self._taps = -(
-            -(len(group.fade) + self._step - group.hop) // self._step
-        )
-        # A "same" convolution puts tap (kernel_size - 1) // 2 on the sample.
-        self.start = group.first - (geometry.kernel_size - 1) // 2
+        self._conv_taps = -(-(taps + self._step - group.hop) // self._step)
+        # A convolution with "same" padding centres tap (kernel_size - 1) // 2.
+        self.start = group.first_tap - (geometry.kernel_size - 1) // 2
         block = self._per_block * group.hop
-        self.reach = self._overlap * block + (self._taps + 1) * self._step
+        self.reach = self._overlap * block + (self._conv_taps + 1) * self._step
 
     def energies(self, audio: Tensor, first: int, kernels: Tensor) -> Tensor:
-        """Computes the samples of energy.
+        """Computes the energies at every hop-th sample.
 
         Args:
           audio: `(batch, time)`.
-          first: where `start` is in it.
+          first: Position of `start` in the audio.
           kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
 
         Returns:
-          An array `(batch, samples, filters)`.
+          An array `(batch, energies, filters)`.
         """
-        group, together = self.group, self._together
-        samples = (self._blocks + self._overlap - 1) * self._per_block
-        steps = (samples + together - 1) // together
-        rows = steps + self._taps - 1
-        batch = ops.shape(audio)[0]
-        polyphase = ops.reshape(
-            audio[:, first : first + rows * self._step],
-            (batch, rows, self._step),
+        together = self._together
+        count = (self._blocks + self._overlap - 1) * self._per_block
+        steps = (count + together - 1) // together
+        rows = steps + self._conv_taps - 1
+        polyphase = cut_into_blocks(audio, self._step, rows, start=first)
+        kernel = self._polyphase_kernel(kernels)
+        outputs = valid_conv1d(polyphase, kernel)
+        batch, channels = ops.shape(audio)[0], kernel.shape[2]
+        # For an empty batch, TensorFlow's outputs have another shape.
+        outputs = ops.reshape(outputs, (batch, steps, channels))
+        energies = ops.reshape(
+            complex_energies(outputs),
+            (batch, steps * together, kernels.shape[2]),
         )
-        size, filters = len(group.fade), kernels.shape[2]
-        kernel = kernels[group.first : group.first + size]
-        if np.any(group.fade != 1):
-            kernel = kernel * ops.cast(group.fade[:, None, None], kernel.dtype)
-        room = self._taps * self._step - size
+        # A slice that takes all would still cost time in its gradient.
+        all_needed = self._per_block % together == 0
+        return energies if all_needed else energies[:, :count]
+
+    def _polyphase_kernel(self, kernels: Tensor) -> Tensor:
+        """Lays out kernels for a convolution over blocks of samples.
+
+        Args:
+          kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
+
+        Returns:
+          An array `(conv_taps, step, channels)`. Each channel is a part of a
+          filter at one of the energies of a step: first all real parts, then
+          all imaginary ones.
+        """
+        group = self.group
+        size, filters = len(group.taper), kernels.shape[2]
+        kernel = kernels[group.first_tap : group.first_tap + size]
+        if np.any(group.taper != 1):
+            kernel = kernel * ops.cast(group.taper[:, None, None], kernel.dtype)
+        room = self._conv_taps * self._step - size
         shifted = ops.stack(
             [
                 ops.pad(kernel, [[shift, room - shift], [0, 0], [0, 0]])
@@ -168,71 +209,63 @@ class _Span:
             ],
             axis=2,
         )
-        channels = 2 * together * filters
-        outputs = valid_conv1d(
-            polyphase,
-            ops.reshape(shifted, (self._taps, self._step, channels)),
+        return ops.reshape(
+            shifted, (self._conv_taps, self._step, 2 * self._together * filters)
         )
-        # TensorFlow gives outputs of an empty batch another shape.
-        outputs = ops.reshape(outputs, (batch, steps, channels))
-        energies = ops.reshape(
-            complex_energies(outputs), (batch, steps * together, filters)
-        )
-        # Where all steps count, there is no need of a slice and its gradient.
-        all_count = self._per_block % together == 0
-        return energies if all_count else energies[:, :samples]
 
     def weights(self, windows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Computes the weights of the samples.
+        """Computes the weights of the energies.
 
         Args:
-          windows: `(filters, window, 1 + edges)`.
+          windows: `(filters, window_size, 1 + edges)`.
 
         Returns:
-          Two arrays, `(phases, samples, filters)` for frames inside, and
-          `(edges, samples * filters)`, None where there are no edges.
+          Two arrays: `(frames_per_block, energies, filters)` for frames inside
+          the audio, and `(edges, energies * filters)` for those near an edge;
+          None if there are no such frames.
         """
         group = self.group
-        count, phases, samples = (
-            windows.shape[0],
-            group.phases,
-            self.num_samples,
-        )
+        filters, energies = windows.shape[0], self.num_energies
+        per_block = group.frames_per_block
         weights = windows
-        if group.weights is not None:
-            prediction = group.weights.reshape(count, phases * samples, -1)
-            weights = _matmul(ops.cast(prediction, windows.dtype), windows)
+        if group.weight_matrices is not None:
+            matrices = group.weight_matrices.reshape(
+                filters, per_block * energies, -1
+            )
+            weights = _matmul(ops.cast(matrices, windows.dtype), windows)
         weights = ops.reshape(
-            ops.transpose(weights, (2, 1, 0)), (-1, phases, samples, count)
+            ops.transpose(weights, (2, 1, 0)),
+            (-1, per_block, energies, filters),
         )
         if not self._grid.num_edges:
             return weights[0], None
         inside, edges = ops.split(weights, [1], axis=0)
-        if phases > 1:
-            # Of each frame, the weights of its phase.
-            phase = [frame % phases for frame in self._grid.edge_frames()]
-            own = ops.equal(ops.stack(phase)[:, None], np.arange(phases))
+        if per_block > 1:
+            # There are weights for each place of a frame in a block. A frame
+            # near an edge has one place only; its number may be a tensor.
+            place = [frame % per_block for frame in self._grid.edge_frames()]
+            own = ops.equal(ops.stack(place)[:, None], np.arange(per_block))
             edges = edges * ops.cast(own[..., None, None], edges.dtype)
-        edges = ops.reshape(ops.sum(edges, axis=1), (-1, samples * count))
+        edges = ops.reshape(ops.sum(edges, axis=1), (-1, energies * filters))
         return inside[0], edges
 
     def pool(self, energies: Tensor, weights: Tensor) -> Tensor:
-        """Pools the frames, as if the audio had no edges.
+        """Pools all frames as if the audio had no edges.
 
         Args:
-          energies: `(batch, samples, filters)`.
-          weights: `(phases, samples, filters)`.
+          energies: `(batch, energies, filters)`.
+          weights: `(frames_per_block, energies of a frame, filters)`.
 
         Returns:
           An array `(batch, frames, filters)`.
         """
-        phases, samples, count = weights.shape
+        per_block, size, count = weights.shape
         rows = self._overlap * self._per_block
         laid_out = ops.stack(
             [
-                ops.pad(own, [[start, rows - samples - start], [0, 0]])
+                ops.pad(own, [[start, rows - size - start], [0, 0]])
                 for own, start in zip(
-                    ops.unstack(weights), self.group.starts, strict=True
+                    ops.unstack(weights), self.group.first_energies, strict=True
                 )
             ],
             axis=1,
@@ -241,10 +274,11 @@ class _Span:
         energies = ops.reshape(
             energies, (ops.shape(energies)[0], blocks, self._per_block, count)
         )
-        # A convolution of all with all costs the square of their number.
+        # The convolution has an input and an output for each channel, so its
+        # cost grows with the square of their number.
+        together = CONSTANTS.channels_pooled_together
         sizes = [
-            min(POOLED_TOGETHER, count - first)
-            for first in range(0, count, POOLED_TOGETHER)
+            min(together, count - first) for first in range(0, count, together)
         ]
         pooled = [
             self._pool_some(*some)
@@ -256,68 +290,70 @@ class _Span:
         ]
         pooled = ops.reshape(
             ops.concatenate(pooled, axis=-1),
-            (ops.shape(energies)[0], self._blocks * phases, count),
+            (ops.shape(energies)[0], self._blocks * per_block, count),
         )
         return pooled[:, : self._grid.computed_frames]
 
     def _pool_some(self, energies: Tensor, weights: Tensor) -> Tensor:
-        """Pools some channels.
+        """Pools some channels, each with its own weights.
 
         Args:
-          energies: `(batch, blocks, samples, channels)`.
-          weights: `(overlap * samples, phases, channels)`.
+          energies: `(batch, blocks, energies of a block, channels)`.
+          weights: `(overlap * energies of a block, frames_per_block,
+            channels)`.
 
         Returns:
-          An array `(batch, blocks', phases, channels)`.
+          An array `(batch, blocks', frames_per_block, channels)`.
         """
         batch, blocks = ops.shape(energies)[:2]
-        _, phases, channels = weights.shape
+        _, per_block, channels = weights.shape
         size = self._per_block * channels
-        # Each channel by itself.
-        each = ops.eye(channels, dtype=weights.dtype)[:, None]
+        # Off the diagonal, weights are 0: no channel adds to another one.
+        diagonal = ops.eye(channels, dtype=weights.dtype)[:, None]
         pooled = valid_conv1d(
             ops.reshape(energies, (batch, blocks, size)),
             ops.reshape(
-                weights[:, None] * each,
-                (self._overlap, size, phases * channels),
+                weights[:, None] * diagonal,
+                (self._overlap, size, per_block * channels),
             ),
         )
-        return ops.reshape(pooled, (batch, self._blocks, phases, channels))
+        return ops.reshape(pooled, (batch, self._blocks, per_block, channels))
 
-    def edge_samples(self, energies: Tensor) -> tuple[Tensor, Tensor]:
-        """Lays out the samples of frames near an edge.
+    def edge_energies(self, energies: Tensor) -> tuple[Tensor, Tensor]:
+        """Lays out the energies of the frames near an edge.
 
         Args:
-          energies: `(batch, samples, filters)`.
+          energies: `(batch, energies, filters)`.
 
         Returns:
-          The energies, to go on with, and an array
-          `(batch, edges, samples * filters)`.
+          The energies themselves, which must be used from here on so that
+          gradients are cheap (see `with_ends`), and an array `(batch, edges,
+          energies of a frame * filters)`.
         """
-        size, filters = self.num_samples, energies.shape[-1]
+        size, filters = self.num_energies, energies.shape[-1]
         frames = self._grid.edge_frames()
-        starts = [self._first_sample(frame) for frame in frames]
+        starts = [self._first_energy(frame) for frame in frames]
         begin = starts[: self._grid.num_edges]
         end = starts[self._grid.num_edges :]
         energies, head, tail = with_ends(energies, begin[-1] + size, end[0])
-        samples = [
+        used = [
             *(head[:, k : k + size] for k in begin),
             *(tail[:, k - end[0] : k - end[0] + size] for k in end),
         ]
         laid_out = ops.reshape(
-            ops.stack(samples, axis=1),
-            (ops.shape(energies)[0], len(samples), size * filters),
+            ops.stack(used, axis=1),
+            (ops.shape(energies)[0], len(used), size * filters),
         )
         return energies, laid_out
 
-    def _first_sample(self, frame: Any) -> Any:
-        """Returns the first sample of a frame, an integer or a tensor."""
-        starts = np.array(self.group.starts, "int32")
-        block, phase = frame // len(starts), frame % len(starts)
+    def _first_energy(self, frame: Any) -> Any:
+        """Returns the index of a frame's first energy, integer or tensor."""
+        starts = np.array(self.group.first_energies, "int32")
+        block, place = frame // len(starts), frame % len(starts)
         if len(starts) == 1:
             start = 0
-        elif isinstance(phase, int):
-            start = int(starts[phase])
+        elif isinstance(place, int):
+            start = int(starts[place])
         else:
-            start = ops.take(starts, phase)
+            start = ops.take(starts, place)
         return start + block * self._per_block

@@ -1,8 +1,9 @@
-"""LEAF's filterbank: Gabor filters, energies and lowpass pooled as one.
+"""Computes LEAF's filterbank by a plan: filters, energies and pooling at once.
 
-The three layers say what is computed. Here it is computed by a plan, at a
-fraction of the cost, as long as the learned parameters are where the plan
-holds; elsewhere the layers themselves compute it, sample by sample.
+GaborConv1D, the squared modulus and GaussianLowpass define what is computed.
+The plan computes the same within its tolerance, at a fraction of the cost, as
+long as the learned parameters stay within the plan's bounds. Outside them, the
+layers themselves compute it at the full rate.
 """
 
 import functools
@@ -16,10 +17,11 @@ from leaf_audio.common.lean_ops import reorder, split_by
 from leaf_audio.common.tracing import is_traced_for_xla
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import gabor_energies
-from leaf_audio.fast import planning
 from leaf_audio.fast.decimation import SparseEnergies
 from leaf_audio.fast.frame_grid import FrameGrid
+from leaf_audio.fast.plan import Geometry, Plan, SparseGroup, SpectralGroup
 from leaf_audio.fast.plan_following import PlanFollower
+from leaf_audio.fast.search import make_plan
 from leaf_audio.fast.spectral import SpectralEnergies
 from leaf_audio.pooling import GaussianLowpass
 
@@ -27,7 +29,16 @@ Tensor = Any
 
 
 def can_be_planned(convolve: Any, pool: Any) -> bool:
-    """Tells whether a convolution and a pooling are what plans are for."""
+    """Returns whether plans can compute a convolution and a pooling.
+
+    Args:
+      convolve: Layer, the convolution.
+      pool: Layer, the pooling.
+
+    Returns:
+      True for a GaborConv1D with a stride of 1 and "same" padding, and a
+      GaussianLowpass, both without bias; not for subclasses of them.
+    """
     return (
         type(convolve) is GaborConv1D
         and type(pool) is GaussianLowpass
@@ -39,16 +50,16 @@ def can_be_planned(convolve: Any, pool: Any) -> bool:
 
 
 class PlannedFilterbank(PlanFollower):
-    """Computes pooled energies by a plan where that holds, exactly elsewhere.
+    """Computes pooled energies by a plan where it holds, else at the full rate.
 
-    Plans are made for standard deviations in samples, pooling widths as a share
-    of half the window, and centre frequencies in rad/sample, all as the layers
-    use them.
+    A plan is made for three parameters of each filter: the standard deviation
+    in samples, the pooling width as a share of half the window, and the centre
+    frequency in rad/sample, all as the layers use them.
 
     Args:
-      convolve: a GaborConv1D that `can_be_planned`.
-      pool: a GaussianLowpass, likewise.
-      tolerance: see `planning.make_plan`.
+      convolve: GaborConv1D for which `can_be_planned` is True.
+      pool: GaussianLowpass, likewise.
+      tolerance: Greatest predicted relative error; see `make_plan`.
     """
 
     num_parameters = 3
@@ -60,7 +71,7 @@ class PlannedFilterbank(PlanFollower):
         self._convolve = convolve
         self._pool = pool
         self._tolerance = tolerance
-        self._geometry = planning.Geometry(
+        self._geometry = Geometry(
             convolve.kernel_size, pool.kernel_size, pool.strides
         )
 
@@ -68,13 +79,20 @@ class PlannedFilterbank(PlanFollower):
         centre, sigma = ops.unstack(self._convolve.constrained_kernel(), axis=1)
         return ops.stack([sigma, self._pool.widths(), centre], axis=-1)
 
-    def _plan_for(self, parameters: np.ndarray) -> planning.Plan | None:
+    def _plan_for(self, parameters: np.ndarray) -> Plan | None:
         if not np.all(np.isfinite(parameters)):
             return None
-        return planning.make_plan(parameters, self._geometry, self._tolerance)
+        return make_plan(parameters, self._geometry, self._tolerance)
 
     def __call__(self, audio: Tensor) -> Tensor:
-        """Computes `(batch, frames, filters)` from `(batch, time, 1)`."""
+        """Computes the pooled energies.
+
+        Args:
+          audio: `(batch, time, 1)`; `time` may be unknown.
+
+        Returns:
+          An array `(batch, frames, filters)`.
+        """
         holds = self._look_at_weights()
         arguments = (
             audio,
@@ -86,18 +104,19 @@ class PlannedFilterbank(PlanFollower):
             return self._exact(*arguments)
 
         planned = functools.partial(
-            _planned_energies,
+            planned_energies,
             plan=plan,
             geometry=self._geometry,
             padding=self._pool.padding,
         )
         if holds:
             return planned(*arguments)
-        # Of two branches a compiler keeps what both would need for the
-        # gradient; full-rate energies are the largest thing there is.
+        # A compiler keeps what the gradients of both branches need. Energies at
+        # the full rate are by far the largest of that, so they are computed
+        # again for the gradient.
         exact = keras.remat(self._exact)
         if None in audio.shape and is_traced_for_xla(audio):
-            # XLA cannot keep what is of unknown shape.
+            # XLA cannot keep arrays of unknown shape for the gradient.
             planned = keras.remat(planned)
         parameters = self._parameters()
         lowest = ops.cast(plan.lowest, parameters.dtype)
@@ -115,23 +134,24 @@ class PlannedFilterbank(PlanFollower):
         return self._pool.pool(gabor_energies(audio, *filters), windows)
 
 
-def _planned_energies(
+def planned_energies(
     audio: Tensor,
     filters: tuple[Tensor, Tensor],
     windows: Tensor,
-    plan: planning.Plan,
-    geometry: planning.Geometry,
+    plan: Plan,
+    geometry: Geometry,
     padding: str,
 ) -> Tensor:
     """Computes the pooled energies of complex filters by a plan.
 
     Args:
       audio: `(batch, time, 1)`; `time` may be unknown.
-      filters: real and imaginary parts, each `(kernel_size, n_filters)`.
-      windows: `(window_size, n_filters)`.
-      plan: made for these filters.
-      geometry: sizes, the plan's.
-      padding: of the pooling, `"same"` or `"valid"`.
+      filters: Real and imaginary parts, each `(kernel_size, n_filters)`.
+      windows: Pooling windows, `(window_size, n_filters)`.
+      plan: Plan for these filters and windows. Whether it holds for them is not
+        checked.
+      geometry: Sizes that the plan was made for.
+      padding: Padding of the pooling, `"same"` or `"valid"`.
 
     Returns:
       An array `(batch, frames, n_filters)`.
@@ -140,8 +160,8 @@ def _planned_energies(
     grid = FrameGrid(audio, geometry, padding)
     parts = []
     for kind, compute in (
-        (planning.SparseGroup, SparseEnergies),
-        (planning.SpectralGroup, SpectralEnergies),
+        (SparseGroup, SparseEnergies),
+        (SpectralGroup, SpectralEnergies),
     ):
         groups = [group for group in plan.groups if isinstance(group, kind)]
         if groups:
@@ -150,11 +170,12 @@ def _planned_energies(
     beyond = max(part.start + part.reach for part in parts)
     padded = grid.pad(audio, ahead, beyond)
 
-    # Filters of a group side by side, so that each operation is done once.
+    # The filters of a group are put side by side, so that one operation
+    # computes them all.
     order = np.concatenate([part.filters for part in parts])
     kernels = reorder(ops.stack(filters, axis=1), order, axis=2)
     windows = reorder(ops.transpose(windows), order, axis=0)
-    windows = windows[..., None] * ops.cast(grid.windowing(), windows.dtype)
+    windows = windows[..., None] * ops.cast(grid.window_masks(), windows.dtype)
 
     sizes = [len(part.filters) for part in parts]
     frames, edges = [], []

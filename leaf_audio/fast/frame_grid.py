@@ -1,25 +1,31 @@
-"""Where the frames of some audio lie, and those that reach over its ends."""
+"""Positions of the frames of some audio, and those that reach over its ends."""
 
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from leaf_audio.fast.planning import Geometry
+from leaf_audio.fast.plan import Geometry
 from leaf_audio.pooling import at_least, frame_layout
 
 Tensor = Any
 
 
 class FrameGrid:
-    """Where the frames of some audio lie.
+    """Positions of the frames of some audio.
 
-    Time is counted from the start of frame 0's window.
+    The grid's time is in samples, from the start of the first frame's window.
+
+    Args:
+      audio: `(batch, time)`; `time` may be unknown.
+      geometry: Sizes.
+      padding: Padding of the pooling, `"same"` or `"valid"`.
 
     Attributes:
-      num_frames: that are asked for; unknown lengths make it a tensor.
-      computed_frames: the same, but at least those near an edge.
-      num_edges: frames at each end whose windows may reach over it.
+      num_frames: Number of frames; a tensor if `time` is unknown.
+      computed_frames: Number of frames that are computed. It is greater than
+        `num_frames` for audio so short that a frame lies near both edges.
+      num_edges: Number of frames at each end whose windows may reach over it.
     """
 
     def __init__(self, audio: Tensor, geometry: Geometry, padding: str):
@@ -29,7 +35,7 @@ class FrameGrid:
         self._time = time = (
             audio.shape[1] if self._known else ops.shape(audio)[1]
         )
-        # The audio begins at this time of the grid.
+        # `_begin` is the grid's time at which the audio begins.
         self.num_frames, self._begin = frame_layout(
             time, window, stride, padding
         )
@@ -42,12 +48,15 @@ class FrameGrid:
         )
 
     def pad(self, audio: Tensor, ahead: int, beyond: int) -> Tensor:
-        """Pads audio to begin `ahead` samples ahead of the grid.
+        """Pads audio with zeros to cover the grid.
 
         Args:
           audio: `(batch, time)`.
-          ahead: in samples.
-          beyond: samples needed after the start of the last frame.
+          ahead: Samples that the result begins before the grid's time 0.
+          beyond: Samples needed after the start of the last frame.
+
+        Returns:
+          An array `(batch, time')`.
         """
         if self._known:
             left = ahead + self._begin
@@ -63,17 +72,19 @@ class FrameGrid:
         return padded[:, self._latest_begin - self._begin :]
 
     def edge_frames(self) -> list[Any]:
-        """Lists the frames near the edges, first those of the beginning."""
+        """Lists the frames near an edge, those at the beginning first."""
         return [
             *range(self.num_edges),
             *(self.computed_frames - k for k in range(self.num_edges, 0, -1)),
         ]
 
-    def windowing(self) -> Any:
-        """Computes what windows are multiplied by, `(window, 1 + edges)`.
+    def window_masks(self) -> Any:
+        """Returns which samples of a window lie in the audio.
 
-        Column 0 is for a frame inside; the others, for those near an edge, are
-        1 where a sample lies in the audio.
+        Returns:
+          A Boolean array `(window_size, 1 + edges)`. Column 0 is for frames
+          inside the audio and all True; the other columns are for the frames of
+          `edge_frames`.
         """
         positions = np.arange(self._window)
         inside = [
@@ -87,7 +98,15 @@ class FrameGrid:
         return ops.stack([everywhere, *inside], axis=-1)
 
     def join(self, frames: Tensor, edges: Tensor) -> Tensor:
-        """Puts the frames near the edges in the place of others."""
+        """Replaces the frames near the edges.
+
+        Args:
+          frames: `(batch, computed_frames, filters)`.
+          edges: `(batch, 2 * num_edges, filters)`, in their place.
+
+        Returns:
+          An array `(batch, computed_frames, filters)`.
+        """
         count = self.num_edges
         inner = frames[:, count : self.computed_frames - count]
         return ops.concatenate(

@@ -1,8 +1,9 @@
-"""Following a static plan for weights that are learned.
+"""Follows a static plan while weights are learned.
 
-What a frontend computes may depend on its weights in ways that a graph cannot:
-shapes, strides, which filters are computed together. Such choices are made in a
-plan, from concrete weights, and kept while graphs are compiled and run.
+How a filterbank is best computed depends on its weights: the shapes and strides
+of convolutions, and which filters are computed together. A compiled graph
+cannot choose these while it runs. They are chosen in a plan, from weights that
+have values, and kept while graphs are compiled and run.
 """
 
 import concurrent.futures
@@ -17,16 +18,17 @@ Tensor = Any
 
 
 class PlanFollower:
-    """Base of filterbanks that compute by a plan.
+    """Base class of filterbanks that compute by a plan.
 
-    A plan has `parameters`, what it was made for, and `has_room(parameters)`,
-    which tells whether it is good for others too.
+    A plan has an attribute `parameters`, the parameters it was made for, and a
+    method `has_room(parameters)`, which returns whether it can still be used
+    for other parameters. A subclass defines `_parameters` and `_plan_for`.
 
     Args:
-      layers: whose weights `kernel` plans are made for.
+      layers: Layers whose weights `kernel` plans are made for.
 
     Attributes:
-      num_parameters: of a filter, that a plan is made for.
+      num_parameters: Number of parameters of one filter in a plan.
     """
 
     num_parameters: int
@@ -35,40 +37,43 @@ class PlanFollower:
         self._layers = layers
         self._plan: Any = None
         self._awaits_weights = False
-        # Whether something was compiled, and whether that was by another plan.
+        # Whether a graph was compiled since the last look, and whether a graph
+        # still follows an earlier plan.
         self._compiled = False
         self._outdated = False
 
     def _parameters(self) -> Tensor:
-        """Computes what plans are made for, of the weights.
+        """Computes the parameters of plans from the weights.
 
-        An array `(filters, num_parameters)`.
+        Returns:
+          An array `(filters, num_parameters)`.
         """
         raise NotImplementedError
 
     def _plan_for(self, parameters: np.ndarray) -> Any:
-        """Makes a plan; None where these parameters allow none."""
+        """Makes a plan, or returns None if the parameters allow none."""
         raise NotImplementedError
 
     @property
     def plan(self) -> Any:
-        """The plan that is followed; None before weights were known."""
+        """The plan that is followed, or None before weights had values."""
         return self._plan
 
     def parameters(self) -> np.ndarray | None:
-        """Returns what plans are made for, None while weights are symbolic."""
+        """Returns the parameters of plans; None while weights are symbolic."""
         try:
             return ops.convert_to_numpy(self._parameters())
         except (NotImplementedError, TypeError):
-            # In a graph, a weight has no value.
+            # While a graph is traced, a weight has no value.
             return None
 
     def plan_initial_weights(self) -> None:
         """Makes the first plan, for layers that were just built.
 
-        `fit` and `tf.function` build a model inside a graph. What they compile
-        right after keeps to the plan of then, so it cannot wait for weights to
-        have values; but those that the initializers give are known.
+        `fit` and `tf.function` build a model while they trace a graph, where
+        weights have no values yet. The graph follows the plan of that moment,
+        so the plan cannot wait. It is made for the values that the initializers
+        give.
         """
         parameters = self.parameters()
         if parameters is None:
@@ -88,11 +93,11 @@ class PlanFollower:
         """Makes a plan for the present weights.
 
         Args:
-          if_needed: only if the plan has no room for them.
+          if_needed: Whether to keep the plan if it has room for the weights.
 
         Returns:
-          Whether there is a new plan; with `if_needed`, also whether an earlier
-          plan is still followed by what was compiled since the last such call.
+          Whether there is a new plan. With `if_needed`, also True if a graph
+          that was compiled since the last such call follows an earlier plan.
         """
         parameters = self.parameters()
         if parameters is None:
@@ -112,28 +117,33 @@ class PlanFollower:
             self.make_plan(parameters)
 
     def expect_weights(self) -> None:
-        """Has the next call plan for the weights of then, where it can.
+        """Makes the next call plan for the weights it then finds.
 
-        JAX's `fit` and `predict` leave no weights to look at while they
-        compile, and keep to the plan before.
+        While `fit` and `predict` compile on JAX, weights have no values even
+        outside the graph. They then follow the plan before.
         """
         self._awaits_weights = True
 
     def make_plan(self, parameters: np.ndarray) -> None:
-        """Follows a plan for these parameters."""
+        """Makes a plan for parameters, and follows it from now on.
+
+        Args:
+          parameters: `(filters, num_parameters)`.
+        """
         self._awaits_weights = False
         self._plan = self._plan_for(parameters.astype("float64"))
         self._outdated = self._compiled
 
     def _look_at_weights(self) -> bool:
-        """Plans anew for a call, if there is need and weights have values.
+        """Makes a new plan for a call if the weights have left the plan.
 
         Returns:
-          Whether they have, so that the plan is good for them.
+          Whether weights have values. The plan then holds for them. While a
+          graph is traced they have none, and the graph must check by itself.
         """
         parameters = self.parameters()
         if parameters is not None:
-            # Nothing is being compiled that would keep to the plan.
+            # No graph is being compiled, so a new plan takes effect at once.
             self._follow(parameters, if_needed=not self._awaits_weights)
             return True
         if self._awaits_weights:
@@ -145,6 +155,7 @@ class PlanFollower:
 
 
 def _outside_graph(function: Callable) -> Any:
-    # A graph is its thread's own: in another, operations give values.
+    # Each thread has a graph of its own. In another thread nothing is traced,
+    # and operations return values.
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         return executor.submit(function).result()

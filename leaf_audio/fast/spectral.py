@@ -1,19 +1,20 @@
-"""Pooled energies of complex filters, from the spectra of frames.
+"""Computes the filters of spectral groups, from the spectra of frames.
 
-Let X be the spectrum of all the audio that a frame's pooled energy depends on,
-G a filter's response and W the spectrum of its pooling window. Then the
-energy is `Σ_d W(d) Σ_k Y(k) Y*(k + d)` with `Y = X G`. It is computed as the
-product of two matrices: `X(k) X*(k + d)`, the same for all filters, with
-`W(d) G(k) G*(k + d)`, the same for all frames. What `planning` has planned for
-spectral groups says how great a distance d matters: near the filters' centres,
-and, less, elsewhere.
+Let X be the spectrum of all the audio that a frame depends on, G the frequency
+response of a filter and W the spectrum of its pooling window. With `Y = X G`
+the frame's pooled energy is `Σ_d W(d) Σ_k Y(k) Y*(k + d)`, a sum over bins k
+and offsets d. It is computed as the product of two matrices: one holds
+`X(k) X*(k + d)` and is the same for all filters; the other one holds
+`W(d) G(k) G*(k + d)` and is the same for all frames. The plan's spectral groups
+say up to which offset products are needed: up to a large one near the filters'
+centre frequencies, up to a smaller one elsewhere.
 
-Time is counted from the middle of a frame. Filters and windows of odd length
-are symmetric about it, so that G and W are real, and real parts are all that is
-needed of the products. Those of even length are not.
+Time is counted from the middle of a frame. Kernels and windows of odd length
+are symmetric about it. G and W are then real, and only the real parts of the
+products are needed. Those of even length need the imaginary parts too.
 
-Frames whose window reaches over an end of the audio are computed sample by
-sample.
+Frames whose window reaches over an end of the audio are computed at the full
+rate.
 """
 
 from collections.abc import Sequence
@@ -22,12 +23,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.blocks import cut_into_blocks, frames_of_blocks
 from leaf_audio.convolution.gabor import gabor_energies
 from leaf_audio.fast.frame_grid import FrameGrid
-from leaf_audio.fast.planning import Geometry, SpectralGroup, Tier, tiers
+from leaf_audio.fast.plan import Geometry, SpectralGroup, Tier, tiers
 
 Tensor = Any
-# Real and imaginary, or real only.
+# A complex array as its real and its imaginary part; a real one as one part.
 Parts = Sequence[Tensor]
 
 
@@ -35,14 +37,16 @@ class SpectralEnergies:
     """Computes the pooled energies of the filters of spectral groups.
 
     Args:
-      groups: of a plan.
-      geometry: sizes, the plan's.
-      grid: the frames.
+      groups: Spectral groups of a plan.
+      geometry: Sizes that the plan was made for.
+      grid: Positions of the frames.
 
     Attributes:
-      filters: which ones, by position, in the order of the answers.
-      start: the first sample of audio that is needed, in the grid's time.
-      reach: samples needed after the start of the last frame's window.
+      filters: Positions of the filters in the filterbank, in the order of the
+        outputs.
+      start: First sample of audio that is needed, in the grid's time.
+      reach: Number of samples needed from the start of the last frame's window
+        on, counted from `start`.
     """
 
     def __init__(
@@ -55,11 +59,11 @@ class SpectralEnergies:
         self._grid = grid
         self._middle_of_kernel = (geometry.kernel_size - 1) // 2
         self._middle_of_window = (geometry.window_size - 1) // 2
-        # Those that a tier counts for are then the first ones.
-        groups = sorted(groups, key=lambda group: -group.offsets)
+        # In this order, the filters that need a tier are always the first ones.
+        groups = sorted(groups, key=lambda group: -group.max_offset)
         self.filters = [n for group in groups for n in group.filters]
         self._tiers = tiers(groups)
-        # A "same" convolution puts this tap on the sample.
+        # A convolution with "same" padding centres this tap.
         self.start = -self._middle_of_kernel
         self._strides = -(-geometry.frame_length // geometry.stride)
         self.reach = self._strides * geometry.stride
@@ -67,16 +71,18 @@ class SpectralEnergies:
     def __call__(
         self, audio: Tensor, kernels: Tensor, windows: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Computes all frames, and those near an edge apart.
+        """Computes all frames, and the frames near an edge separately.
 
         Args:
           audio: `(batch, time)`, from `start` on.
           kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
-          windows: `(filters, window, 1 + edges)`; see `FrameGrid.windowing`.
+          windows: `(filters, window_size, 1 + edges)`; see
+            `FrameGrid.window_masks`.
 
         Returns:
-          Two arrays, `(batch, frames, filters)` as if the audio had no edges,
-          and `(batch, edges, filters)`, None where there are none.
+          Two arrays: `(batch, frames, filters)`, computed as if the audio had
+          no edges, and `(batch, edges, filters)`, the frames near an edge; None
+          if the grid has no such frames.
         """
         inside, *near_edges = ops.unstack(windows, axis=-1)
         kernels = ops.unstack(kernels, axis=1)
@@ -89,10 +95,11 @@ class SpectralEnergies:
         self, audio: Tensor, kernels: list[Tensor], windows: Tensor
     ) -> Tensor:
         length = self._geometry.fft_length
-        farthest = max(self._tiers[-1].distances)
+        farthest = max(self._tiers[-1].offsets)
         bins = _Bins(length, farthest)
         real, imag = (
-            # Bins first: those at a distance are a part of the same memory.
+            # With the bin axis first, bins at an offset are one contiguous
+            # slice.
             ops.transpose(ops.reshape(part, (-1, length // 2 + 1)))
             for part in ops.rfft(self._framed(audio), fft_length=length)
         )
@@ -108,12 +115,12 @@ class SpectralEnergies:
         window_spectra = self._window_spectra(windows, farthest + 1)
         energies = 0.0
         for tier in self._tiers:
-            count, distances = tier.num_filters, tier.distances
+            count, offsets = tier.num_filters, tier.offsets
             weights = bins.weights(
                 [part[:count] for part in responses],
                 [part[:count] for part in mirrored],
                 [
-                    part[:count, distances.start : distances.stop]
+                    part[:count, offsets.start : offsets.stop]
                     for part in window_spectra
                 ],
                 tier,
@@ -136,10 +143,16 @@ class SpectralEnergies:
     def _responses(
         self, kernels: list[Tensor]
     ) -> tuple[tuple[Parts, Parts], tuple[Parts, Parts]]:
-        """Computes filters' responses at bins k and -k, and at -k and k.
+        """Computes the filters' frequency responses.
 
-        Each is its real part, `(filters, bins)`, and the imaginary one where
-        filters are not symmetric.
+        Args:
+          kernels: Real and imaginary parts, each `(kernel_size, filters)`.
+
+        Returns:
+          Two pairs. The first holds the responses at bins k and at bins -k, for
+          k from 0 to half the length; the second one those at -k and at k. Each
+          response is its real part, `(filters, bins)`, followed by the
+          imaginary part unless kernels are symmetric.
         """
         length = self._geometry.fft_length
         beyond = length - self._geometry.kernel_size
@@ -154,8 +167,9 @@ class SpectralEnergies:
             )
             for part in kernels
         )
-        # The response at -k is not the conjugate of that at k: filters are
-        # complex. Both are had from the spectra of their parts.
+        # Filters are complex, so the response at -k is not the conjugate of
+        # that at k. Both follow from the spectra of the real and the imaginary
+        # part of the kernel.
         above = [real[0] + imag[1]]
         below = [real[0] - imag[1]]
         if not self._geometry.symmetric:
@@ -164,7 +178,16 @@ class SpectralEnergies:
         return (above, below), (below, above)
 
     def _window_spectra(self, windows: Tensor, bins: int) -> Parts:
-        """Computes the first bins of the spectra of `(filters, window)`."""
+        """Computes the first bins of the windows' spectra.
+
+        Args:
+          windows: `(filters, window_size)`.
+          bins: Number of bins.
+
+        Returns:
+          The real part, `(filters, bins)`, followed by the imaginary part
+          unless windows are symmetric.
+        """
         times = np.arange(self._geometry.window_size) - self._middle_of_window
         phase = times[:, None] * np.arange(bins)
         phase = 2 * np.pi * phase / self._geometry.fft_length
@@ -175,39 +198,36 @@ class SpectralEnergies:
         ]
 
     def _framed(self, audio: Tensor) -> Tensor:
-        """Lays out frames from the middle on, around to what lies before.
+        """Lays out frames as the transform takes them.
 
-        They are padded to the transform's length: what offsets left out let in
-        from further samples could be louder than all there is in a frame.
+        A frame begins with its middle sample, and the samples before the middle
+        come last. It is padded with zeros to the transform's length. Further
+        audio instead of zeros would not do: where offsets are left out, it
+        would leak into the frame, and may be louder than all of the frame.
+
+        Args:
+          audio: `(batch, time)`.
+
+        Returns:
+          An array `(batch, frames, fft_length)`.
         """
         stride, count = self._geometry.stride, self._grid.computed_frames
-        blocks = count + self._strides - 1
-        blocked = ops.reshape(
-            audio[:, : blocks * stride],
-            (ops.shape(audio)[0], blocks, stride),
-        )
+        blocks = cut_into_blocks(audio, stride, count + self._strides - 1)
         length = self._geometry.frame_length
         middle = self._middle_of_kernel + self._middle_of_window
-
-        def between(begin: int, end: int) -> list[Tensor]:
-            pieces = []
-            while begin < end:
-                block, first = divmod(begin, stride)
-                size = min(stride - first, end - begin)
-                pieces.append(
-                    blocked[:, block : block + count, first : first + size]
-                )
-                begin += size
-            return pieces
-
-        zero = ops.zeros_like(blocked[:, :count, :1])
+        zero = ops.zeros_like(blocks[:, :count, :1])
         padding = ops.repeat(zero, self._geometry.fft_length - length, axis=-1)
-        pieces = [*between(middle, length), padding, *between(0, middle)]
+        pieces = [
+            *frames_of_blocks(blocks, count, middle, length),
+            padding,
+            *frames_of_blocks(blocks, count, 0, middle),
+        ]
         return ops.concatenate(pieces, axis=-1)
 
     def _edges(
         self, audio: Tensor, kernels: list[Tensor], windows: list[Tensor]
     ) -> Tensor:
+        """Computes the frames near an edge at the full rate."""
         geometry, count = self._geometry, self._grid.num_edges
         length = (count - 1) * geometry.stride + geometry.frame_length
         last = (self._grid.computed_frames - count) * geometry.stride
@@ -224,7 +244,7 @@ class SpectralEnergies:
 
 
 def _times_conjugate(x: Parts, y: Parts) -> Parts:
-    """Multiplies x with the conjugate of y; the product is real if both are."""
+    """Computes `x y*`, which is real if x and y are."""
     if len(x) == 1:
         return [x[0] * y[0]]
     (a, b), (c, d) = x, y
@@ -232,33 +252,39 @@ def _times_conjugate(x: Parts, y: Parts) -> Parts:
 
 
 class _Bins:
-    """Bins of a spectrum, and which pairs of them, `k` and `k + d`, count.
+    """Computes products of bins k and k + d, and their weights.
 
-    The pair of `-k - d` and `-k` is for real audio the same again, so one of
-    the two is enough; where they are one pair, it counts once. A spectrum goes
-    on by some bins on both sides, for pairs around 0 and half the length.
+    For real audio, the product of bins -k - d and -k equals that of k and
+    k + d. One of the two is computed and counts twice. If both are the same
+    pair, it counts once. Spectra are extended by some bins below 0 and above
+    half the length, for the pairs around these frequencies.
 
     Args:
-      length: of the transform; even.
-      offsets: greatest d.
+      length: Length of the transform; even.
+      max_offset: Greatest d.
     """
 
-    def __init__(self, length: int, offsets: int):
+    def __init__(self, length: int, max_offset: int):
         self._length = length
-        self._offsets = offsets
-        self._added = (offsets + 1) // 2
+        self._max_offset = max_offset
+        self._added = (max_offset + 1) // 2
         self._count = length // 2 + 1 + 2 * self._added
 
     def extended(
         self, part: Tensor, opposite: Tensor, axis: int, sign: float = 1.0
     ) -> Tensor:
-        """Adds bins on both sides, and zeros for the last bins' partners.
+        """Extends a spectrum by bins on both sides, and by zeros at the end.
+
+        The zeros are the partners k + d of the last bins.
 
         Args:
-          part: real or imaginary, at bins from 0 up to half the length.
-          opposite: at bins from 0 down, but for its sign.
-          axis: of the bins, 0 or 1.
-          sign: of `opposite`.
+          part: Real or imaginary part at bins 0, 1, ... half the length.
+          opposite: The same part at bins 0, -1, ..., up to its sign.
+          axis: Axis of the bins, 0 or 1.
+          sign: Factor for `opposite`, 1 or -1.
+
+        Returns:
+          The extended part.
         """
 
         def cut(x: Tensor, begin: int, end: int) -> Tensor:
@@ -269,26 +295,28 @@ class _Bins:
             sign * ops.flip(cut(opposite, begin, end), axis=axis)
             for begin, end in ((1, added + 1), (-1 - added, -1))
         )
-        zeros = ops.zeros_like(cut(part, 0, self._offsets))
+        zeros = ops.zeros_like(cut(part, 0, self._max_offset))
         return ops.concatenate([below, part, above, zeros], axis=axis)
 
     def products(
         self, spectra: Parts, tier: Tier, real_only: bool
     ) -> list[Tensor]:
-        """Multiplies bins with those at every distance of a tier.
+        """Computes the products of bins of a tier.
 
         Args:
-          spectra: of frames, `(bins, frames)`, extended.
-          tier: which ones.
-          real_only: whether imaginary parts are not needed.
+          spectra: Real and imaginary parts of the frames' spectra, extended,
+            each `(bins, frames)`.
+          tier: The products to compute.
+          real_only: Whether to leave out the imaginary parts of the products.
 
         Returns:
-          Arrays `(bins, frames)`, as many as `weights` gives.
+          Arrays `(bins, frames)`, in the order of `weights`: for each offset
+          the real part, then the imaginary part if it is needed.
         """
         first, last = self._positions(tier)
         real, imag = (part[first:last] for part in spectra)
         products = []
-        for d in tier.distances:
+        for d in tier.offsets:
             other_real, other_imag = (
                 part[first + d : last + d] for part in spectra
             )
@@ -300,22 +328,25 @@ class _Bins:
     def weights(
         self, responses: Parts, mirrored: Parts, windows: Parts, tier: Tier
     ) -> list[Tensor]:
-        """Computes what products are multiplied by, each `(filters, bins)`.
+        """Computes the weights of the products of a tier.
 
         Args:
-          responses: of the filters, `(filters, bins)`, extended.
-          mirrored: the same at -k.
-          windows: their spectra, `(filters, distances)`.
-          tier: which bins and distances.
+          responses: Frequency responses of the filters, extended, each part
+            `(filters, bins)`.
+          mirrored: The same at bins -k.
+          windows: Spectra of the windows, each part `(filters, offsets)`.
+          tier: The products.
 
         Returns:
-          For each distance what counts for the real part and, where these have
-          imaginary parts, for that one; a distance of 0 has none.
+          Arrays `(filters, bins)`: for each offset the weight of the product's
+          real part, then that of its imaginary part, unless kernels and windows
+          are symmetric. An offset of 0 has a real part only.
         """
         first, last = self._positions(tier)
-        # Of W(d) and W(-d), which is its conjugate, twice the real part.
-        share = np.zeros((len(tier.distances), self._count))
-        for row, d in zip(share, tier.distances, strict=True):
+        # W(-d) is the conjugate of W(d), so the two add up to twice the real
+        # part.
+        share = np.zeros((len(tier.offsets), self._count))
+        for row, d in zip(share, tier.offsets, strict=True):
             begin = self._added - d // 2
             end = begin + self._length // 2 - d % 2
             row[begin : end + 1] = 1.0 if d == 0 else 2.0
@@ -329,19 +360,19 @@ class _Bins:
         size = last - first
 
         def with_others(parts: Parts) -> Parts:
-            parts = [part[:, first : last + self._offsets] for part in parts]
+            parts = [part[:, first : last + self._max_offset] for part in parts]
             return _times_conjugate(
                 [part[:, None, :size] for part in parts],
                 [
                     ops.stack(
-                        [part[:, d : d + size] for d in tier.distances], axis=1
+                        [part[:, d : d + size] for d in tier.offsets], axis=1
                     )
                     for part in parts
                 ],
             )
 
-        # G(k) G*(k + d), and the same of the pair of -k - d and -k, which is
-        # the conjugate of that of -k and -k - d.
+        # G(k) G*(k + d), and the same for the pair of -k - d and -k, which is
+        # the conjugate of that for -k and -k - d.
         pairs, opposite = map(with_others, (responses, mirrored))
         real = pairs[0] + opposite[0]
         if len(pairs) == 1:
@@ -350,13 +381,13 @@ class _Bins:
         w, v = windows
         of_real = ops.unstack(w * real - v * imag, axis=1)
         of_imag = ops.unstack(-(v * real + w * imag), axis=1)
-        parts = zip(tier.distances, of_real, of_imag, strict=True)
+        parts = zip(tier.offsets, of_real, of_imag, strict=True)
         return [
             part for d, re, im in parts for part in ((re, im) if d else (re,))
         ]
 
     def _positions(self, tier: Tier) -> tuple[int, int]:
-        """Tells where a tier's bins begin and end."""
+        """Returns the positions of a tier's first and end bin."""
         first, last = (
             min(max(bin_ + self._added, 0), self._count) for bin_ in tier.bins
         )

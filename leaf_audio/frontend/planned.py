@@ -52,6 +52,11 @@ class PlannedFrontend(Frontend):
         )
 
     @property
+    def plan(self) -> Any:
+        """The plan that is followed; None before `build`, or where exact."""
+        return self._filterbank and self._filterbank.plan
+
+    @property
     def planned_for(self) -> np.ndarray | None:
         """What the plan was made for, if there is one; can be set.
 
@@ -59,7 +64,7 @@ class PlannedFrontend(Frontend):
         docstring explains. A frontend of the same settings and weights that is
         given it computes the same to the last bit.
         """
-        plan = self._filterbank and self._filterbank.plan
+        plan = self.plan
         return plan.parameters if plan else None
 
     @planned_for.setter

@@ -1,7 +1,4 @@
-"""LEAF by plan: as exact as promised, for any sizes, wherever weights go."""
-
-import dataclasses
-import itertools
+"""LEAF by plan: as exact as promised, for any sizes and inputs."""
 
 import keras
 import numpy as np
@@ -9,9 +6,9 @@ import pytest
 import soundfile
 from gradients import grad_mean_square
 from keras import ops
+from leaf_pairs import kernels, leaf_and_exact, log_error, noise
 
-from leaf_audio import callbacks, frontend
-from leaf_audio.fast import planning
+from leaf_audio import convolution, fast, frontend, initializers, pooling
 
 SIZES = {
     "default": {},
@@ -25,34 +22,6 @@ SIZES = {
     "valid": {"pooling_padding": "valid"},
     "frozen": {"learn_filters": False, "learn_pooling": False},
 }
-
-
-def noise(*shape, seed=0):
-    generator = np.random.default_rng(seed)
-    return generator.normal(0, 0.1, shape).astype("float32")
-
-
-def leaf_and_exact(**settings):
-    """Two Leafs of equal weights, by plan and exact, that give energies."""
-    leaf = frontend.Leaf(compression_fn=None, **settings)
-    leaf.build((None, None))
-    exact = frontend.Leaf(compression_fn=None, **{**settings, "tolerance": 0})
-    exact.build((None, None))
-    exact.set_weights(leaf.get_weights())
-    return leaf, exact
-
-
-def log_error(outputs, expected):
-    outputs, expected = (
-        np.log(ops.convert_to_numpy(x)) for x in (outputs, expected)
-    )
-    assert outputs.shape == expected.shape
-    return np.sqrt(np.mean((outputs - expected) ** 2))
-
-
-def kernels(leaf):
-    by_name = {w.path.split("/")[-2]: w for w in leaf.weights}
-    return by_name["complex_conv"], by_name["learnable_pooling"]
 
 
 @pytest.mark.parametrize("settings", SIZES.values(), ids=SIZES)
@@ -95,35 +64,66 @@ def test_inputs_shorter_than_a_window(time):
     assert log_error(outputs, expected) < 5e-3
 
 
-def spectral_only(leaf, offsets, far_offsets):
-    """Has a Leaf compute all filters from spectra, with so many offsets."""
-    plan = leaf._filterbank._plan
-    every = tuple(range(leaf.n_filters))
-    bins = (-offsets, 2 * offsets)
-    group = planning.SpectralGroup(
-        every, ((far_offsets, bins), (offsets, bins))
-    )
-    leaf._filterbank._plan = dataclasses.replace(plan, groups=(group,))
+class PlannedEnergies(keras.layers.Layer):
+    """Computes energies with the weights of two layers, by a given plan."""
+
+    def __init__(self, convolve, pool, plan, geometry):
+        super().__init__()
+        self.convolve, self.pool = convolve, pool
+        self._plan, self._geometry = plan, geometry
+
+    def call(self, audio):
+        return fast.planned_energies(
+            audio[..., None],
+            self.convolve.impulse_responses(),
+            self.pool.window(),
+            plan=self._plan,
+            geometry=self._geometry,
+            padding=self.pool.padding,
+        )
+
+
+class ExactEnergies(keras.layers.Layer):
+    """Computes energies by two layers at the full rate."""
+
+    def __init__(self, convolve, pool):
+        super().__init__()
+        self.convolve, self.pool = convolve, pool
+
+    def call(self, audio):
+        parts = self.convolve(audio[..., None])
+        return self.pool(parts[..., 0::2] ** 2 + parts[..., 1::2] ** 2)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("window_len", [2.5, 2.7])
+@pytest.mark.parametrize("window_size, stride", [(21, 12), (22, 12)])
 @pytest.mark.parametrize("far_share", [0.2, 1.0])
 @pytest.mark.slow_on_jax
-def test_spectra_with_all_offsets_are_exact(far_share, window_len, padding):
+def test_spectra_with_all_offsets_are_exact(
+    far_share, window_size, stride, padding
+):
     """Of odd and even windows; the longest distance meets its mirror image."""
-    settings = {"sample_rate": 8000, "window_len": window_len}
-    leaf, exact = leaf_and_exact(
-        n_filters=3, window_stride=1.5, pooling_padding=padding, **settings
+    geometry = fast.Geometry(window_size, window_size, stride)
+    assert geometry.symmetric == (window_size == 21)
+    offsets = (geometry.fft_length - 1) // 2
+    bins = (-offsets, 2 * offsets)
+    far = round(far_share * offsets)
+    group = fast.SpectralGroup((0, 1, 2), ((far, bins), (offsets, bins)))
+    plan = fast.Plan(np.ones((3, 3)), np.full(3, np.inf), (group,))
+    convolve = convolution.GaborConv1D(
+        6,
+        window_size,
+        kernel_initializer=initializers.GaborInit(
+            sample_rate=8000, min_freq=60.0, max_freq=3900.0
+        ),
     )
-    geometry = leaf._filterbank._geometry
-    assert geometry.symmetric == (window_len == 2.5)
-    length = geometry.fft_length
-    offsets = (length - 1) // 2
-    spectral_only(leaf, offsets, round(far_share * offsets))
+    pool = pooling.GaussianLowpass(window_size, stride, padding=padding)
+    exact = ExactEnergies(convolve, pool)
     x = noise(2, 300)
-    assert log_error(leaf(x), exact(x)) < 1e-4
-    by_input, by_weight = grad_mean_square(leaf, x)
+    expected_energies = exact(x)
+    planned = PlannedEnergies(convolve, pool, plan, geometry)
+    assert log_error(planned(x), expected_energies) < 1e-4
+    by_input, by_weight = grad_mean_square(planned, x)
     input_expected, expected = grad_mean_square(exact, x)
     pairs = zip(
         [by_input, *by_weight], [input_expected, *expected], strict=True
@@ -150,16 +150,16 @@ def test_a_loud_tone_that_leaks_in_from_afar_is_followed(band, tone):
     swelling = 1 + np.sin(2 * np.pi * 50 * time)
     x += (0.3 * np.sin(2 * np.pi * tone * time) * swelling).astype("float32")
     assert log_error(leaf(x), exact(x)) < 1e-2
-    groups = leaf._filterbank.plan.groups
-    assert all(isinstance(group, planning.SpectralGroup) for group in groups)
+    groups = leaf.plan.groups
+    assert all(isinstance(group, fast.SpectralGroup) for group in groups)
 
 
 @pytest.mark.slow_on_jax
 def test_few_offsets_suffice_where_the_length_cuts_filters_off():
     """By samples these filters cost as much as without a plan."""
     leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
-    groups = leaf._filterbank.plan.groups
-    spectral = [g for g in groups if isinstance(g, planning.SpectralGroup)]
+    groups = leaf.plan.groups
+    spectral = [g for g in groups if isinstance(g, fast.SpectralGroup)]
     assert sum(len(g.filters) for g in spectral) > 20
     assert all(g.hop > 4 for g in groups if g not in spectral)
     x = noise(2, 4000)
@@ -214,275 +214,6 @@ def test_gradients_are_those_of_the_exact_frontend(n_filters):
         assert distance < 1e-2
 
 
-def test_filters_that_have_left_the_plan_are_computed_exactly():
-    """Compiled before they moved; the graph itself must take the other way."""
-    leaf, exact = leaf_and_exact()
-    model = keras.Sequential([keras.Input((None,)), leaf])
-    x = noise(2, 4000)
-    model.predict(x, verbose=0)
-    for scale in (0.5, 1.4):
-        for part in (leaf, exact):
-            kernel, _ = kernels(part)
-            kernel.assign(kernel * np.array([[1.0, scale]], "float32"))
-        error = log_error(model.predict(x, verbose=0), exact(x))
-        # PyTorch does not compile, and plans anew.
-        planned = keras.backend.backend() == "torch"
-        assert error < (3e-3 if planned else 1e-5)
-
-
-@pytest.mark.slow_on_jax
-def test_a_called_frontend_plans_for_its_filters_of_now():
-    leaf, exact = leaf_and_exact(n_filters=12)
-    x = noise(2, 4000)
-    leaf(x)
-    for part in (leaf, exact):
-        kernel, pooling = kernels(part)
-        kernel.assign(kernel * np.array([[1.0, 0.5]], "float32"))
-        pooling.assign(pooling * 0.8)
-    before = leaf.planned_for
-    assert 0 < log_error(leaf(x), exact(x)) < 3e-3
-    np.testing.assert_allclose(
-        leaf.planned_for / before, [[0.5, 0.8, 1.0]] * 12, rtol=0.05
-    )
-
-
-def test_replan_plans_when_there_is_need():
-    leaf, _ = leaf_and_exact()
-    assert not leaf.replan(if_needed=True)
-    kernel, _ = kernels(leaf)
-    kernel.assign(kernel * np.array([[1.0, 1.01]], "float32"))
-    assert not leaf.replan(if_needed=True)
-    kernel.assign(kernel * np.array([[1.0, 0.9]], "float32"))
-    assert leaf.replan(if_needed=True)
-    assert leaf.replan()
-
-
-@pytest.mark.slow_on_jax
-@pytest.mark.parametrize("width", [0.55, 1.2])
-def test_pooling_widths_have_room(width):
-    leaf, exact = leaf_and_exact()
-    model = keras.Sequential([keras.Input((None,)), leaf])
-    x = noise(2, 4000)
-    model.predict(x, verbose=0)
-    before = leaf.planned_for
-    for part in (leaf, exact):
-        kernel, pooling = kernels(part)
-        kernel.assign(kernel * np.array([[1.0, 1.02]], "float32"))
-        pooling.assign(pooling * width)
-    # By plan, neither exactly nor less exactly than promised.
-    assert 1e-6 < log_error(model.predict(x, verbose=0), exact(x)) < 3e-3
-    assert not leaf.replan(if_needed=True)
-    np.testing.assert_array_equal(leaf.planned_for, before)
-
-
-@pytest.mark.slow_on_jax
-def test_centre_frequencies_have_room_where_they_matter():
-    """A filter that has left the bins planned for is computed exactly."""
-    if keras.backend.backend() == "torch":
-        pytest.skip("it does not compile, and plans anew at each step")
-    leaf, exact = leaf_and_exact(n_filters=64, sample_rate=8000)
-    model = keras.Sequential([keras.Input((None,)), leaf])
-    x = noise(2, 4000)
-    model.predict(x, verbose=0)
-
-    def move(hz):
-        for part in (leaf, exact):
-            kernel, _ = kernels(part)
-            by = [[2 * np.pi * hz / 8000, 0.0]]
-            kernel.assign(kernel + np.array(by, "float32"))
-
-    move(30)
-    assert 1e-6 < log_error(model.predict(x, verbose=0), exact(x)) < 3e-3
-    assert not leaf.replan(if_needed=True)
-    move(100)
-    assert log_error(model.predict(x, verbose=0), exact(x)) < 1e-6
-    assert leaf.replan(if_needed=True)
-
-
-def test_centre_frequencies_do_not_matter_without_spectra():
-    leaf, _ = leaf_and_exact(n_filters=8)
-    groups = leaf._filterbank.plan.groups
-    assert not any(isinstance(g, planning.SpectralGroup) for g in groups)
-    kernel, _ = kernels(leaf)
-    kernel.assign(kernel + np.array([[0.2, 0.0]], "float32"))
-    assert not leaf.replan(if_needed=True)
-
-
-def test_weights_that_are_not_finite_need_no_plan():
-    leaf, _ = leaf_and_exact()
-    kernel, _ = kernels(leaf)
-    kernel.assign(np.full((40, 2), np.nan, "float32"))
-    assert np.isnan(ops.convert_to_numpy(leaf(noise(1, 1000)))).any()
-
-
-@pytest.mark.parametrize("leaves_plan", [False, True])
-def test_xla_trains_on_batches_of_unknown_sizes(leaves_plan):
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("other backends' shapes are known when they compile")
-    import tensorflow as tf
-
-    batches = [(noise(2, 1600), [[1.0]] * 2), (noise(1, 1200), [[0.0]])]
-
-    def train(jit_compile):
-        keras.utils.set_random_seed(0)
-        model = keras.Sequential(
-            [
-                keras.Input((None,)),
-                frontend.Leaf(n_filters=10),
-                keras.layers.GlobalAveragePooling1D(),
-                keras.layers.Dense(1),
-            ]
-        )
-        if leaves_plan:
-            kernel, _ = kernels(model.layers[0])
-            plan = model.layers[0].planned_for
-            kernel.assign(kernel * [1.0, 1.5])
-            model.layers[0].planned_for = plan
-        sgd = keras.optimizers.SGD(0.1)
-        model.compile(sgd, "mse", jit_compile=jit_compile)
-        model.fit(
-            tf.data.Dataset.from_generator(
-                lambda: iter(batches),
-                output_signature=(
-                    tf.TensorSpec((None, None)),
-                    tf.TensorSpec((None, 1)),
-                ),
-            ).apply(tf.data.experimental.assert_cardinality(2)),
-            shuffle=False,
-            verbose=0,
-        )
-        return model.get_weights()
-
-    for one, other in zip(train(True), train(False), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow_on_jax
-def test_training_replans_between_epochs():
-    leaf = frontend.Leaf(n_filters=2)
-    model = keras.Sequential(
-        [leaf, keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
-    )
-    # So fast that filters leave the plan at once.
-    model.compile(keras.optimizers.Adam(0.5), "mse", jit_compile=False)
-    x, y = noise(4, 1600), np.arange(4.0)[:, None]
-    model(x)
-    before = leaf.planned_for
-    model.fit(x, y, epochs=3, verbose=0, callbacks=[callbacks.Replan()])
-    kernel, _ = kernels(leaf)
-    assert (leaf.planned_for != before).any()
-    sigma = ops.convert_to_numpy(kernel)[:, 1]
-    np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.03)
-
-
-@pytest.mark.parametrize(
-    "check_freq,replanned",
-    [(2, True), pytest.param(5, False, marks=pytest.mark.slow_on_jax)],
-)
-def test_training_replans_within_a_long_epoch(check_freq, replanned):
-    if keras.backend.backend() == "torch":
-        pytest.skip("it does not compile, and plans anew at each step")
-    leaf = frontend.Leaf(n_filters=2)
-    # Whatever it computes by is no reason to plan within an epoch.
-    efficient = frontend.EfficientLeaf(n_filters=2, num_groups=1)
-    x = keras.Input((1600,))
-    both = keras.layers.Concatenate()(
-        [
-            keras.layers.Flatten()(efficient(x)),
-            keras.layers.Flatten()(leaf(x)),
-        ]
-    )
-    model = keras.Model(x, keras.layers.Dense(1)(both))
-    model.compile(keras.optimizers.Adam(0.5), "mse", jit_compile=False)
-    x, y = noise(4, 1600), np.arange(4.0)[:, None]
-    plans, efficient_plans = [], []
-    look = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda batch, logs: (
-            plans.append(leaf.planned_for),
-            efficient_plans.append(efficient.planned_for),
-        )
-    )
-    replan = callbacks.Replan(check_freq=check_freq)
-    model.fit(x, y, batch_size=1, verbose=0, callbacks=[replan, look])
-    changed = [(plan != plans[0]).any() for plan in plans]
-    assert changed == [False, False, replanned, replanned]
-    for plan in efficient_plans:
-        np.testing.assert_array_equal(plan, efficient_plans[0])
-
-
-def test_how_often_a_plan_is_looked_at_must_be_a_number_of_steps():
-    with pytest.raises(ValueError, match="`check_freq` must be a positive int"):
-        callbacks.Replan(check_freq=0)
-
-
-@pytest.mark.slow_on_jax
-def test_a_model_that_fit_builds_is_computed_by_plan():
-    """Not exactly, until someone plans: what is compiled is compiled."""
-    leaf = frontend.Leaf(n_filters=8)
-    model = keras.Sequential([leaf, keras.layers.Flatten()])
-    model.compile("sgd", "mse", jit_compile=False)
-    model.fit(noise(2, 800), np.zeros((2, 40)), verbose=0)
-    built = frontend.Leaf(n_filters=8)
-    built.build((None, None))
-    np.testing.assert_array_equal(leaf.planned_for, built.planned_for)
-
-
-def test_leafs_are_found_once_wherever_they_are():
-    class Outer(keras.layers.Layer):
-        def __init__(self, leaf):
-            super().__init__()
-            self.inner = keras.layers.TimeDistributed(leaf)
-
-    leaf = frontend.Leaf(n_filters=8)
-    model = keras.Sequential([Outer(leaf), Outer(leaf)])
-    assert not callbacks.built_leafs(model)
-    leaf.build((None, 800))
-    assert callbacks.built_leafs(model) == [leaf]
-    assert callbacks.built_leafs(leaf) == [leaf]
-
-
-@pytest.mark.slow_on_jax
-def test_a_plan_is_saved_with_the_weights(tmp_path):
-    leaf, _ = leaf_and_exact()
-    kernel, _ = kernels(leaf)
-    x = noise(2, 4000)
-    # Still within the plan, which a new one for these weights would not be.
-    kernel.assign(kernel * np.array([[1.0, 0.985]], "float32"))
-    model = keras.Sequential([keras.Input((None,)), leaf])
-    expected = ops.convert_to_numpy(model(x))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(
-        loaded.layers[0].planned_for, leaf.planned_for
-    )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(loaded(x)), expected, rtol=1e-6
-    )
-
-
-@pytest.mark.slow_on_jax
-def test_weights_from_a_file_without_a_plan_are_planned_for(tmp_path):
-    leaf, exact = leaf_and_exact()
-    kernel, _ = kernels(exact)
-    kernel.assign(kernel * np.array([[1.0, 0.6]], "float32"))
-    exact.save_weights(tmp_path / "exact.weights.h5")
-    leaf.load_weights(tmp_path / "exact.weights.h5")
-    sigma = ops.convert_to_numpy(kernel)[:, 1]
-    if keras.backend.backend() == "jax":
-        leaf(noise(1, 1600))
-    else:
-        keras.Sequential([keras.Input((None,)), leaf]).predict(
-            noise(1, 1600), verbose=0
-        )
-    np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.02)
-
-
-def test_hops_cover_strides_that_few_divide():
-    assert planning.candidate_hops(160, 60)[-4:] == [16, 20, 32, 40]
-    hops = planning.candidate_hops(163, 60)
-    assert all(b <= 2 * a for a, b in itertools.pairwise(hops))
-
-
 def test_exact_by_request_and_where_plans_do_not_apply():
     assert frontend.Leaf(tolerance=0).planned_for is None
     squares = frontend.Leaf(activation="relu", n_filters=8)
@@ -494,73 +225,7 @@ def test_exact_by_request_and_where_plans_do_not_apply():
         frontend.SincNet(tolerance=0.01)
 
 
-def test_centre_frequencies_beyond_half_the_rate_are_those_below():
-    leaf, _ = leaf_and_exact(n_filters=64, sample_rate=8000)
-    before = leaf._filterbank.plan.groups
-    leaf.planned_for = leaf.planned_for * [1, 1, -1] + [0, 0, 4 * np.pi]
-    for group, same in zip(leaf._filterbank.plan.groups, before, strict=True):
-        if isinstance(group, planning.SpectralGroup):
-            assert (group.filters, group.bands) == (same.filters, same.bands)
-
-
-def test_no_pair_of_bins_is_planned_twice():
-    few = planning.SpectralGroup((0, 1), ((2, (-9, 99)), (6, (5, 40))))
-    many = planning.SpectralGroup((2,), ((2, (-9, 99)), (12, (1, 20))))
-    found = [
-        (tier.distances, tier.bins, tier.num_filters)
-        for tier in planning.tiers([few, many])
-    ]
-    assert found == [
-        (range(0, 3), (-9, 99), 3),
-        (range(3, 7), (1, 40), 3),
-        (range(7, 13), (1, 20), 1),
-    ]
-
-
 @pytest.mark.parametrize("tolerance", [-1e-3, float("nan"), "low", 1.0])
 def test_a_tolerance_that_cannot_be_is_rejected(tolerance):
     with pytest.raises(ValueError, match="`tolerance`"):
         frontend.Leaf(tolerance=tolerance)
-
-
-def test_a_plan_for_other_settings_is_rejected():
-    leaf, exact = leaf_and_exact(n_filters=8)
-    with pytest.raises(ValueError, match=r"\(8, 3\).*Received: \(40, 3\)"):
-        leaf.planned_for = np.ones((40, 3))
-    with pytest.raises(ValueError, match="takes no plan"):
-        exact.planned_for = np.ones((8, 3))
-    with pytest.raises(ValueError, match="positive"):
-        leaf.planned_for = np.zeros((8, 3))
-
-
-def test_a_plan_is_for_finite_parameters_and_for_weights_that_are_there():
-    leaf = frontend.Leaf(n_filters=4)
-    with pytest.raises(ValueError, match="has no weights to plan for"):
-        leaf.planned_for = np.ones((4, 3))
-    leaf.build((None, 1600))
-    with pytest.raises(ValueError, match="must be for finite parameters"):
-        leaf.planned_for = np.full((4, 3), np.nan)
-
-
-def test_a_plan_of_an_earlier_release_is_made_anew():
-    leaf, exact = leaf_and_exact(n_filters=4)
-    store = {}
-    leaf.save_own_variables(store)
-    # It had no centre frequencies.
-    store["planned_for"] = store["planned_for"][:, :2] * 0.5
-    leaf.load_own_variables(store)
-    kernel, _ = kernels(leaf)
-    x = noise(1, 1000)
-    assert log_error(leaf(x), exact(x)) < 5e-3
-    sigma = ops.convert_to_numpy(kernel)[:, 1]
-    np.testing.assert_allclose(leaf.planned_for[:, 0], sigma, rtol=0.02)
-
-
-def test_weights_of_another_window_are_refused(tmp_path):
-    saved = frontend.Leaf(n_filters=4)
-    saved.build((None, 1600))
-    saved.save_weights(tmp_path / "leaf.weights.h5")
-    other = frontend.Leaf(n_filters=4, sample_rate=8000)
-    other.build((None, 1600))
-    with pytest.raises(ValueError, match=r"\[201, 80\].*\[401, 160\]"):
-        other.load_weights(tmp_path / "leaf.weights.h5")

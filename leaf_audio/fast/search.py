@@ -1,0 +1,430 @@
+"""Searches the cheapest plan whose predicted error meets a tolerance.
+
+Each filter can be computed in many ways, called options: by sparse samples with
+some hop and kernel length, or from spectra with some greatest offset. An option
+has a predicted error (`error_model`) and a cost in multiply-adds per sample of
+audio. The search minimises the total cost under one condition: the root mean
+square of the filters' errors stays within the tolerance. A Lagrange multiplier,
+the same for all filters, turns that into a choice for each filter by itself. A
+group of filters that share an option has a fixed cost too, so options that few
+filters use are then given up as long as that lowers the total.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from leaf_audio.fast import error_model
+from leaf_audio.fast.constants import CONSTANTS
+from leaf_audio.fast.plan import (
+    Geometry,
+    Plan,
+    SparseGroup,
+    SpectralGroup,
+    tiers,
+)
+
+# Range of the Lagrange multiplier, as a power of ten, and steps of bisection.
+_MAX_LOG_MULTIPLIER = 16.0
+_BISECTION_STEPS = 24
+
+
+def make_plan(
+    parameters: np.ndarray, geometry: Geometry, tolerance: float
+) -> Plan:
+    """Makes the cheapest plan that meets a tolerance.
+
+    Args:
+      parameters: `(filters, 3)`, standard deviations in samples, pooling widths
+        as a share of half the window, and centre frequencies in rad/sample, all
+        as the layers use them, that is within their bounds.
+      geometry: Sizes of kernels, windows and strides.
+      tolerance: Greatest root mean square of the filters' predicted relative
+        errors, more than 0.
+
+    Returns:
+      The plan.
+
+    Raises:
+      ValueError: A deviation or width is not a positive number, or a centre
+        frequency is not finite.
+    """
+    if not np.all(np.isfinite(parameters)) or np.any(parameters[:, :2] <= 0):
+        raise ValueError(
+            "Filters to plan for must have positive deviations and pooling "
+            "widths, and finite centre frequencies. Received: "
+            f"{parameters.tolist()}."
+        )
+    sigma = _on_grid(parameters[:, 0])
+    width = _on_grid(parameters[:, 1])
+    options = _options(geometry, sigma.max())
+    errors = np.array(
+        [
+            [option.error(*widths, geometry) for option in options]
+            for widths in zip(sigma.tolist(), width.tolist(), strict=True)
+        ]
+    )
+    planned_for = np.column_stack([sigma, width, parameters[:, 2]])
+    chosen = _Search(options, errors, planned_for, geometry, tolerance).run()
+
+    groups = [
+        option.group(filters, planned_for[filters], geometry)
+        for option, filters in _filters_by_option(options, chosen)
+    ]
+    margins = np.full(len(planned_for), np.inf)
+    for group in groups:
+        if isinstance(group, SpectralGroup):
+            margin = 2 * np.pi * CONSTANTS.centre_margin / geometry.kernel_size
+            margins[list(group.filters)] = margin
+    return Plan(planned_for, margins, tuple(groups))
+
+
+def _on_grid(values: np.ndarray) -> np.ndarray:
+    grid = CONSTANTS.parameter_grid
+    return grid ** np.round(np.log(values) / math.log(grid))
+
+
+def candidate_hops(stride: int, longest: float) -> list[int]:
+    """Lists the hops to choose from.
+
+    These are the divisors of the stride. Where two of them are more than a
+    factor of 2 apart, hops that divide a few strides are added in between, if
+    there are any.
+
+    Args:
+      stride: Distance between frames, in samples.
+      longest: Greatest hop, in samples.
+
+    Returns:
+      Hops in ascending order, from 1.
+    """
+    longest = max(int(longest), 1)
+    frames_per_block = {
+        hop: _frames_per_block(hop, stride) for hop in range(1, longest + 1)
+    }
+    hops = [hop for hop, count in frames_per_block.items() if count == 1]
+    between = [
+        hop
+        for hop, count in frames_per_block.items()
+        if 1 < count <= CONSTANTS.max_frames_per_block
+    ]
+    for hop in sorted(between, key=frames_per_block.get):
+        below = max(other for other in hops if other < hop)
+        above = min((other for other in hops if other > hop), default=None)
+        gap = (above or longest + 1) / below
+        nearest = min(hop / below, (above or math.inf) / hop)
+        if gap > 2 and nearest >= CONSTANTS.min_hop_ratio:
+            hops.append(hop)
+    return sorted(hops)
+
+
+def _frames_per_block(hop: int, stride: int) -> int:
+    return hop // math.gcd(hop, stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseOption:
+    """The option to compute a filter from energies at every `hop`-th sample.
+
+    Attributes:
+      hop: Distance between two energies, in samples.
+      taps: Number of kernel taps that are used, in the middle of the kernel.
+    """
+
+    hop: int
+    taps: int
+
+    def error(self, sigma: float, width: float, geometry: Geometry) -> float:
+        """Predicts the relative error of a filter's pooled energies.
+
+        Args:
+          sigma: Standard deviation of the filter, in samples.
+          width: Pooling width, as a share of half the window.
+          geometry: Sizes.
+        """
+        cut = error_model.truncation_error(
+            sigma, self.taps, geometry.kernel_size
+        )
+        sampling = error_model.sampling_error(sigma, width, self.hop, geometry)
+        return math.hypot(CONSTANTS.truncation_weight * cut, sampling)
+
+    def cost(self, geometry: Geometry) -> float:
+        """Returns the multiply-adds per sample of audio for one filter."""
+        convolution = 2 * -(-self.taps // self.hop)
+        frames = _frames_per_block(self.hop, geometry.stride)
+        overlap = geometry.window_size / (frames * geometry.stride) + 1
+        channels = CONSTANTS.channels_pooled_together
+        return convolution + overlap * frames * channels / self.hop
+
+    def group(
+        self, filters: np.ndarray, parameters: np.ndarray, geometry: Geometry
+    ) -> SparseGroup:
+        """Makes the group of the filters that have this option.
+
+        Args:
+          filters: Their positions in the filterbank.
+          parameters: `(filters, 3)`, theirs; see `make_plan`.
+          geometry: Sizes.
+        """
+        hop, stride = self.hop, geometry.stride
+        frames = range(_frames_per_block(hop, stride))
+        offsets = [frame * stride % hop for frame in frames]
+        count = max(
+            len(error_model.sample_positions(hop, offset, geometry.window_size))
+            for offset in offsets
+        )
+        positions = [
+            range(-offset, count * hop - offset, hop) for offset in offsets
+        ]
+        matrices = None
+        if hop > 1:
+            matrices = np.array(
+                [
+                    [
+                        error_model.weight_matrix(
+                            sigma, hop, tuple(p), geometry
+                        )
+                        for p in positions
+                    ]
+                    for sigma in parameters[:, 0].tolist()
+                ]
+            )
+        return SparseGroup(
+            filters=tuple(filters.tolist()),
+            hop=hop,
+            first_tap=geometry.kernel_size // 2 - self.taps // 2,
+            taper=error_model.taper(self.taps, geometry.kernel_size),
+            frames_per_block=len(frames),
+            first_energies=tuple(frame * stride // hop for frame in frames),
+            energies_per_frame=count,
+            weight_matrices=matrices,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectralOption:
+    """The option to compute a filter from products of bins of the spectra.
+
+    Attributes:
+      max_offset: Greatest offset of two bins that are multiplied; one of
+        `CONSTANTS.offsets`.
+    """
+
+    max_offset: int
+
+    def error(self, sigma: float, width: float, geometry: Geometry) -> float:
+        """Predicts the relative error of a filter's pooled energies.
+
+        Infinite for filters that decay to nearly 0 within their kernel.
+
+        Args:
+          sigma: Standard deviation of the filter, in samples.
+          width: Pooling width, as a share of half the window.
+          geometry: Sizes.
+        """
+        longest = 2 * CONSTANTS.max_spectral_deviations * sigma
+        if geometry.kernel_size > longest:
+            return math.inf
+        errors = error_model.offset_errors(sigma, width, geometry)
+        return errors[CONSTANTS.offsets.index(self.max_offset)]
+
+    def cost(self, geometry: Geometry) -> float:
+        """Returns the multiply-adds per sample of audio for one filter.
+
+        All bins are counted as near the filter's centre: those that one filter
+        is far from may be near to another one of the group.
+        """
+        bins = geometry.fft_length // 2 + 1
+        parts = geometry.parts_per_product
+        return (1 + self.max_offset) * bins * parts / geometry.stride
+
+    def group(
+        self, filters: np.ndarray, parameters: np.ndarray, geometry: Geometry
+    ) -> SpectralGroup:
+        """Makes the group of the filters that have this option.
+
+        Args:
+          filters: Their positions in the filterbank.
+          parameters: `(filters, 3)`, theirs; see `make_plan`.
+          geometry: Sizes.
+        """
+        length, far = geometry.fft_length, geometry.far_offset
+        # Centre frequencies above half the rate are aliases of lower ones.
+        centre = (parameters[:, 2] / (2 * np.pi) + 0.5) % 1.0 - 0.5
+        reach = error_model.near_distance(parameters[:, 0], geometry)
+        reach = reach + CONSTANTS.centre_margin / geometry.kernel_size
+        # A product's frequency is halfway between those of its two bins.
+        first = length * (np.abs(centre) - reach).min() - self.max_offset / 2
+        last = length * (np.abs(centre) + reach).max()
+        near = (math.floor(first), math.ceil(last) + 1)
+        everywhere = (-length, length)
+        if self.max_offset <= far:
+            bands = ((self.max_offset, everywhere),)
+        else:
+            bands = ((far, everywhere), (self.max_offset, near))
+        return SpectralGroup(tuple(filters.tolist()), bands)
+
+
+Option = SparseOption | SpectralOption
+
+
+def _options(geometry: Geometry, longest_hop: float) -> list[Option]:
+    """Lists all options for a filter."""
+    taps = [geometry.kernel_size]
+    while taps[-1] > CONSTANTS.min_taps:
+        taps.append(_odd(taps[-1] / CONSTANTS.taps_ratio))
+    sparse = [
+        SparseOption(hop, size)
+        for hop in candidate_hops(geometry.stride, longest_hop)
+        for size in taps
+    ]
+    spectral = [
+        SpectralOption(offset)
+        for offset in CONSTANTS.offsets
+        if offset < geometry.fft_length // 4
+    ]
+    return [*sparse, *spectral]
+
+
+def _odd(length: float) -> int:
+    return 2 * (int(length) // 2) + 1
+
+
+def shared_cost(
+    filters_by_option: Sequence[tuple[Option, np.ndarray]],
+    parameters: np.ndarray,
+    geometry: Geometry,
+) -> float:
+    """Returns the costs that are not those of single filters.
+
+    Args:
+      filters_by_option: The options that are used, each with the positions of
+        its filters.
+      parameters: `(filters, 3)`, of the whole filterbank; see `make_plan`.
+      geometry: Sizes.
+
+    Returns:
+      Multiply-adds per sample of audio: the fixed costs of groups, and of
+      spectra and products of bins, if they are used.
+    """
+    spectral = [
+        option.group(filters, parameters[filters], geometry)
+        for option, filters in filters_by_option
+        if isinstance(option, SpectralOption)
+    ]
+    cost = CONSTANTS.group_cost * (len(filters_by_option) - len(spectral))
+    if spectral:
+        products = _count_products(spectral, geometry) / geometry.stride
+        cost += CONSTANTS.spectra_cost + CONSTANTS.products_cost * products
+    return cost
+
+
+def _count_products(
+    groups: Sequence[SpectralGroup], geometry: Geometry
+) -> float:
+    """Counts the products of bins that groups share, for one frame."""
+    last = geometry.fft_length // 2 + 1
+    count = 0
+    for tier in tiers(groups):
+        first, end = tier.bins
+        count += len(tier.offsets) * (min(end, last) - max(first, 0))
+    return count * geometry.parts_per_product
+
+
+def _filters_by_option(
+    options: Sequence[Option], chosen: np.ndarray
+) -> list[tuple[Option, np.ndarray]]:
+    """Lists the options that were chosen, each with its filters."""
+    return [
+        (options[index], np.flatnonzero(chosen == index))
+        for index in np.unique(chosen)
+    ]
+
+
+class _Search:
+    """Chooses an option for each filter.
+
+    A choice is an array `(filters,)` of positions in `options`.
+
+    Args:
+      options: What to choose from.
+      errors: `(filters, options)`, predicted.
+      parameters: `(filters, 3)`, that the plan is made for.
+      geometry: Sizes.
+      tolerance: Greatest root mean square of the errors.
+    """
+
+    def __init__(
+        self,
+        options: Sequence[Option],
+        errors: np.ndarray,
+        parameters: np.ndarray,
+        geometry: Geometry,
+        tolerance: float,
+    ):
+        self._options = options
+        self._errors = errors
+        self._parameters = parameters
+        self._geometry = geometry
+        self._tolerance = tolerance
+        self._costs = np.array([option.cost(geometry) for option in options])
+
+    def run(self) -> np.ndarray:
+        """Returns the best choice with sparse options only, or with all."""
+        # Spectra have a high fixed cost. Giving up options one by one would not
+        # find that doing without them is cheaper.
+        every = np.arange(len(self._options))
+        sparse = np.array(
+            [isinstance(option, SparseOption) for option in self._options]
+        )
+        choices = [self._with_few_groups(every[sparse])]
+        choices.append(self._with_few_groups(every))
+        return min(choices, key=self._total_cost)
+
+    def _with_few_groups(self, allowed: np.ndarray) -> np.ndarray:
+        """Gives up one option after another while the total cost falls."""
+        choice = self._cheapest(allowed)
+        while True:
+            used = np.unique(choice)
+            trials = [
+                self._cheapest(used[used != option])
+                for option in used
+                if len(used) > 1
+            ]
+            trials = [
+                t for t in trials if self._rms_error(t) <= self._tolerance
+            ]
+            best = min(trials, key=self._total_cost, default=choice)
+            if self._total_cost(best) >= self._total_cost(choice):
+                return choice
+            choice = best
+
+    def _cheapest(self, allowed: np.ndarray) -> np.ndarray:
+        """Finds the least multiplier that meets the tolerance, by bisection."""
+        low, high = 0.0, _MAX_LOG_MULTIPLIER
+        for _ in range(_BISECTION_STEPS):
+            middle = (low + high) / 2
+            choice = self._minimise(allowed, 10**middle)
+            if self._rms_error(choice) > self._tolerance:
+                low = middle
+            else:
+                high = middle
+        return self._minimise(allowed, 10**high)
+
+    def _minimise(self, allowed: np.ndarray, multiplier: float) -> np.ndarray:
+        """Minimises cost + multiplier * squared error, for each filter."""
+        lagrangian = self._costs + multiplier * self._errors**2
+        return allowed[np.argmin(lagrangian[:, allowed], axis=1)]
+
+    def _rms_error(self, choice: np.ndarray) -> float:
+        errors = self._errors[np.arange(len(choice)), choice]
+        return math.sqrt(np.mean(errors**2))
+
+    def _total_cost(self, choice: np.ndarray) -> float:
+        return self._costs[choice].sum() + shared_cost(
+            _filters_by_option(self._options, choice),
+            self._parameters,
+            self._geometry,
+        )
