@@ -53,8 +53,8 @@ class GaborConstraint(keras.constraints.Constraint):
 
     Args:
       kernel_size: Integer. Length of the filters, in samples.
-      min_size: Integer. Length of a kernel whose frequency resolution is the
-        greatest width of a filter, in samples. Defaults to 4.
+      min_size: Integer. Sets the greatest width of a filter: it is the
+        frequency resolution of a kernel of `min_size` samples. Defaults to 4.
 
     Raises:
       ValueError: An argument is not a positive integer.
