@@ -35,9 +35,9 @@ def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
 def serialize(value: Any) -> Any:
     """Converts a constructor's argument to a form that JSON can hold.
 
-    `get_config` of a layer uses it for arguments such as
-    `functools.partial(PCENLayer, alpha=0.9)`. It extends
-    `keras.saving.serialize_keras_object` by partials, also nested ones.
+    A layer's `get_config` uses this function for arguments that are not plain
+    values, such as `functools.partial(PCENLayer, alpha=0.9)`. The function
+    works like `keras.saving.serialize_keras_object` and can also save partials.
 
     Args:
       value: A layer, an initializer, a function, a class, or a partial of one

@@ -70,8 +70,8 @@ class GaborConstraint(keras.constraints.Constraint):
     def __call__(self, w: Any) -> Any:
         unit = math.sqrt(2 * math.log(2)) / math.pi
         centre = ops.clip(w[:, 0], 0.0, math.pi)
-        # Without this, the upper bound of a kernel shorter than `min_size`
-        # would be below the lower bound.
+        # For a kernel shorter than `min_size`, the upper bound would otherwise
+        # be below the lower bound.
         longest = max(self.kernel_size, self.min_size) * unit
         sigma = ops.clip(w[:, 1], self.min_size * unit, longest)
         return ops.stack([centre, sigma], axis=1)
@@ -93,9 +93,8 @@ class GaborConv1D(ParametricConv1D):
     `(filters // 2, 2)`: η is in the first column and σ in the second. The
     constraint applies in the forward pass, and to the weight after each update.
 
-    Differs from the original in names and options only: the original calls σ
-    "fwhm" although it is a standard deviation. It always uses GaborConstraint
-    and cannot compute energies directly.
+    Differs from the original, which calls σ "fwhm" although it is a standard
+    deviation, has a fixed constraint, and does not compute energies directly.
 
     Args:
       filters: Integer, even. Number of output channels, which is twice the
@@ -185,22 +184,12 @@ class GaborConv1D(ParametricConv1D):
         self.bias = self._add_bias(self.filters)
 
     def constrained_kernel(self) -> Tensor:
-        """Computes the energies of the outputs of complex filters.
-
-        The energy is the squared modulus: real part² + imaginary part².
-
-        Args:
-          audio: Tensor of shape `(batch, time, 1)`.
-          real: Real parts of the filters, a tensor of shape
-            `(kernel_size, n_filters)`.
-          imag: Imaginary parts of the filters, of the same shape.
-          padding: `"same"` or `"valid"`, as in `conv1d_by_blocks`. Defaults to
-            `"same"`.
-          strides: Integer. Hop between outputs in samples, as in
-            `conv1d_by_blocks`. Defaults to 1.
+        """Returns the centre frequencies and widths that the layer uses.
 
         Returns:
-          A tensor of shape `(batch, frames, n_filters)`.
+          A tensor of shape `(filters // 2, 2)`: centre frequencies in
+          rad/sample and standard deviations in samples, after the constraint.
+          They are sorted by centre frequency if `sort_filters` is True.
         """
         kernel = self.kernel.constraint(ops.convert_to_tensor(self.kernel))
         if self.sort_filters:
@@ -273,17 +262,22 @@ def gabor_energies(
     padding: str = "same",
     strides: int = 1,
 ) -> Tensor:
-    """Computes the squared modulus of complex filters' outputs.
+    """Computes the energies of the outputs of complex filters.
+
+    The energy is the squared modulus: real part² + imaginary part².
 
     Args:
-      audio: `(batch, time, 1)`.
-      real: real parts of the filters, `(kernel_size, filters)`.
-      imag: imaginary parts.
-      padding: see `conv1d_by_blocks`.
-      strides: likewise.
+      audio: Tensor of shape `(batch, time, 1)`.
+      real: Real parts of the filters, a tensor of shape
+        `(kernel_size, n_filters)`.
+      imag: Imaginary parts of the filters, of the same shape.
+      padding: `"same"` or `"valid"`, as in `conv1d_by_blocks`. Defaults to
+        `"same"`.
+      strides: Integer. Hop between outputs in samples, as in
+        `conv1d_by_blocks`. Defaults to 1.
 
     Returns:
-      An array `(batch, time', filters)`.
+      A tensor of shape `(batch, frames, n_filters)`.
     """
     kernel = ops.cast(ops.concatenate([real, imag], axis=-1), audio.dtype)
     return complex_energies(

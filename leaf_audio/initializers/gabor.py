@@ -33,7 +33,7 @@ from leaf_audio.initializers.base import (
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class GaborInit(FrontendInitializer):
-    """Initializes Gabor filters along the mel scale, or in other ways.
+    """Initializes Gabor filters, by default along the mel scale.
 
     The shape of the weight determines what the initializer returns:
 
@@ -58,10 +58,10 @@ class GaborInit(FrontendInitializer):
     - `"uniform"`, `"truncated_normal"`: random centre frequencies and widths,
       sorted by centre frequency.
 
-    Differs from the original, which has the method `"mel"` only. There,
-    `sample_rate` and `n_fft` must be given again for each frontend that does
-    not have LEAF's default settings, and a filter is NaN if the FFT is too
-    short for it.
+    Differs from the original, which has the method `"mel"` only. There, a
+    frontend that does not have LEAF's default settings must pass its
+    `sample_rate` and `n_fft` to the initializer again. If the FFT is too short
+    for a filter, the original sets it to NaN. GaborInit raises an error.
 
     Args:
       sample_rate: Sample rate in Hz. Defaults to None, which takes the value
@@ -201,17 +201,17 @@ class GaborInit(FrontendInitializer):
         if self.method == "mel":
             weights, n_fft = self._mel_matrix(n_filters)
             return mel.gabor_parameters(weights, n_fft, self.normalize_energy)
-        sample_rate, max_freq = self._check_band(n_filters)
+        sample_rate, max_freq = self._resolve_band(n_filters)
         window_len = self.window_len or DEFAULT_WINDOW_LEN_MS
         centres, bases = spacing.bands(
-            self.method,
-            n_filters,
-            self.min_freq,
-            max_freq,
+            method=self.method,
+            n_filters=n_filters,
+            min_freq=self.min_freq,
+            max_freq=max_freq,
             # The frequency resolution of the window, in Hz. GaborConstraint
             # allows no narrower filters.
-            sample_rate / window_size(sample_rate, window_len),
-            self.seed,
+            narrowest=sample_rate / window_size(sample_rate, window_len),
+            seed=self.seed,
         )
         if self.bandwidth_hz is not None:
             bases = np.full(n_filters, spacing.base_of(self.bandwidth_hz))
@@ -232,8 +232,13 @@ class GaborInit(FrontendInitializer):
             parameters, area, kernel_size
         )
 
-    def _check_band(self, n_filters: int) -> tuple[float, float]:
-        """Returns the sample rate and the upper edge, both in Hz."""
+    def _resolve_band(self, n_filters: int) -> tuple[float, float]:
+        """Returns the sample rate and the upper edge of the band, in Hz.
+
+        Raises:
+          ValueError: The band is empty or exceeds the Nyquist frequency, or the
+            layer has another number of filters than `n_filters`.
+        """
         if self.n_filters not in (None, n_filters):
             raise ValueError(
                 "`n_filters` of GaborInit must be the number of filters of the "
@@ -246,7 +251,7 @@ class GaborInit(FrontendInitializer):
         return sample_rate, max_freq
 
     def _mel_matrix(self, n_filters: int) -> tuple[np.ndarray, int]:
-        sample_rate, max_freq = self._check_band(n_filters)
+        sample_rate, max_freq = self._resolve_band(n_filters)
         n_fft = self.n_fft or mel.smallest_n_fft(
             n_filters,
             window_size(sample_rate, self.window_len or DEFAULT_WINDOW_LEN_MS),

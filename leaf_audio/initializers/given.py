@@ -102,11 +102,12 @@ def from_trained(source: Any, weight: str = "complex_conv/kernel") -> ArrayInit:
     end = weight.split("/")
     found = [w for w in source.weights if w.path.split("/")[-len(end) :] == end]
     if len(found) != 1:
+        paths = [w.path for w in found or source.weights]
         raise ValueError(
-            "`weight` must be the end of the path of one weight of `source`. "
-            f"Received: weight={weight!r}, which is that of {len(found)}, for "
-            f"{source.name} with the weights "
-            f"{[w.path for w in found or source.weights]}."
+            "`weight` must be the end of the path of exactly one weight of "
+            f"`source`. Received: weight={weight!r}, which matches "
+            f"{len(found)} weights of {source.name}. "
+            f"{'Matching' if found else 'All'} weights: {paths}."
         )
     return ArrayInit(found[0])
 
