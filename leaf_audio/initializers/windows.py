@@ -78,6 +78,7 @@ class LowpassInit(FrontendInitializer):
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         shape = tuple(shape)
+        along_time: tuple[int, ...]
         if len(shape) == 3 and shape[1] == 1:
             size, along_time = shape[0], (-1, 1, 1)
         elif len(shape) == 4 and shape[0] == 1 and shape[3] == 1:
