@@ -1,7 +1,7 @@
-"""Trains audio classifiers on leaf_audio frontends, configured by gin.
+"""Commands that train, use and compare audio classifiers, and their configs.
 
-The commands are here; all other code is in `leaf_audio`. Modules that were here
-in earlier versions can still be imported by their old names.
+All other code is in `leaf_audio`. Modules that were here in earlier versions
+can still be imported by their old names.
 """
 
 import sys

@@ -89,13 +89,13 @@ def check_unless_none(
 
 
 def check_unbound(name: str, value: Any, settings: Iterable[str]) -> None:
-    """Raises a ValueError if a partial sets what the model sets by itself.
+    """Raises a ValueError if a partial binds what the model passes itself.
 
     Some arguments of a model are classes from which the model creates a layer.
     A user can set the arguments of that layer with
     `functools.partial(layer_class, ...)`, or with bindings in a gin config. But
-    the model passes some arguments by itself, such as a kernel size that
-    follows from its sample rate. If both set the same argument, the user's
+    the model itself passes some arguments to the layer, such as a kernel size
+    that follows from its sample rate. If both set the same argument, the user's
     value would be silently ignored.
 
     Args:
@@ -111,11 +111,11 @@ def check_unbound(name: str, value: Any, settings: Iterable[str]) -> None:
         return
     bound = sorted(set(value.keywords) & set(settings))
     if bound:
-        names = ", ".join(f"`{setting}`" for setting in bound)
+        names = ", ".join(bound)
         raise ValueError(
-            f"`{name}` must not set arguments that the model passes by itself. "
-            f"Remove {names} from the functools.partial, or from the bindings "
-            f"of the config. Received: {name}={value!r}."
+            f"`{name}` must not bind {names}, which the model itself passes to "
+            f"the layer. Remove {names} from the functools.partial, or from "
+            f"the bindings of the config. Received: {name}={value!r}."
         )
 
 

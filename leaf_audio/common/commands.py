@@ -1,8 +1,4 @@
-"""Recognizes the package's own commands.
-
-`import leaf_audio` imports all layers at once, so that Keras can load saved
-models. The commands import them later, after they have parsed their flags.
-"""
+"""Tells whether this process is one of the package's own commands."""
 
 import pathlib
 import sys
@@ -12,11 +8,7 @@ _PACKAGES = ("example.", "leaf_audio.")
 
 
 def is_running() -> bool:
-    """Returns whether this process runs one of the package's own commands.
-
-    These are the installed script `leaf-audio`, and modules run by
-    `python -m example.<name>` or `python -m leaf_audio.<name>`.
-    """
+    """Returns whether `leaf-audio` or `python -m example.*` is running."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None:

@@ -40,7 +40,7 @@ MOVED = {
     "leaf_audio.logtbn": "leaf_audio.postprocessing",
     "leaf_audio.mel": "leaf_audio.initializers.mel",
     "leaf_audio.normalization": "leaf_audio.postprocessing.normalization",
-    "leaf_audio.planning": "leaf_audio.fast.planning",
+    "leaf_audio.planning": "leaf_audio.fast",
     "leaf_audio.spacing": "leaf_audio.initializers.spacing",
     "leaf_audio.spectrogram": "leaf_audio.frontend",
 }

@@ -553,7 +553,7 @@ def test_decibels_are_of_the_frontends_power():
 def test_what_a_model_sets_itself_cannot_be_bound(name, line):
     more = ["ConvNet.filters = [2]"] if name == "ConvNet" else []
     argument = line.partition(" ")[0].partition(".")[2]
-    with pytest.raises(ValueError, match=f"Remove `{argument}` from"):
+    with pytest.raises(ValueError, match=f"must not bind {argument}, which"):
         build(name, line, *more)
 
 

@@ -582,8 +582,7 @@ def test_an_empty_batch_gives_no_features_where_filters_are_cut_off():
     ],
 )
 def test_a_part_may_not_bind_what_the_frontend_sets(argument, value, bound):
-    message = f"`{argument}` must not set .* Remove `{bound}` from"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"`{argument}` must not bind {bound}"):
         frontend.Leaf(**{argument: value})
 
 
