@@ -10,6 +10,7 @@ from leaf_audio.common import moved
 # What the tests, README and configs imported before the move.
 IMPORTED = [
     ("example.clips", "AudioData"),
+    ("example.clips", "INT16_MAX"),
     ("example.configuration", "parse"),
     ("example.report", "print_data"),
     ("example.run", "evaluate"),
@@ -80,10 +81,13 @@ IMPORTED = [
 # Modules that import gin or TensorFlow Datasets.
 TRAINER = [
     ("example.audio_folder", "audio_folder"),
+    ("example.audio_folder", "read_recording"),
     ("example.data", "Batches"),
+    ("example.data", "load"),
     ("example.external_configurables", None),
     ("example.study", None),
     ("example.synthetic_vowels", "SyntheticVowels"),
+    ("example.train", "TrainingStopped"),
     ("example.train", "train"),
 ]
 

@@ -14,7 +14,7 @@ from types import ModuleType
 
 # Old names and the modules or packages that took their place.
 MOVED = {
-    "example.audio_folder": "leaf_audio.data.audio_folder",
+    "example.audio_folder": "leaf_audio.data",
     "example.clips": "leaf_audio.data.clips",
     "example.configuration": "leaf_audio.app.configuration",
     "example.data": "leaf_audio.data",
