@@ -1,4 +1,8 @@
-"""What a frontend is given to build itself from, to and from a config."""
+"""Saves and restores the arguments that a frontend or a model was built from.
+
+Such an argument may be a layer, an initializer, a function, a class, or a
+`functools.partial` of one of these. Keras can save all of them except partials.
+"""
 
 import functools
 from typing import Any
@@ -9,7 +13,18 @@ _PARTIAL = "functools.partial"
 
 
 def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Copies a layer with its weights, so that no two models share them."""
+    """Copies a layer together with the values of its weights.
+
+    The copy has weights of its own, so two models that are given the same layer
+    do not share any.
+
+    Args:
+      layer: Layer to copy. It may be built or not.
+
+    Returns:
+      A new layer with the same config. It is built, with the same values, if
+      the given layer is built and has weights.
+    """
     copy = type(layer).from_config(layer.get_config())
     if layer.built and layer.variables:
         copy.build_from_config(layer.get_build_config())
@@ -18,15 +33,19 @@ def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def serialize(value: Any) -> Any:
-    """Turns a layer, an initializer, a function or a partial into a config.
+    """Converts a constructor's argument to a form that JSON can hold.
 
-    Names, numbers and None stay what they are.
+    A layer's `get_config` uses this function for arguments that are not plain
+    values, such as `functools.partial(PCENLayer, alpha=0.9)`. The function
+    works like `keras.saving.serialize_keras_object` and can also save partials.
 
     Args:
-      value: what a constructor was given.
+      value: A layer, an initializer, a function, a class, or a partial of one
+        of these. Strings, numbers and None are returned unchanged.
 
     Returns:
-      What `deserialize` makes an equal one from.
+      A nested dictionary of plain Python values. `deserialize` restores the
+      argument from it.
     """
     if isinstance(value, functools.partial):
         return {
@@ -43,7 +62,15 @@ def serialize(value: Any) -> Any:
 
 
 def deserialize(config: Any) -> Any:
-    """Turns a config that `serialize` made back into what it was."""
+    """Restores an argument from the form that `serialize` gave it.
+
+    Args:
+      config: Result of `serialize`. Values other than dictionaries are returned
+        unchanged.
+
+    Returns:
+      A new object with the same config, or the same function or class.
+    """
     if isinstance(config, dict) and config.get("class_name") == _PARTIAL:
         parts = config["config"]
         return functools.partial(

@@ -1,20 +1,54 @@
-"""Sizes in samples and frames, and dtypes, that follow from arguments."""
+"""Sizes in samples and frames, and dtypes, that follow from arguments.
+
+Conventions: sample rates in Hz, `window_len` and `stride` in milliseconds,
+results in samples or frames.
+"""
 
 
 def window_size(sample_rate: float, window_len: float) -> int:
-    """Converts a window length in ms to samples, `sr * ms // 1000 + 1`."""
+    """Converts the length of a window from milliseconds to samples.
+
+    The result is `sample_rate * window_len // 1000 + 1`, as in LEAF. At 16 kHz,
+    a window of 25 ms has 401 samples.
+
+    Args:
+      sample_rate: Sample rate in Hz.
+      window_len: Length of the window, in milliseconds.
+
+    Returns:
+      The length of the window, in samples.
+    """
     return int(sample_rate * window_len // 1000 + 1)
 
 
 def window_stride(sample_rate: float, stride: float) -> int:
-    """Converts a stride in ms to samples, `sr * ms // 1000`."""
+    """Converts the hop between frames from milliseconds to samples.
+
+    Args:
+      sample_rate: Sample rate in Hz.
+      stride: Hop between frames, in milliseconds.
+
+    Returns:
+      The hop in samples, rounded down.
+    """
     return int(sample_rate * stride // 1000)
 
 
 def output_length(
     length: int | None, kernel_size: int, strides: int, padding: str
 ) -> int | None:
-    """Computes how many outputs a convolution or a pooling has."""
+    """Computes the number of outputs of a convolution or a pooling.
+
+    Args:
+      length: Number of inputs, or None if it is unknown.
+      kernel_size: Length of the kernel or the pooling window.
+      strides: Hop between outputs.
+      padding: `"valid"`. Any other padding gives `ceil(length / strides)`
+        outputs.
+
+    Returns:
+      The number of outputs, or None if the number of inputs is unknown.
+    """
     if length is None:
         return None
     if padding == "valid":
@@ -23,5 +57,12 @@ def output_length(
 
 
 def wide_dtype(dtype: str) -> str:
-    """Returns the dtype to compute in where 16 bits are too few."""
+    """Returns the dtype for computations that 16 bits are too few for.
+
+    Args:
+      dtype: Dtype of the inputs, such as `"float16"`.
+
+    Returns:
+      `"float64"` for `"float64"`, otherwise `"float32"`.
+    """
     return "float64" if dtype == "float64" else "float32"

@@ -1,30 +1,41 @@
 """Convolution through the Fourier domain.
 
-"Convolution" means cross-correlation, as everywhere in deep learning. Shapes
-are `(batch, time, channels)` and `(kernel_size, in_channels, out_channels)`.
+Conventions: convolution means cross-correlation, so kernels are not flipped.
+Inputs have the shape `(batch, time, channels)` and kernels the shape
+`(kernel_size, in_channels, out_channels)`.
 """
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
-Tensor = Any
+from leaf_audio.common.sizes import wide_dtype
+from leaf_audio.convolution.base import (
+    Tensor,
+    add_bias_and_activate,
+    check_conv1d_settings,
+)
 
 
 def fft_conv1d(inputs: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
-    """Convolves with long kernels, block by block (overlap-save).
+    """Convolves with long kernels through the Fourier domain.
 
-    Its cost grows with the logarithm of the kernel's length. Blocks of a fixed
-    length make it work on inputs of unknown length.
+    The function cuts the input into overlapping blocks of a fixed length and
+    multiplies their spectra by the spectra of the kernels (overlap-save). For
+    each output, the cost grows with the logarithm of the kernel's length. Since
+    the blocks have a fixed length, the length of the input may be unknown.
 
     Args:
-      inputs: `(batch, time, in_channels)`, float32 or float64.
-      kernel: `(kernel_size, in_channels, out_channels)`, of the same dtype.
-      pad: zeros to put before and after the input.
+      inputs: Tensor of shape `(batch, time, in_channels)`, float32 or float64.
+      kernel: Tensor of shape `(kernel_size, in_channels, out_channels)` and of
+        the same dtype.
+      pad: Two integers. Number of zeros to add before and after the input, in
+        samples.
 
     Returns:
-      The full-rate convolution,
+      The convolution at every sample, a tensor of shape
       `(batch, time + sum(pad) - kernel_size + 1, out_channels)`.
     """
     kernel_size, in_channels, out_channels = kernel.shape
@@ -34,8 +45,9 @@ def fft_conv1d(inputs: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
     out_length = time + sum(pad) - kernel_size + 1
     num_blocks = (out_length + step - 1) // step
 
-    # Block i reads samples [i·step, i·step + fft_length). Padded by a fixed
-    # amount and cut to whole blocks, since `time` may be unknown.
+    # Block i reads the samples from i · step to i · step + fft_length. The
+    # padding has a fixed length because `time` may be unknown. What exceeds the
+    # last whole block is cut off.
     padded = ops.pad(
         inputs, [[0, 0], [pad[0], pad[1] + fft_length + step], [0, 0]]
     )
@@ -57,7 +69,8 @@ def fft_conv1d(inputs: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
         )
     )
 
-    # Correlation: the kernel's spectrum enters conjugated.
+    # A correlation in time is a product with the complex conjugate of the
+    # kernel's spectrum.
     def product(a: Tensor, b: Tensor) -> Tensor:
         return ops.einsum("bitf,iof->botf", a, b)
 
@@ -70,5 +83,76 @@ def fft_conv1d(inputs: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
 
 
 def _fft_length(kernel_size: int) -> int:
-    # Four kernels a block: three quarters of each FFT are new samples.
+    # A block is at least four times as long as the kernel. Three quarters of
+    # its outputs are then valid.
     return int(2 ** np.ceil(np.log2(max(4 * kernel_size, 64))))
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class FFTConv1D(keras.layers.Conv1D):
+    """Computes `keras.layers.Conv1D` in the Fourier domain.
+
+    The layer has the weights and the outputs of `keras.layers.Conv1D`. It pays
+    off for kernels of hundreds of samples and a stride of 1. With a longer
+    stride, it still computes an output for every sample and drops those that
+    the stride leaves out.
+
+    Differs from the original in padding and regularization. The original only
+    has `"same"` padding. If it is given a regularizer, it adds the L1 norm of
+    the kernels' spectra to the loss. Here the regularizer applies to the
+    kernels, as in Keras.
+
+    Args:
+      filters: Integer. Number of output channels.
+      kernel_size: Integer. Length of the kernels, in samples.
+      **kwargs: Further arguments of `keras.layers.Conv1D`. `dilation_rate` and
+        `groups` must be 1, and `data_format` must be `"channels_last"` (the
+        default here).
+
+    Raises:
+      ValueError: One of these arguments has another value.
+
+    Input shape:
+      `(batch, time, channels)`.
+
+    Output shape:
+      `(batch, frames, filters)`, where `frames` is `ceil(time / strides)` with
+      `"same"` and `"causal"` padding.
+
+    Example:
+
+    ```python
+    layer = convolution.FFTConv1D(filters=80, kernel_size=401, padding="same")
+    outputs = layer(audio[..., None])  # (batch, time, 80)
+    ```
+    """
+
+    def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
+        kwargs.setdefault("data_format", "channels_last")
+        super().__init__(filters, kernel_size, **kwargs)
+        check_conv1d_settings(self)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        outputs = ops.cast(self._correlate(inputs), self.compute_dtype)
+        return add_bias_and_activate(outputs, self.bias, self.activation)
+
+    def _correlate(self, inputs: Tensor) -> Tensor:
+        size, stride = self.kernel_size[0], self.strides[0]
+        inputs = ops.cast(inputs, wide_dtype(self.compute_dtype))
+        kernel = ops.cast(ops.convert_to_tensor(self.kernel), inputs.dtype)
+        if self.padding == "valid":
+            return fft_conv1d(inputs, kernel, (0, 0))[:, ::stride]
+        time = ops.shape(inputs)[1]
+        frames = (time + stride - 1) // stride
+        if self.padding == "causal":
+            left = size - 1
+        else:
+            # Keras' "same" padding adds what the last frame lacks, the smaller
+            # half of it on the left.
+            total = (frames - 1) * stride + size - time
+            if isinstance(total, int):
+                left = max(total, 0) // 2
+            else:
+                left = ops.maximum(total, 0) // 2
+        full = fft_conv1d(inputs, kernel, (size - 1, size - 1))
+        return full[:, size - 1 - left :: stride][:, :frames]

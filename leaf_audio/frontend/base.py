@@ -38,7 +38,7 @@ from leaf_audio.frontend.channels import (
     unfold_channels,
     unfolded_shape,
 )
-from leaf_audio.initializers.gabor import FrontendInitializer
+from leaf_audio.initializers import FrontendInitializer
 from leaf_audio.postprocessing import (
     PCENLayer,
     SpecAugment,

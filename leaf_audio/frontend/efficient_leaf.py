@@ -14,7 +14,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import output_length
 from leaf_audio.convolution import GaborConv1D
-from leaf_audio.convolution.constraints import GaborConstraint
+from leaf_audio.convolution.gabor import GaborConstraint
 from leaf_audio.frontend.base import ENERGY_FLOOR, Shape, Tensor, build_in_turn
 from leaf_audio.frontend.channels import folded_shape
 from leaf_audio.frontend.grouped_filterbank import GroupedFilterbank, odd

@@ -1,12 +1,17 @@
-"""The mel scale, mel matrices, and Gabor filters that match them.
+"""The mel scale, mel matrices, and Gabor filters that match a mel matrix.
 
-Conventions: frequencies in Hz unless a name says otherwise; angular frequencies
-in rad/sample; standard deviations in samples; the mel scale is HTK's,
-`mel = 1127 ln(1 + f / 700)`, unless Slaney's is asked for; a mel matrix has one
-row a filter and one column a bin of a real FFT, `(n_filters, n_fft // 2 + 1)`,
-its triangles are triangles on the mel axis with a peak of 1 and no
-normalisation, unless asked for otherwise. Everything here is float64 NumPy: it
-runs once, when a layer is built.
+Conventions:
+
+- Frequencies are in Hz, angular frequencies in rad/sample and standard
+  deviations in samples.
+- The mel scale is HTK's, `mel = 1127 ln(1 + f / 700)`, unless Slaney's scale is
+  asked for.
+- A mel matrix has one row for each filter and one column for each bin of a real
+  FFT: `(n_filters, n_fft // 2 + 1)`. By default, its filters are triangles on
+  the mel axis with a peak of 1 and are not normalised.
+
+All values are float64 NumPy arrays, because they are computed only once, when a
+layer is built.
 """
 
 import math
@@ -21,29 +26,38 @@ _MEL_SCALE = 1127.0
 
 MEL_SCALES = ("htk", "slaney")
 
-# Slaney's scale is linear up to 1000 Hz, 15 mel, and logarithmic from there.
+# Slaney's scale is linear up to 1000 Hz, which is 15 mel. Above that, it is
+# logarithmic.
 _SLANEY_HZ_PER_MEL = 200 / 3
 _SLANEY_BREAK_HZ = 1000.0
 _SLANEY_BREAK_MEL = _SLANEY_BREAK_HZ / _SLANEY_HZ_PER_MEL
 _SLANEY_LOG_STEP = math.log(6.4) / 27
 
-# Above this length a longer FFT is no remedy for a filter without a bin.
+# The longest FFT that `smallest_n_fft` tries. If a filter has no bin in an FFT
+# of this length, the band is too narrow for the number of filters.
 _MAX_N_FFT = 1 << 18
 
-# LEAF's filters start here, in Hz.
+# Lower edge of LEAF's lowest filter, in Hz.
 DEFAULT_MIN_FREQ = 60.0
 
-# Of the Nyquist frequency; LEAF's 7800 Hz at 16 kHz, kept at every other rate.
+# Upper edge of LEAF's highest filter as a fraction of the Nyquist frequency. It
+# is 7800 Hz at 16 kHz.
 _AUTO_MAX_FREQ = 0.975
 
 
 def hz_to_mel(
     frequency_hz: np.ndarray | float, mel_scale: str = "htk"
 ) -> np.ndarray:
-    """Converts Hz to mel, on HTK's or Slaney's scale.
+    """Converts frequencies from Hz to mel.
 
-    Slaney's is that of his Auditory Toolbox (Interval Research technical report
-    1998-010), and librosa's default.
+    Args:
+      frequency_hz: Frequencies in Hz.
+      mel_scale: `"htk"`, or `"slaney"` for the scale of Slaney's Auditory
+        Toolbox (Interval Research technical report 1998-010), which is
+        librosa's default. Defaults to `"htk"`.
+
+    Returns:
+      The frequencies in mel, an array of the same shape.
     """
     frequency_hz = np.asarray(frequency_hz, dtype="float64")
     if mel_scale == "htk":
@@ -56,7 +70,15 @@ def hz_to_mel(
 
 
 def mel_to_hz(mel: np.ndarray | float, mel_scale: str = "htk") -> np.ndarray:
-    """Converts mel to Hz, on HTK's or Slaney's scale."""
+    """Converts frequencies from mel to Hz.
+
+    Args:
+      mel: Frequencies in mel.
+      mel_scale: `"htk"` or `"slaney"`, as in `hz_to_mel`. Defaults to `"htk"`.
+
+    Returns:
+      The frequencies in Hz, an array of the same shape.
+    """
     mel = np.asarray(mel, dtype="float64")
     if mel_scale == "htk":
         return _MEL_BREAK_HZ * np.expm1(mel / _MEL_SCALE)
@@ -69,18 +91,19 @@ def mel_to_hz(mel: np.ndarray | float, mel_scale: str = "htk") -> np.ndarray:
 
 
 def resolve_max_freq(max_freq: float | str | None, sample_rate: float) -> float:
-    """Resolves the two settings of `max_freq` that are not a frequency.
+    """Returns the frequency in Hz that a setting of `max_freq` stands for.
 
     Args:
-      max_freq: a frequency in Hz; None or 0 for the Nyquist frequency; or
-        `"auto"` for 97.5 % of it, which is LEAF's 7800 Hz at 16 kHz.
-      sample_rate: in Hz.
+      max_freq: A frequency in Hz; None or 0 for the Nyquist frequency; or
+        `"auto"` for 97.5 % of the Nyquist frequency, which is 7800 Hz at 16 kHz
+        as in LEAF.
+      sample_rate: Sample rate in Hz.
 
     Returns:
-      The upper edge in Hz.
+      The upper edge of the band, in Hz.
 
     Raises:
-      ValueError: `max_freq` is another string.
+      ValueError: `max_freq` is a string other than `"auto"`.
     """
     nyquist = sample_rate / 2
     if isinstance(max_freq, str):
@@ -94,7 +117,16 @@ def resolve_max_freq(max_freq: float | str | None, sample_rate: float) -> float:
 
 
 def check_band(min_freq: float, max_freq: float, sample_rate: float) -> None:
-    """Raises a ValueError unless `0 <= min_freq < max_freq <= Nyquist`."""
+    """Checks that a band is not empty and does not exceed Nyquist.
+
+    Args:
+      min_freq: Lower edge of the band, in Hz.
+      max_freq: Upper edge of the band, in Hz.
+      sample_rate: Sample rate in Hz.
+
+    Raises:
+      ValueError: `0 <= min_freq < max_freq <= sample_rate / 2` does not hold.
+    """
     for name, value in (("min_freq", min_freq), ("max_freq", max_freq)):
         check_not_negative(name, value)
     if min_freq >= max_freq:
@@ -120,27 +152,28 @@ def mel_matrix(
     norm: str | None = None,
     triangles: str = "mel",
 ) -> np.ndarray:
-    """Computes the weights that sum a spectrogram's bins into mel bands.
+    """Computes the matrix that sums the bins of a spectrogram to mel bands.
 
     The bin at 0 Hz has no weight, as in HTK and TensorFlow.
 
     Args:
-      n_filters: number of bands.
-      n_fft: length of the FFT, in samples.
-      sample_rate: in Hz.
-      min_freq: lower edge of the lowest band, in Hz.
-      max_freq: upper edge of the highest band, in Hz.
-      mel_scale: `"htk"` or `"slaney"`.
-      norm: None for a peak of 1; `"slaney"` divides a band by half its width in
-        Hz.
-      triangles: the axis on which the sides of a triangle are straight, `"mel"`
-        as in HTK and TensorFlow or `"hz"` as in librosa and torchaudio.
+      n_filters: Integer. Number of bands.
+      n_fft: Integer. Length of the FFT, in samples.
+      sample_rate: Sample rate in Hz.
+      min_freq: Lower edge of the lowest band, in Hz.
+      max_freq: Upper edge of the highest band, in Hz.
+      mel_scale: `"htk"` or `"slaney"`, as in `hz_to_mel`. Defaults to `"htk"`.
+      norm: None for bands with a peak of 1, or `"slaney"` to divide each band
+        by half of its width in Hz. Defaults to None.
+      triangles: Axis on which the sides of a triangle are straight: `"mel"` as
+        in HTK and TensorFlow, or `"hz"` as in librosa and torchaudio. Defaults
+        to `"mel"`.
 
     Returns:
-      An array of shape `(n_filters, n_fft // 2 + 1)`.
+      A float64 array of shape `(n_filters, n_fft // 2 + 1)`.
 
     Raises:
-      ValueError: the band is empty or exceeds the Nyquist frequency.
+      ValueError: The band is empty or exceeds the Nyquist frequency.
     """
     check_band(min_freq, max_freq, sample_rate)
     edges = _edges_mel(n_filters, min_freq, max_freq, mel_scale)
@@ -167,7 +200,10 @@ def mel_matrix(
 def _edges_mel(
     n_filters: int, min_freq: float, max_freq: float, mel_scale: str
 ) -> np.ndarray:
-    """Returns where triangles start, peak and end: entries n, n + 1, n + 2."""
+    """Returns the corners of the triangles in mel.
+
+    Triangle n starts at entry n, peaks at entry n + 1 and ends at entry n + 2.
+    """
     return np.linspace(
         hz_to_mel(min_freq, mel_scale),
         hz_to_mel(max_freq, mel_scale),
@@ -176,7 +212,15 @@ def _edges_mel(
 
 
 def check_every_filter_has_a_bin(weights: np.ndarray, n_fft: int) -> None:
-    """Raises a ValueError that names the rows of a mel matrix that are zero."""
+    """Checks that no row of a mel matrix is zero.
+
+    Args:
+      weights: Mel matrix of shape `(n_filters, n_fft // 2 + 1)`.
+      n_fft: Integer. Length of the FFT in samples, for the message.
+
+    Raises:
+      ValueError: Some rows are zero. The message lists them.
+    """
     empty = np.flatnonzero(~weights.any(axis=1))
     if empty.size:
         raise ValueError(
@@ -195,21 +239,25 @@ def smallest_n_fft(
     max_freq: float,
     mel_scale: str = "htk",
 ) -> int:
-    """Finds the shortest power of two that suits a window and its filters.
+    """Finds the shortest FFT that suits a window and its mel filters.
+
+    Its length is a power of two, is not less than the window, and gives each
+    filter at least one bin.
 
     Args:
-      n_filters: number of mel filters.
-      window_size: in samples; the FFT is at least as long.
-      sample_rate: in Hz.
-      min_freq: lower edge of the lowest filter, in Hz.
-      max_freq: upper edge of the highest filter, in Hz.
-      mel_scale: `"htk"` or `"slaney"`.
+      n_filters: Integer. Number of mel filters.
+      window_size: Integer. Length of the window, in samples.
+      sample_rate: Sample rate in Hz.
+      min_freq: Lower edge of the lowest filter, in Hz.
+      max_freq: Upper edge of the highest filter, in Hz.
+      mel_scale: `"htk"` or `"slaney"`, as in `hz_to_mel`. Defaults to `"htk"`.
 
     Returns:
-      The length of the FFT, in samples: 512 for LEAF's own settings.
+      The length of the FFT in samples: 512 for LEAF's default settings.
 
     Raises:
-      ValueError: no reasonable length gives every filter a bin.
+      ValueError: The band is empty or exceeds the Nyquist frequency, or no FFT
+        of up to 262144 samples gives each filter a bin.
     """
     check_band(min_freq, max_freq, sample_rate)
     edges = mel_to_hz(
@@ -217,7 +265,8 @@ def smallest_n_fft(
     )
     n_fft = 1 << max(1, math.ceil(math.log2(window_size)))
     while n_fft <= _MAX_N_FFT:
-        # The first bin above a filter's lower edge; never the one at 0 Hz.
+        # Index of the first bin above each filter's lower edge. It is never 0,
+        # since the bin at 0 Hz has no weight.
         first = np.floor(edges[:-2] * n_fft / sample_rate) + 1
         if (first * sample_rate / n_fft < edges[2:]).all():
             return n_fft
@@ -232,24 +281,27 @@ def smallest_n_fft(
 def gabor_parameters(
     weights: np.ndarray, n_fft: int, normalize_energy: bool = False
 ) -> np.ndarray:
-    """Reads centres and widths of Gabor filters off a mel matrix.
+    """Computes the Gabor filters that match the rows of a mel matrix.
 
-    A mel filter weighs energies, so a filter on the waveform has its square
-    root for a magnitude response. The centre is that response's largest bin,
-    the width follows from the number of bins at or above half of its peak.
-    LEAF calls the second parameter "fwhm"; it is the standard deviation of the
-    Gaussian envelope in time (LEAF, arXiv:2101.08596, section 3.1).
+    A mel filter weights energies. A filter that acts on the waveform therefore
+    has the square root of a row as its magnitude response. Its centre frequency
+    is the bin with the largest magnitude. Its full width at half maximum is the
+    number of bins that have at least half of that magnitude, and the standard
+    deviation follows from it. LEAF calls the second parameter "fwhm", although
+    it is the standard deviation of the Gaussian envelope in time (LEAF,
+    arXiv:2101.08596, section 3.1).
 
     Args:
-      weights: a mel matrix, `(n_filters, n_fft // 2 + 1)`.
-      n_fft: length of the FFT, in samples.
-      normalize_energy: divide each filter by its `mel_areas` first. Neither
-        the largest bin nor the number of bins above half of the peak depends
-        on it; it is here since the original has it.
+      weights: Mel matrix of shape `(n_filters, n_fft // 2 + 1)`.
+      n_fft: Integer. Length of the FFT, in samples.
+      normalize_energy: Boolean. Whether to divide each row by its area first,
+        as the original can. This does not change the results, since neither the
+        largest bin nor the width depends on the scale of a row. Defaults to
+        False.
 
     Returns:
-      An array `(n_filters, 2)`: centres in rad/sample, standard deviations in
-      samples.
+      An array of shape `(n_filters, 2)`: centre frequencies in rad/sample and
+      standard deviations in samples.
     """
     magnitude = _magnitude(weights, n_fft, normalize_energy)
     centre = np.argmax(magnitude, axis=1) * 2 * np.pi / n_fft
@@ -260,10 +312,17 @@ def gabor_parameters(
 
 
 def mel_areas(weights: np.ndarray, n_fft: int) -> np.ndarray:
-    """Estimates the area under each mel filter, `(n_filters, 1)`.
+    """Estimates the area under each row of a mel matrix.
 
-    The area of the triangle whose base reaches one bin beyond the bins with
-    weight on each side, in rad/sample.
+    It is the area of a triangle with the peak of the row. The base of the
+    triangle extends one bin beyond the bins with weight, on each side.
+
+    Args:
+      weights: Mel matrix of shape `(n_filters, n_fft // 2 + 1)`.
+      n_fft: Integer. Length of the FFT, in samples.
+
+    Returns:
+      An array of shape `(n_filters, 1)`, in rad/sample.
     """
     peak = weights.max(axis=1, keepdims=True)
     base_bins = np.sum(weights > 0, axis=1, keepdims=True) + 2
@@ -276,18 +335,20 @@ def gabor_kernels(
     kernel_size: int,
     normalize_energy: bool = False,
 ) -> np.ndarray:
-    """Computes time-domain Gabor filters with the energies of mel filters.
+    """Computes the samples of the Gabor filters that match a mel matrix.
 
-    Time-domain filterbanks start from these (arXiv:1711.01161, section 2.2).
+    The energy of each filter is the area under its mel filter. Time-domain
+    filterbanks start from these filters (arXiv:1711.01161, section 2.2).
 
     Args:
-      weights: a mel matrix, `(n_filters, n_fft // 2 + 1)`.
-      n_fft: length of the FFT, in samples.
-      kernel_size: length of the filters, in samples.
-      normalize_energy: divide each mel filter by its area first.
+      weights: Mel matrix of shape `(n_filters, n_fft // 2 + 1)`.
+      n_fft: Integer. Length of the FFT, in samples.
+      kernel_size: Integer. Length of the filters, in samples.
+      normalize_energy: Boolean. Whether to divide each row by its area first.
+        Defaults to False.
 
     Returns:
-      A complex array `(n_filters, kernel_size)`.
+      A complex array of shape `(n_filters, kernel_size)`.
     """
     parameters = gabor_parameters(weights, n_fft, normalize_energy)
     magnitude = _magnitude(weights, n_fft, normalize_energy)

@@ -1,11 +1,14 @@
-"""Where Gabor filters start: centres and widths along a frequency scale.
+"""Centre frequencies and widths of filters, along a frequency scale or random.
 
-Conventions: frequencies in Hz. A filter's base is the width of the triangle
-whose place it takes, from the centre of its lower neighbour to that of its
-upper one. The standard deviation of a Gabor filter of that base is
-`sample_rate / (2 · base)` samples: EfficientLEAF's (arXiv:2207.05508), and
-within 0.1 % of what LEAF reads off a finely sampled mel matrix. Everything here
-is float64 NumPy: it runs once, when a layer is built.
+Conventions: frequencies are in Hz. The base of a filter is the width of a
+triangle in its place: the distance between the centres of its two neighbours. A
+Gabor filter of that base has a standard deviation of
+`sample_rate / (2 * base)` samples. This is EfficientLEAF's formula
+(arXiv:2207.05508). It agrees within 0.1 % with what LEAF reads from a mel
+matrix with many bins.
+
+All values are float64 NumPy arrays, because they are computed only once, when a
+layer is built.
 """
 
 import math
@@ -16,48 +19,78 @@ import numpy as np
 
 from leaf_audio.initializers import mel
 
-# Full width at half maximum of a Gabor filter's magnitude response, as a share
-# of its base: 2 √(2 ln 2) / σ rad/sample, with σ = sample_rate / (2 · base).
+# Full width at half maximum of a Gabor filter's magnitude response, divided by
+# its base. The width is 2 √(2 ln 2) / σ rad/sample, where
+# σ = sample_rate / (2 · base).
 _FWHM_PER_BASE = 2 * math.sqrt(2 * math.log(2)) / math.pi
 
-# Of the ratio of the band's edges, in octaves: the base of "constant" filters.
+# Exponent in the base of "constant" filters,
+# min_freq · (max_freq / min_freq) ** exponent.
 _CONSTANT_BASE = 0.4
 
-# Of the band: the widest random filter.
+# Greatest width of a random filter, as a fraction of the band.
 _WIDEST_RANDOM = 0.1
 
+# Methods that draw centre frequencies and widths at random.
 RANDOM = ("uniform", "truncated_normal")
 
 
 def hz_to_bark(frequency_hz: np.ndarray | float) -> np.ndarray:
-    """Converts Hz to Bark.
+    """Converts frequencies from Hz to Bark.
 
-    `26.81 f / (1960 + f) − 0.53`: Traunmüller, "Analytical expressions for the
-    tonotopic sensory scale", 1990, doi:10.1121/1.399849, without the
-    corrections below 2 and above 20.1 Bark.
+    The formula is `26.81 f / (1960 + f) − 0.53`, without the corrections below
+    2 and above 20.1 Bark. It is from Traunmüller, "Analytical expressions for
+    the tonotopic sensory scale", 1990, doi:10.1121/1.399849.
+
+    Args:
+      frequency_hz: Frequencies in Hz.
+
+    Returns:
+      The frequencies in Bark, an array of the same shape.
     """
     frequency_hz = np.asarray(frequency_hz)
     return 26.81 * frequency_hz / (1960 + frequency_hz) - 0.53
 
 
 def bark_to_hz(bark: np.ndarray | float) -> np.ndarray:
-    """Converts Bark to Hz, as `hz_to_bark` has it."""
+    """Converts frequencies from Bark to Hz, as the inverse of `hz_to_bark`.
+
+    Args:
+      bark: Frequencies in Bark.
+
+    Returns:
+      The frequencies in Hz, an array of the same shape.
+    """
     bark = np.asarray(bark)
     return 1960 * (bark + 0.53) / (26.28 - bark)
 
 
 def hz_to_erb_rate(frequency_hz: np.ndarray | float) -> np.ndarray:
-    """Converts Hz to the number of equivalent rectangular bandwidths below.
+    """Converts frequencies from Hz to the ERB-rate scale.
 
-    `21.4 log10(1 + 0.00437 f)`: Glasberg and Moore, "Derivation of auditory
-    filter shapes from notched-noise data", 1990,
+    The result is the number of equivalent rectangular bandwidths (ERB) below a
+    frequency, `21.4 log10(1 + 0.00437 f)`. The formula is from Glasberg and
+    Moore, "Derivation of auditory filter shapes from notched-noise data", 1990,
     doi:10.1016/0378-5955(90)90170-T.
+
+    Args:
+      frequency_hz: Frequencies in Hz.
+
+    Returns:
+      The frequencies on the ERB-rate scale, an array of the same shape.
     """
     return 21.4 * np.log10(1 + 0.00437 * np.asarray(frequency_hz))
 
 
 def erb_rate_to_hz(erb_rate: np.ndarray | float) -> np.ndarray:
-    """Converts a number of equivalent rectangular bandwidths to Hz."""
+    """Converts frequencies from the ERB-rate scale to Hz.
+
+    Args:
+      erb_rate: Numbers of equivalent rectangular bandwidths.
+
+    Returns:
+      The frequencies in Hz, an array of the same shape.
+    """
     return (10 ** (np.asarray(erb_rate) / 21.4) - 1) / 0.00437
 
 
@@ -81,25 +114,32 @@ def bands(
     narrowest: float,
     seed: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes centres and bases, from the lowest filter to the highest.
+    """Computes the centre frequencies and the bases of filters.
 
     Args:
-      method: one of METHODS. A scale has the filters' centres and the band's
-        edges equally far apart. `"constant"` has all filters alike: their
-        centre is the geometric mean of the edges, their base lies at two fifths
-        of the way between the edges, in octaves. `"uniform"` and
-        `"truncated_normal"` draw both: the centres within the band, around its
-        middle; the widths at half maximum from `narrowest` to a tenth of the
-        band. A normal distribution is cut off at two standard deviations, which
-        are the limits.
-      n_filters: number of filters.
-      min_freq: lower edge of the band; above 0 for `"constant"`.
-      max_freq: upper edge of the band.
-      narrowest: least width at half maximum that is drawn.
-      seed: of what is drawn; a seed always draws the same.
+      method: One of `METHODS`.
+        `"mel_analytic"`, `"linear"`, `"bark"`, `"erb"`: the centres and the
+        two edges of the band are equally spaced on that scale.
+        `"constant"`: all filters are the same. Their centre is the geometric
+        mean of the edges. Their base is
+        `min_freq * (max_freq / min_freq) ** 0.4`.
+        `"uniform"`, `"truncated_normal"`: the centres are drawn between the
+        edges, and the full widths at half maximum between `narrowest` and a
+        tenth of the band. The normal distribution has its mean in the middle of
+        the range and is cut off at the limits, which lie two standard
+        deviations from the mean.
+      n_filters: Integer. Number of filters.
+      min_freq: Lower edge of the band in Hz. It must be positive for
+        `"constant"`.
+      max_freq: Upper edge of the band, in Hz.
+      narrowest: Smallest full width at half maximum of a random filter, in Hz.
+        If it is more than a tenth of the band, all random filters have it.
+      seed: Integer. Seed of the random methods. The same seed always gives the
+        same filters. None draws others each time.
 
     Returns:
-      Two arrays `(n_filters,)`.
+      The centre frequencies and the bases in Hz, two arrays of shape
+      `(n_filters,)`. The centres are sorted from low to high.
     """
     if method in _SCALES:
         to_scale, to_hz = _SCALES[method]
@@ -119,23 +159,30 @@ def bands(
 
 
 def base_of(fwhm: np.ndarray | float) -> np.ndarray:
-    """Converts a width at half maximum of the magnitude response to a base."""
+    """Computes the base of a Gabor filter from its bandwidth.
+
+    Args:
+      fwhm: Full width at half maximum of the magnitude response, in Hz.
+
+    Returns:
+      The base in Hz, an array of the same shape.
+    """
     return np.asarray(fwhm) / _FWHM_PER_BASE
 
 
 def gabor_parameters(
     centres: np.ndarray, bases: np.ndarray, sample_rate: float
 ) -> np.ndarray:
-    """Converts bands to the parameters of Gabor filters.
+    """Converts centre frequencies and bases to the parameters of Gabor filters.
 
     Args:
-      centres: in Hz, `(n_filters,)`.
-      bases: in Hz, `(n_filters,)`.
-      sample_rate: in Hz.
+      centres: Centre frequencies in Hz, an array of shape `(n_filters,)`.
+      bases: Bases in Hz, an array of shape `(n_filters,)`.
+      sample_rate: Sample rate in Hz.
 
     Returns:
-      An array `(n_filters, 2)`: centres in rad/sample, standard deviations in
-      samples.
+      An array of shape `(n_filters, 2)`: centre frequencies in rad/sample and
+      standard deviations in samples.
     """
     return np.stack(
         [2 * np.pi * centres / sample_rate, sample_rate / (2 * bases)], axis=1

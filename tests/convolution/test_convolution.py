@@ -234,7 +234,6 @@ def test_is_a_keras_citizen(cls, tmp_path):
     def make(**kwargs):
         return cls(filters=8, kernel_size=33, use_bias=True, **kwargs)
 
-    # A channel of unknown size cannot be convolved; the length can be.
     check_layer(make, noise(2, 200, 1), tmp_path, atol=1e-5)
 
 
@@ -274,7 +273,8 @@ def test_gabor_convolution_honours_strides_and_padding(padding, strides):
     if padding == "valid":
         expected = full[:, 32:-32:strides]
     else:
-        # 301 samples at a stride of 4: 76 frames, 64 samples missing.
+        # At a stride of 4, 301 samples give 76 frames, which lack 64 samples.
+        # Of these, 32 are on the left, as at a stride of 1.
         expected = full[:, ::strides]
     assert layer.compute_output_shape(x.shape) == outputs.shape
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
