@@ -14,7 +14,7 @@ To add an encoder:
 2. Register it with `@keras.saving.register_keras_serializable("leaf_audio")`
    and write `get_config`, so that models with it can be saved and loaded.
 3. Import it here and add its name to `__all__`.
-4. Add it to `MODELS` in `tests/models/families.py`. The tests of saving,
+4. Add it to `MODELS` in `tests/models/model_makers.py`. The tests of saving,
    training, mixed precision and shapes then cover it.
 
 A model of `keras.applications` is an encoder too. Create it with
