@@ -40,8 +40,8 @@ To add a frontend:
    `leaf_audio.diagnostics` shows the filters of the layer that it returns.
 5. Write `get_config`, with every argument of its own.
 6. Export the class in `leaf_audio/frontend/__init__.py` and add it to
-   `FRONTENDS` in `tests/frontend/frontend_makers.py`. The tests of the contract, of
-   saving, of training and of mixed precision then cover it.
+   `FRONTENDS` in `tests/frontend/frontend_makers.py`. The tests of the
+   contract, of saving, of training and of mixed precision then cover it.
 
 `spectrogram.Spectrogram` and `stft.StftFrontend` are a short example. A
 frontend whose computation depends on its learned filters derives from
