@@ -94,8 +94,8 @@ def _check_mixed_precision(make, layer, inputs, expected):
 
 
 def _check_compiled_fit(model, inputs, expected):
-    # `jit_compile` is XLA, except on PyTorch, whose compiler takes minutes or is
-    # missing.
+    # `jit_compile` means XLA, except on PyTorch, whose compiler takes minutes
+    # or is missing.
     compiled = keras.backend.backend() != "torch"
     model.compile("sgd", "mse", jit_compile=compiled)
     outputs = model.predict(inputs, verbose=0)
