@@ -1,4 +1,4 @@
-"""Callbacks for keras.Model.fit."""
+"""Callbacks for `keras.Model.fit`: new plans, and logs of the filters."""
 
 import csv
 import os
@@ -10,25 +10,29 @@ import numpy as np
 
 from leaf_audio import diagnostics
 from leaf_audio.common.checks import check_positive_int
+from leaf_audio.frontend.base import find_layers
 from leaf_audio.frontend.planned import PlannedFrontend
 
 
 class Replan(keras.callbacks.Callback):
-    """Plans a model's frontends anew while their filters are learned.
+    """Makes new plans for the frontends of a model while `fit` trains it.
 
-    Before training and after each epoch, a frontend whose plan has no room
-    left for its filters gets a new one, and the model is compiled again at its
-    next step. Without this, a Leaf computes filters that leave their plan
-    exactly, and slowly, and an EfficientLeaf keeps to the lengths and strides
-    it has, until the model is loaded anew. Give it ahead of callbacks that save
-    the model.
+    Before training and after each epoch, a frontend gets a new plan if its
+    filters have left the range of the present one. The model is then compiled
+    again at its next step. Without this callback, a Leaf computes such filters
+    exactly, which is slow, and an EfficientLeaf keeps its lengths and hops
+    until the model is loaded anew.
+
+    Place it before callbacks that save the model, so that they save the new
+    plan.
 
     Args:
-      check_freq: number of steps after which a Leaf's plan is looked at within
-        an epoch too, as steps may soon be slow in a long one.
+      check_freq: Positive integer. Number of steps between checks within an
+        epoch. They concern Leaf only: in a long epoch, its steps may become
+        slow early. Defaults to 100.
 
     Raises:
-      ValueError: `check_freq` is not a positive integer.
+      ValueError: If `check_freq` is not a positive integer.
 
     Example:
 
@@ -47,7 +51,8 @@ class Replan(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._next_check = self.check_freq
 
-    # For a hook at a step's end, Keras waits for the logs of each step.
+    # Keras would wait for the logs of each step before it calls a hook at the
+    # end of the step.
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if batch < self._next_check:
             return
@@ -55,7 +60,7 @@ class Replan(keras.callbacks.Callback):
         leafs = built_leafs(self.model)
         leafs = [leaf for leaf in leafs if leaf.exact_outside_plan]
         if leafs and keras.backend.backend() == "jax":
-            # Within an epoch, JAX's `fit` keeps the weights to itself.
+            # Within an epoch, `fit` on JAX does not update the variables.
             self.model.jax_state_sync()
         self._replan(leafs)
 
@@ -73,23 +78,24 @@ class Replan(keras.callbacks.Callback):
 
 
 class LogFilters(keras.callbacks.Callback):
-    """Follows a frontend's filters through training.
+    """Logs the filters of a frontend after each epoch.
 
-    After each epoch, the means of the absolute values of `diagnostics.drift`
-    are among the epoch's logs, as `drift_centre_hz` and so on: `fit` returns
-    them, and callbacks that come after this one, such as
-    keras.callbacks.TensorBoard and CSVLogger, log them.
+    For each value that `diagnostics.drift` returns, the mean of its absolute
+    value over the filters is added to the logs of the epoch, as
+    `drift_centre_hz` and so on. `fit` returns these logs, and callbacks that
+    come later, such as `keras.callbacks.TensorBoard` and `CSVLogger`, log them.
 
     Args:
-      path: of a CSV file, or None for none. It gets a row for each epoch and
-        filter, with what `diagnostics.filters` and `diagnostics.pcen` tell of
-        it. Epoch 0 is before training; PCEN's parameters are missing there
-        where `fit` itself builds the model. A file that is there is replaced;
-        where `fit` goes on from a later epoch, the rows of those before stay.
+      path: Path of a CSV file, or None for no file. The file has one row for
+        each epoch and filter, with the values of `diagnostics.filters` and
+        `diagnostics.pcen`. Epoch 0 is the state before training; its PCEN
+        parameters are missing if `fit` builds the model. An existing file is
+        replaced. If `fit` starts at a later epoch, the rows of the epochs
+        before it are kept. Defaults to None.
 
     Raises:
-      ValueError: in `fit`, if the model has no frontend with filters to learn,
-        or several.
+      ValueError: In `fit`, if the model does not have exactly one frontend with
+        learnable filters.
 
     Example:
 
@@ -125,7 +131,8 @@ class LogFilters(keras.callbacks.Callback):
                     for row in csv.DictReader(file)
                     if int(row["epoch"]) < epoch
                 ]
-        # On TensorFlow, `fit` builds a model in its first step only.
+        # On TensorFlow, `fit` builds a model in its first step, after this
+        # method was called.
         self._waits_for_build = not self._frontend.built
         if not self._waits_for_build:
             self._add(epoch, self._parameters())
@@ -164,9 +171,12 @@ class LogFilters(keras.callbacks.Callback):
 
 
 def built_leafs(layer: keras.layers.Layer) -> list[PlannedFrontend]:
-    """Finds the frontends with plans that a model is made of, each once."""
-    # `layers`, which is public, leaves out what wrappers and layers hold.
-    inner = layer._flatten_layers()
-    return [
-        one for one in inner if isinstance(one, PlannedFrontend) and one.built
-    ]
+    """Finds the frontends within a model that are built and may have a plan.
+
+    Args:
+      layer: Layer or model. It may be a frontend itself.
+
+    Returns:
+      The frontends, each once.
+    """
+    return [one for one in find_layers(layer, PlannedFrontend) if one.built]

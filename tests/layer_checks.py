@@ -1,4 +1,4 @@
-"""One check that every layer and frontend must pass, on every backend."""
+"""One check that every layer and frontend passes, on every backend."""
 
 import keras
 import numpy as np
@@ -7,18 +7,20 @@ from keras import ops
 
 
 def check_layer(make, inputs, tmp_path, untrained=(), atol=1e-6):
-    """Checks what a Keras user takes for granted.
+    """Checks that a layer does what users of Keras expect of any layer.
 
-    Config round trip, `.keras` save and load without custom objects, compiled
-    call, unknown batch and length, a gradient to each trainable weight, mixed
-    precision, one `fit` step.
+    A config gives an equal layer; a `.keras` file loads without custom objects
+    and gives the same outputs; batch size and length may be unknown; each
+    trainable weight gets a gradient; mixed precision stays close to float32;
+    compiled calls agree with eager ones; one step of `fit` runs.
 
     Args:
-      make: makes the layer; takes keyword arguments such as `dtype`.
-      inputs: a batch, float32.
-      tmp_path: a folder to save in.
-      untrained: names of weights that need no gradient at these inputs.
-      atol: agreement of outputs that should be the same.
+      make: Function that makes the layer. It takes keyword arguments such as
+        `dtype`.
+      inputs: A float32 batch.
+      tmp_path: Folder to save a model in.
+      untrained: Names of weights that get no gradient at these inputs.
+      atol: Absolute tolerance between outputs that should be the same.
     """
     layer = make()
     expected = ops.convert_to_numpy(layer(inputs))
@@ -58,7 +60,7 @@ def _check_unknown_sizes(make, inputs, shape):
     model = keras.Model(x, make()(x))
     assert len(model.output_shape) == len(shape)
     assert model.output_shape[-1] == shape[-1]
-    # `predict` compiles for unknown sizes where the backend can.
+    # `predict` compiles for unknown sizes if the backend supports them.
     assert model.predict(inputs, verbose=0).shape == shape
     shorter = inputs[:1, : max(inputs.shape[1] // 2, 1)]
     assert np.isfinite(model.predict(shorter, verbose=0)).all()
@@ -92,7 +94,8 @@ def _check_mixed_precision(make, layer, inputs, expected):
 
 
 def _check_compiled_fit(model, inputs, expected):
-    # XLA; PyTorch's compiler takes minutes where it is to be had at all.
+    # `jit_compile` means XLA, except on PyTorch, whose compiler takes minutes
+    # or is missing.
     compiled = keras.backend.backend() != "torch"
     model.compile("sgd", "mse", jit_compile=compiled)
     outputs = model.predict(inputs, verbose=0)

@@ -1,4 +1,10 @@
-"""What filters are and what they have learned, in Hz and ms."""
+"""What the filters of a frontend are, and what they have learned.
+
+`drift` answers whether the filters learn, and `table` shows it to a person.
+`callbacks.LogFilters` logs it during training. Frequencies are in Hz and
+durations in ms. `figures` draws filters and outputs; it needs matplotlib and is
+imported by itself, as `leaf_audio.figures`.
+"""
 
 from leaf_audio.diagnostics.filters import (
     drift,
@@ -7,8 +13,8 @@ from leaf_audio.diagnostics.filters import (
     learned_frontends,
     pcen,
     responses,
-    table,
 )
+from leaf_audio.diagnostics.table import table
 
 __all__ = [
     "drift",

@@ -1,8 +1,8 @@
-"""Figures of a frontend's filters and outputs, with matplotlib.
+"""Figures of the filters and the outputs of frontends, drawn by matplotlib.
 
 matplotlib comes with the extra `plot`: `pip install -e '.[plot]'`. Each
-function returns a `matplotlib.figure.Figure`, which is drawn without a window:
-save it with `savefig`.
+function returns a `matplotlib.figure.Figure`. It opens no window; `savefig`
+saves the figure.
 
 Example:
 
@@ -24,19 +24,24 @@ from leaf_audio.frontend.base import Frontend
 
 Figure = Any
 
-# Okabe and Ito's, which colour-blind people can tell apart.
+# Colours of Okabe and Ito, which colour-blind people can tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
 
 
 def responses(frontend: Frontend) -> Figure:
-    """Draws the filters' responses over those that training began with.
+    """Draws the power responses of the filters, now and before training.
+
+    Each response is divided by its maximum.
 
     Args:
-      frontend: see `diagnostics.filters`.
+      frontend: Frontend with learnable filters. It must be built.
+
+    Returns:
+      The figure.
 
     Raises:
-      ValueError: see `diagnostics.filters`.
-      ImportError: matplotlib is not installed.
+      ValueError: If the frontend is not built or has no learnable filters.
+      ImportError: If matplotlib is not installed.
     """
     figure = _figure(8, 3.2)
     axes = figure.subplots()
@@ -54,22 +59,25 @@ def responses(frontend: Frontend) -> Figure:
         ylim=(0, 1.05),
         title=f"filters of {frontend.name}",
     )
-    # Beside the curves, which are everywhere.
+    # The curves fill the axes, so the legend stands beside them.
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
 
 def bands(frontend: Frontend) -> Figure:
-    """Draws bandwidths over centre frequencies, now and at the beginning.
+    """Draws bandwidths over centre frequencies, now and before training.
 
-    A line leads from where a filter began to where it is.
+    A line connects the initial and the present values of a filter.
 
     Args:
-      frontend: see `diagnostics.filters`.
+      frontend: Frontend with learnable filters. It must be built.
+
+    Returns:
+      The figure.
 
     Raises:
-      ValueError: see `diagnostics.filters`.
-      ImportError: matplotlib is not installed.
+      ValueError: If the frontend is not built or has no learnable filters.
+      ImportError: If matplotlib is not installed.
     """
     figure = _figure(6, 4)
     axes = figure.subplots()
@@ -109,17 +117,22 @@ def bands(frontend: Frontend) -> Figure:
 
 
 def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
-    """Draws what several frontends make of one recording, side by side.
+    """Draws the outputs of several frontends for one recording, side by side.
 
-    Of features with a channel axis, the first channel.
+    If features have an axis of channels, the first channel is drawn.
 
     Args:
-      frontends: by the title of their panel; of one sample rate.
-      waveform: `(time,)`, at that rate.
+      frontends: Frontends by the title of their panel. All have the same
+        sample rate.
+      waveform: Array of shape `(time,)` at that sample rate.
+
+    Returns:
+      The figure.
 
     Raises:
-      ValueError: sample rates differ, or the waveform has another rank.
-      ImportError: matplotlib is not installed.
+      ValueError: If the sample rates differ, or if the waveform has another
+        rank.
+      ImportError: If matplotlib is not installed.
     """
     rates = {frontend.sample_rate for frontend in frontends.values()}
     if len(rates) != 1:
@@ -155,7 +168,7 @@ def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
 
 
 def _label_in_full(axis: Any) -> None:
-    """Labels a logarithmic axis with 200 where it would be 2 × 10²."""
+    """Labels a logarithmic axis with plain numbers, such as 200."""
     from matplotlib import ticker
 
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))

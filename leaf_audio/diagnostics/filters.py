@@ -1,190 +1,154 @@
-"""What a frontend's filters are, and how far training has moved them.
+"""The filters of a frontend in physical units, and how far they have moved.
 
-"Do the filters learn?" is answered by `drift`, and by `table` for a person to
-read; `callbacks.LogFilters` follows them through training. Frequencies are in
-Hz, durations in ms; one value for each filter, in the order of the outputs.
+All functions take a frontend that is built. Frequencies are in Hz and durations
+in ms. Arrays have one value for each filter, in the order of the outputs.
 
 Example:
 
 ```python
-import rich
 from leaf_audio import diagnostics
 
 moved = diagnostics.drift(leaf)["centre_hz"]
-rich.print(diagnostics.table(leaf))
 ```
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
-import rich.box
-import rich.table
 from keras import ops
 
 from leaf_audio.convolution import GaborConv1D, SincConv1D
-from leaf_audio.frontend.base import Frontend
+from leaf_audio.frontend.base import Frontend, find_layers
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.postprocessing import PCENLayer
 
-# Of the transform that filters are measured with, but for longer ones.
-_LEAST_FFT_LENGTH = 8192
+# Length of the FFT that filters are measured with, for filters up to this long.
+_MIN_FFT_LENGTH = 8192
 
 
 def filters(frontend: Frontend, initial: bool = False) -> dict[str, np.ndarray]:
-    """Returns the bands of a frontend's filters and the widths of its windows.
+    """Returns the bands of the filters and the widths of the pooling windows.
 
     Args:
-      frontend: built, with learnable filters.
-      initial: of the values that the initializers give, instead of those of
-        now. Initializers that draw at random need a seed to give the same
-        again in a model that was loaded.
+      frontend: Frontend with learnable filters. It must be built.
+      initial: Boolean. True returns the values that the initializers give,
+        False the present ones. After a model was loaded from a file, an
+        initializer that draws at random gives the same values only if it has a
+        seed. Defaults to False.
 
     Returns:
-      Arrays `(n_filters,)` by name. `"centre_hz"`: centre frequencies;
-      `"bandwidth_hz"`: between the cutoffs of a SincConv1D, otherwise the full
-      width at half of the power's maximum; with a GaussianLowpass also
-      `"pooling_ms"`: standard deviations of the pooling windows. For free
-      kernels, the centre is where the spectrum has its maximum.
+      A dictionary of arrays of shape `(n_filters,)`:
+
+      - `"centre_hz"`: The centre frequency. For free kernels, the maximum of
+        the spectrum.
+      - `"bandwidth_hz"`: The distance between the cutoffs of a SincConv1D; for
+        other filters the width at half of the maximum power.
+      - `"pooling_ms"`: The standard deviation of the pooling window. Only with
+        a GaussianLowpass.
 
     Raises:
-      ValueError: the frontend is not built, or has no filters to learn.
+      ValueError: If the frontend is not built or has no learnable filters.
     """
-    return _numpy(frontend, _filters, initial)
+    return _to_numpy(frontend, _filters, initial)
 
 
 def impulse_responses(frontend: Frontend, initial: bool = False) -> np.ndarray:
-    """Returns the filters themselves, `(kernel_size, n_filters)`.
-
-    They are complex; those of a SincConv1D are real.
+    """Returns the impulse responses of the filters.
 
     Args:
-      frontend: see `filters`.
-      initial: see `filters`.
+      frontend: See `filters`.
+      initial: See `filters`.
+
+    Returns:
+      A complex array of shape `(kernel_size, n_filters)`. The imaginary part
+      is 0 for filters that are real, such as those of a SincConv1D.
 
     Raises:
-      ValueError: see `filters`.
+      ValueError: See `filters`.
     """
-    found = _numpy(frontend, _impulse_responses, initial)
-    return found["real"] + 1j * found["imag"]
+    parts = _to_numpy(frontend, _impulse_responses, initial)
+    return parts["real"] + 1j * parts["imag"]
 
 
 def responses(
     frontend: Frontend, initial: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns how much power the filters let through at each frequency.
+    """Returns the power response of the filters.
 
     Args:
-      frontend: see `filters`.
-      initial: see `filters`.
+      frontend: See `filters`.
+      initial: See `filters`.
 
     Returns:
-      Frequencies from 0 to half the sample rate, `(bins,)` in Hz, and the
-      squared magnitudes there, `(bins, n_filters)`.
+      Two arrays: frequencies from 0 to half the sample rate in Hz, of shape
+      `(bins,)`, and the squared magnitudes of the responses there, of shape
+      `(bins, n_filters)`.
 
     Raises:
-      ValueError: see `filters`.
+      ValueError: See `filters`.
     """
     kernels = impulse_responses(frontend, initial)
-    return _responses(kernels, frontend.sample_rate)
+    return _power_responses(kernels, frontend.sample_rate)
 
 
 def drift(frontend: Frontend) -> dict[str, np.ndarray]:
-    """Returns how far `filters` are from where they began, now less then.
+    """Returns how far the filters have moved from their initial values.
 
     Args:
-      frontend: see `filters`.
+      frontend: See `filters`.
+
+    Returns:
+      A dictionary with the names of `filters`: the present values minus the
+      initial ones.
 
     Raises:
-      ValueError: see `filters`.
+      ValueError: See `filters`.
     """
     now, then = filters(frontend), filters(frontend, initial=True)
     return {name: now[name] - then[name] for name in now}
 
 
 def pcen(frontend: Frontend) -> dict[str, np.ndarray]:
-    """Returns the parameters of a frontend's PCEN, as it uses them.
+    """Returns the parameters of the PCEN of a frontend, as it applies them.
 
     Args:
-      frontend: built.
+      frontend: Frontend. It must be built.
 
     Returns:
-      Arrays `(n_filters,)`, `"alpha"`, `"delta"`, `"exponent"` and
-      `"smooth"`; nothing where the compression is not a PCENLayer.
+      A dictionary of arrays of shape `(n_filters,)`: `"alpha"`, `"delta"`,
+      `"exponent"` and `"smooth"`. It is empty if the frontend has no PCENLayer.
 
     Raises:
-      ValueError: the frontend is not built.
+      ValueError: If the frontend is not built.
     """
     _check_built(frontend)
-    for layer in _layers(frontend):
-        if isinstance(layer, PCENLayer):
-            values = layer.constrained_parameters()
-            return {
-                name: np.broadcast_to(
-                    ops.convert_to_numpy(value), (frontend.n_filters,)
-                )
-                for name, value in values.items()
-            }
+    for layer in find_layers(frontend, PCENLayer):
+        return {
+            name: np.broadcast_to(
+                ops.convert_to_numpy(value), (frontend.n_filters,)
+            )
+            for name, value in layer.constrained_parameters().items()
+        }
     return {}
 
 
-def table(frontend: Frontend) -> rich.table.Table:
-    """Returns a table of all this, a row for each filter.
-
-    `Δ` is what `drift` gives for the column before. For `rich.print`.
-
-    Args:
-      frontend: see `filters`.
-
-    Raises:
-      ValueError: see `filters`.
-    """
-    moved = drift(frontend)
-    columns: list[tuple[str, Callable[[float], str], np.ndarray]] = []
-    for name, values in filters(frontend).items():
-        columns.append((name, _digits, values))
-        columns.append(("Δ", "{:+.2f}".format, moved[name]))
-    for name, values in pcen(frontend).items():
-        columns.append((name, _digits, values))
-    # All of it fits into the 80 columns of a terminal.
-    made = rich.table.Table(
-        "#",
-        title=frontend.name,
-        box=rich.box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-    )
-    for name, _, _ in columns:
-        heading = name.replace("bandwidth", "band-\nwidth").replace("_", "\n")
-        made.add_column(heading, justify="right")
-    for n in range(frontend.n_filters):
-        cells = [write(float(values[n])) for _, write, values in columns]
-        made.add_row(str(n), *cells)
-    return made
-
-
-def _digits(value: float) -> str:
-    """Writes four digits, or all that are ahead of the point."""
-    whole = 9999.5 <= abs(value) < 1e6
-    return f"{value:.0f}" if whole else f"{value:.4g}"
-
-
 def learned_frontends(model: keras.Model) -> list[Frontend]:
-    """Finds the frontends with filters to learn that a model is made of.
+    """Finds the frontends with learnable filters within a model.
 
     Args:
-      model: built.
+      model: Model, such as an AudioClassifier or a frontend itself.
+
+    Returns:
+      The frontends, each once.
     """
-    return [
-        layer
-        for layer in _layers(model)
-        if isinstance(layer, Frontend) and _has_responses(layer)
-    ]
+    found = find_layers(model, Frontend)
+    return [frontend for frontend in found if _has_filters(frontend)]
 
 
 def _check_built(frontend: Frontend) -> None:
+    """Raises a ValueError if this is not a frontend that is built."""
     if not isinstance(frontend, Frontend) or not frontend.built:
         raise ValueError(
             "`frontend` must be a frontend of leaf_audio, such as a "
@@ -193,91 +157,103 @@ def _check_built(frontend: Frontend) -> None:
         )
 
 
-def _layers(frontend: keras.Model) -> Iterator[keras.layers.Layer]:
-    # `layers`, which is public, leaves out what wrappers and layers hold.
-    return frontend._flatten_layers()
-
-
-def _numpy(
+def _to_numpy(
     frontend: Frontend, compute: Callable, initial: bool
 ) -> dict[str, np.ndarray]:
+    """Calls `compute` with present or initial weights.
+
+    Args:
+      frontend: Frontend.
+      compute: Function of the frontend that returns a dictionary of tensors.
+      initial: Whether the weights have their initial values meanwhile.
+
+    Returns:
+      The dictionary, with NumPy arrays.
+    """
     _check_built(frontend)
     values = []
     if initial:
-        values = [
-            (layer.kernel, layer.kernel_initializer(layer.kernel.shape))
-            for layer in (_convolution(frontend), *_windows(frontend))
-        ]
-    values = [(kernel, ops.cast(v, kernel.dtype)) for kernel, v in values]
+        layers = (_filter_layer(frontend), *_gaussian_poolings(frontend))
+        for layer in layers:
+            kernel = layer.kernel
+            value = layer.kernel_initializer(kernel.shape)
+            values.append((kernel, ops.cast(value, kernel.dtype)))
     with keras.StatelessScope(state_mapping=values):
         found = compute(frontend)
         return {name: ops.convert_to_numpy(one) for name, one in found.items()}
 
 
-def _has_responses(frontend: Frontend) -> bool:
-    convolve = getattr(frontend, "_complex_conv", None)
-    if convolve is None:
+def _has_filters(frontend: Frontend) -> bool:
+    layer = frontend.filter_layer()
+    if layer is None:
         return False
-    if isinstance(convolve, (GaborConv1D, SincConv1D)) or not convolve.built:
+    if isinstance(layer, (GaborConv1D, SincConv1D)) or not layer.built:
         return True
-    kernel, count = getattr(convolve, "kernel", None), frontend.n_filters
+    kernel, count = getattr(layer, "kernel", None), frontend.n_filters
     return kernel is not None and tuple(kernel.shape[1:]) in (
         (1, count),
         (1, 2 * count),
     )
 
 
-def _convolution(frontend: Frontend) -> keras.layers.Layer:
-    if not _has_responses(frontend):
+def _filter_layer(frontend: Frontend) -> keras.layers.Layer:
+    if not _has_filters(frontend):
         raise ValueError(
             "`frontend` must have filters to learn, of one input channel and "
             "one or two outputs each. "
             f"Received: frontend={frontend!r}."
         )
-    return frontend._complex_conv
+    return frontend.filter_layer()
 
 
-def _windows(frontend: Frontend) -> list[GaussianLowpass]:
-    return [one for one in _layers(frontend) if type(one) is GaussianLowpass]
+def _gaussian_poolings(frontend: Frontend) -> list[GaussianLowpass]:
+    # A subclass may define its widths in another way.
+    found = find_layers(frontend, GaussianLowpass)
+    return [layer for layer in found if type(layer) is GaussianLowpass]
 
 
 def _filters(frontend: Frontend) -> dict[str, Any]:
     rate = frontend.sample_rate
-    convolve = _convolution(frontend)
-    if hasattr(convolve, "bands_hz"):
-        centre, width = convolve.bands_hz(rate)
+    layer = _filter_layer(frontend)
+    if hasattr(layer, "bands_hz"):
+        centre, width = layer.bands_hz(rate)
     else:
-        centre, width = _measured(_impulse_responses(frontend), rate)
+        centre, width = _measure_bands(_impulse_responses(frontend), rate)
     found = {"centre_hz": centre, "bandwidth_hz": width}
-    for layer in _windows(frontend):
-        half_ms = (layer.kernel_size - 1) / 2 / rate * 1000
-        found["pooling_ms"] = layer.widths() * half_ms
+    for pooling in _gaussian_poolings(frontend):
+        half_ms = (pooling.kernel_size - 1) / 2 / rate * 1000
+        found["pooling_ms"] = pooling.widths() * half_ms
     return found
 
 
 def _impulse_responses(frontend: Frontend) -> dict[str, Any]:
-    convolve = _convolution(frontend)
-    if isinstance(convolve, GaborConv1D):
-        real, imag = convolve.impulse_responses()
-    elif isinstance(convolve, SincConv1D):
-        real = convolve.impulse_responses()
+    layer = _filter_layer(frontend)
+    if isinstance(layer, GaborConv1D):
+        real, imag = layer.impulse_responses()
+    elif isinstance(layer, SincConv1D):
+        real = layer.impulse_responses()
         imag = ops.zeros_like(real)
     else:
-        kernel = ops.convert_to_tensor(convolve.kernel)[:, 0]
+        kernel = ops.convert_to_tensor(layer.kernel)[:, 0]
         if kernel.shape[1] == frontend.n_filters:
             real, imag = kernel, ops.zeros_like(kernel)
         else:
-            # Real and imaginary parts of a free filter are neighbours.
+            # Free kernels have the real and the imaginary part of a filter in
+            # neighbouring channels.
             real, imag = kernel[:, ::2], kernel[:, 1::2]
     return {"real": real, "imag": imag}
 
 
-def _measured(
+def _measure_bands(
     parts: dict[str, Any], sample_rate: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measures filters by their spectra."""
+    """Measures centre frequencies and bandwidths, in Hz, on the spectra.
+
+    The bandwidth is that of the bins around the maximum whose power is at least
+    half of it.
+    """
     real, imag = (ops.convert_to_numpy(parts[k]) for k in ("real", "imag"))
-    hz, power = _responses(real + 1j * imag, sample_rate)
+    hz, power = _power_responses(real + 1j * imag, sample_rate)
     centre = power.argmax(axis=0)
     width = np.empty(len(centre))
     for n, peak in enumerate(centre):
@@ -289,10 +265,10 @@ def _measured(
     return hz[centre], width
 
 
-def _responses(
+def _power_responses(
     kernels: np.ndarray, sample_rate: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    length = max(_LEAST_FFT_LENGTH, 1 << (len(kernels) - 1).bit_length())
+    length = max(_MIN_FFT_LENGTH, 1 << (len(kernels) - 1).bit_length())
     spectra = np.fft.fft(kernels, length, axis=0)[: length // 2 + 1]
     hz = np.arange(len(spectra)) * sample_rate / length
     return hz, np.abs(spectra) ** 2

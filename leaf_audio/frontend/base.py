@@ -1,19 +1,51 @@
-"""The contract of all frontends, and what it takes to keep it.
+"""The contract that all frontends keep, and the base class that keeps it.
 
-Waveforms of shape `(batch, time)` or `(batch, time, 1)`, of any floating dtype
-and of known or unknown length, become features of shape
-`(batch, ceil(time / stride), n_filters)`. Window and stride are given in ms and
-rounded as in LEAF's release: `sr * ms // 1000 + 1` and `sr * ms // 1000`
-samples. Filters and energies are computed in float32 (float64 under a float64
-policy), the result is cast to the dtype policy's compute dtype.
+A frontend turns waveforms into features:
 
-Given a mask `(batch, time)`, a frontend takes masked samples for zeros, leaves
-masked frames out of its statistics and answers a mask `(batch, frames)`, in
-which frame m is valid where sample `m * stride` is.
+- Inputs: waveforms of shape `(batch, time)` or `(batch, time, 1)`, of any
+  floating-point dtype. The number of samples may be unknown when the frontend
+  is built.
+- Outputs: features of shape `(batch, ceil(time / stride), n_filters)`. A
+  compression may append an axis of channels.
+- Units: the window length and the hop between frames (the stride) are given in
+  milliseconds. In samples they are `sample_rate * ms // 1000 + 1` and
+  `sample_rate * ms // 1000`, as in the release of LEAF.
+- Precision: filters and energies are computed in float32, or in float64 under a
+  float64 policy. The result is cast to the compute dtype of the dtype policy.
+- Masks: a mask of shape `(batch, time)` marks the valid samples. A frontend
+  replaces the others by zeros, excludes their frames from its statistics, and
+  returns a mask of shape `(batch, frames)`. Frame m is valid if sample
+  `m * stride` is.
+- Channels: with `multichannel=True`, waveforms may have the shape
+  `(batch, time, channels)`. Each channel is transformed like a waveform of its
+  own. Features then have the shape
+  `(batch, ceil(time / stride), n_filters, channels)`, which 2-D convolutions
+  take.
 
-With `multichannel`, waveforms may be `(batch, time, channels)`; each channel is
-taken for a waveform of its own, and features get an axis of channels, as 2-D
-convolutions take it: `(batch, ceil(time / stride), n_filters, channels)`.
+`Spectrogram` and `MelFilterbanks` also offer the frames of other libraries
+(`center`, `pad_end`), whose number differs. Leaf's `pooling_padding="valid"`
+keeps only the frames whose window lies within the input.
+
+To add a frontend:
+
+1. Write a subclass of `Frontend` in a file of its own in this package, and
+   register it with `@keras.saving.register_keras_serializable("leaf_audio")`.
+2. In `__init__`, pass the arguments of the base class on, check and store the
+   others under their own names, and create the layers. Give the layers
+   `dtype=self._internal_dtype`.
+3. In `build`, build the layers, and call `_finish_build` at the end.
+4. Write `_compute_features`, which computes the features of one channel and
+   calls `_compress`, and `_energies_shape`, which returns the shape before the
+   compression. If the filters are learned, write `filter_layer` too:
+   `leaf_audio.diagnostics` shows the filters of the layer that it returns.
+5. Write `get_config`, with every argument of its own.
+6. Export the class in `leaf_audio/frontend/__init__.py` and add it to
+   `FRONTENDS` in `tests/frontend/frontend_makers.py`. The tests of the
+   contract, of saving, of training and of mixed precision then cover it.
+
+`spectrogram.Spectrogram` and `stft.StftFrontend` are a short example. A
+frontend whose computation depends on its learned filters derives from
+`planned.PlannedFrontend`.
 """
 
 import inspect
@@ -49,32 +81,48 @@ from leaf_audio.postprocessing import (
 Tensor = Any
 Shape = tuple[int | None, ...]
 
-# Energies below count as this, so that a logarithm of them is finite.
+# Smaller energies are replaced by this value: their logarithm must be finite.
 ENERGY_FLOOR = 1e-5
 
 
 class Frontend(keras.Model):
-    """Base of the frontends: the contract on inputs, outputs and masks.
+    """Base class of the frontends: checks of inputs, masks and channels.
 
-    A subclass computes its features in `_features`; the base compresses on
-    demand and augments.
+    A subclass computes the features of one channel in `_compute_features`. This
+    class checks the inputs, applies the mask, splits the channels, augments and
+    casts. The docstring of the module states the contract.
 
     Args:
-      n_filters: number of output channels.
-      sample_rate: of the waveforms, in Hz.
-      window_len: in ms.
-      window_stride: in ms.
-      compression_fn: a layer or a function on energies; a name, `"pcen"`
-        (LEAF's learnable PCEN), `"log"` or `"db"`; None for none. A layer is
+      n_filters: Positive integer. Number of output channels.
+      sample_rate: Positive number. Sample rate of the waveforms, in Hz.
+      window_len: Positive number. Length of the window, in milliseconds.
+      window_stride: Positive number. Hop between frames, in milliseconds.
+      compression_fn: What compresses the energies: a layer, a function, or one
+        of the names `"pcen"` (a PCENLayer with the settings of LEAF, all
+        learned), `"log"` and `"db"`. None for no compression. A layer is
         copied.
-      spec_augment: whether to augment in training; a layer is copied.
-      multichannel: whether to take waveforms of any number of channels, and to
-        give features an axis of channels.
-      **kwargs: of keras.Model, such as `name`, `dtype`, `trainable`.
+      spec_augment: Boolean or layer. Whether features are augmented in
+        training: True for `SpecAugment()`, False or None for no augmentation.
+        A layer is copied.
+      multichannel: Boolean. Whether waveforms may have any number of channels.
+        Features then have an axis of channels. Defaults to False.
+      **kwargs: Arguments of `keras.Model`, such as `name`, `dtype` and
+        `trainable`.
+
+    Raises:
+      ValueError: If an argument is out of range.
+
+    Input shape:
+      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
+      `(batch, time, channels)`.
+
+    Output shape:
+      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
+      `(batch, ceil(time / stride), n_filters, channels)`.
     """
 
-    # Names that `compression_fn` may have.
-    _compressions: tuple[str, ...] = ("pcen", "log", "db")
+    # The names that `compression_fn` accepts.
+    _compression_names: tuple[str, ...] = ("pcen", "log", "db")
 
     def __init__(
         self,
@@ -94,30 +142,20 @@ class Frontend(keras.Model):
         self.window_stride = check_positive("window_stride", window_stride)
         self.multichannel = check_bool("multichannel", multichannel)
         self.supports_masking = True
-        self._wide = wide_dtype(self.variable_dtype)
+        # The dtype of filters and energies: 16 bits would be too few.
+        self._internal_dtype = wide_dtype(self.variable_dtype)
         self._window_size = _window_samples(sample_rate, window_len)
         self._stride = _stride_samples(sample_rate, window_stride)
         self._compression = self._make_compression(compression_fn)
-        if spec_augment is True:
-            spec_augment = SpecAugment(dtype=self._wide)
-        elif not spec_augment:
-            spec_augment = None
-        elif not isinstance(spec_augment, keras.layers.Layer):
-            # A function would not know training from inference.
-            raise ValueError(
-                "`spec_augment` must be True, False or a layer. "
-                f"Received: spec_augment={spec_augment!r}."
-            )
-        self._spec_augment = as_callable("spec_augment", spec_augment)
+        self._spec_augment = self._make_augmentation(spec_augment)
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
-            return self._named_compression(
-                check_choice(
-                    "compression_fn", compression_fn, self._compressions
-                )
+            name = check_choice(
+                "compression_fn", compression_fn, self._compression_names
             )
-        return as_callable("compression_fn", compression_fn)
+            return self._named_compression(name)
+        return copy_if_layer("compression_fn", compression_fn)
 
     def _named_compression(self, name: str) -> Callable:
         if name == "log":
@@ -133,57 +171,101 @@ class Frontend(keras.Model):
             trainable=True,
             learn_smooth_coef=True,
             per_channel_smooth_coef=True,
-            dtype=self._wide,
+            dtype=self._internal_dtype,
         )
 
-    def _following(self, init: Any) -> Any:
-        """Has an initializer that can take over the frontend's settings."""
+    def _make_augmentation(self, spec_augment: Any) -> Callable | None:
+        if spec_augment is True:
+            spec_augment = SpecAugment(dtype=self._internal_dtype)
+        elif not spec_augment:
+            spec_augment = None
+        elif not isinstance(spec_augment, keras.layers.Layer):
+            # A function could not tell training from inference.
+            raise ValueError(
+                "`spec_augment` must be True, False or a layer. "
+                f"Received: spec_augment={spec_augment!r}."
+            )
+        return copy_if_layer("spec_augment", spec_augment)
+
+    def _complete_initializer(self, init: Any) -> Any:
+        """Fills in settings of an initializer from those of this frontend.
+
+        Args:
+          init: Initializer, or None.
+
+        Returns:
+          A copy of `init` whose sample rate and window length, where they are
+          None, are those of this frontend. An initializer without such settings
+          is returned as it is.
+        """
         if isinstance(init, FrontendInitializer):
             return init.following(self.sample_rate, self.window_len)
         return init
 
     @property
     def compression(self) -> Callable | None:
-        """The layer or function that compresses the energies, if any."""
+        """The layer or function that compresses the energies, or None."""
         return self._compression
 
-    def _features(
+    # A method and not a property: Keras names the weights in a file after the
+    # first attribute that holds their layer, and would find a property first.
+    def filter_layer(self) -> keras.layers.Layer | None:
+        """Returns the layer that holds the learnable filters, or None."""
+        return None
+
+    def _compute_features(
         self, audio: Tensor, mask: Tensor | None, training: bool | None
     ) -> Tensor:
-        """Computes `(batch, frames, channels)`.
+        """Computes the features of waveforms of one channel.
 
         Args:
-          audio: `(batch, time, 1)`, zero where masked.
-          mask: `(batch, time)`, or None.
-          training: whether for training, or None for what the call is for.
+          audio: Waveforms of shape `(batch, time, 1)` in the internal dtype,
+            with zeros where the mask is False.
+          mask: Boolean tensor of shape `(batch, time)`, or None.
+          training: Whether the call is for training. None leaves the decision
+            to Keras.
+
+        Returns:
+          Compressed features of shape `(batch, frames, n_filters)`, or
+          `(batch, frames, n_filters, channels)` if the compression appends an
+          axis.
         """
         raise NotImplementedError
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
-        """Computes the shape before compression."""
+        """Computes the shape of the energies, before the compression.
+
+        Args:
+          batch: Number of waveforms, or None if unknown.
+          time: Number of samples, or None if unknown.
+
+        Returns:
+          The shape `(batch, frames, n_filters)`.
+        """
         raise NotImplementedError
 
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Any = None
     ) -> Tensor:
         self._check_inputs(inputs.shape, inputs.dtype)
-        audio = ops.cast(inputs, self._wide)
+        audio = ops.cast(inputs, self._internal_dtype)
         if len(inputs.shape) == 2:
             audio = audio[..., None]
         if mask is not None:
             audio = zero_where_masked(audio, mask)
-        # On JAX a model's `fit` tells the model alone that it is training.
+        # `training` is passed on explicitly, because on JAX `fit` passes it to
+        # the outermost model only.
         if self.multichannel:
             if mask is not None:
                 channel_mask = ops.repeat(mask, ops.shape(audio)[2], axis=0)
             else:
                 channel_mask = None
-            features = self._features(
+            features = self._compute_features(
                 fold_channels(audio), channel_mask, training
             )
             features = unfold_channels(features, audio)
         else:
-            features = self._features(audio, mask, training)
+            features = self._compute_features(audio, mask, training)
         if self._spec_augment is not None:
             frame_mask = self.compute_mask(inputs, mask)
             features = call_layer(
@@ -191,16 +273,23 @@ class Frontend(keras.Model):
             )
         return ops.cast(features, self.compute_dtype)
 
-    def _end_build(self, input_shape: Shape) -> None:
-        build_in_turn(
+    def _finish_build(self, input_shape: Shape) -> None:
+        """Builds the augmentation, and freezes the layers if asked to.
+
+        Args:
+          input_shape: Shape of the waveforms, as `build` has received it.
+        """
+        build_chain(
             [self._spec_augment], self.compute_output_shape(input_shape)
         )
         if not self.trainable:
-            # Keras asks the outermost layer and the weights, not those between.
+            # Keras decides what to train by the outermost layer and by the
+            # weights themselves, not by the layers in between.
             for layer in self.layers:
                 layer.trainable = False
 
     def _check_inputs(self, shape: Shape, dtype: Any = None) -> None:
+        """Raises a ValueError if inputs are not waveforms of this frontend."""
         received = f"Received: inputs of shape {tuple(shape)}"
         if len(shape) not in (2, 3):
             raise ValueError(
@@ -237,7 +326,7 @@ class Frontend(keras.Model):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
         shape = self._energies_shape(*folded_shape(input_shape)[:2])
-        shape = shape_after(self._compression, shape)
+        shape = output_shape_of(self._compression, shape)
         if not self.multichannel:
             return shape
         return unfolded_shape(shape, input_shape)
@@ -261,15 +350,19 @@ class Frontend(keras.Model):
             "sample_rate": self.sample_rate,
             "window_len": self.window_len,
             "window_stride": self.window_stride,
-            # As a layer also where it was a name: it may have been frozen.
+            # The layer, even if its name was given: it may have been frozen.
             "compression_fn": serialize(self._compression),
             "spec_augment": serialize(self._spec_augment),
             "multichannel": self.multichannel,
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None):
-        """Creates the frontend whose `get_config` this is."""
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        custom_objects: dict[str, Any] | None = None,
+    ) -> "Frontend":
+        """Creates a frontend from the config that `get_config` has returned."""
         with keras.saving.custom_object_scope(custom_objects or {}):
             return cls(
                 **{
@@ -298,11 +391,22 @@ def _stride_samples(sample_rate: float, stride_ms: float) -> int:
     return stride
 
 
-def as_callable(argument: str, value: Any) -> Callable | None:
-    """Returns a copy of a layer, and a function or None as they are."""
+def copy_if_layer(argument: str, value: Any) -> Callable | None:
+    """Copies a layer, and returns a function or None unchanged.
+
+    Args:
+      argument: Name of the argument, for the error message.
+      value: Layer, function or None.
+
+    Returns:
+      A copy of the layer with weights of its own, or `value`.
+
+    Raises:
+      ValueError: If `value` is something else, such as a class.
+    """
     if isinstance(value, keras.layers.Layer):
         return clone_layer(value)
-    # A class would be called on the energies, for an argument.
+    # A call of a class would take the energies for a constructor's argument.
     if value is None or (callable(value) and not isinstance(value, type)):
         return value
     raise ValueError(
@@ -317,7 +421,17 @@ def call_layer(
     mask: Tensor | None,
     training: bool | None = None,
 ) -> Tensor:
-    """Calls a layer or a function, with what else a layer takes."""
+    """Calls a layer with the mask and `training`, where its `call` has them.
+
+    Args:
+      layer: Layer or function. A function receives the inputs only.
+      inputs: Tensor for the layer.
+      mask: Boolean tensor, or None for no mask.
+      training: Whether the call is for training, or None to leave it to Keras.
+
+    Returns:
+      The output of the layer.
+    """
     if not isinstance(layer, keras.layers.Layer):
         return layer(inputs)
     given = {"mask": mask, "training": training}
@@ -326,13 +440,13 @@ def call_layer(
         **{
             name: value
             for name, value in given.items()
-            if value is not None and takes_argument(layer, name)
+            if value is not None and call_accepts(layer, name)
         },
     )
 
 
-def takes_argument(layer: keras.layers.Layer, argument: str) -> bool:
-    """Tells whether calls of a layer take an argument of this name."""
+def call_accepts(layer: keras.layers.Layer, argument: str) -> bool:
+    """Returns whether `layer.call` has an argument of this name."""
     return argument in inspect.signature(layer.call).parameters
 
 
@@ -341,17 +455,32 @@ def zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:
     return ops.where(mask[..., None], x, ops.zeros_like(x))
 
 
-def build_in_turn(layers: Sequence[Callable | None], shape: Shape) -> None:
-    """Builds layers that work one on another's output, in this order."""
+def build_chain(layers: Sequence[Callable | None], shape: Shape) -> None:
+    """Builds layers, each for the output shape of the one before it.
+
+    Args:
+      layers: Layers in the order in which they are applied. Functions and None
+        may be among them.
+      shape: Input shape of the first layer.
+    """
     for layer in layers:
         if isinstance(layer, keras.layers.Layer) and not layer.built:
-            # A call also builds the layers within one that has no `build`.
+            # Unlike `build`, a call also builds the layers within a layer that
+            # does not define `build`.
             layer(keras.KerasTensor(shape))
-        shape = shape_after(layer, shape)
+        shape = output_shape_of(layer, shape)
 
 
-def shape_after(layer: Callable | None, shape: Shape) -> Shape:
-    """Computes the shape that a layer or a function makes."""
+def output_shape_of(layer: Callable | None, shape: Shape) -> Shape:
+    """Computes the output shape of a layer or a function.
+
+    Args:
+      layer: Layer or function; None is the identity.
+      shape: Input shape.
+
+    Returns:
+      The output shape.
+    """
     if layer is None:
         return shape
     if not isinstance(layer, keras.layers.Layer):
@@ -359,6 +488,25 @@ def shape_after(layer: Callable | None, shape: Shape) -> Shape:
     try:
         return tuple(layer.compute_output_shape(shape))
     except NotImplementedError:
-        # Layers need not say; a call on a symbol tells, and builds.
+        # A layer need not define `compute_output_shape`. A call on a symbolic
+        # tensor returns the shape, but builds the layer: call a copy.
         layer = layer if layer.built else clone_layer(layer)
         return tuple(layer(keras.KerasTensor(shape)).shape)
+
+
+def find_layers(
+    model: keras.layers.Layer, cls: type[keras.layers.Layer]
+) -> list[Any]:
+    """Finds the layers of a class within a layer or model.
+
+    Args:
+      model: Layer or model. It is among the results if it is of the class.
+      cls: Class of the layers; instances of subclasses count.
+
+    Returns:
+      The layers, each once.
+    """
+    # The public attribute `layers` leaves out the layers that wrappers and
+    # other layers hold.
+    found = model._flatten_layers()
+    return [layer for layer in found if isinstance(layer, cls)]

@@ -1,8 +1,9 @@
-"""Waveforms of several channels, each taken for a waveform of its own.
+"""Waveforms of several channels, each transformed like one of its own.
 
-Channels go to the batch axis and, when each has its features, come back as the
-last axis, where 2-D convolutions look for them. What is shared between the
-examples of a batch is thus shared between channels.
+The channels are moved to the batch axis ("folded"). Once each channel has its
+features, they become the last axis ("unfolded"), where 2-D convolutions expect
+them. So what the examples of a batch share, such as batch statistics, is also
+shared by the channels.
 """
 
 from typing import Any
@@ -14,12 +15,20 @@ Shape = tuple[int | None, ...]
 
 
 def num_channels(shape: Shape) -> int | None:
-    """Tells how many channels `(batch, time[, channels])` has."""
+    """Returns the number of channels of waveforms.
+
+    Args:
+      shape: `(batch, time)` or `(batch, time, channels)`.
+
+    Returns:
+      The number of channels, 1 if there is no axis of channels, or None if it
+      is unknown.
+    """
     return shape[2] if len(shape) == 3 else 1
 
 
 def fold_channels(audio: Tensor) -> Tensor:
-    """Takes `(batch, time, channels)` to `(batch * channels, time, 1)`."""
+    """Reshapes `(batch, time, channels)` to `(batch * channels, time, 1)`."""
     batch, time, channels = ops.shape(audio)
     return ops.reshape(
         ops.transpose(audio, (0, 2, 1)), (batch * channels, time, 1)
@@ -27,37 +36,54 @@ def fold_channels(audio: Tensor) -> Tensor:
 
 
 def unfold_channels(features: Tensor, audio: Tensor) -> Tensor:
-    """Gives features of folded channels an axis of channels.
+    """Moves the channels of features from the batch axis to the last axis.
 
     Args:
-      features: `(batch * channels, frames, bins)`, or with an axis more for
-        what each channel has several of.
-      audio: what was folded, `(batch, time, channels)`.
+      features: Features of folded waveforms. Their shape is
+        `(batch * channels, frames, bins)`, or
+        `(batch * channels, frames, bins, k)` if there are k feature maps for
+        each channel.
+      audio: The waveforms before folding, `(batch, time, channels)`.
 
     Returns:
-      `(batch, frames, bins, channels)`. Where there are several to a channel,
-      they lie next to one another.
+      Features of shape `(batch, frames, bins, channels * k)`, with k = 1 for
+      the former shape. The k maps of a channel are neighbours.
     """
     batch, _, channels = ops.shape(audio)
     if len(features.shape) == 3:
         features = features[..., None]
-    _, frames, bins, own = ops.shape(features)
-    features = ops.reshape(features, (batch, channels, frames, bins, own))
+    _, frames, bins, maps = ops.shape(features)
+    features = ops.reshape(features, (batch, channels, frames, bins, maps))
     return ops.reshape(
         ops.transpose(features, (0, 2, 3, 1, 4)),
-        (batch, frames, bins, channels * own),
+        (batch, frames, bins, channels * maps),
     )
 
 
 def folded_shape(shape: Shape) -> Shape:
-    """Computes the shape that `fold_channels` makes."""
+    """Computes the shape that `fold_channels` returns.
+
+    Args:
+      shape: Shape of the waveforms, with or without an axis of channels.
+
+    Returns:
+      `(batch * channels, time, 1)`, with None for what is unknown.
+    """
     return (_product(shape[0], num_channels(shape)), shape[1], 1)
 
 
 def unfolded_shape(features: Shape, audio: Shape) -> Shape:
-    """Computes the shape that `unfold_channels` makes."""
-    own = features[3] if len(features) == 4 else 1
-    return (audio[0], *features[1:3], _product(num_channels(audio), own))
+    """Computes the shape that `unfold_channels` returns.
+
+    Args:
+      features: Shape of the features of folded waveforms.
+      audio: Shape of the waveforms before folding.
+
+    Returns:
+      `(batch, frames, bins, channels * k)`, with None for what is unknown.
+    """
+    maps = features[3] if len(features) == 4 else 1
+    return (audio[0], *features[1:3], _product(num_channels(audio), maps))
 
 
 def _product(a: int | None, b: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""EfficientLEAF, an approximation of LEAF at a fraction of its cost."""
+"""EfficientLeaf, a cheaper relative of Leaf that strides its convolutions."""
 
 from typing import Any
 
@@ -15,83 +15,103 @@ from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import output_length
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import GaborConstraint
-from leaf_audio.frontend.base import ENERGY_FLOOR, Shape, Tensor, build_in_turn
+from leaf_audio.frontend.base import ENERGY_FLOOR, Shape, Tensor, build_chain
 from leaf_audio.frontend.channels import folded_shape
-from leaf_audio.frontend.grouped_filterbank import GroupedFilterbank, odd
+from leaf_audio.frontend.grouped_filterbank import (
+    GroupedFilterbank,
+    round_up_to_odd,
+)
 from leaf_audio.frontend.planned import PlannedFrontend
 from leaf_audio.initializers import GaborInit
 from leaf_audio.initializers.mel import DEFAULT_MIN_FREQ
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.postprocessing import LogTBN, PCENLayer
 
-# The least deviation is that of a kernel so long, in samples.
+# The lower bound of the standard deviations is that of a kernel with this many
+# samples.
 _MIN_SIZE = 2
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class EfficientLeaf(PlannedFrontend):
-    """EfficientLEAF: LEAF with filters in groups, and strided convolutions.
+    """EfficientLEAF: LEAF with filters in groups and strided convolutions.
 
     Waveform → complex Gabor convolution → squared modulus → Gaussian lowpass
-    pooling → compression [→ SpecAugment, in training]. Filters of neighbouring
-    centre frequencies form a group. With σ and η the largest deviation and
-    centre frequency of a group, its filters are `σ · conv_win_factor` samples
-    long, rounded down and made odd, and its energies are as many samples apart
-    as the largest divisor of the stride that is at most
-    `max(1, stride_factor · π / η)`.
+    pooling → compression → SpecAugment (optional, in training only).
 
-    Differs from the published system in that lengths, hops and groups are a
-    static plan. It is made for the weights when the frontend is built, and kept
-    with them. Called eagerly, an EfficientLeaf plans for its weights of then,
-    as published; what was compiled, such as `fit` and `predict`, keeps to the
-    plan of then, until `replan` or the callback `callbacks.Replan` makes
-    another and it is compiled anew. Groups are formed by centre frequency also
-    where training has changed the filters' order, and outputs keep that of the
-    weights. `planned_for` holds centre frequencies in rad/sample and deviations
-    in samples.
+    Filters with neighbouring centre frequencies form a group. Let σ be the
+    largest standard deviation and η the highest centre frequency of a group.
+    Its filters have `σ * conv_win_factor` samples, rounded down and made odd.
+    Its energies are computed with a hop: the largest divisor of the stride that
+    is at most `max(1, stride_factor * π / η)`.
+
+    In the published system, groups, lengths and hops follow the weights in
+    every step. Here a plan holds them. It is made for the weights when the
+    frontend is built, and saved with them. An EfficientLeaf that is called
+    eagerly makes a new plan whenever the weights ask for one. A compiled
+    function, such as those of `fit` and `predict`, keeps to its plan until
+    `replan` or the callback `callbacks.Replan` makes a new one and it is
+    compiled again. Groups follow the order of the centre frequencies, even if
+    training has changed it; outputs keep the order of the weights.
+    `planned_for` has a column each for the centre frequency in rad/sample and
+    the standard deviation in samples.
 
     Args:
-      n_filters: number of filters.
-      num_groups: number of groups, at most `n_filters`.
-      conv_win_factor: length of the filters, over the largest deviation.
-      stride_factor: hop, over half the period of the highest centre frequency.
-        The published "8G-opt" has 8 groups, a `conv_win_factor` of 6 and a
-        `stride_factor` of 16.
-      sample_rate: of the waveforms, in Hz.
-      window_len: in ms; length of the pooling windows, made odd in samples.
-      window_stride: in ms; one frame every so often.
-      compression_fn: a layer or a function on energies; a name, `"logtbn"` (of
-        LogTBN's defaults, which append a channel), `"pcen"` (as in Leaf),
-        `"log"` or `"db"`; None for none. A layer is copied.
-      energy_floor: energies below count as this. None is 1e-5 ahead of
-        PCENLayer, and 0 otherwise, as published.
-      complex_conv_init: initializer of centre frequencies and deviations; None
-        is GaborInit by method `"mel_analytic"`, from 60 Hz to 97.5 % of
-        Nyquist, 7800 Hz at 16 kHz.
-      pooling_init: initializer of the pooling widths, as a share of half the
-        window; None is 0.4.
-      learn_filters: whether the filters are learned.
-      learn_pooling: whether the pooling widths are learned.
-      spec_augment: True, or a layer such as SpecAugment(), which is copied.
-      multichannel: whether to take waveforms of any number of channels, with
-        the same filters for each, and to give features a channel axis.
-      name: of the model.
-      **kwargs: of keras.Model, such as `dtype`, `trainable`.
+      n_filters: Positive integer. Number of filters. Defaults to 40.
+      num_groups: Positive integer, at most `n_filters`. Number of groups.
+        Defaults to 4.
+      conv_win_factor: Positive number. Length of the filters of a group,
+        divided by the largest standard deviation in it. Defaults to 4.77.
+      stride_factor: Positive number. Largest hop of a group, divided by half
+        the period of its highest centre frequency. Defaults to 1.0. The
+        published variant "8G-opt" has `num_groups=8`, `conv_win_factor=6.0` and
+        `stride_factor=16.0`.
+      sample_rate: Positive number. Sample rate of the waveforms, in Hz.
+        Defaults to 16000.
+      window_len: Positive number. Length of the pooling windows, in
+        milliseconds. In samples it is made odd. Defaults to 25.0.
+      window_stride: Positive number. Hop between frames, in milliseconds.
+        Defaults to 10.0.
+      compression_fn: Layer or function that is applied to the energies, or one
+        of the names `"logtbn"`, `"pcen"`, `"log"` and `"db"`, or None for no
+        compression. `"logtbn"` is `LogTBN()`, which returns two channels.
+        `"pcen"` is the PCENLayer of `Leaf`. A layer is copied. Defaults to
+        `"logtbn"`.
+      energy_floor: Number that is not negative. Smaller energies are replaced
+        by it. Defaults to None, which is 1e-5 before a PCENLayer, and 0
+        otherwise, as published.
+      complex_conv_init: Initializer of the centre frequencies and standard
+        deviations. Defaults to None, which is `GaborInit` with method
+        `"mel_analytic"` from 60 Hz to 97.5 % of the Nyquist frequency (7800 Hz
+        at 16 kHz).
+      pooling_init: Initializer of the pooling widths, as a fraction of half the
+        window. Defaults to None, which is 0.4.
+      learn_filters: Boolean. Whether the filters are learned. Defaults to True.
+      learn_pooling: Boolean. Whether the pooling widths are learned. Defaults
+        to True.
+      spec_augment: Boolean or layer. True augments features in training by
+        `SpecAugment()`. A layer is copied. Defaults to False.
+      multichannel: Boolean. Whether waveforms may have any number of channels.
+        The filters are the same for each. Features then have an axis of
+        channels. Defaults to False.
+      name: String. Name of the model. Defaults to `"efficient_leaf"`.
+      **kwargs: Arguments of `keras.Model`, such as `dtype` and `trainable`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs are not floating-point
-        waveforms of one channel.
+      ValueError: If an argument is out of range, or if the inputs are not
+        floating-point waveforms of one channel.
 
     Input shape:
       `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
       `(batch, time, channels)`.
 
     Output shape:
-      `(batch, ceil(time / stride), n_filters)`; `(batch, ceil(time / stride),
-      n_filters, 2)` where the compression appends a channel, as `"logtbn"`
-      does; with `multichannel` `(batch, ceil(time / stride), n_filters,
-      channels)`, or twice as many channels, two for each. Frame m is centred
-      on sample `m * stride`.
+      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
+      `(batch, ceil(time / stride), n_filters, channels)`. A compression that
+      returns two channels, such as `"logtbn"`, gives
+      `(batch, ceil(time / stride), n_filters, 2)`; with `multichannel` twice
+      as many channels as the waveforms have. Frame m is centred on sample
+      `m * stride`.
 
     Example:
 
@@ -105,10 +125,12 @@ class EfficientLeaf(PlannedFrontend):
     )
     ```
 
-    Reference: EfficientLEAF, arXiv:2207.05508.
+    Reference:
+      EfficientLEAF: A Faster LEarnable Audio Frontend of Questionable Use,
+      arXiv:2207.05508.
     """
 
-    _compressions = ("logtbn", *PlannedFrontend._compressions)
+    _compression_names = ("logtbn", *PlannedFrontend._compression_names)
 
     def __init__(
         self,
@@ -131,12 +153,12 @@ class EfficientLeaf(PlannedFrontend):
         **kwargs: Any,
     ):
         super().__init__(
-            n_filters,
-            sample_rate,
-            window_len,
-            window_stride,
-            compression_fn,
-            spec_augment,
+            n_filters=n_filters,
+            sample_rate=sample_rate,
+            window_len=window_len,
+            window_stride=window_stride,
+            compression_fn=compression_fn,
+            spec_augment=spec_augment,
             multichannel=multichannel,
             name=name,
             **kwargs,
@@ -165,8 +187,10 @@ class EfficientLeaf(PlannedFrontend):
         self.learn_filters = check_bool("learn_filters", learn_filters)
         self.learn_pooling = check_bool("learn_pooling", learn_pooling)
 
-        # Not LEAF's: rounded down, then made odd.
-        self._window_size = odd(int(sample_rate * window_len // 1000))
+        # Unlike LEAF's window, this one is rounded down and then made odd.
+        self._window_size = round_up_to_odd(
+            int(sample_rate * window_len // 1000)
+        )
         self._complex_conv = GaborConv1D(
             filters=2 * n_filters,
             kernel_size=self._window_size,
@@ -174,27 +198,27 @@ class EfficientLeaf(PlannedFrontend):
             kernel_constraint=GaborConstraint(self._window_size, _MIN_SIZE),
             name="complex_conv",
             trainable=learn_filters,
-            dtype=self._wide,
+            dtype=self._internal_dtype,
         )
         self._pooling = GaussianLowpass(
             kernel_size=self._window_size,
             strides=self._stride,
-            kernel_initializer=self._following(self.pooling_init),
+            kernel_initializer=self._complete_initializer(self.pooling_init),
             name="learnable_pooling",
             trainable=learn_pooling,
-            dtype=self._wide,
+            dtype=self._internal_dtype,
         )
         self._filterbank = GroupedFilterbank(
-            self._complex_conv,
-            self._pooling,
-            num_groups,
-            conv_win_factor,
-            stride_factor,
+            convolve=self._complex_conv,
+            pool=self._pooling,
+            num_groups=num_groups,
+            conv_win_factor=conv_win_factor,
+            stride_factor=stride_factor,
         )
 
     def _named_compression(self, name: str) -> Any:
         if name == "logtbn":
-            return LogTBN(dtype=self._wide)
+            return LogTBN(dtype=self._internal_dtype)
         return super()._named_compression(name)
 
     def _filters_init(self) -> Any:
@@ -205,19 +229,19 @@ class EfficientLeaf(PlannedFrontend):
                 max_freq="auto",
                 method="mel_analytic",
             )
-        return self._following(init)
+        return self._complete_initializer(init)
 
     def build(self, input_shape: Shape) -> None:
         self._check_inputs(input_shape)
         folded = folded_shape(input_shape)
         shape = self._energies_shape(*folded[:2])
-        build_in_turn([self._complex_conv], folded)
-        build_in_turn([self._pooling], (*folded[:2], self.n_filters))
-        build_in_turn([self._compression], shape)
-        self._end_build(input_shape)
+        build_chain([self._complex_conv], folded)
+        build_chain([self._pooling], (*folded[:2], self.n_filters))
+        build_chain([self._compression], shape)
+        self._finish_build(input_shape)
         self._filterbank.plan_initial_weights()
 
-    def _features(
+    def _compute_features(
         self, audio: Tensor, mask: Tensor | None, training: bool | None
     ) -> Tensor:
         energies = self._filterbank(audio, mask)
@@ -225,6 +249,9 @@ class EfficientLeaf(PlannedFrontend):
             energies = ops.maximum(energies, self._energy_floor)
         frame_mask = self.compute_mask(audio, mask)
         return self._compress(energies, frame_mask, training)
+
+    def filter_layer(self) -> keras.layers.Layer:
+        return self._complex_conv
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         frames = output_length(time, self._window_size, self._stride, "same")

@@ -1,13 +1,17 @@
-"""EfficientLEAF's filterbank: filters in groups, of unlike lengths and rates.
+"""EfficientLEAF's filterbank: groups of filters with their own length and hop.
 
-Filters of neighbouring centre frequencies form a group. Its filters are as long
-as its widest deviation asks for, and its energies are computed as many samples
-apart as its highest centre frequency allows; the pooling window is resampled to
-that rate. EfficientLEAF, arXiv:2207.05508, section 3.
+Filters with neighbouring centre frequencies form a group. The filters of a
+group have the same length, which follows from the largest standard deviation
+among them. Their energies are computed with the same hop, which follows from
+the highest centre frequency. The pooling window is resampled to that rate.
 
-The published system reads lengths and strides off the weights in each step.
-Here a static plan holds them, so that graphs can be compiled. Lengths, strides
-and hops are in samples, centre frequencies in rad/sample.
+The published system computes lengths and hops from the weights in each step.
+Here a plan holds them as Python numbers, so that a graph can be compiled.
+
+Lengths, hops and strides are in samples, standard deviations too, and centre
+frequencies in rad/sample.
+
+Reference: EfficientLEAF, arXiv:2207.05508, section 3.
 """
 
 import dataclasses
@@ -29,14 +33,16 @@ Tensor = Any
 
 @dataclasses.dataclass(frozen=True)
 class Grouping:
-    """The settings that a plan follows.
+    """Settings from which a plan is made.
 
     Attributes:
-      num_groups: number of groups.
-      window_size: of the pooling at full rate, in samples.
-      stride: between frames, in samples.
-      conv_win_factor: length of a group's filters, over its widest deviation.
-      stride_factor: hop, over half the period of the highest centre frequency.
+      num_groups: Number of groups.
+      window_size: Length of the pooling window, in samples.
+      stride: Hop between frames, in samples.
+      conv_win_factor: Length of the filters of a group, divided by the largest
+        standard deviation in it.
+      stride_factor: Largest hop between energies, divided by half the period
+        of the highest centre frequency in the group.
     """
 
     num_groups: int
@@ -48,13 +54,13 @@ class Grouping:
 
 @dataclasses.dataclass(frozen=True)
 class FilterGroup:
-    """Filters that are computed alike.
+    """Filters that are computed with the same length and hop.
 
     Attributes:
-      filters: which ones, by position.
-      kernel_size: length of the filters, in samples.
-      hop: between energies, in samples; divides the stride.
-      window_size: of the pooling, in energies.
+      filters: Positions of the filters among the weights, in ascending order.
+      kernel_size: Length of the filters, in samples; odd.
+      hop: Distance between energies, in samples. It divides the stride.
+      window_size: Length of the pooling window, in energies; odd.
     """
 
     filters: tuple[int, ...]
@@ -65,13 +71,14 @@ class FilterGroup:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GroupedPlan:
-    """Which filters are computed together, and how.
+    """Which filters are computed together, and with which length and hop.
 
     Attributes:
-      parameters: `(filters, 2)`, centre frequencies in rad/sample and
-        deviations in samples, which it was made for.
-      groups: cover each filter once.
-      grouping: the settings that it follows.
+      parameters: Array of shape `(filters, 2)`: the centre frequencies in
+        rad/sample and the standard deviations in samples for which the plan
+        was made.
+      groups: The groups. Each filter belongs to one of them.
+      grouping: The settings from which the plan was made.
     """
 
     parameters: np.ndarray
@@ -79,20 +86,24 @@ class GroupedPlan:
     grouping: Grouping
 
     def has_room(self, parameters: np.ndarray) -> bool:
-        """Tells whether a plan for other parameters would be the same."""
+        """Returns whether a plan for other parameters would be the same."""
         return make_plan(parameters, self.grouping).groups == self.groups
 
 
 def make_plan(parameters: np.ndarray, grouping: Grouping) -> GroupedPlan:
-    """Groups filters and chooses their lengths and hops.
+    """Groups filters, and chooses a length and a hop for each group.
 
     Args:
-      parameters: `(filters, 2)`, centre frequencies and deviations. What is not
-        finite counts as 0.
-      grouping: the settings.
+      parameters: Array of shape `(filters, 2)`: centre frequencies in
+        rad/sample and standard deviations in samples. NaN and infinity count
+        as 0.
+      grouping: Settings.
+
+    Returns:
+      The plan.
 
     Raises:
-      ValueError: a deviation is negative.
+      ValueError: If a standard deviation is negative.
     """
     parameters = np.nan_to_num(parameters, posinf=0.0, neginf=0.0)
     centre, sigma = parameters.T
@@ -103,33 +114,35 @@ def make_plan(parameters: np.ndarray, grouping: Grouping) -> GroupedPlan:
         )
     groups = []
     order = np.argsort(centre, kind="stable")
-    for filters in split(order, grouping.num_groups):
+    for filters in _split_evenly(order, grouping.num_groups):
         hop = _hop(centre[filters].max(), grouping)
         kernel_size = int(sigma[filters].max() * grouping.conv_win_factor)
+        window_size = int(grouping.window_size / hop + 0.5)
         groups.append(
             FilterGroup(
-                # Within a group, the weights' order is as good as any.
+                # The order within a group has no effect on the result.
                 filters=tuple(np.sort(filters).tolist()),
-                kernel_size=odd(kernel_size),
+                kernel_size=round_up_to_odd(kernel_size),
                 hop=hop,
-                window_size=odd(int(grouping.window_size / hop + 0.5)),
+                window_size=round_up_to_odd(window_size),
             )
         )
     return GroupedPlan(parameters, tuple(groups), grouping)
 
 
-def split(filters: np.ndarray, num_groups: int) -> list[np.ndarray]:
-    """Splits filters into groups that differ by one filter at most."""
+def _split_evenly(filters: np.ndarray, num_groups: int) -> list[np.ndarray]:
+    """Splits filters into groups whose sizes differ by at most one."""
     edges = np.arange(num_groups + 1) * len(filters) // num_groups
     return np.split(filters, edges[1:-1])
 
 
-def odd(size: int) -> int:
-    """Returns a size, or the next one where it is even."""
+def round_up_to_odd(size: int) -> int:
+    """Returns `size` if it is odd, otherwise `size + 1`."""
     return size + 1 - size % 2
 
 
 def _hop(centre: float, grouping: Grouping) -> int:
+    """Returns the largest divisor of the stride that the centre allows."""
     longest = max(grouping.stride_factor * np.pi / max(centre, 1e-9), 1)
     stride = grouping.stride
     return max(
@@ -140,16 +153,17 @@ def _hop(centre: float, grouping: Grouping) -> int:
 
 
 class GroupedFilterbank(PlanFollower):
-    """Computes pooled energies of Gabor filters, group by group.
+    """Computes the pooled energies of Gabor filters, group by group.
 
-    Plans are made for centre frequencies and deviations.
+    The parameters that a plan is made for are the centre frequency and the
+    standard deviation of each filter.
 
     Args:
-      convolve: holds the filters' weights.
-      pool: holds the pooling widths, as a share of half its window.
-      num_groups: number of groups.
-      conv_win_factor: see `Grouping`.
-      stride_factor: see `Grouping`.
+      convolve: Layer that holds the filters' weights. It is not called.
+      pool: Layer that holds the pooling widths. It is not called.
+      num_groups: Number of groups.
+      conv_win_factor: See `Grouping`.
+      stride_factor: See `Grouping`.
     """
 
     num_parameters = 2
@@ -166,11 +180,11 @@ class GroupedFilterbank(PlanFollower):
         self._convolve = convolve
         self._pool = pool
         self._grouping = Grouping(
-            num_groups,
-            pool.kernel_size,
-            pool.strides,
-            conv_win_factor,
-            stride_factor,
+            num_groups=num_groups,
+            window_size=pool.kernel_size,
+            stride=pool.strides,
+            conv_win_factor=conv_win_factor,
+            stride_factor=stride_factor,
         )
 
     def _parameters(self) -> Tensor:
@@ -183,12 +197,14 @@ class GroupedFilterbank(PlanFollower):
         """Computes pooled energies.
 
         Args:
-          audio: `(batch, time, 1)`, zero where masked.
-          mask: `(batch, time)`, or None. Energies count as 0 where it is False.
+          audio: Waveforms of shape `(batch, time, 1)`, with zeros where the
+            mask is False.
+          mask: Boolean tensor of shape `(batch, time)`, or None. Energies are
+            set to 0 where it is False.
 
         Returns:
-          An array `(batch, frames, filters)`; frame m is centred on sample
-          `m * stride`.
+          A tensor of shape `(batch, frames, filters)`. Frame m is centred on
+          sample `m * stride`.
         """
         self._look_at_weights()
         kernel = self._convolve.constrained_kernel()
@@ -197,11 +213,11 @@ class GroupedFilterbank(PlanFollower):
         pooled = []
         for group in groups:
             filters = np.array(group.filters, "int32")
-            some = ops.take(kernel, filters, axis=0)
+            parameters = ops.take(kernel, filters, axis=0)
             energies = gabor_energies(
                 audio,
                 *impulse_responses.gabor_filters(
-                    some[:, 0], some[:, 1], group.kernel_size
+                    parameters[:, 0], parameters[:, 1], group.kernel_size
                 ),
                 strides=group.hop,
             )
@@ -215,7 +231,8 @@ class GroupedFilterbank(PlanFollower):
         return reorder(outputs, np.argsort(order), axis=-1)
 
     def _windows(self, group: FilterGroup, widths: Tensor) -> Tensor:
-        # A share of half the window stays as many samples when that is rounded.
+        # Widths are relative to half the window. The resampled window is
+        # rounded to an odd length; this factor keeps the widths in samples.
         size = self._grouping.window_size
         rounding = size / (group.hop * group.window_size)
         return impulse_responses.gaussian_windows(

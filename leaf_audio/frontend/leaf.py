@@ -1,6 +1,7 @@
-"""Frontends: from waveforms to learnable or fixed spectrograms.
+"""Leaf, the learnable frontend, and the squared modulus that it uses.
 
-What they have in common is told in `base_frontend`.
+The other frontends of this kind, which only change the parts of a Leaf, are in
+`variants`.
 """
 
 import inspect
@@ -17,63 +18,50 @@ from leaf_audio.common.checks import (
     check_unbound,
 )
 from leaf_audio.common.serialization import clone_layer, serialize
-from leaf_audio.common.sizes import output_length, wide_dtype
+from leaf_audio.common.sizes import output_length
 from leaf_audio.fast.filterbank import PlannedFilterbank, can_be_planned
 from leaf_audio.frontend.base import (
     ENERGY_FLOOR,
-    as_callable,
-    build_in_turn,
-    shape_after,
-    takes_argument,
+    Shape,
+    Tensor,
+    build_chain,
+    call_accepts,
+    copy_if_layer,
+    output_shape_of,
     zero_where_masked,
 )
 from leaf_audio.frontend.channels import folded_shape
-from leaf_audio.frontend.efficient_leaf import EfficientLeaf
 from leaf_audio.frontend.planned import PlannedFrontend
-from leaf_audio.frontend.spectrogram import MelFilterbanks, Spectrogram
-from leaf_audio.initializers import GaborInit, LowpassInit, PreempInit, mel
-from leaf_audio.postprocessing import (
-    InstanceNormalization,
-    PCENLayer,
-    db_compression,
-    log_compression,
-)
+from leaf_audio.initializers import GaborInit, PreempInit, mel
+from leaf_audio.postprocessing import InstanceNormalization
 
-__all__ = [
-    "EfficientLeaf",
-    "Leaf",
-    "MelFilterbanks",
-    "SincNet",
-    "SincNetPlus",
-    "Spectrogram",
-    "SquaredModulus",
-    "TimeDomainFilterbanks",
-    "db_compression",
-    "log_compression",
-]
-
-Tensor = Any
-Shape = tuple[int | None, ...]
-
-# README, "Leaf by plan", has what it costs and what it gains.
+# `benchmarks/leaf_error.py` measures the error on speech, and
+# `benchmarks/frontends.py` the speed.
 _DEFAULT_TOLERANCE = 2.5e-3
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class SquaredModulus(keras.layers.Layer):
-    """Computes the energy of complex channels, `Re² + Im²`.
+    """Computes the energy of complex channels, `re**2 + im**2`.
 
     Args:
-      **kwargs: of keras.layers.Layer.
+      **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-      ValueError: the number of channels is odd.
+      ValueError: If the number of channels is odd.
 
     Input shape:
-      `(batch, time, 2 * channels)`: channel 2n real, 2n + 1 imaginary.
+      `(batch, time, 2 * channels)`. Channel 2n holds the real part of channel n
+      of the output, channel 2n + 1 its imaginary part.
 
     Output shape:
       `(batch, time, channels)`.
+
+    Example:
+
+    ```python
+    energies = frontend.SquaredModulus()(complex_channels)
+    ```
     """
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -93,61 +81,91 @@ class SquaredModulus(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class Leaf(PlannedFrontend):
-    """LEAF, a learnable frontend that starts as a mel filterbank.
+    """LEAF, a learnable frontend that is initialized as a mel filterbank.
 
-    Waveform → [pre-emphasis →] complex Gabor convolution → squared modulus →
-    Gaussian lowpass pooling → max(·, 1e-5) → compression [→ normalisation]
-    [→ SpecAugment, in training]. Each part can be replaced. Differs from the
-    original in that the initial filters follow `sample_rate` and `window_len`,
-    that no two frontends share a layer, and that sizes are checked.
+    Waveform → pre-emphasis (optional) → complex Gabor convolution → squared
+    modulus → Gaussian lowpass pooling → max(·, 1e-5) → compression →
+    normalization (optional) → SpecAugment (optional, in training only). Each
+    part can be replaced.
+
+    A Gabor filter has two learned parameters, its centre frequency η and its
+    standard deviation σ: `g(t) = exp(iηt) exp(-t²/(2σ²)) / (sqrt(2π) σ)`.
+
+    The initial filters follow `sample_rate` and `window_len`, which those of
+    the original release do not. Two frontends never share a layer.
+
+    By default the energies are computed by a plan, within a relative error of
+    `tolerance`, at a fraction of the cost. The plan is made for the filters
+    when the frontend is built, and saved with the weights. A Leaf that is
+    called eagerly makes a new plan by itself. A compiled function, such as
+    those of `fit` and `predict`, computes filters that have moved too far from
+    the plan exactly, which is slow. The callback `callbacks.Replan` makes a new
+    plan during training; `replan` makes one outside it. `planned_for` has a
+    column each for the standard deviation in samples, the pooling width as a
+    fraction of half the window, and the centre frequency in rad/sample.
 
     Args:
-      learn_pooling: whether the pooling is learned.
-      learn_filters: whether the filters, and the pre-emphasis, are learned.
-      conv1d_cls: class of the convolution, called with the arguments of
-        `convolution.GaborConv1D`, also with `sample_rate` if it takes that; or
-        a layer, which is copied, and has an initializer and a regularizer of
-        its own. None is GaborConv1D.
-      activation: a layer, a function or the name of one in keras.activations,
-        on the convolution's output; None is SquaredModulus.
-      pooling_cls: class of the pooling, called with the arguments of
-        `pooling.GaussianLowpass`; or a layer, likewise. None is
-        GaussianLowpass.
-      n_filters: number of filters.
-      sample_rate: of the waveforms, in Hz.
-      window_len: in ms; length of the filters and of the pooling windows.
-      window_stride: in ms; one frame every so often.
-      compression_fn: a layer or a function on energies; a name, `"pcen"`,
-        `"log"` or `"db"`; None for none. `"pcen"` is a PCENLayer with alpha
-        0.96, smooth_coef 0.04, delta 2, root 2, floor 1e-12, all of them
-        learned, one smoothing a channel. A layer is copied.
-      preemp: whether to start with a pre-emphasis.
-      preemp_init: initializer of the pre-emphasis; None is PreempInit().
-      complex_conv_init: initializer of the filters; None is mel from 60 Hz to
-        97.5 % of Nyquist, 7800 Hz at 16 kHz, or the convolution's own where
-        that takes a `sample_rate`.
-      pooling_init: initializer of the pooling; None is the pooling's own.
-      pooling_padding: `"same"`, or `"valid"` for frames that lie wholly within
-        the input, `ceil((time - window + 1) / stride)` of them.
-      regularizer_fn: of the filters and the pooling, where they are learned.
-      mean_var_norm: whether to bring every example's channels to mean 0 and
-        variance 1 over time, with learnable scale and offset.
-      spec_augment: True, or a layer such as SpecAugment(), which is copied.
-      tolerance: relative error that the energies may have, root mean square
-        over the filters, as predicted for noise whose neighbouring bands are
-        louder; 0 computes them exactly, sample by sample, at several times the
-        cost. README, "Leaf by plan", has what it comes to on speech. None is
-        0.0025, and 0 where `conv1d_cls`, `activation` or `pooling_cls` are
-        others than the default ones, to which alone it applies. Inputs with a
-        mask are computed exactly.
-      multichannel: whether to take waveforms of any number of channels, with
-        the same filters for each, and to give features a channel axis.
-      name: of the model.
-      **kwargs: of keras.Model, such as `dtype`, `trainable`.
+      learn_pooling: Boolean. Whether the pooling is learned. Defaults to True.
+      learn_filters: Boolean. Whether the filters and the pre-emphasis are
+        learned. Defaults to True.
+      conv1d_cls: Class of the convolution. It is called with the arguments of
+        `convolution.GaborConv1D`, and with `sample_rate` if it has such an
+        argument. Or a layer, which is copied and keeps its own initializer and
+        regularizer. Defaults to None, which is `GaborConv1D`.
+      activation: Layer, function, or name of a function in
+        `keras.activations`. It is applied to the output of the convolution.
+        Defaults to None, which is `SquaredModulus()`.
+      pooling_cls: Class of the pooling, called with the arguments of
+        `pooling.GaussianLowpass`. Or a layer, which is copied and keeps its own
+        initializer and regularizer. Defaults to None, which is
+        `GaussianLowpass`.
+      n_filters: Positive integer. Number of filters. Defaults to 40.
+      sample_rate: Positive number. Sample rate of the waveforms, in Hz.
+        Defaults to 16000.
+      window_len: Positive number. Length of the filters and of the pooling
+        windows, in milliseconds. Defaults to 25.0.
+      window_stride: Positive number. Hop between frames, in milliseconds.
+        Defaults to 10.0.
+      compression_fn: Layer or function that is applied to the energies, or one
+        of the names `"pcen"`, `"log"` and `"db"`, or None for no compression.
+        `"pcen"` is a PCENLayer with alpha 0.96, smooth_coef 0.04, delta 2, root
+        2 and floor 1e-12, of which all but the floor are learned, for each
+        filter. A layer is copied. Defaults to `"pcen"`.
+      preemp: Boolean. Whether a learnable pre-emphasis comes first. Defaults to
+        False.
+      preemp_init: Initializer of the pre-emphasis. Defaults to None, which is
+        `PreempInit()`.
+      complex_conv_init: Initializer of the filters. Defaults to None: for
+        Gabor filters a mel filterbank from 60 Hz to 97.5 % of the Nyquist
+        frequency (7800 Hz at 16 kHz); for a convolution that takes a
+        `sample_rate` its own initializer.
+      pooling_init: Initializer of the pooling. Defaults to None, which is the
+        pooling's own.
+      pooling_padding: `"same"` for one frame every hop, with zeros outside the
+        input; `"valid"` for the frames whose window lies within the input.
+        Defaults to `"same"`.
+      regularizer_fn: Regularizer of the filters and the pooling, or its name.
+        It applies to what is learned. Defaults to None.
+      mean_var_norm: Boolean. Whether each filter's output is normalized over
+        time to mean 0 and variance 1, for each example, with a learnable scale
+        and offset. Defaults to False.
+      spec_augment: Boolean or layer. True augments features in training by
+        `SpecAugment()`. A layer is copied. Defaults to False.
+      tolerance: Float in [0, 1). Relative error that the plan may have: the RMS
+        over the filters of the error predicted for noise that is louder in the
+        neighbouring bands. 0 computes every sample exactly, which takes several
+        times as long. Other values than 0 need the default convolution,
+        activation and pooling. Waveforms with a mask are computed exactly.
+        Defaults to None: 0.0025 where a plan is possible, otherwise 0.
+      multichannel: Boolean. Whether waveforms may have any number of channels.
+        The filters are the same for each. Features then have an axis of
+        channels. Defaults to False.
+      name: String. Name of the model. Defaults to `"leaf"`.
+      **kwargs: Arguments of `keras.Model`, such as `dtype` and `trainable`.
 
     Raises:
-      ValueError: an argument is out of range, or inputs are not floating-point
-        waveforms of one channel.
+      ValueError: If an argument is out of range, or if the inputs are not
+        floating-point waveforms of one channel.
 
     Input shape:
       `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
@@ -155,16 +173,9 @@ class Leaf(PlannedFrontend):
 
     Output shape:
       `(batch, ceil(time / stride), n_filters)`; with `multichannel`
-      `(batch, ceil(time / stride), n_filters, channels)`.
-
-    With a tolerance, the energies are computed by a plan (`planning`) that is
-    made for the filters when the layer is built, and kept with the weights.
-    Filters that training, or weights from elsewhere, have moved too far for it
-    are computed exactly, hence slowly, by what was compiled before, such as
-    `fit` and `predict`, until `replan` or the callback `callbacks.Replan` makes
-    another and it is compiled anew. Called eagerly, a Leaf plans by itself.
-    `planned_for` holds standard deviations in samples, pooling widths as a
-    share of half the window, and centre frequencies in rad/sample.
+      `(batch, ceil(time / stride), n_filters, channels)`. With
+      `pooling_padding="valid"` there are `ceil((time - window + 1) / stride)`
+      frames. The stride and the window are in samples.
 
     Example:
 
@@ -173,13 +184,14 @@ class Leaf(PlannedFrontend):
     features = leaf(waveforms)
     ```
 
-    Reference: LEAF: A Learnable Frontend for Audio Classification,
-    arXiv:2101.08596, section 3.
+    Reference:
+      LEAF: A Learnable Frontend for Audio Classification, arXiv:2101.08596,
+      section 3.
     """
 
     exact_outside_plan = True
 
-    # Arguments that a subclass has settled.
+    # Arguments that a subclass fixes, so that they cannot be given to it.
     _settled: tuple[str, ...] = ()
 
     @classmethod
@@ -217,12 +229,12 @@ class Leaf(PlannedFrontend):
         **kwargs: Any,
     ):
         super().__init__(
-            n_filters,
-            sample_rate,
-            window_len,
-            window_stride,
-            compression_fn,
-            spec_augment,
+            n_filters=n_filters,
+            sample_rate=sample_rate,
+            window_len=window_len,
+            window_stride=window_stride,
+            compression_fn=compression_fn,
+            spec_augment=spec_augment,
             multichannel=multichannel,
             name=name,
             **kwargs,
@@ -244,13 +256,15 @@ class Leaf(PlannedFrontend):
         self._preemp_conv = self._make_preemp() if preemp else None
         self._complex_conv = self._make_convolution(conv1d_cls)
         if activation is None:
-            activation = SquaredModulus(dtype=self._wide)
+            activation = SquaredModulus(dtype=self._internal_dtype)
         elif isinstance(activation, str):
             activation = keras.activations.get(activation)
-        self._activation = as_callable("activation", activation)
+        self._activation = copy_if_layer("activation", activation)
         self._pooling = self._make_pooling(pooling_cls)
         self._instance_norm = (
-            InstanceNormalization(dtype=self._wide) if mean_var_norm else None
+            InstanceNormalization(dtype=self._internal_dtype)
+            if mean_var_norm
+            else None
         )
         self.tolerance = tolerance
         self._filterbank = self._make_filterbank(tolerance)
@@ -292,12 +306,12 @@ class Leaf(PlannedFrontend):
             data_format="channels_last",
             name="preemp",
             trainable=self.learn_filters,
-            dtype=self._wide,
+            dtype=self._internal_dtype,
         )
 
     def _make_convolution(self, conv1d_cls: Any) -> keras.layers.Layer:
         if isinstance(conv1d_cls, keras.layers.Layer):
-            return _copy_to_learn(conv1d_cls, self.learn_filters)
+            return _copy_for_training(conv1d_cls, self.learn_filters)
         _check_makes_a_layer("conv1d_cls", conv1d_cls)
         conv1d_cls = conv1d_cls or convolution.GaborConv1D
         settings = {
@@ -309,7 +323,7 @@ class Leaf(PlannedFrontend):
             "kernel_regularizer": self._regularizer(self.learn_filters),
             "name": "complex_conv",
             "trainable": self.learn_filters,
-            "dtype": self._wide,
+            "dtype": self._internal_dtype,
         }
         init = self.complex_conv_init
         if "sample_rate" in inspect.signature(conv1d_cls).parameters:
@@ -317,13 +331,13 @@ class Leaf(PlannedFrontend):
         elif init is None:
             init = GaborInit(min_freq=mel.DEFAULT_MIN_FREQ, max_freq="auto")
         if init is not None:
-            settings["kernel_initializer"] = self._following(init)
+            settings["kernel_initializer"] = self._complete_initializer(init)
         check_unbound("conv1d_cls", conv1d_cls, settings)
         return conv1d_cls(**settings)
 
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
         if isinstance(pooling_cls, keras.layers.Layer):
-            return _copy_to_learn(pooling_cls, self.learn_pooling)
+            return _copy_for_training(pooling_cls, self.learn_pooling)
         _check_makes_a_layer("pooling_cls", pooling_cls)
         pooling_cls = pooling_cls or pooling.GaussianLowpass
         settings = {
@@ -333,10 +347,12 @@ class Leaf(PlannedFrontend):
             "use_bias": False,
             "name": "learnable_pooling",
             "trainable": self.learn_pooling,
-            "dtype": self._wide,
+            "dtype": self._internal_dtype,
         }
         if self.pooling_init is not None:
-            settings["kernel_initializer"] = self._following(self.pooling_init)
+            settings["kernel_initializer"] = self._complete_initializer(
+                self.pooling_init
+            )
         if self.regularizer_fn is not None and self.learn_pooling:
             settings["kernel_regularizer"] = self.regularizer_fn
         check_unbound("pooling_cls", pooling_cls, settings)
@@ -366,15 +382,16 @@ class Leaf(PlannedFrontend):
             self._instance_norm,
         ]
         shape = folded_shape(input_shape)
-        # What is wrong shows in a few frames where the length is unknown.
+        # This checks that the parts fit each other. If the length is unknown, a
+        # few frames suffice for that.
         some_frames = self._window_size + 5 * self._stride
         self._energies_shape(shape[0], shape[1] or some_frames)
-        build_in_turn(layers, shape)
-        self._end_build(input_shape)
+        build_chain(layers, shape)
+        self._finish_build(input_shape)
         if self._filterbank is not None:
             self._filterbank.plan_initial_weights()
 
-    def _features(
+    def _compute_features(
         self, audio: Tensor, mask: Tensor | None, training: bool | None
     ) -> Tensor:
         if self._preemp_conv is not None:
@@ -386,27 +403,31 @@ class Leaf(PlannedFrontend):
             outputs = self._instance_norm(outputs, mask=frame_mask)
         return outputs
 
+    def filter_layer(self) -> keras.layers.Layer:
+        return self._complex_conv
+
     def _pooled_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._filterbank is not None and mask is None:
             return self._filterbank(audio)
         energies = self._full_rate_energies(audio)
         if mask is not None:
-            # Filters ring on past the end; without padding that is cut off.
+            # A filter responds a little past the last valid sample. Without
+            # padding, that response would lie outside the waveform.
             energies = zero_where_masked(energies, mask)
         return self._pooling(energies)
 
     def _full_rate_energies(self, audio: Tensor) -> Tensor:
         convolve = self._complex_conv
-        # Not a subclass, which may compute something else.
+        # A subclass of SquaredModulus may compute something else.
         if type(self._activation) is SquaredModulus:
-            if takes_argument(convolve, "squared_modulus"):
+            if call_accepts(convolve, "squared_modulus"):
                 return convolve(audio, squared_modulus=True)
         return self._activation(convolve(audio))
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         shape = (batch, time, 1)
         for layer in (self._complex_conv, self._activation, self._pooling):
-            shape = shape_after(layer, shape)
+            shape = output_shape_of(layer, shape)
         if shape[-1] != self.n_filters:
             raise ValueError(
                 "`conv1d_cls`, `activation` and `pooling_cls` must together "
@@ -435,7 +456,7 @@ class Leaf(PlannedFrontend):
         mask = super().compute_mask(inputs, previous_mask)
         if mask is None or self.pooling_padding == "same":
             return mask
-        # "valid": the last sample of the frame's window must be valid.
+        # With "valid" padding, a frame is valid if its whole window is.
         return previous_mask[:, self._window_size - 1 :: self._stride]
 
     def get_config(self) -> dict[str, Any]:
@@ -443,8 +464,8 @@ class Leaf(PlannedFrontend):
             **super().get_config(),
             "learn_pooling": self.learn_pooling,
             "learn_filters": self.learn_filters,
-            # As layers: their classes may have been called with more settings
-            # than a frontend knows of.
+            # The layers and not their classes: a partial may have set more
+            # arguments than a frontend has.
             "conv1d_cls": serialize(self._complex_conv),
             "activation": serialize(self._activation),
             "pooling_cls": serialize(self._pooling),
@@ -464,168 +485,7 @@ class Leaf(PlannedFrontend):
         }
 
 
-@keras.saving.register_keras_serializable("leaf_audio")
-class TimeDomainFilterbanks(Leaf):
-    """Time-domain filterbanks: free filters that start as LEAF's.
-
-    Waveform → free complex convolution → squared modulus → one learnable
-    lowpass for all filters → log. Differs from the original in that frames
-    cover the whole input by default; `pooling_padding="valid"` gives the
-    original's, 98 for a second.
-
-    Args:
-      sample_rate: of the waveforms, in Hz.
-      name: of the model.
-      **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
-        compression_fn, complex_conv_init, pooling_init and tolerance, which are
-        settled.
-
-    Raises:
-      ValueError: an argument is out of range, or inputs are not floating-point
-        waveforms of one channel.
-
-    Input shape:
-      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
-      `(batch, time, channels)`.
-
-    Output shape:
-      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
-      `(batch, ceil(time / stride), n_filters, channels)`.
-
-    Reference: Learning Filterbanks from Raw Speech for Phone Recognition,
-    arXiv:1711.01161, section 2.
-    """
-
-    _settled = (
-        "conv1d_cls",
-        "activation",
-        "pooling_cls",
-        "compression_fn",
-        "complex_conv_init",
-        "pooling_init",
-        "tolerance",
-    )
-
-    def __init__(
-        self,
-        sample_rate: float = 16000,
-        name: str = "tfbanks",
-        **kwargs: Any,
-    ):
-        self._check_not_settled(kwargs)
-        super().__init__(
-            conv1d_cls=convolution.WaveformConv1D,
-            pooling_cls=pooling.LearnablePooling1D,
-            pooling_init=LowpassInit(window_type="squared_hanning"),
-            compression_fn="log",
-            sample_rate=sample_rate,
-            name=name,
-            **kwargs,
-        )
-
-
-@keras.saving.register_keras_serializable("leaf_audio")
-class SincNet(Leaf):
-    """SincNet: band-pass filters, rectified and max-pooled.
-
-    Waveform → sinc convolution → leaky ReLU → max-pooling → layer
-    normalisation over the filters.
-
-    Args:
-      name: of the model.
-      learn_pooling: as in Leaf; a maximum has nothing to learn, and with
-        `regularizer_fn` it must be False.
-      **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
-        pooling_init, compression_fn, complex_conv_init and tolerance, which
-        are settled.
-
-    Raises:
-      ValueError: an argument is out of range, or inputs are not floating-point
-        waveforms of one channel.
-
-    Input shape:
-      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
-      `(batch, time, channels)`.
-
-    Output shape:
-      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
-      `(batch, ceil(time / stride), n_filters, channels)`.
-
-    Reference: Speaker Recognition from Raw Waveform with SincNet,
-    arXiv:1808.00158, section 2.
-    """
-
-    _settled = TimeDomainFilterbanks._settled
-
-    def __init__(
-        self,
-        name: str = "sincnet",
-        learn_pooling: bool = False,
-        **kwargs: Any,
-    ):
-        self._check_not_settled(kwargs)
-        wide = _wide_dtype_of(kwargs.get("dtype"))
-        super().__init__(
-            learn_pooling=learn_pooling,
-            conv1d_cls=convolution.SincConv1D,
-            activation=keras.layers.LeakyReLU(0.2, dtype=wide),
-            pooling_cls=pooling.MaxPooling1D,
-            compression_fn=keras.layers.LayerNormalization(
-                epsilon=1e-3, dtype=wide
-            ),
-            name=name,
-            **kwargs,
-        )
-
-
-@keras.saving.register_keras_serializable("leaf_audio")
-class SincNetPlus(Leaf):
-    """SincNet+: SincNet with LEAF's lowpass and a fixed PCEN.
-
-    Waveform → sinc convolution → leaky ReLU → Gaussian lowpass pooling → PCEN.
-
-    Args:
-      name: of the model.
-      **kwargs: of Leaf, except conv1d_cls, activation, pooling_cls,
-        pooling_init, compression_fn, complex_conv_init and tolerance, which
-        are settled.
-
-    Raises:
-      ValueError: an argument is out of range, or inputs are not floating-point
-        waveforms of one channel.
-
-    Input shape:
-      `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
-      `(batch, time, channels)`.
-
-    Output shape:
-      `(batch, ceil(time / stride), n_filters)`; with `multichannel`
-      `(batch, ceil(time / stride), n_filters, channels)`.
-
-    Reference: LEAF, arXiv:2101.08596, section 4.
-    """
-
-    _settled = TimeDomainFilterbanks._settled
-
-    def __init__(self, name: str = "sincnet_plus", **kwargs: Any):
-        self._check_not_settled(kwargs)
-        wide = _wide_dtype_of(kwargs.get("dtype"))
-        super().__init__(
-            conv1d_cls=convolution.SincConv1D,
-            activation=keras.layers.LeakyReLU(0.2, dtype=wide),
-            pooling_cls=pooling.GaussianLowpass,
-            compression_fn=PCENLayer(dtype=wide),
-            name=name,
-            **kwargs,
-        )
-
-
-def _wide_dtype_of(policy: Any) -> str:
-    """Returns the dtype that a frontend of this policy computes in."""
-    return wide_dtype(keras.dtype_policies.get(policy).variable_dtype)
-
-
-def _copy_to_learn(
+def _copy_for_training(
     layer: keras.layers.Layer, learned: bool
 ) -> keras.layers.Layer:
     copy = clone_layer(layer)

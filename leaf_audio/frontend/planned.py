@@ -1,4 +1,9 @@
-"""What frontends share whose computation follows a plan."""
+"""Frontends whose computation follows a plan made for their filters.
+
+A plan holds what a compiled graph cannot decide from its weights: which filters
+are computed together, how long they are, and how many samples apart. It is
+made from the present weights, saved with them, and renewed on request.
+"""
 
 from typing import Any
 
@@ -7,44 +12,50 @@ import numpy as np
 from leaf_audio.fast.plan_following import PlanFollower
 from leaf_audio.frontend.base import Frontend
 
-# Beside the weights in a file.
+# Names of the entries that stand beside the weights in a file.
 _PLANNED_FOR = "planned_for"
 _WINDOW_AND_STRIDE = "window_and_stride"
 
 
 class PlannedFrontend(Frontend):
-    """Base of frontends that may compute by a plan for their filters.
+    """Base class of frontends that may compute by a plan for their filters.
 
-    The plan is kept with the weights, and `callbacks.Replan` renews it. A
-    subclass makes its `_filterbank`, and has it plan at the end of `build`.
+    A subclass assigns its `_filterbank` in the constructor, or leaves it None
+    to compute without a plan. At the end of `build` it calls
+    `self._filterbank.plan_initial_weights()`.
 
     Args:
-      *args: of Frontend.
-      **kwargs: of Frontend.
+      *args: Arguments of `Frontend`.
+      **kwargs: Arguments of `Frontend`.
     """
 
-    # Whether filters that have left the plan are computed exactly by what was
-    # compiled, which is slow; else that keeps to its plan.
+    # What a compiled function does with filters that have left the plan. True:
+    # it computes them exactly, which is slow. False: it keeps to the plan.
     exact_outside_plan = False
 
-    # None where nothing is planned.
     _filterbank: PlanFollower | None = None
 
     def replan(self, if_needed: bool = False) -> bool:
-        """Plans the filterbank's computation anew, from its present weights.
+        """Makes a new plan for the present values of the weights.
 
-        Functions that were compiled before keep to the plan before.
+        A function that was compiled before, such as the steps of `fit` and
+        `predict`, keeps following the old plan until it is compiled again.
 
         Args:
-          if_needed: only if the plan has no room left for the filters. Whoever
-            asks so is taken to compile anew where the answer is True.
+          if_needed: Boolean. If False, a new plan is made in any case. If True,
+            a new plan is made only if the weights have left the range that the
+            present plan is valid for; the caller must then compile again if the
+            result is True. Defaults to False.
 
         Returns:
-          Whether there is a new plan; with `if_needed`, also whether there has
-          been one since the last time, for a call outside a graph.
+          True if there is a new plan. With `if_needed`, also True if an eager
+          call has made a new plan since the last call of this method with
+          `if_needed`, so that compiled functions follow an outdated one. False
+          otherwise, and always if the frontend computes without a plan.
 
         Raises:
-          ValueError: there are no weights yet.
+          ValueError: If the frontend is not built, so that there are no weights
+            yet.
         """
         self._check_built()
         return self._filterbank is not None and self._filterbank.replan(
@@ -53,16 +64,21 @@ class PlannedFrontend(Frontend):
 
     @property
     def plan(self) -> Any:
-        """The plan that is followed; None before `build`, or where exact."""
-        return self._filterbank and self._filterbank.plan
+        """The plan that is followed at present.
+
+        None if the frontend computes exactly, without a plan, or if it is not
+        built yet.
+        """
+        return self._filterbank.plan if self._filterbank is not None else None
 
     @property
     def planned_for(self) -> np.ndarray | None:
-        """What the plan was made for, if there is one; can be set.
+        """The filter parameters that the plan was made for.
 
-        An array with a row for each filter, whose columns the frontend's own
-        docstring explains. A frontend of the same settings and weights that is
-        given it computes the same to the last bit.
+        An array with one row for each filter, or None without a plan. The
+        docstring of the frontend explains the columns. The array determines the
+        plan: if it is assigned to a frontend with the same settings and
+        weights, both compute the same numbers to the last bit.
         """
         plan = self.plan
         return plan.parameters if plan else None
@@ -90,10 +106,14 @@ class PlannedFrontend(Frontend):
         self._filterbank.make_plan(parameters)
 
     def restore_plan(self, planned_for: np.ndarray | None) -> None:
-        """Follows a plan that was saved with weights.
+        """Follows the plan that was saved with some weights.
 
-        Where none was, or the one of an earlier release, for fewer parameters
-        of a filter, the next call plans for the weights of then.
+        If no plan was saved, or if an earlier release saved it with fewer
+        parameters for each filter, the next call makes a plan for the weights
+        that it finds.
+
+        Args:
+          planned_for: Saved value of `planned_for`, or None.
         """
         columns = getattr(self._filterbank, "num_parameters", 0)
         if planned_for is None or np.shape(planned_for)[-1] < columns:

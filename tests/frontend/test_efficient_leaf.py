@@ -287,8 +287,8 @@ def test_training_replans_between_epochs():
     model.fit(x, y, epochs=2, verbose=0, callbacks=[callbacks.Replan()])
     kernel = ops.convert_to_numpy(weight(leaf, "complex_conv"))
     np.testing.assert_array_equal(
-        make_plan(kernel.astype("float64"), leaf._filterbank._grouping).groups,
-        leaf._filterbank.plan.groups,
+        make_plan(kernel.astype("float64"), leaf.plan.grouping).groups,
+        leaf.plan.groups,
     )
     assert callbacks.built_leafs(model) == [leaf]
 
@@ -301,7 +301,7 @@ def test_a_model_that_fit_builds_has_a_plan():
     model.fit(noise(2, 800), np.zeros((2, 80)), verbose=0)
     built = frontend.EfficientLeaf(n_filters=8)
     built.build((None, None))
-    assert leaf._filterbank.plan.groups == built._filterbank.plan.groups
+    assert leaf.plan.groups == built.plan.groups
 
 
 def test_a_plan_is_saved_with_the_weights(tmp_path):
@@ -370,6 +370,16 @@ def test_a_mask_keeps_padding_out_of_the_statistics():
 def test_impossible_settings_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         frontend.EfficientLeaf(**settings)
+
+
+def test_the_plan_is_public_and_read_only():
+    leaf = frontend.EfficientLeaf(n_filters=8, num_groups=2)
+    assert leaf.plan is None
+    leaf.build((None, 1600))
+    assert len(leaf.plan.groups) == 2
+    with pytest.raises(AttributeError):
+        leaf.plan = None
+    assert frontend.Leaf(tolerance=0).plan is None
 
 
 def test_a_plan_for_other_settings_is_rejected():

@@ -394,3 +394,20 @@ def test_impossible_settings_are_rejected(cls, settings, message):
 def test_a_preset_that_there_is_not_is_named():
     with pytest.raises(ValueError, match="preset='kaldi'"):
         MelFilterbanks.from_preset("kaldi")
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"max_freq": 9000.0}, "Nyquist"),
+        ({"sample_rate": 8000, "max_freq": 7800.0}, "max_freq=7800.0"),
+        ({"min_freq": 5000.0, "max_freq": 4000.0}, "below `max_freq`"),
+        ({"min_freq": -5.0}, "min_freq=-5.0"),
+        ({"n_fft": 256}, "at least the window"),
+        ({"n_filters": 200, "n_fft": 512}, "without a bin"),
+        ({"max_freq": "nyquist"}, "max_freq='nyquist'"),
+    ],
+)
+def test_impossible_mel_settings_are_rejected(settings, message):
+    with pytest.raises(ValueError, match=message):
+        frontend.MelFilterbanks(**settings)
