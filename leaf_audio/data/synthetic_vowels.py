@@ -153,11 +153,13 @@ class SyntheticVowels(tfds.core.GeneratorBasedBuilder):
         return {split: self._with_progress(split) for split in _SPEAKERS}
 
     def _with_progress(self, split: str) -> Iterator[tuple[str, dict]]:
-        speakers = sum(_SPEAKERS[split].values())
-        total = speakers * len(VOWELS) * UTTERANCES_PER_VOWEL
+        num_speakers = sum(_SPEAKERS[split].values())
+        total = num_speakers * len(VOWELS) * UTTERANCES_PER_VOWEL
         utterances = self._generate_examples(split)
         description = f"Making {self.name} {split}"
-        with progress(examples, total, description, transient=True) as tracked:
+        with progress(
+            utterances, total, description, transient=True
+        ) as tracked:
             yield from tracked
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
