@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import gin
 
-from leaf_audio.app import configuration, report
-from leaf_audio.data import batches as data
+from leaf_audio.app import configurables, configuration, report
 from leaf_audio.training import train as training
 from leaf_audio.training.workdir import Workdir
 
@@ -83,7 +82,7 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
         f"train.{name}": configuration.bound().get(f"train.{name}", "")
         for name in ("workdir", *_DATA_ARGUMENTS)
     }
-    configuration.check_all_used(exempt, later=data.CONFIGURABLES)
+    configuration.check_all_used(exempt, later=configurables.DATA_CONFIGURABLES)
     metrics = training.evaluate(workdir, **arguments)
     configuration.check_all_used(exempt)
     report.print_metrics(

@@ -34,9 +34,8 @@ def predict(
     import keras
     import numpy as np
 
-    from leaf_audio.app import configuration  # noqa: F401
-    from leaf_audio.data import batches as data  # noqa: F401
-    from leaf_audio.data.audio_folder import read_recording
+    from leaf_audio.app import configurables, configuration
+    from leaf_audio.data import read_recording, transform
     from leaf_audio.training import train  # noqa: F401
     from leaf_audio.training.workdir import Workdir
 
@@ -60,10 +59,11 @@ def predict(
             f"{trained_on['name']!r} without one; data.load.sample_rate sets "
             "it."
         )
+    transform_fns = configurables.transform_fns()
     clips = []
     for recording in recordings:
         samples = read_recording(recording, int(rate))
-        clips.append(data.transform(samples).numpy())
+        clips.append(transform(samples, transform_fns).numpy())
     logits = model.predict(np.stack(clips), batch_size=_BATCH_SIZE, verbose=0)
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
     return {

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import leaf_audio
+from leaf_audio import data
 from leaf_audio.app import configurables as external_configurables  # noqa: F401
 
 # external_configurables registers what the configs name.
@@ -25,7 +26,6 @@ from leaf_audio.app import (
     report,  # noqa: F401
 )
 from leaf_audio.callbacks import LogFilters, Replan
-from leaf_audio.data import batches as data  # noqa: F401
 from leaf_audio.diagnostics import learned_frontends
 from leaf_audio.training import strategies  # noqa: F401
 from leaf_audio.training.workdir import Progress, TensorBoardLog, Workdir
@@ -133,16 +133,20 @@ def train(
         previous_policy = keras.config.dtype_policy()
         policy = dtype_policy or previous_policy
         _rehearse(devices, policy, seed, optimizer, learning_rate, jit_compile)
-        configuration.check_all_used(later=data.CONFIGURABLES)
+        configuration.check_all_used(
+            later=external_configurables.DATA_CONFIGURABLES
+        )
         if progress is not None:
             # As if the data were the same, which is not known yet.
             identity = progress.identity | _identity()
             _check_same_run(folder, progress, identity, fixed_length)
 
-        audio_data = data.load(dataset, data_dir=data_dir)
+        load = gin.get_configurable("data.load")
+        audio_data = load(dataset, data_dir=data_dir)
         _check_evaluation(audio_data)
         _check_labels(audio_data)
-        batches = data.prepare(audio_data, batch_size=batch_size, seed=seed)
+        prepare = gin.get_configurable("data.prepare")
+        batches = prepare(audio_data, batch_size=batch_size, seed=seed)
         configuration.check_all_used()
         report.print_data(audio_data, folder.results)
         report.print_lengths(audio_data, batches)
@@ -246,7 +250,8 @@ def evaluate(
             "`workdir` must hold a run with one completed epoch at least. "
             f"Received: workdir={workdir!r} without {folder.best.name}."
         )
-    audio_data = data.load(dataset, data_dir=data_dir, for_training=False)
+    load = gin.get_configurable("data.load")
+    audio_data = load(dataset, data_dir=data_dir, for_training=False)
     _check_evaluation(audio_data)
     model = keras.models.load_model(folder.best)
     num_labels = len(audio_data.label_names)
@@ -264,7 +269,8 @@ def evaluate(
         audio_data,
         clips={k: v for k, v in audio_data.clips.items() if k != "train"},
     )
-    batches = data.prepare(evaluated, batch_size=batch_size)
+    prepare = gin.get_configurable("data.prepare")
+    batches = prepare(evaluated, batch_size=batch_size)
     report.print_data(evaluated, folder.evaluation)
     report.print_lengths(evaluated, batches)
     if "train" in audio_data.counts:
@@ -443,7 +449,7 @@ def _rehearse(
             model = _create(2, optimizer, learning_rate, jit_compile)
             data_rate = gin.get_bindings("data.load").get("sample_rate")
             _check_sample_rate(model, data_rate)
-            shape = data.example_shape()
+            shape = data.example_shape(external_configurables.transform_fns())
             if shape is not None:
                 model.build((1, *shape))
 
