@@ -14,7 +14,6 @@ import keras
 
 from leaf_audio import (
     convolution,
-    data,
     frontend,
     initializers,
     models,
@@ -196,8 +195,3 @@ def _register_classes() -> None:
 
 
 _register_classes()
-# Until leaf_audio.data is free of gin, it registers its functions itself.
-if hasattr(data, "READERS"):
-    from leaf_audio.app import data_configurables  # noqa: F401
-else:
-    from leaf_audio.data import batches  # noqa: F401
