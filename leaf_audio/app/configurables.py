@@ -20,6 +20,7 @@ from leaf_audio import (
     pooling,
     postprocessing,
 )
+from leaf_audio.app import data_configurables  # noqa: F401, registers
 from leaf_audio.app.factory import Factory
 
 _LEAF_AUDIO = {
