@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ from leaf_audio.data.recordings import Recording
 DEFAULT_SAMPLE_RATE = 16000
 # How many unusable files an error message names.
 _MAX_NAMED_FILES = 5
+# Each recording with its samples, or with the reason why there are none.
+_Decoded = Generator[
+    tuple[Recording, np.ndarray | UnusableFileError], None, None
+]
 
 
 def audio_folder(
@@ -137,10 +141,10 @@ def audio_folder(
 
 def _decode_in_parallel(
     found: list[Recording], decode_file: Callable[[str], np.ndarray]
-) -> Iterator[tuple[Recording, np.ndarray | UnusableFileError]]:
+) -> _Decoded:
     """Yields every recording with its samples, or why there are none."""
 
-    def attempt(recording):
+    def attempt(recording: Recording) -> np.ndarray | UnusableFileError:
         try:
             return decode_file(recording.file)
         except UnusableFileError as error:
@@ -157,7 +161,7 @@ def _decode_in_parallel(
 
 def _write_clips(
     writer: clip_store.ClipWriter,
-    decoded: Iterator[tuple[Recording, np.ndarray | UnusableFileError]],
+    decoded: _Decoded,
     total: int,
     label_names: list[str],
     description: str,

@@ -106,7 +106,7 @@ class Batches:
         self.batch_size = batch_size
         self._seed = seed
         self.steps_per_epoch = -(-self._count // batch_size)
-        self.evaluation = {
+        self.evaluation: dict[str, tf.data.Dataset] = {
             split: self._evaluation(
                 len(clips[split]), clips[split].reader(in_memory)
             )
@@ -142,14 +142,16 @@ class Batches:
             first_step * self.batch_size, self._count
         )
 
-        def shuffled(pass_number):
+        def shuffled(pass_number: tf.Tensor) -> tf.data.Dataset:
             order = tf.random.experimental.stateless_shuffle(
                 tf.range(self._count, dtype=tf.int64), [self._seed, pass_number]
             )
             positions = tf.data.Dataset.from_tensor_slices(order).enumerate()
             return positions.map(lambda i, index: (pass_number, i, index))
 
-        def example(pass_number, position, index):
+        def example(
+            pass_number: tf.Tensor, position: tf.Tensor, index: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             audio, label = self._read_train(index)
             seed = tf.random.fold_in([self._seed, pass_number], position)
             return apply(self._transform_fns, audio, seed), label
@@ -170,7 +172,7 @@ class Batches:
     def _evaluation(
         self, count: int, read: Callable[[tf.Tensor], tuple]
     ) -> tf.data.Dataset:
-        def example(index):
+        def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             audio, label = read(index)
             return apply(self._transform_fns, audio, None), label
 
@@ -183,7 +185,7 @@ class Batches:
 
     def _check_shape(self) -> tuple[int, ...]:
         """Returns the shape that all splits share, or raises ValueError."""
-        batches = dict(self.evaluation)
+        batches = self.evaluation.copy()
         if self._count:
             batches["train"] = self.train()
         shapes = {

@@ -99,7 +99,7 @@ class Clips:
             labels = tf.constant(self.labels, tf.int32)
             samples = tf.constant(self._samples()) if in_memory else None
 
-        def read(index):
+        def read(index: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
             start, stop = offsets[index], offsets[index + 1]
             if in_memory:
                 audio = samples[start:stop]

@@ -1,8 +1,8 @@
 """Shows a progress bar while data is prepared."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Generator, Iterable, Iterator
+from typing import TypeVar, cast
 
 import rich.console
 import rich.progress
@@ -37,5 +37,5 @@ def progress(
         tracked = bar.track(items, total=total, description=description)
         # `tracked` owns a thread. If it were left to the garbage collector,
         # that thread would be joined at an arbitrary point of the program.
-        with contextlib.closing(tracked):
+        with contextlib.closing(cast(Generator[_T, None, None], tracked)):
             yield tracked

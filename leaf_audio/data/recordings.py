@@ -172,7 +172,7 @@ def _check_fractions(given: dict[str, Any]) -> None:
     fractions = given.values()
     # The comparison is false for NaN, which is therefore refused.
     are_shares = all(
-        isinstance(v, numbers.Real) and 0 <= v <= 1 for v in fractions
+        isinstance(v, numbers.Real) and 0 <= float(v) <= 1 for v in fractions
     )
     if not are_shares or sum(fractions) > 1:
         received = [f"{k}_fraction={v!r}" for k, v in given.items()]

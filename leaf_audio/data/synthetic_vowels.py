@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from leaf_audio.data.clips import INT16_MAX
 from leaf_audio.data.progress import progress
 
 SAMPLE_RATE = 16000
@@ -240,7 +241,7 @@ def utter(speaker: Speaker, label: int, rng: np.random.Generator) -> np.ndarray:
     clip[onset : onset + duration] += voice
     peak_db = rng.uniform(-30, -1)
     clip *= 10 ** (peak_db / 20) / np.abs(clip).max()
-    return np.round(clip * 32767).astype(np.int16)
+    return np.round(clip * INT16_MAX).astype(np.int16)
 
 
 def glottal_source(

@@ -10,7 +10,7 @@ the order of a hash, so that this is a random draw that never changes.
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -278,7 +278,7 @@ def _examples(
     builder: tfds.core.DatasetBuilder,
     splits: dict[str, str],
     is_drawn: bool,
-) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+) -> Generator[tuple[str, int, Mapping[str, Any]], None, None]:
     """Yields split, position and features of each example.
 
     The order is always the same.

@@ -126,7 +126,7 @@ def example_shape(
     """
     check_transforms(transform_fns)
 
-    def transform_example(samples, seed):
+    def transform_example(samples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         return apply(transform_fns, samples, seed)
 
     traced = tf.function(
