@@ -10,7 +10,7 @@ import numpy as np
 
 from leaf_audio import diagnostics
 from leaf_audio.common.checks import check_positive_int
-from leaf_audio.frontend.base import find_layers
+from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.frontend.planned import PlannedFrontend
 
 

@@ -1,8 +1,8 @@
 """Training and evaluation as gin has configured them.
 
-The parameters of `leaf_audio.training.TrainingConfig` are bound under the
-name `train`, as in `train.num_epochs = 20`. Importing this module registers them
-with gin, and the parameters of `leaf_audio.training.study.Study` too.
+The fields of `leaf_audio.training.TrainingConfig` are bound under the name
+`train`, as in `train.num_epochs = 20`. Importing this module registers them
+with gin, and the fields of `leaf_audio.training.study.Study` too.
 """
 
 from __future__ import annotations

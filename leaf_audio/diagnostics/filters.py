@@ -20,7 +20,8 @@ import numpy as np
 from keras import ops
 
 from leaf_audio.convolution import GaborConv1D, SincConv1D
-from leaf_audio.frontend.base import Frontend, find_layers
+from leaf_audio.frontend.base import Frontend
+from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.postprocessing import PCENLayer
 

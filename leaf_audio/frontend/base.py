@@ -48,8 +48,7 @@ frontend whose computation depends on its learned filters derives from
 `planned.PlannedFrontend`.
 """
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -69,6 +68,11 @@ from leaf_audio.frontend.channels import (
     num_channels,
     unfold_channels,
     unfolded_shape,
+)
+from leaf_audio.frontend.layer_calls import (
+    build_chain,
+    call_layer,
+    output_shape_of,
 )
 from leaf_audio.initializers import FrontendInitializer
 from leaf_audio.postprocessing import (
@@ -415,98 +419,6 @@ def copy_if_layer(argument: str, value: Any) -> Callable | None:
     )
 
 
-def call_layer(
-    layer: Callable,
-    inputs: Tensor,
-    mask: Tensor | None,
-    training: bool | None = None,
-) -> Tensor:
-    """Calls a layer with the mask and `training`, where its `call` has them.
-
-    Args:
-      layer: Layer or function. A function receives the inputs only.
-      inputs: Tensor for the layer.
-      mask: Boolean tensor, or None for no mask.
-      training: Whether the call is for training, or None to leave it to Keras.
-
-    Returns:
-      The output of the layer.
-    """
-    if not isinstance(layer, keras.layers.Layer):
-        return layer(inputs)
-    given = {"mask": mask, "training": training}
-    return layer(
-        inputs,
-        **{
-            name: value
-            for name, value in given.items()
-            if value is not None and call_accepts(layer, name)
-        },
-    )
-
-
-def call_accepts(layer: keras.layers.Layer, argument: str) -> bool:
-    """Returns whether `layer.call` has an argument of this name."""
-    return argument in inspect.signature(layer.call).parameters
-
-
 def zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:
     """Sets `(batch, time, channels)` to 0 where `(batch, time)` is False."""
     return ops.where(mask[..., None], x, ops.zeros_like(x))
-
-
-def build_chain(layers: Sequence[Callable | None], shape: Shape) -> None:
-    """Builds layers, each for the output shape of the one before it.
-
-    Args:
-      layers: Layers in the order in which they are applied. Functions and None
-        may be among them.
-      shape: Input shape of the first layer.
-    """
-    for layer in layers:
-        if isinstance(layer, keras.layers.Layer) and not layer.built:
-            # Unlike `build`, a call also builds the layers within a layer that
-            # does not define `build`.
-            layer(keras.KerasTensor(shape))
-        shape = output_shape_of(layer, shape)
-
-
-def output_shape_of(layer: Callable | None, shape: Shape) -> Shape:
-    """Computes the output shape of a layer or a function.
-
-    Args:
-      layer: Layer or function; None is the identity.
-      shape: Input shape.
-
-    Returns:
-      The output shape.
-    """
-    if layer is None:
-        return shape
-    if not isinstance(layer, keras.layers.Layer):
-        layer = keras.layers.Lambda(layer)
-    try:
-        return tuple(layer.compute_output_shape(shape))
-    except NotImplementedError:
-        # A layer need not define `compute_output_shape`. A call on a symbolic
-        # tensor returns the shape, but builds the layer: call a copy.
-        layer = layer if layer.built else clone_layer(layer)
-        return tuple(layer(keras.KerasTensor(shape)).shape)
-
-
-def find_layers(
-    model: keras.layers.Layer, cls: type[keras.layers.Layer]
-) -> list[Any]:
-    """Finds the layers of a class within a layer or model.
-
-    Args:
-      model: Layer or model. It is among the results if it is of the class.
-      cls: Class of the layers; instances of subclasses count.
-
-    Returns:
-      The layers, each once.
-    """
-    # The public attribute `layers` leaves out the layers that wrappers and
-    # other layers hold.
-    found = model._flatten_layers()
-    return [layer for layer in found if isinstance(layer, cls)]

@@ -15,12 +15,13 @@ from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import output_length
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import GaborConstraint
-from leaf_audio.frontend.base import ENERGY_FLOOR, Shape, Tensor, build_chain
+from leaf_audio.frontend.base import ENERGY_FLOOR, Shape, Tensor
 from leaf_audio.frontend.channels import folded_shape
 from leaf_audio.frontend.grouped_filterbank import (
     GroupedFilterbank,
     round_up_to_odd,
 )
+from leaf_audio.frontend.layer_calls import build_chain
 from leaf_audio.frontend.planned import PlannedFrontend
 from leaf_audio.initializers import GaborInit
 from leaf_audio.initializers.mel import DEFAULT_MIN_FREQ

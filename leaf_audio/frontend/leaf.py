@@ -24,13 +24,15 @@ from leaf_audio.frontend.base import (
     ENERGY_FLOOR,
     Shape,
     Tensor,
-    build_chain,
-    call_accepts,
     copy_if_layer,
-    output_shape_of,
     zero_where_masked,
 )
 from leaf_audio.frontend.channels import folded_shape
+from leaf_audio.frontend.layer_calls import (
+    build_chain,
+    call_accepts,
+    output_shape_of,
+)
 from leaf_audio.frontend.planned import PlannedFrontend
 from leaf_audio.initializers import GaborInit, PreempInit, mel
 from leaf_audio.postprocessing import InstanceNormalization

@@ -22,8 +22,9 @@ from leaf_audio.common.checks import (
     check_positive_int,
 )
 from leaf_audio.common.sizes import output_length, window_size
-from leaf_audio.frontend.base import Frontend, Shape, Tensor, build_chain
+from leaf_audio.frontend.base import Frontend, Shape, Tensor
 from leaf_audio.frontend.channels import folded_shape
+from leaf_audio.frontend.layer_calls import build_chain
 from leaf_audio.postprocessing import db_compression
 
 # Default length of the window, in milliseconds.

@@ -7,8 +7,7 @@ import pytest
 from tones import write_tones
 
 from leaf_audio import models
-from leaf_audio.app import configuration
-from leaf_audio.training import train
+from leaf_audio.app import configuration, train
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 

@@ -4,8 +4,7 @@ import gin
 import pytest
 from tones import bindings, write_tones
 
-from leaf_audio.app import configuration
-from leaf_audio.training import train
+from leaf_audio.app import configuration, train
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
