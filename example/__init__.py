@@ -1,1 +1,1 @@
-"""Trains audio classifiers on leaf_audio frontends, configured by gin."""
+"""Commands that train, use and compare audio classifiers, and their configs."""

@@ -1,4 +1,8 @@
-"""`python -m example.main`; `leaf_audio.app.main` has the flags."""
+"""Trains or evaluates an audio classifier.
+
+python -m example.main --gin_config=example/configs/quickstart.gin
+python -m example.main --mode=eval --workdir=runs/quickstart
+"""
 
 from leaf_audio.app.main import run
 

@@ -1,6 +1,11 @@
-"""`python -m example.predict`; `leaf_audio.serving.predict` has the flags."""
+"""Prints the most likely labels of recordings, by the best model of a run.
 
-from leaf_audio.serving.predict import run
+python -m example.predict --workdir=runs/leaf one.wav another.mp3
+"""
+
+from leaf_audio.app.predict import predict, run
+
+__all__ = ["predict"]
 
 if __name__ == "__main__":
     run()

@@ -1,8 +1,4 @@
-"""Trains or evaluates an audio classifier.
-
-python -m example.main --gin_config=example/configs/quickstart.gin
-python -m example.main --mode=eval --workdir=runs/quickstart
-"""
+"""The command that trains or evaluates an audio classifier."""
 
 import sys
 
@@ -10,71 +6,28 @@ from absl import app, flags, logging
 
 from leaf_audio.app.startup import without_startup_messages
 
-_GIN_CONFIG = flags.DEFINE_multi_string(
-    "gin_config",
-    [],
-    "A gin config; may be repeated, later ones override. Found in the current "
-    "folder or among those that come with the package.",
-)
-_GIN_BINDINGS = flags.DEFINE_multi_string(
-    "gin_bindings",
-    [],
-    "A binding such as 'Leaf.n_filters = 64'; may be repeated. Overrides the "
-    "configs.",
-)
-_MODE = flags.DEFINE_enum(
-    "mode",
-    "train",
-    ["train", "eval"],
-    "Train, or evaluate the best model in the workdir, which prints a table "
-    "and writes evaluation.json there.",
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where the run is kept. Overrides train.workdir."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Where data is prepared; $TFDS_DATA_DIR or else ~/tensorflow_datasets. "
-    "Overrides train.data_dir.",
-)
-_SEED = flags.DEFINE_integer("seed", None, "Overrides train.seed.")
-_TPU = flags.DEFINE_string(
-    "tpu",
-    None,
-    "Address or name of a TPU, or 'local'. Overrides tpu.address, and "
-    "train.strategy by 'tpu'.",
-)
 
-
-def _bindings() -> list[str]:
-    """Returns the bindings of the command line, flags last."""
-    overrides = {
-        "train.workdir": _WORKDIR.value,
-        "train.data_dir": _DATA_DIR.value,
-        "train.seed": _SEED.value,
-        "tpu.address": _TPU.value,
-        "train.strategy": None if _TPU.value is None else "tpu",
-    }
-    return _GIN_BINDINGS.value + [
-        f"{key} = {value!r}"
-        for key, value in overrides.items()
-        if value is not None
-    ]
+def run() -> None:
+    """Runs the command, with the flags of the command line."""
+    _define_flags()
+    app.run(main)
 
 
 def main(argv: list[str]) -> None:
-    """Runs what the flags ask for."""
+    """Trains or evaluates, as the flags say.
+
+    Args:
+        argv: The command line without its flags: the name of the program.
+    """
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    if _MODE.value == "train" and not (
-        _GIN_CONFIG.value or _GIN_BINDINGS.value
-    ):
+    given = flags.FLAGS
+    if given.mode == "train" and not (given.gin_config or given.gin_bindings):
         sys.exit(
             "Error: `gin_config` must be given, such as "
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
-    # The name of a label or a file may be one that a terminal cannot show.
+    # The terminal may be unable to show the name of a label or a file.
     sys.stdout.reconfigure(errors="backslashreplace")
     with without_startup_messages():
         import keras
@@ -82,23 +35,89 @@ def main(argv: list[str]) -> None:
 
         from leaf_audio.app import configuration, run
     if keras.backend.backend() != "tensorflow":
-        # TensorFlow only reads data here, and would take the GPU's memory.
+        # TensorFlow only reads data then, and would take the GPU's memory.
         tf.config.set_visible_devices([], "GPU")
-    if not flags.FLAGS["verbosity"].present:
+    if not given["verbosity"].present:
         # TFDS logs each file that it opens.
         logging.set_verbosity(logging.ERROR)
     try:
-        command = {"train": run.train, "eval": run.evaluate}[_MODE.value]
-        command(_GIN_CONFIG.value, _bindings())
+        command = {"train": run.train, "eval": run.evaluate}[given.mode]
+        command(given.gin_config, _bindings())
     except run.EXPECTED_ERRORS as error:
-        # One line is enough for what is expected of these; the rest is for
-        # whoever asks for it with --verbosity=1.
+        # The message is enough for these errors. --verbosity=1 shows where
+        # they were raised.
         logging.debug("", exc_info=True)
         sys.exit(f"Error: {configuration.message(error)}")
     except KeyboardInterrupt:
         sys.exit("Interrupted. The same command goes on after the last epoch.")
 
 
-def run() -> None:
-    """Runs the command."""
-    app.run(main)
+def _bindings() -> list[str]:
+    """Returns the bindings of the command line, those of other flags last."""
+    given = flags.FLAGS
+    overrides = {
+        "train.workdir": given.workdir,
+        "train.data_dir": given.data_dir,
+        "train.seed": given.seed,
+        "tpu.address": given.tpu,
+        "train.strategy": None if given.tpu is None else "tpu",
+    }
+    return given.gin_bindings + [
+        f"{key} = {value!r}"
+        for key, value in overrides.items()
+        if value is not None
+    ]
+
+
+# Not when the module is imported: another command of the same process may have
+# flags of the same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own = {"module_name": sys.argv[0]}
+    flags.DEFINE_multi_string(
+        "gin_config",
+        [],
+        "A gin config; may be repeated, later ones override. Found in the "
+        "current folder or among those that come with the package.",
+        **own,
+    )
+    flags.DEFINE_multi_string(
+        "gin_bindings",
+        [],
+        "A binding such as 'Leaf.n_filters = 64'; may be repeated. Overrides "
+        "the configs.",
+        **own,
+    )
+    flags.DEFINE_enum(
+        "mode",
+        "train",
+        ["train", "eval"],
+        "Train, or evaluate the best model in the workdir, which prints a "
+        "table and writes evaluation.json there.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The folder of the run. Overrides train.workdir.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "The folder for prepared data; $TFDS_DATA_DIR or else "
+        "~/tensorflow_datasets. Overrides train.data_dir.",
+        **own,
+    )
+    flags.DEFINE_integer("seed", None, "Overrides train.seed.", **own)
+    flags.DEFINE_string(
+        "tpu",
+        None,
+        "Address or name of a TPU, or 'local'. Overrides tpu.address, and "
+        "train.strategy by 'tpu'.",
+        **own,
+    )
+
+
+if __name__ == "__main__":
+    run()

@@ -1,19 +1,19 @@
-"""From configs and bindings to a finished run and a table to read."""
+"""Runs from configs and bindings, with the results printed as a table."""
 
 import shlex
+import sys
 from collections.abc import Sequence
 
 import gin
 
 from leaf_audio.app import configuration, report
-from leaf_audio.data import batches as data
-from leaf_audio.training import train as training
-from leaf_audio.training.workdir import Workdir
+from leaf_audio.app import train as gin_training
+from leaf_audio.training import TrainingStopped, Workdir
 
-# What comes of a mistake in what was asked for, or of data.
-EXPECTED_ERRORS = (ValueError, OSError, training.TrainingStopped)
+# Errors that a mistake in the configuration or in the data leads to.
+EXPECTED_ERRORS = (ValueError, OSError, TrainingStopped)
 
-# What an evaluation takes from the bindings of `train`.
+# The bindings of `train` that apply to an evaluation too.
 _DATA_ARGUMENTS = ("dataset", "data_dir", "batch_size")
 _FRACTIONS = {
     "audio_folder.validation_fraction",
@@ -22,10 +22,21 @@ _FRACTIONS = {
 
 
 def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
-    """Trains as the configs and bindings say, and prints the result."""
+    """Trains as configs and bindings say, and prints the results.
+
+    Args:
+        configs: Gin configs. Later ones override earlier ones.
+        bindings: Lines in gin's syntax. They override the configs.
+
+    Raises:
+        ValueError: If a setting, a binding, the data or the workdir cannot be
+            used.
+        TrainingStopped: If a loss is not a finite number.
+    """
     configuration.parse(configs, bindings)
-    results = training.train()
+    results = gin_training.train()
     folder = Workdir(gin.query_parameter("train.workdir"))
+    workdir = shlex.quote(str(folder.path))
     report.print_metrics(
         f"{results['data']['name']}, best epoch {results['best_epoch']} of "
         f"{results['timings']['epochs']}",
@@ -38,21 +49,27 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         f"config: {folder.config}",
         f"results: {folder.results}",
         "next:",
-        "  python -m example.main --mode=eval "
-        f"--workdir={shlex.quote(str(folder.path))}",
-        "  python -m example.predict "
-        f"--workdir={shlex.quote(str(folder.path))} RECORDING.wav",
+        f"  {_command('eval')} --workdir={workdir}",
+        f"  {_command('predict')} --workdir={workdir} RECORDING.wav",
         f"  tensorboard --logdir={shlex.quote(str(folder.tensorboard))}",
     )
 
 
 def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
-    """Evaluates the best model of a run, and prints the result.
+    """Evaluates the best model of a run, and prints the metrics.
+
+    The configuration is the one that the run has recorded, then `configs`,
+    then `bindings`. They may choose other data. A binding that would need
+    another model is an error.
 
     Args:
-        configs: on top of the configuration that the run has recorded. The data
-            may be another; a binding that would need another model is an error.
-        bindings: the same; they must name the workdir where no config does.
+        configs: Gin configs.
+        bindings: Lines in gin's syntax. They must bind `train.workdir` unless
+            a config does.
+
+    Raises:
+        ValueError: If there is no run, or a binding or the data cannot be
+            used.
     """
     configuration.parse(configs, bindings)
     asked = configuration.bound()
@@ -71,9 +88,9 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     run_config = str(folder.config.resolve())
     configuration.parse([run_config], [])
     recorded = configuration.bound()
-    # Where a run lies now may differ from where it was made, and who asks for
-    # a share of the files need not know what share was another's.
+    # The folder may have been moved since the run was made.
     more = [f"train.workdir = {workdir!r}"]
+    # A share of the files that is asked for replaces both recorded shares.
     if not _FRACTIONS.isdisjoint(asked):
         more += [f"{name} = None" for name in _FRACTIONS.difference(asked)]
     configuration.parse([run_config, *configs], [*bindings, *more])
@@ -83,10 +100,18 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
         f"train.{name}": configuration.bound().get(f"train.{name}", "")
         for name in ("workdir", *_DATA_ARGUMENTS)
     }
-    configuration.check_all_used(exempt, later=data.CONFIGURABLES)
-    metrics = training.evaluate(workdir, **arguments)
+    configuration.check_all_used(exempt, later=gin_training.DATA_CONFIGURABLES)
+    metrics = gin_training.evaluate(workdir, **arguments)
     configuration.check_all_used(exempt)
     report.print_metrics(
         f"{arguments['dataset']}, best model of {folder.path}", metrics
     )
     report.print_lines(f"results: {folder.evaluation}")
+
+
+def _command(name: str) -> str:
+    """Returns how to start a command, in the way this one was started."""
+    if sys.argv[0].startswith("leaf-audio"):
+        return f"leaf-audio {name}"
+    module = {"eval": "main --mode=eval", "predict": "predict"}[name]
+    return f"python -m example.{module}"

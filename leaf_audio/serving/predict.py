@@ -1,108 +1,131 @@
-"""Tells what the best model of a run takes recordings for.
+"""Classifying recordings with the best model of a run."""
 
-python -m example.predict --workdir=runs/leaf one.wav another.mp3
-"""
+from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
 
-from absl import app, flags
+import keras
+import numpy as np
 
-from leaf_audio.app.startup import without_startup_messages
+from leaf_audio import data
+from leaf_audio.training import Workdir
 
-_BATCH_SIZE = 64
+Path = str | os.PathLike
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedClassifier:
+    """A model, with what is needed to use it on recordings.
+
+    Args:
+        model: A Keras model from a batch of clips to logits.
+        labels: A name for each output of the model.
+        sample_rate: int. The sample rate of its inputs, in Hz.
+    """
+
+    model: keras.Model
+    labels: Sequence[str]
+    sample_rate: int
+
+    @classmethod
+    def from_run(cls, workdir: Path) -> TrainedClassifier:
+        """Loads the best model of a finished run.
+
+        Args:
+            workdir: The folder of the run.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            ValueError: If there is no finished run, or its sample rate is
+                unknown.
+        """
+        folder = finished_run(workdir)
+        trained_on = folder.read_data()
+        model = keras.models.load_model(folder.best)
+        frontend = getattr(model, "frontend", None)
+        rate = trained_on.get("sample_rate") or getattr(
+            frontend, "sample_rate", None
+        )
+        if rate is None:
+            raise ValueError(
+                "`workdir` must hold a run that has recorded a sample rate. "
+                f"Received: workdir={str(workdir)!r}, trained on "
+                f"{trained_on['name']!r} without one; data.load.sample_rate "
+                "sets it."
+            )
+        return cls(model, trained_on["labels"], int(rate))
 
 
 def predict(
-    workdir: str, recordings: Sequence[str]
+    classifier: TrainedClassifier | Path,
+    recordings: Sequence[str],
+    transform_fns: Sequence[Callable],
+    batch_size: int = 64,
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
 
-    Recordings are treated as the run has treated clips in its evaluation: mixed
-    to one channel, resampled, brought to one length, normalised.
+    Recordings are mixed to one channel and resampled. Then they are
+    transformed as clips are in an evaluation.
 
     Args:
-        workdir: of a finished run.
-        recordings: audio files at any rate.
+        classifier: A `TrainedClassifier`, or the folder of a finished run.
+        recordings: Names of audio files, at any sample rate.
+        transform_fns: The transforms that the model was trained with; see
+            `leaf_audio.data.prepare`.
+        batch_size: int, at least 1. The number of clips that the model gets at
+            once. Defaults to 64.
 
     Returns:
-        By recording, probabilities by label.
+        For each recording, by its name, the probability of each label.
 
     Raises:
-        ValueError: there is no finished run, or a recording cannot be used.
-    """
-    import keras
-    import numpy as np
+        ValueError: If there is no finished run, or a recording cannot be read.
 
-    from leaf_audio.app import configuration  # noqa: F401
-    from leaf_audio.data import batches as data  # noqa: F401
-    from leaf_audio.data.audio_folder import read_recording
-    from leaf_audio.training import train  # noqa: F401
-    from leaf_audio.training.workdir import Workdir
+    Example:
 
-    folder = Workdir(workdir)
-    trained_on = folder.read_data()
-    if not (folder.best.exists() and trained_on):
-        raise ValueError(
-            "`workdir` must hold a finished run. Received: "
-            f"workdir={workdir!r}, without {folder.results.name}."
-        )
-    # Before the model is read, whose classes a config may import.
-    configuration.parse([str(folder.config.resolve())], [])
-    model = keras.models.load_model(folder.best)
-    rate = trained_on.get("sample_rate") or getattr(
-        model.frontend, "sample_rate", None
+    ```python
+    import functools
+    from leaf_audio import data, serving
+
+    align = functools.partial(data.align, seq_len=8000)
+    serving.predict(
+        "runs/vowels", ["one.wav"], [align, data.loudness_normalization]
     )
-    if rate is None:
-        raise ValueError(
-            "`workdir` must hold a run that has recorded a sample rate. "
-            f"Received: workdir={workdir!r}, trained on "
-            f"{trained_on['name']!r} without one; data.load.sample_rate sets "
-            "it."
-        )
+    ```
+    """
+    if not isinstance(classifier, TrainedClassifier):
+        classifier = TrainedClassifier.from_run(classifier)
     clips = []
     for recording in recordings:
-        samples = read_recording(recording, int(rate))
-        clips.append(data.transform(samples).numpy())
-    logits = model.predict(np.stack(clips), batch_size=_BATCH_SIZE, verbose=0)
+        samples = data.read_recording(recording, classifier.sample_rate)
+        clips.append(np.asarray(data.transform(samples, transform_fns)))
+    logits = classifier.model.predict(
+        np.stack(clips), batch_size=batch_size, verbose=0
+    )
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
     return {
-        recording: dict(zip(trained_on["labels"], row.tolist(), strict=True))
+        recording: dict(zip(classifier.labels, row.tolist(), strict=True))
         for recording, row in zip(recordings, shares, strict=True)
     }
 
 
-def main(argv: list[str]) -> None:
-    """Prints a line for each recording that is named."""
-    recordings = argv[1:]
-    workdir, top = flags.FLAGS.workdir, flags.FLAGS.top
-    if workdir is None or not recordings:
-        sys.exit(
-            "Error: `workdir` and recordings must be given, such as "
-            "--workdir=runs/leaf one.wav another.wav."
+def finished_run(workdir: Path) -> Workdir:
+    """Returns the folder of a finished run.
+
+    Args:
+        workdir: The folder of the run.
+
+    Raises:
+        ValueError: If there is no run, or it is not finished.
+    """
+    folder = Workdir(workdir)
+    if not (folder.best.exists() and folder.read_data()):
+        raise ValueError(
+            "`workdir` must hold a finished run. Received: "
+            f"workdir={str(workdir)!r}, without {folder.results.name}."
         )
-    with without_startup_messages():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
-    from leaf_audio.app import configuration, report
-
-    # A name may be one that a terminal cannot show.
-    sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        predictions = predict(workdir, recordings)
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {configuration.message(error)}")
-    for recording, shares in predictions.items():
-        best = sorted(shares, key=shares.get, reverse=True)[:top]
-        found = ", ".join(f"{label} {shares[label]:.3f}" for label in best)
-        report.print_lines(f"{recording}: {found}")
-
-
-def run() -> None:
-    """Runs the command."""
-    # Not above: whoever imports `predict` may have flags of these names.
-    flags.DEFINE_string("workdir", None, "Where the run is kept.")
-    flags.DEFINE_integer(
-        "top", 3, "How many labels to show of each recording.", lower_bound=1
-    )
-    app.run(main)
+    return folder

@@ -1,70 +1,50 @@
-"""Where a model is trained: on one device, on several, or on a TPU.
+"""The devices that train a model: one, several, or a TPU.
 
-A batch size is always that of the whole batch, which several devices share.
+The batch size is always that of the whole batch. Several devices share it.
 """
 
 import contextlib
 import dataclasses
 import socket
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import gin
 import keras
 import tensorflow as tf
 
+# The time after which an address counts as one that does not answer.
 _CONNECT_SECONDS = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """What training needs to know of a strategy.
+    """The devices that train a model.
 
-    Attributes:
-        scope: makes the context in which to build, fit and use a model.
-        num_devices: among how many devices a batch is divided.
+    Args:
+        scope: A function that returns a context manager. The model is built,
+            trained and used inside this context.
+        num_devices: int. The number of devices that share a batch. Defaults to
+            1.
     """
 
     scope: Callable[[], contextlib.AbstractContextManager]
     num_devices: int = 1
 
 
-def create(name: str) -> Strategy:
-    """Creates a strategy from its name.
-
-    Args:
-        name: "default" (whatever device Keras chooses), "mirrored" (the GPUs
-            of this machine, TensorFlow backend), "tpu" (TensorFlow backend) or
-            "data_parallel" (every device that JAX sees, JAX backend). The last
-            three have settings of their own: `mirrored.devices`,
-            `tpu.address`, `data_parallel.devices`.
-
-    Raises:
-        ValueError: there is no such strategy, not on this backend, or it finds
-            no device.
-    """
-    if name == "default":
-        return Strategy(contextlib.nullcontext)
-    # By way of gin, where the settings of each are bound.
-    strategies = {
-        "mirrored": mirrored,
-        "tpu": tpu,
-        "data_parallel": data_parallel,
-    }
-    if name not in strategies:
-        raise ValueError(
-            f"`strategy` must be one of {['default', *strategies]}. "
-            f"Received: strategy={name!r}."
-        )
-    return strategies[name]()
-
-
-@gin.configurable(module="strategies")
 def mirrored(devices: Sequence[str] | None = None) -> Strategy:
     """Copies the model to several devices of this machine.
 
+    It needs the TensorFlow backend.
+
     Args:
-        devices: such as ["GPU:0", "GPU:1"]; None is every GPU.
+        devices: list of str or None. The devices, such as
+            `["GPU:0", "GPU:1"]`. None takes every GPU. Defaults to None.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: If a device does not exist, or on another backend.
     """
     _check_backend("mirrored", "tensorflow")
     known = [d.name for d in tf.config.list_logical_devices()]
@@ -78,13 +58,21 @@ def mirrored(devices: Sequence[str] | None = None) -> Strategy:
     return Strategy(strategy.scope, strategy.num_replicas_in_sync)
 
 
-@gin.configurable(module="strategies")
 def tpu(address: str | None = None) -> Strategy:
     """Connects to a TPU and initialises it.
 
+    It needs the TensorFlow backend.
+
     Args:
-        address: "grpc://host:port", the name of a Cloud TPU, or "local" on a
-            machine that holds one.
+        address: str. "grpc://host:port", the name of a Cloud TPU, or "local"
+            on a machine that holds one. Required, although the default is
+            None.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: If there is no TPU at the address, or on another backend.
     """
     _check_backend("tpu", "tensorflow")
     if not address:
@@ -99,8 +87,9 @@ def tpu(address: str | None = None) -> Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
-    # Without a TPU, each version of TensorFlow throws something else, from
-    # anywhere between name resolution and the kernels.
+    # If there is no TPU, the type of the error depends on the version of
+    # TensorFlow and on the step that fails, from looking up the name to
+    # running the first operation.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
@@ -110,12 +99,21 @@ def tpu(address: str | None = None) -> Strategy:
     return Strategy(strategy.scope, strategy.num_replicas_in_sync)
 
 
-@gin.configurable(module="strategies")
 def data_parallel(devices: Sequence[str] | None = None) -> Strategy:
-    """Divides batches among devices through keras.distribution.
+    """Divides each batch among devices, with `keras.distribution`.
+
+    It needs the JAX backend.
 
     Args:
-        devices: such as ["gpu:0", "gpu:1"]; None is all of one kind.
+        devices: list of str or None. The devices, such as
+            `["gpu:0", "gpu:1"]`. None takes all devices of the best kind that
+            JAX finds. Defaults to None.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: If a device does not exist, or on another backend.
     """
     _check_backend("data_parallel", "jax")
     known = keras.distribution.list_devices()
@@ -129,6 +127,45 @@ def data_parallel(devices: Sequence[str] | None = None) -> Strategy:
     return Strategy(distribution.scope, len(devices))
 
 
+_FACTORIES: dict[str, Callable[[], Strategy]] = {
+    "mirrored": mirrored,
+    "tpu": tpu,
+    "data_parallel": data_parallel,
+}
+
+
+def create(
+    name: str,
+    factories: Mapping[str, Callable[[], Strategy]] = _FACTORIES,
+) -> Strategy:
+    """Creates a strategy from its name.
+
+    Args:
+        name: str. "default" is the device that Keras chooses. "mirrored" is
+            all GPUs of this machine (TensorFlow backend), "tpu" a TPU
+            (TensorFlow backend), "data_parallel" all devices that JAX finds
+            (JAX backend).
+        factories: Functions without arguments that make a strategy, by name.
+            They replace `mirrored`, `tpu` and `data_parallel`, for instance by
+            a `functools.partial` with the address of a TPU.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: If the name is unknown, the strategy needs another backend,
+            or it finds no device.
+    """
+    if name == "default":
+        return Strategy(contextlib.nullcontext)
+    if name not in factories:
+        raise ValueError(
+            f"`strategy` must be one of {['default', *factories]}. "
+            f"Received: strategy={name!r}."
+        )
+    return factories[name]()
+
+
 def _check_backend(strategy: str, backend: str) -> None:
     if keras.backend.backend() != backend:
         raise ValueError(
@@ -138,7 +175,10 @@ def _check_backend(strategy: str, backend: str) -> None:
 
 
 def _check_reachable(master: str) -> None:
-    """Fails at once where TensorFlow would try to connect for minutes."""
+    """Raises an OSError at once if nothing answers at the address.
+
+    TensorFlow would try to connect for minutes.
+    """
     url = urllib.parse.urlparse(master)
     if url.hostname:
         address = (url.hostname, url.port or 8470)

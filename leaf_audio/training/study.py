@@ -1,11 +1,8 @@
-"""Trains a grid of configs and seeds, and writes a table and a figure of it.
+"""Studies: a grid of configurations and seeds, compared in a table.
 
-python -m example.study --gin_config=example/configs/study_frontends.gin \
-    --gin_bindings="audio_folder.path = '/path/to/recordings'"
-
-Each run is one of `example.main`, in a folder of its own, so that a study that
-was interrupted goes on where it stopped when the same command is given again.
-Bindings of anything but `Study` are handed to all runs.
+Each run of a study is a process of its own, and has a folder of its own. A
+study that was interrupted therefore goes on where it stopped: runs that are
+finished are not repeated.
 """
 
 import csv
@@ -19,32 +16,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gin
 import numpy as np
-import rich.box
-import rich.console
 import rich.progress
-import rich.table
-from absl import app, flags
 
-from leaf_audio.app.startup import without_startup_messages
+from leaf_audio.common import files
 
-_GIN_CONFIG = flags.DEFINE_multi_string(
-    "gin_config", [], "A gin config of a study; may be repeated."
-)
-_GIN_BINDINGS = flags.DEFINE_multi_string(
-    "gin_bindings",
-    [],
-    "A binding, such as 'Study.seeds = [0]', or one for all runs.",
-)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where the study is kept. Overrides Study.workdir."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where data is prepared; see example.main."
-)
+# The command that trains, as `python -m` takes it.
+_PROGRAM = ("-m", "leaf_audio.app.main")
 
-_COLUMNS = (
+# The headings of the table.
+COLUMNS = (
     "frontend",
     "test accuracy",
     "validation accuracy",
@@ -55,20 +36,31 @@ _COLUMNS = (
 )
 
 
-@gin.configurable(module="study")
 class Study:
-    """A grid of runs.
+    """A grid of runs: each variant is trained with each seed.
 
     Args:
-        variants: by name, the configs and bindings of `example.main` that make
-            a variant; what ends in `.gin` is a config.
-        configs: of all variants, after their own.
-        seeds: one run for each, of every variant.
-        workdir: where runs, table and figure are kept.
+        variants: dict. For each variant, by its name, a list of gin configs
+            and bindings. An item that ends in `.gin` is the name of a config,
+            any other is a binding. Required, although the default is None.
+        configs: list of str. Configs and bindings of all variants. They come
+            after those of a variant, and override them. Defaults to none.
+        seeds: list of int, at least 0. The seeds. Defaults to `(0, 1, 2)`.
+        workdir: str or path. The folder of the study, for runs, table and
+            figure. Defaults to "runs/study".
 
     Raises:
-        ValueError: there is nothing to run, or an argument is not as it must
-            be.
+        ValueError: If there is no variant or no seed, two names of variants
+            differ in punctuation only, or an argument is of another type.
+
+    Example:
+
+    ```python
+    Study(
+        {"20 filters": ["Leaf.n_filters = 20"], "40 filters": []},
+        configs=["example/configs/quickstart.gin"],
+    )
+    ```
     """
 
     def __init__(
@@ -119,99 +111,60 @@ class Study:
         self.folder = pathlib.Path(workdir).expanduser()
 
     def run_folder(self, name: str, seed: int) -> pathlib.Path:
-        """Where the run of a variant and a seed is kept."""
+        """Returns the folder of a run.
+
+        Args:
+            name: The name of a variant.
+            seed: A seed.
+        """
         return self.folder / _folder_name(name) / str(seed)
 
     def settings(
         self, name: str, bindings: Sequence[str]
     ) -> tuple[list[str], list[str]]:
-        """Returns the configs of a variant, and its bindings."""
+        """Returns the configs and the bindings of a variant.
+
+        Args:
+            name: The name of a variant.
+            bindings: Further bindings, which come last.
+        """
         parts = [*self.variants[name], *self.configs]
-        files = [part for part in parts if part.endswith(".gin")]
+        configs = [part for part in parts if part.endswith(".gin")]
         bound = [part for part in parts if not part.endswith(".gin")]
-        return files, [*bound, *bindings]
+        return configs, [*bound, *bindings]
 
     def command(
         self, name: str, seed: int, bindings: Sequence[str]
     ) -> list[str]:
-        """Returns what Python is told to do for a run."""
-        files, bound = self.settings(name, bindings)
+        """Returns the arguments that make Python do a run.
+
+        Args:
+            name: The name of a variant.
+            seed: A seed.
+            bindings: Further bindings, which come last.
+        """
+        configs, bound = self.settings(name, bindings)
         return [
-            *("-m", "example.main", f"--seed={seed}"),
+            *(*_PROGRAM, f"--seed={seed}"),
             f"--workdir={self.run_folder(name, seed)}",
-            *(f"--gin_config={file}" for file in files),
+            *(f"--gin_config={file}" for file in configs),
             *(f"--gin_bindings={one}" for one in bound),
         ]
 
 
-def read(configs: Sequence[str], bindings: Sequence[str]) -> Study:
-    """Makes the study that configs and bindings describe.
-
-    Raises:
-        ValueError: they are no gin, or bind something else than `Study`.
-    """
-    # `train` registers all that runs can configure, which gin takes before it
-    # has parsed anything.
-    from leaf_audio.app import configuration  # noqa: F401
-    from leaf_audio.training import train  # noqa: F401
-
-    configuration.parse(configs, bindings)
-    others = [
-        key
-        for key in configuration.bound()
-        if "." in key and not key.startswith("Study.")
-    ]
-    if others:
-        raise ValueError(
-            "A study's config must bind Study alone; configs of example.main "
-            "belong into Study.configs or Study.variants. "
-            f"Received: {', '.join(others)}."
-        )
-    study = Study()
-    configuration.check_all_used()
-    return study
-
-
-def check_settings(study: Study, bindings: Sequence[str]) -> None:
-    """Looks for mistakes in the configs of all runs, before the first.
-
-    No model is made: that would take the accelerator which runs are to use.
-
-    Args:
-        study: the grid.
-        bindings: for all runs.
-
-    Raises:
-        ValueError: gin cannot read those of a variant.
-    """
-    from leaf_audio.app import configuration  # noqa: F401
-    from leaf_audio.training import train  # noqa: F401
-
-    for name in study.variants:
-        try:
-            configuration.parse(*study.settings(name, bindings))
-            bound = configuration.bound()
-            own = [key for key in bound if key.startswith("Study.")]
-            if own:
-                raise ValueError(
-                    "A run must bind nothing of `Study`. "
-                    f"Received: {', '.join(own)}."
-                )
-        except ValueError as error:
-            raise ValueError(f"In the variant {name!r}: {error}") from error
-
-
 def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
-    """Does the runs that are not done yet, seed by seed.
+    """Does the runs that are not finished, for one seed after the other.
+
+    The output of a run goes to a file beside its folder, such as `0.log`.
 
     Args:
-        study: the grid.
-        bindings: for all runs.
-        *more: flags for all runs.
+        study: The study.
+        bindings: Further bindings for all runs.
+        *more: Further flags for all runs.
 
     Raises:
-        RuntimeError: a run has failed; those before it are kept.
-        ValueError: a run is finished that had another command.
+        RuntimeError: If a run fails. The runs before it are kept.
+        ValueError: If a finished run had other settings.
     """
     runs = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in rich.progress.track(runs, "runs"):
@@ -220,7 +173,7 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
         told = folder.with_name(f"{seed}.json")
         if (folder / "results.json").exists():
             was = json.loads(told.read_text("utf-8"))
-            if _without_places(was) != _without_places(command):
+            if _settings_of(was) != _settings_of(command):
                 raise ValueError(
                     f"The finished run of {name!r} with seed {seed} must have "
                     f"been one of this study. Received: {folder}, which came "
@@ -238,20 +191,32 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
                 stderr=subprocess.STDOUT,
             )
         if done.returncode:
+            text = log.read_text("utf-8", "replace")
             raise RuntimeError(
                 f"The run of {name!r} with seed {seed} has failed: "
-                f"{_reason(log.read_text('utf-8', 'replace'))} ({log})"
+                f"{failure_reason(text)} ({log})"
             )
 
 
-def _without_places(command: Sequence[str]) -> list[str]:
-    """A command without where it reads and writes: a study can be moved."""
-    places = ("--workdir=", "--data_dir=")
-    return [part for part in command if not part.startswith(places)]
+def _settings_of(command: Sequence[str]) -> list[str]:
+    """Returns a command without its program and its folders.
+
+    A study whose folder was moved is still the same study.
+    """
+    folders = ("--workdir=", "--data_dir=")
+    arguments = command[len(_PROGRAM) :]
+    return [one for one in arguments if not one.startswith(folders)]
 
 
-def _reason(log: str) -> str:
-    """Finds why a run has failed: its message, or an exception's last line."""
+def failure_reason(log: str) -> str:
+    """Finds in the output of a run why it has failed.
+
+    Args:
+        log: The output.
+
+    Returns:
+        The error message, or the last line of a traceback.
+    """
     _, is_told, message = f"\n{log}".rpartition("\nError: ")
     if is_told:
         return message.strip()
@@ -260,48 +225,57 @@ def _reason(log: str) -> str:
 
 
 def collect(study: Study) -> list[dict[str, Any]]:
-    """Reads what finished runs have come to, one row for each variant.
+    """Reads the results of all finished runs.
 
-    Variants without a finished run have no row. Accuracies, median epochs in
-    seconds and drifts are lists with an entry for each finished seed that has
-    one.
+    Args:
+        study: The study.
+
+    Returns:
+        A row for each variant that has a finished run. It holds the "name" of
+        the variant, the numbers of "parameters" and "frontend_parameters" that
+        are learned, and lists with a value for each finished seed: the
+        accuracies "test" and "validation" (from 0 to 1), the median duration
+        of an epoch "epoch_seconds", and the mean drift of the filters' centre
+        frequencies "drift_hz". A seed without a value is left out of the list.
     """
     rows = []
     for name in study.variants:
         folders = [study.run_folder(name, seed) for seed in study.seeds]
         done = [one for one in folders if (one / "results.json").exists()]
-        if not done:
-            continue
-        results = [
-            json.loads((folder / "results.json").read_text("utf-8"))
-            for folder in done
-        ]
-        rows.append(
-            {
-                "name": name,
-                **{
-                    split: [
-                        result["metrics"][split]["accuracy"]
-                        for result in results
-                        if split in result["metrics"]
-                    ]
-                    for split in ("test", "validation")
-                },
-                "epoch_seconds": list(map(_median_epoch, done)),
-                "parameters": results[0]["parameters"]["trainable"],
-                "frontend_parameters": results[0]["parameters"]["frontend"],
-                "drift_hz": [
-                    drift for drift in map(_drift, done) if drift is not None
-                ],
-            }
-        )
+        if done:
+            rows.append({"name": name, **_results(done)})
     return rows
 
 
-def cells(row: Mapping[str, Any]) -> list[str]:
-    """Formats a row of `collect` under `_COLUMNS`: mean ± deviation.
+def _results(folders: Sequence[pathlib.Path]) -> dict[str, Any]:
+    results = [
+        json.loads((folder / "results.json").read_text("utf-8"))
+        for folder in folders
+    ]
+    metrics = [one["metrics"] for one in results]
+    accuracies = {
+        split: [one[split]["accuracy"] for one in metrics if split in one]
+        for split in ("test", "validation")
+    }
+    drifts = map(_drift, folders)
+    return {
+        **accuracies,
+        "epoch_seconds": list(map(_median_epoch, folders)),
+        "parameters": results[0]["parameters"]["trainable"],
+        "frontend_parameters": results[0]["parameters"]["frontend"],
+        "drift_hz": [drift for drift in drifts if drift is not None],
+    }
 
-    A dash stands where there is nothing, as without filters that are learned.
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Formats a row of `collect` as cells of a table.
+
+    Args:
+        row: The row.
+
+    Returns:
+        A text for each of `COLUMNS`: the name, the numbers, and for each list
+        its mean ± standard deviation. An empty list gives a dash.
     """
     return [
         row["name"],
@@ -317,16 +291,21 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes `results.md`, `results.json` and, with matplotlib, the figure."""
-    lines = [_COLUMNS, ["---"] * len(_COLUMNS), *map(cells, rows)]
+    """Writes the results to the folder of a study.
+
+    `results.md` is a table, `results.json` holds the rows. `results.png` and
+    `results.svg` are a figure, which needs matplotlib.
+
+    Args:
+        study: The study.
+        rows: What `collect` returned.
+    """
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    for name, content in (
-        ("results.md", text),
-        ("results.json", json.dumps(list(rows), indent=2) + "\n"),
-    ):
-        partial = study.folder / f".partial-{name}"
-        partial.write_text(content, "utf-8")
-        os.replace(partial, study.folder / name)
+    files.write_text(study.folder / "results.md", text)
+    files.write_text(
+        study.folder / "results.json", json.dumps(list(rows), indent=2) + "\n"
+    )
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -339,7 +318,8 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    # Okabe and Ito's, which colour-blind people can tell apart.
+    # The colours are from the palette of Okabe and Ito, which colour-blind
+    # readers can tell apart.
     for y, row in enumerate(rows):
         if not row["test"]:
             continue
@@ -373,7 +353,8 @@ def _epochs(folder: pathlib.Path) -> list[dict[str, str]]:
 
 def _median_epoch(folder: pathlib.Path) -> float:
     seconds = [float(row["seconds"]) for row in _epochs(folder)]
-    # The first compiles. One that had to share the machine counts for little.
+    # The first epoch includes compilation. The median of the others hardly
+    # changes if other work slowed down a few of them.
     return statistics.median(seconds[1:] or seconds)
 
 
@@ -391,43 +372,3 @@ def _spread(values: Sequence[float], form: str) -> str:
     number, _, unit = form.partition("}")
     spread = (number + "}").format(np.std(values, ddof=1))
     return f"{mean.removesuffix(unit)} ± {spread}{unit}"
-
-
-def main(argv: list[str]) -> None:
-    """Does what the flags ask for."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    own, others = [], []
-    for binding in _GIN_BINDINGS.value:
-        is_own = binding.strip().startswith("Study.")
-        (own if is_own else others).append(binding)
-    if _WORKDIR.value is not None:
-        own.append(f"Study.workdir = {_WORKDIR.value!r}")
-    more = [] if _DATA_DIR.value is None else [f"--data_dir={_DATA_DIR.value}"]
-    with without_startup_messages():
-        from leaf_audio.app import configuration
-
-    try:
-        study = read(_GIN_CONFIG.value, own)
-        check_settings(study, others)
-        run_all(study, others, *more)
-    except (ValueError, OSError, RuntimeError) as error:
-        sys.exit(f"Error: {configuration.message(error)}")
-    rows = collect(study)
-    write(study, rows)
-    # Narrow, so that headings are whole in the 80 columns of a terminal.
-    table = rich.table.Table(
-        box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
-    )
-    for heading in _COLUMNS:
-        widest = max(map(len, heading.split()))
-        table.add_column(heading, min_width=widest, overflow="fold")
-    for row in rows:
-        table.add_row(*cells(row))
-    rich.console.Console().print(table)
-    print(f"results: {study.folder / 'results.md'}")
-
-
-def run() -> None:
-    """Runs the command."""
-    app.run(main)

@@ -1,57 +1,52 @@
 """The folder of a run: its model, its state, its logs.
 
-Every file is written beside its place, forced to disk and moved there, so that
-a run that is killed leaves complete files, each old or new. `state.npz` alone
-decides how far a run has come: all other files are made to agree with it when
-the run goes on.
+Every file is written in one step (`leaf_audio.common.files`), so a run that is
+killed leaves complete files, each of them old or new. The file `state.npz`
+alone decides how far a run has come. When a run goes on, all other files are
+made to agree with it.
 """
 
 import contextlib
-import csv
 import dataclasses
 import fcntl
 import json
 import os
 import pathlib
-import shutil
 import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from leaf_audio.callbacks import built_leafs
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        identity: what makes it this run, as `configuration.operative` has it.
-        history: a row of metrics for each completed epoch.
-    """
-
-    identity: dict[str, str]
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch, from 1, of highest accuracy, then of lowest loss."""
-
-        def rank(row):
-            return row["val_accuracy"], -row["val_loss"], -row["epoch"]
-
-        return int(max(self.history, key=rank)["epoch"])
+from leaf_audio.common import files
+from leaf_audio.training.progress import Progress
 
 
 class Workdir:
     """Reads and writes the files of a run.
 
+    Making the object touches no file.
+
     Args:
-        path: a local folder, made where it does not exist.
+        path: str or path. The local folder of the run. `locked` creates it if
+            it does not exist.
+
+    Raises:
+        ValueError: If `path` is a URL or a file.
+
+    Attributes:
+        path: The folder.
+        best: `best.keras`, the model of the best epoch.
+        state: `state.npz`, the weights, the state of the optimizer and the
+            progress after the last completed epoch.
+        config: `config.gin`, every setting that was in force.
+        metrics: `metrics.csv`, a row for each epoch.
+        filters: `filters.csv`, a row for each epoch and learned filter.
+        tensorboard: `tensorboard`, a folder of logs.
+        results: `results.json`, the summary of a finished run.
+        evaluation: `evaluation.json`, the metrics of the last evaluation.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -77,14 +72,18 @@ class Workdir:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second process from writing here at the same time.
+        """Creates the folder, and locks it against other processes.
 
-        What this made is removed again if nothing else has been written.
+        If nothing is written to a folder that was created here, it is removed
+        again at the end of the `with` block.
+
+        Raises:
+            ValueError: If another process has locked the folder.
         """
         path = self.path / ".lock"
         made = [p for p in (path, *path.parents) if not p.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        # The system releases the lock of a process that is killed.
+        # The operating system releases the lock when a process is killed.
         with open(path, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +102,14 @@ class Workdir:
                             parent.rmdir()
 
     def read_progress(self) -> Progress | None:
-        """Returns how far the run here has come; None for no run."""
+        """Reads how far the run in this folder has come.
+
+        Returns:
+            The progress, or None if there is no run.
+
+        Raises:
+            ValueError: If the state is damaged, or missing beside results.
+        """
         if not self.state.exists():
             for file in (self.best, self.results):
                 if file.exists():
@@ -117,13 +123,23 @@ class Workdir:
             return Progress(**json.loads(str(arrays["progress"])))
 
     def read_data(self) -> dict[str, Any]:
-        """Returns what a finished run tells of its data, else nothing."""
+        """Reads what a finished run has recorded about its data.
+
+        Returns:
+            The entry "data" of `results.json`: among others "name", "labels"
+            and "sample_rate". An empty dictionary if the run is unfinished.
+        """
         if not self.results.exists():
             return {}
         return json.loads(self.results.read_text("utf-8"))["data"]
 
     def save(self, model: keras.Model, progress: Progress) -> None:
-        """Writes the state after an epoch, then all that follows from it."""
+        """Writes the state after an epoch, then the files that depend on it.
+
+        Args:
+            model: The model, built and compiled.
+            progress: The progress, with the epoch that has just ended.
+        """
         arrays = {
             f"variable_{i}": _to_array(variable)
             for i, variable in enumerate(_variables(model))
@@ -132,12 +148,20 @@ class Workdir:
             if leaf.planned_for is not None:
                 arrays[f"planned_for_{i}"] = leaf.planned_for
         progress_json = json.dumps(dataclasses.asdict(progress))
-        with _replacing(self.state) as path, open(path, "wb") as file:
+        with files.replacing(self.state) as path, open(path, "wb") as file:
             np.savez(file, progress=np.array(progress_json), **arrays)
         self.agree(model, progress)
 
     def restore(self, model: keras.Model, progress: Progress) -> None:
-        """Loads the state into a model that is built and compiled."""
+        """Loads the state into a model.
+
+        Args:
+            model: A model of the same configuration, built and compiled.
+            progress: The progress that `read_progress` returned.
+
+        Raises:
+            ValueError: If the state has another number of variables.
+        """
         variables = _variables(model)
         with self._open_state() as arrays:
             saved = sum(name.startswith("variable_") for name in arrays.files)
@@ -150,35 +174,27 @@ class Workdir:
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"variable_{i}"])
             for i, leaf in enumerate(built_leafs(model)):
-                # By another plan the run would go on slightly differently.
+                # A plan that is made anew from the present weights may differ
+                # from the one that was in use, and outputs with it.
                 if f"planned_for_{i}" in arrays.files:
                     leaf.restore_plan(arrays[f"planned_for_{i}"])
         self.agree(model, progress)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
-        """Brings the best model and metrics.csv up to the state."""
-        # The best model is that of the last epoch: its weights are the state's.
-        # A kill may have come between writing one and the other.
+        """Makes the best model and `metrics.csv` agree with the state.
+
+        Args:
+            model: The model, with the weights of the state.
+            progress: The progress of the state.
+        """
+        # A process may have been killed after it wrote the state and before it
+        # wrote the best model. If the last epoch is the best one, its weights
+        # are those of the state, and the model can be written now.
         if progress.best_epoch == len(progress.history):
-            with _replacing(self.best) as path:
+            with files.replacing(self.best) as path:
                 model.save(path)
-        with _replacing(self.metrics) as path, open(path, "w") as file:
-            columns = progress.history[0]
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(progress.history)
-
-    def write_json(self, path: pathlib.Path, content: Any) -> None:
-        """Writes a JSON file."""
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        self.write_text(path, text + "\n")
-
-    def write_text(self, path: pathlib.Path, text: str) -> None:
-        """Writes a text file."""
-        with _replacing(path) as partial:
-            # A file name's bytes that are no UTF-8 become \udcXX, which both
-            # JSON and gin read back.
-            partial.write_text(text, "utf-8", "backslashreplace")
+        columns = list(progress.history[0])
+        files.write_csv(self.metrics, columns, progress.history)
 
     @contextlib.contextmanager
     def _open_state(self) -> Iterator[Any]:
@@ -193,62 +209,15 @@ class Workdir:
             yield arrays
 
 
-class TensorBoardLog:
-    """Scalars of each epoch, for TensorBoard.
-
-    How far filters have moved is among those of training.
-
-    Args:
-        folder: emptied first, since an epoch that a killed run logged but did
-            not complete would otherwise appear twice.
-        history: the epochs to begin with.
-    """
-
-    def __init__(self, folder: pathlib.Path, history: list[dict[str, float]]):
-        shutil.rmtree(folder, ignore_errors=True)
-        self._writers = {
-            prefix: tf.summary.create_file_writer(str(folder / name))
-            for prefix, name in (("", "train"), ("val_", "validation"))
-        }
-        for row in history:
-            self.add(row)
-
-    def add(self, row: dict[str, float]) -> None:
-        """Logs an epoch."""
-        for prefix, writer in self._writers.items():
-            with writer.as_default(step=int(row["epoch"])):
-                for name in ("loss", "accuracy"):
-                    tf.summary.scalar(name, row[prefix + name])
-                for name in row:
-                    if name.startswith("drift_") and not prefix:
-                        tf.summary.scalar(name, row[name])
-            writer.flush()
-
-
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    """All that a step depends on: seeds and moving averages included."""
+    """Returns all variables that a training step reads or changes.
+
+    The states of random generators and moving averages are among them.
+    """
     return [*model.variables, *model.optimizer.variables]
 
 
 def _to_array(variable: keras.Variable) -> np.ndarray:
     array = keras.ops.convert_to_numpy(variable)
-    # NumPy's format has no bfloat16; float32 holds all of its values.
+    # NumPy's file format has no bfloat16. All of its values fit in float32.
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
-
-
-@contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a path to write to, and moves what is there to `path`."""
-    partial = path.with_name(f".partial-{path.name}")
-    yield partial
-    _sync(partial)
-    os.replace(partial, path)
-    _sync(path.parent)
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

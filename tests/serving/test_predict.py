@@ -7,9 +7,7 @@ import keras
 import pytest
 from tones import bindings, python, write_tones
 
-from leaf_audio.app import configuration
-from leaf_audio.serving import predict
-from leaf_audio.training import train
+from leaf_audio.app import configuration, predict, train
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 

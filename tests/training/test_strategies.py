@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tones import bindings, main_flags, python, write_tones
 
-from leaf_audio.app import configuration
-from leaf_audio.training import strategies, train
+from leaf_audio.app import configuration, train
+from leaf_audio.training import strategies
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
 
@@ -35,9 +35,9 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
-from example import main
+from leaf_audio.app import main
 
-main.app.run(main.main)
+main.run()
 """
 
 
@@ -90,7 +90,7 @@ def test_two_jax_devices_train_as_one_on_the_same_batches(tmp_path):
     one, two = run_on_two(
         tmp_path,
         "data_parallel",
-        "from example import main; main.app.run(main.main)",
+        "from leaf_audio.app import main; main.run()",
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
     )
     assert_same(one, two)
@@ -183,7 +183,7 @@ def test_a_tpu_strategy_is_built_from_the_flags():
     program = """
     from unittest import mock
     import tensorflow as tf
-    from example import configuration, strategies
+    from leaf_audio.app import configuration, train
 
     resolver = mock.Mock(**{"master.return_value": ""})
     with (
@@ -197,7 +197,7 @@ def test_a_tpu_strategy_is_built_from_the_flags():
     ):
         strategy.return_value.num_replicas_in_sync = 8
         configuration.parse([], ["tpu.address = 'my-tpu'"])
-        made = strategies.create("tpu")
+        made = train.make_strategy("tpu")
     make.assert_called_once_with("my-tpu")
     for step in (join, init, strategy):
         step.assert_called_once_with(resolver)

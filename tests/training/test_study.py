@@ -10,12 +10,9 @@ import gin
 import pytest
 from tones import flag_values, write_tones
 
-from leaf_audio.app import configuration  # noqa: F401
-from leaf_audio.data import batches as data  # noqa: F401
-from leaf_audio.training import (
-    study,  # noqa: F401
-    train,  # noqa: F401
-)
+from leaf_audio.app import configuration, train
+from leaf_audio.app import study as study_command
+from leaf_audio.training import study
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -99,7 +96,7 @@ def test_a_table_and_a_figure_are_written(two):
 def test_a_run_is_one_of_main_with_its_own_settings(two):
     command = two.command("LEAF, one", 1, ["E.f = 2"])
     assert command == [
-        *("-m", "example.main", "--seed=1"),
+        *("-m", "leaf_audio.app.main", "--seed=1"),
         f"--workdir={two.folder / 'leaf_one' / '1'}",
         *("--gin_config=a.gin", "--gin_config=d.gin"),
         *("--gin_bindings=A.b = 1", "--gin_bindings=E.f = 2"),
@@ -127,28 +124,31 @@ def test_what_is_done_is_not_done_again_and_a_failure_is_told(
 
 def test_the_reason_of_a_run_that_broke_is_its_last_line():
     assert (
-        study._reason("Traceback\n  File\nKeyError: 'x'\n") == "KeyError: 'x'"
+        study.failure_reason("Traceback\n  File\nKeyError: 'x'\n")
+        == "KeyError: 'x'"
     )
-    assert study._reason("") == "it printed nothing"
+    assert study.failure_reason("") == "it printed nothing"
 
 
 def test_a_config_of_a_run_is_not_taken_for_one_of_a_study():
     message = "belong into Study.configs.* Received: train.num_epochs"
     with pytest.raises(ValueError, match=message):
-        study.read([], ["train.num_epochs = 3"])
+        study_command.read([], ["train.num_epochs = 3"])
     own = "Study.variants = {'a': []}"
     with pytest.raises(ValueError, match="effect: sample_rate"):
-        study.read([], [own, "sample_rate = 8000"])
+        study_command.read([], [own, "sample_rate = 8000"])
 
 
 def test_a_mistake_in_any_variant_is_found_before_the_first_run():
     made = study.Study({"one": [], "two": ["Leaf.n_filter = 3"]})
     message = "variant 'two': .*parameter named 'n_filter'"
     with pytest.raises(ValueError, match=message):
-        study.check_settings(made, [])
+        study_command.check_settings(made, [])
     with pytest.raises(ValueError, match="variant 'one': .*Study.seeds"):
-        study.check_settings(study.Study({"one": []}), ["Study.seeds = [1]"])
-    study.check_settings(
+        study_command.check_settings(
+            study.Study({"one": []}), ["Study.seeds = [1]"]
+        )
+    study_command.check_settings(
         study.Study({"one": ["leaf.gin"]}), ["sample_rate = 4000"]
     )
 
@@ -218,8 +218,7 @@ def test_what_is_no_grid_is_rejected(settings, message):
 )
 def test_each_run_of_a_shipped_study_uses_all_its_bindings(name):
     gin.add_config_file_search_path(str(CONFIGS.parents[1]))
-    gin.parse_config_file(str(CONFIGS / f"{name}.gin"))
-    made = study.Study()
+    made = study_command.read([f"{name}.gin"], [])
     for variant in made.variants:
         flags = made.command(variant, 0, ())
         gin.clear_config()
@@ -227,7 +226,9 @@ def test_each_run_of_a_shipped_study_uses_all_its_bindings(name):
             flag_values(flags, "gin_config"), flag_values(flags, "gin_bindings")
         )
         gin.get_configurable("AudioClassifier")(num_outputs=2)
-        configuration.check_all_used(later=("train.train", *data.CONFIGURABLES))
+        configuration.check_all_used(
+            later=("train.train", *train.DATA_CONFIGURABLES)
+        )
 
 
 def test_a_study_runs_from_the_command_line(tmp_path):

@@ -1,0 +1,93 @@
+"""The command that prints the most likely labels of recordings."""
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from leaf_audio.app.startup import without_startup_messages
+
+
+def run() -> None:
+    """Runs the command, with the flags of the command line."""
+    _define_flags()
+    app.run(main)
+
+
+def predict(
+    workdir: str, recordings: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Computes the probability of each label for each recording.
+
+    Recordings are treated as the run treats clips in an evaluation: mixed to
+    one channel, resampled, brought to one length and normalized. The settings
+    are read from `config.gin` in the folder of the run. They replace the
+    configuration that gin holds.
+
+    Args:
+        workdir: str. The folder of a finished run.
+        recordings: list of str. Names of audio files, at any sample rate.
+
+    Returns:
+        For each recording, by its name, the probability of each label.
+
+    Raises:
+        ValueError: If there is no finished run, or a recording cannot be read.
+    """
+    from leaf_audio import serving
+    from leaf_audio.app import configuration, train
+
+    folder = serving.finished_run(workdir)
+    # Before the model is loaded: the config may import classes that it needs.
+    configuration.parse([str(folder.config.resolve())], [])
+    return serving.predict(workdir, recordings, train.transform_fns())
+
+
+def main(argv: list[str]) -> None:
+    """Prints a line for each recording that the command line names.
+
+    Args:
+        argv: The command line without its flags: the name of the program, then
+            the recordings.
+    """
+    recordings = argv[1:]
+    workdir, top = flags.FLAGS.workdir, flags.FLAGS.top
+    if workdir is None or not recordings:
+        sys.exit(
+            "Error: `workdir` and recordings must be given, such as "
+            "--workdir=runs/leaf one.wav another.wav."
+        )
+    with without_startup_messages():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+    from leaf_audio.app import configuration, report
+
+    # The terminal may be unable to show the name of a label or a file.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        predictions = predict(workdir, recordings)
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {configuration.message(error)}")
+    for recording, shares in predictions.items():
+        best = sorted(shares, key=shares.get, reverse=True)[:top]
+        found = ", ".join(f"{label} {shares[label]:.3f}" for label in best)
+        report.print_lines(f"{recording}: {found}")
+
+
+# Not when the module is imported: a program that calls `predict` may have flags
+# of the same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own = {"module_name": sys.argv[0]}
+    flags.DEFINE_string("workdir", None, "The folder of the run.", **own)
+    flags.DEFINE_integer(
+        "top",
+        3,
+        "The number of labels to print for each recording.",
+        lower_bound=1,
+        **own,
+    )
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,165 @@
+"""The command that trains and compares several configurations."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+from leaf_audio.app.startup import without_startup_messages
+
+if TYPE_CHECKING:
+    from leaf_audio.training.study import Study
+
+
+def run() -> None:
+    """Runs the command, with the flags of the command line."""
+    _define_flags()
+    app.run(main)
+
+
+def main(argv: list[str]) -> None:
+    """Does all runs of a study, then prints and writes its table.
+
+    Args:
+        argv: The command line without its flags: the name of the program.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    given = flags.FLAGS
+    own, others = [], []
+    for binding in given.gin_bindings:
+        is_own = binding.strip().startswith("Study.")
+        (own if is_own else others).append(binding)
+    if given.workdir is not None:
+        own.append(f"Study.workdir = {given.workdir!r}")
+    more = [] if given.data_dir is None else [f"--data_dir={given.data_dir}"]
+    with without_startup_messages():
+        from leaf_audio.app import configuration
+        from leaf_audio.training import study
+
+    try:
+        made = read(given.gin_config, own)
+        check_settings(made, others)
+        study.run_all(made, others, *more)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"Error: {configuration.message(error)}")
+    rows = study.collect(made)
+    study.write(made, rows)
+    _print_table(study.COLUMNS, map(study.cells, rows))
+    print(f"results: {made.folder / 'results.md'}")
+
+
+def read(configs: Sequence[str], bindings: Sequence[str]) -> "Study":
+    """Makes the study that configs and bindings describe.
+
+    Args:
+        configs: Gin configs. Later ones override earlier ones.
+        bindings: Lines in gin's syntax. They override the configs.
+
+    Returns:
+        The study.
+
+    Raises:
+        ValueError: If a line is not valid gin, or binds anything but
+            parameters of `Study`.
+    """
+    import gin
+
+    # Importing `train` registers everything that a config may name.
+    from leaf_audio.app import configuration, train  # noqa: F401
+
+    configuration.parse(configs, bindings)
+    others = [
+        key
+        for key in configuration.bound()
+        if "." in key and not key.startswith("Study.")
+    ]
+    if others:
+        raise ValueError(
+            "A study's config must bind Study alone; configs of example.main "
+            "belong into Study.configs or Study.variants. "
+            f"Received: {', '.join(others)}."
+        )
+    study = gin.get_configurable("Study")()
+    configuration.check_all_used()
+    return study
+
+
+def check_settings(study: "Study", bindings: Sequence[str]) -> None:
+    """Looks for mistakes in the configs of all runs, before the first run.
+
+    No model is built. That would occupy the accelerator, which the runs need.
+
+    Args:
+        study: The study.
+        bindings: Further bindings for all runs.
+
+    Raises:
+        ValueError: If a line of a variant is not valid gin, or binds a
+            parameter of `Study`.
+    """
+    from leaf_audio.app import configuration, train  # noqa: F401
+
+    for name in study.variants:
+        try:
+            configuration.parse(*study.settings(name, bindings))
+            bound = configuration.bound()
+            own = [key for key in bound if key.startswith("Study.")]
+            if own:
+                raise ValueError(
+                    "A run must bind nothing of `Study`. "
+                    f"Received: {', '.join(own)}."
+                )
+        except ValueError as error:
+            raise ValueError(f"In the variant {name!r}: {error}") from error
+
+
+def _print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    import rich.box
+    import rich.console
+    import rich.table
+
+    # Little space between the columns: all headings are to be readable in a
+    # terminal of 80 columns.
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
+    )
+    for heading in headings:
+        widest = max(map(len, heading.split()))
+        table.add_column(heading, min_width=widest, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    rich.console.Console().print(table)
+
+
+# Not when the module is imported: another command of the same process may have
+# flags of the same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own = {"module_name": sys.argv[0]}
+    flags.DEFINE_multi_string(
+        "gin_config", [], "A gin config of a study; may be repeated.", **own
+    )
+    flags.DEFINE_multi_string(
+        "gin_bindings",
+        [],
+        "A binding, such as 'Study.seeds = [0]', or one for all runs; may be "
+        "repeated.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The folder of the study. Overrides Study.workdir.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "data_dir", None, "The folder for prepared data of all runs.", **own
+    )
+
+
+if __name__ == "__main__":
+    run()

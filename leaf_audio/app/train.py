@@ -1,0 +1,165 @@
+"""Training and evaluation as gin has configured them.
+
+The parameters of `leaf_audio.training.TrainingConfig` are bound under the name
+`train`, as in `train.num_epochs = 20`. Importing this module registers them
+with gin, together with the parameters of `leaf_audio.training.study.Study`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gin
+import keras
+
+from leaf_audio import data, training
+from leaf_audio.app import configuration, report
+from leaf_audio.training import strategies
+from leaf_audio.training.study import Study
+
+# Their bindings take effect when data is loaded, and not before.
+DATA_CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
+
+_STRATEGIES = ("mirrored", "tpu", "data_parallel")
+
+
+def train(**settings: Any) -> dict[str, Any]:
+    """Trains a classifier, or continues its training, as gin is configured.
+
+    The model is the `AudioClassifier` that gin configures, the data comes from
+    the configured `data.load` and `data.prepare`. Each binding must have an
+    effect.
+
+    Args:
+        **settings: Arguments of `TrainingConfig`. They replace what is bound.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        ValueError: If a setting, a binding, the data or the workdir cannot be
+            used.
+        TrainingStopped: If a loss is not a finite number.
+    """
+    config = gin.get_configurable("train.train")(**settings)
+    if config.optimizer is None:
+        # Not keras.optimizers.Adam, to which no binding would apply.
+        adam = gin.get_configurable("keras.optimizers.Adam")
+        config = dataclasses.replace(config, optimizer=adam)
+    return training.train(
+        config,
+        make_model=make_model,
+        load=load,
+        prepare=prepare,
+        sample_rate=gin.get_bindings("data.load").get("sample_rate"),
+        example_shape=lambda: data.example_shape(transform_fns()),
+        make_strategy=make_strategy,
+        observer=_TrainingObserver(),
+    )
+
+
+def evaluate(workdir: str | os.PathLike, **arguments: Any) -> dict[str, Any]:
+    """Evaluates the best model of a run on data that gin has configured.
+
+    Args:
+        workdir: The folder of the run.
+        **arguments: `dataset`, and if needed `data_dir` and `batch_size`; see
+            `leaf_audio.training.evaluate`.
+
+    Returns:
+        For each split, "accuracy" and "loss".
+
+    Raises:
+        ValueError: If there is no model, or it does not fit the data.
+    """
+    return training.evaluate(
+        workdir, **arguments, load=load, prepare=prepare, observer=Observer()
+    )
+
+
+def make_model(num_outputs: int) -> keras.Model:
+    """Makes the `AudioClassifier` that gin has configured."""
+    return gin.get_configurable("AudioClassifier")(num_outputs=num_outputs)
+
+
+def load(*args: Any, **kwargs: Any) -> data.AudioData:
+    """Calls the `data.load` that gin has configured."""
+    return gin.get_configurable("data.load")(*args, **kwargs)
+
+
+def prepare(*args: Any, **kwargs: Any) -> data.Batches:
+    """Calls the `data.prepare` that gin has configured."""
+    return gin.get_configurable("data.prepare")(*args, **kwargs)
+
+
+def transform_fns() -> Sequence[Callable]:
+    """Returns the transforms that `data.prepare` is to apply."""
+    names = ("data.align", "data.loudness_normalization")
+    default = [gin.get_configurable(name) for name in names]
+    return gin.get_bindings("data.prepare").get("transform_fns", default)
+
+
+def make_strategy(name: str) -> strategies.Strategy:
+    """Creates a strategy from its name, with the devices that gin binds."""
+    factories = {
+        one: gin.get_configurable(f"strategies.{one}") for one in _STRATEGIES
+    }
+    return strategies.create(name, factories)
+
+
+class Observer(training.Observer):
+    """Records the bindings that were used, and prints what the data is."""
+
+    def settings(self) -> dict[str, str]:
+        return configuration.operative()
+
+    def shared_values(self) -> dict[str, str]:
+        return configuration.macros()
+
+    def config_text(self) -> str:
+        return gin.operative_config_str() + "\n"
+
+    def data_loaded(
+        self,
+        audio_data: data.AudioData,
+        batches: data.Batches,
+        report_file: pathlib.Path,
+    ) -> None:
+        report.print_data(audio_data, report_file)
+        report.print_lengths(audio_data, batches)
+
+    def tell(self, line: str) -> None:
+        report.print_lines(line)
+
+
+class _TrainingObserver(Observer):
+    """Checks besides that every binding has an effect."""
+
+    def model_checked(self) -> None:
+        configuration.check_all_used(later=DATA_CONFIGURABLES)
+
+    def data_loaded(
+        self,
+        audio_data: data.AudioData,
+        batches: data.Batches,
+        report_file: pathlib.Path,
+    ) -> None:
+        configuration.check_all_used()
+        super().data_loaded(audio_data, batches, report_file)
+
+
+def _register() -> None:
+    gin.external_configurable(
+        training.TrainingConfig, name="train", module="train"
+    )
+    gin.external_configurable(Study, name="Study", module="study")
+    for name in _STRATEGIES:
+        function = getattr(strategies, name)
+        gin.external_configurable(function, name=name, module="strategies")
+
+
+_register()

@@ -1,0 +1,99 @@
+"""Writing a file in one step.
+
+A process may be killed at any moment. These functions leave either the old
+file or the new one, never a part of one.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary path, then moves the file written there to `path`.
+
+    The temporary file lies in the same folder, under the name
+    `.partial-<name>`. It is forced to disk before the move, and the move
+    itself is forced to disk too. If the `with` block raises an error, the
+    file at `path` stays as it was.
+
+    Args:
+        path: The file to write or to replace. Its folder must exist.
+
+    Yields:
+        The path to write to.
+
+    Example:
+
+    ```python
+    with replacing("model.keras") as partial:
+        model.save(partial)
+    ```
+    """
+    path = pathlib.Path(path)
+    # `path.name` stays at the end, since some writers choose their format by
+    # the suffix.
+    partial = path.with_name(f".partial-{path.name}")
+    yield partial
+    _force_to_disk(partial)
+    os.replace(partial, path)
+    _force_to_disk(path.parent)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    r"""Writes a text file as UTF-8, in one step.
+
+    File names may hold bytes that are not valid UTF-8. Python represents them
+    by lone surrogates such as `\udcff`. They are written as this escape
+    sequence, which both JSON and gin read back as the same name.
+
+    Args:
+        path: The file to write or to replace.
+        text: Its content.
+    """
+    with replacing(path) as partial:
+        partial.write_text(text, "utf-8", "backslashreplace")
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Writes a JSON file, indented by two spaces, in one step.
+
+    Args:
+        path: The file to write or to replace.
+        content: What `json.dumps` accepts.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    write_text(path, f"{text}\n")
+
+
+def write_csv(
+    path: str | os.PathLike,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Writes a CSV file with a header, in one step.
+
+    Args:
+        path: The file to write or to replace.
+        columns: Names of the columns, in their order.
+        rows: Values by the name of their column.
+    """
+    with replacing(path) as partial:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _force_to_disk(path: pathlib.Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

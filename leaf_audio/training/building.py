@@ -1,0 +1,120 @@
+"""Making the model that is trained, ready for its first step."""
+
+import concurrent.futures
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from leaf_audio.training import checks
+from leaf_audio.training.config import TrainingConfig
+from leaf_audio.training.strategies import Strategy
+
+MakeModel = Callable[..., keras.Model]
+
+
+@contextlib.contextmanager
+def seeded(seed: int, policy: Any) -> Iterator[None]:
+    """Sets the random seed, and for the time of a `with` block the dtypes.
+
+    Args:
+        seed: The seed of Python, NumPy and the backend.
+        policy: A dtype policy of Keras, or its name.
+    """
+    previous = keras.config.dtype_policy()
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(previous)
+
+
+def build(
+    config: TrainingConfig,
+    make_model: MakeModel,
+    num_outputs: int,
+    example_shape: tuple[int, ...],
+    learning_rate: Any,
+) -> keras.Model:
+    """Makes a compiled model with all of its variables.
+
+    Args:
+        config: The settings of training.
+        make_model: Called with the keyword argument `num_outputs`.
+        num_outputs: The number of labels.
+        example_shape: The shape of one clip, without the batch.
+        learning_rate: A number or a schedule.
+
+    Returns:
+        The model, its optimizer and its metrics built.
+    """
+    model = _compiled(config, make_model, num_outputs, learning_rate)
+    outputs = model(keras.ops.zeros((1, *example_shape)))
+    model.optimizer.build(model.trainable_variables)
+    # TensorFlow would trace a first step that makes variables a second time.
+    for metric in model.metrics:
+        if not getattr(metric, "built", True):
+            metric.build(keras.ops.zeros(1, "int32"), outputs)
+    return model
+
+
+def rehearse(
+    config: TrainingConfig,
+    make_model: MakeModel,
+    devices: Strategy,
+    sample_rate: float | None = None,
+    example_shape: Callable[[], tuple[int, ...] | None] | None = None,
+) -> None:
+    """Builds a model once and discards it, to find mistakes early.
+
+    Fetching and preparing data may take hours. A mistake in the settings of
+    the model should be found before.
+
+    Args:
+        config: The settings of training.
+        make_model: Called with the keyword argument `num_outputs`.
+        devices: The devices to build the model on.
+        sample_rate: The sample rate that the data will have, in Hz. None if it
+            is unknown.
+        example_shape: Returns the shape that a clip will have, or None if it
+            is unknown. It is called once the devices are in use.
+
+    Raises:
+        ValueError: If the model cannot be built, or its frontend is for
+            another sample rate.
+    """
+    policy = config.dtype_policy or keras.config.dtype_policy()
+
+    def build_once() -> None:
+        with seeded(config.seed, policy), devices.scope():
+            # The number of labels is not known yet; two stand in for them.
+            model = _compiled(config, make_model, 2, config.learning_rate)
+            checks.check_sample_rate(model, sample_rate)
+            shape = example_shape() if example_shape else None
+            if shape is not None:
+                model.build((1, *shape))
+
+    # Keras counts the layers of each name, and keeps these counts for each
+    # thread. Built in a thread of its own, this model leaves the counts as
+    # they are: the frontend of the real one is called "leaf", not "leaf_1".
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        thread.submit(build_once).result()
+
+
+def _compiled(
+    config: TrainingConfig,
+    make_model: MakeModel,
+    num_outputs: int,
+    learning_rate: Any,
+) -> keras.Model:
+    optimizer = config.optimizer or keras.optimizers.Adam
+    model = make_model(num_outputs=num_outputs)
+    model.compile(
+        optimizer(learning_rate=learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=config.jit_compile,
+    )
+    return model

@@ -1,0 +1,51 @@
+"""Checks that data, model and devices fit each other."""
+
+from __future__ import annotations
+
+import keras
+
+from leaf_audio import data
+
+
+def check_evaluation_split(audio_data: data.AudioData) -> None:
+    """Raises a ValueError if a data set has only a training split."""
+    splits = list(audio_data.clips)
+    if splits == ["train"]:
+        raise ValueError(
+            "`dataset` must have a split 'validation' or 'test'. "
+            f"Received: dataset={audio_data.name!r} with {splits}."
+        )
+
+
+def check_labels(audio_data: data.AudioData) -> None:
+    """Raises a ValueError if a data set has fewer than two labels."""
+    if len(audio_data.label_names) < 2:
+        raise ValueError(
+            "`dataset` must have at least two labels. Received: dataset="
+            f"{audio_data.name!r} with {list(audio_data.label_names)}."
+        )
+
+
+def check_sample_rate(model: keras.Model, data_rate: float | None) -> None:
+    """Raises a ValueError if a frontend is for another sample rate.
+
+    Args:
+        model: A model with or without a `frontend`.
+        data_rate: The sample rate of the data, in Hz. None if it is unknown,
+            which is not an error.
+    """
+    rate = getattr(getattr(model, "frontend", None), "sample_rate", None)
+    if None not in (rate, data_rate) and rate != data_rate:
+        raise ValueError(
+            "`sample_rate` of the frontend must be that of the data, "
+            f"{data_rate}. Received: sample_rate={rate}."
+        )
+
+
+def check_batch_divides(batch_size: int, num_devices: int) -> None:
+    """Raises a ValueError if devices cannot share a batch equally."""
+    if batch_size % num_devices:
+        raise ValueError(
+            "`batch_size` must be a multiple of the number of devices, "
+            f"{num_devices}. Received: batch_size={batch_size}."
+        )

@@ -1,0 +1,155 @@
+"""The settings of a training run."""
+
+import dataclasses
+import numbers
+import os
+from collections.abc import Callable
+from typing import Any
+
+from leaf_audio.common.checks import check_positive, check_positive_int
+
+_SCHEDULES = ("constant", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The settings of a training run, checked when the object is made.
+
+    In a gin config these are the parameters of `train`, for instance
+    `train.num_epochs = 20`.
+
+    Args:
+        workdir: str or path. The local folder of the run, which holds its
+            model, its state and its logs. It is created if it does not exist.
+            An interrupted run that is started again goes on after its last
+            completed epoch, and ends with the same result as an uninterrupted
+            one. Required, although the default is None.
+        dataset: str. The name of the data set; see `leaf_audio.data.load`.
+            Defaults to "speech_commands".
+        num_epochs: int, at least 1. The number of epochs. It may be raised to
+            train a finished run for longer, if `learning_rate_schedule` is
+            "constant". Defaults to 10.
+        steps_per_epoch: int, at least 1, or None. The number of batches in an
+            epoch. None takes as many as cover the training split once.
+            Defaults to None.
+        learning_rate: float, above 0. The highest learning rate of the
+            schedule. Defaults to 1e-4.
+        batch_size: int, at least 1. The number of clips in a batch. Several
+            devices share a batch, so it must be a multiple of the number of
+            devices. Defaults to 64.
+        seed: int, from 0 to less than 2**32. The seed for the initial weights,
+            for all random operations in training, and for the order of the
+            clips. Defaults to 0.
+        data_dir: str or None. The folder for data sets and prepared clips; see
+            `leaf_audio.data.load`. Defaults to None.
+        strategy: str. The devices to train on: "default", "mirrored", "tpu" or
+            "data_parallel"; see `leaf_audio.training.strategies.create`.
+            Defaults to "default".
+        learning_rate_schedule: str. After the warm-up, "constant" keeps
+            `learning_rate`; "cosine" lowers it to 0 at the end of training,
+            along half a cosine. Defaults to "constant".
+        warmup_epochs: float, from 0 to less than `num_epochs`. The number of
+            epochs in which the learning rate rises linearly from near 0 to
+            `learning_rate`. Defaults to 0.
+        optimizer: callable or None. A function or class that takes the keyword
+            argument `learning_rate` and returns a Keras optimizer, such as
+            `keras.optimizers.AdamW`; in gin `@AdamW`, without parentheses.
+            None uses Adam. Defaults to None.
+        jit_compile: True, False or "auto". Whether to compile the training
+            step with XLA; see `keras.Model.compile`. Defaults to "auto".
+        dtype_policy: str or None. "mixed_bfloat16" or "mixed_float16" for
+            mixed precision. None keeps the current policy of Keras, which is
+            "float32" unless it was changed. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Example:
+
+    ```python
+    config = TrainingConfig("runs/leaf", num_epochs=20, learning_rate=1e-3)
+    ```
+    """
+
+    workdir: str | os.PathLike | None = None
+    dataset: str = "speech_commands"
+    num_epochs: int = 10
+    steps_per_epoch: int | None = None
+    learning_rate: float = 1e-4
+    batch_size: int = 64
+    seed: int = 0
+    data_dir: str | None = None
+    strategy: str = "default"
+    learning_rate_schedule: str = "constant"
+    warmup_epochs: float = 0
+    optimizer: Callable[..., Any] | None = None
+    jit_compile: bool | str = "auto"
+    dtype_policy: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workdir is None:
+            raise ValueError(
+                "`workdir` must be given, as --workdir or train.workdir. "
+                "Received: workdir=None."
+            )
+        check_positive_int("num_epochs", self.num_epochs)
+        check_positive_int("batch_size", self.batch_size)
+        if self.steps_per_epoch is not None:
+            check_positive_int("steps_per_epoch", self.steps_per_epoch)
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(
+                "`seed` must be an integer from 0 to less than 2**32. "
+                f"Received: seed={self.seed!r}."
+            )
+        self._check_schedule()
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise ValueError(
+                "`optimizer` must be a factory, in gin a reference without "
+                "parentheses such as @AdamW. "
+                f"Received: optimizer={self.optimizer!r}."
+            )
+        if self.jit_compile not in (True, False, "auto"):
+            raise ValueError(
+                "`jit_compile` must be True, False or 'auto'. "
+                f"Received: jit_compile={self.jit_compile!r}."
+            )
+
+    def _check_schedule(self) -> None:
+        name = self.learning_rate_schedule
+        if name not in _SCHEDULES:
+            raise ValueError(
+                f"`learning_rate_schedule` must be one of {list(_SCHEDULES)}. "
+                f"Received: learning_rate_schedule={name!r}."
+            )
+        check_positive("learning_rate", self.learning_rate)
+        if (
+            not isinstance(self.warmup_epochs, numbers.Real)
+            or not 0 <= self.warmup_epochs < self.num_epochs
+        ):
+            raise ValueError(
+                "`warmup_epochs` must be a number from 0 to less than "
+                f"`num_epochs`. Received: warmup_epochs={self.warmup_epochs!r},"
+                f" num_epochs={self.num_epochs}. train.warmup_epochs = 0 does "
+                "without."
+            )
+
+    @property
+    def has_fixed_length(self) -> bool:
+        """Whether the learning rate depends on the number of epochs.
+
+        If so, a run cannot be continued with a higher `num_epochs`.
+        """
+        return self.learning_rate_schedule != "constant"
+
+    def as_settings(self) -> dict[str, str]:
+        """Returns the settings as text, by names such as `train.seed`."""
+        return {
+            f"train.{field.name}": _as_text(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+        }
+
+
+def _as_text(value: Any) -> str:
+    # The default text of a function holds its address in memory, by which no
+    # two processes would agree on the settings.
+    return getattr(value, "__qualname__", None) or repr(value)

@@ -1,0 +1,173 @@
+"""Measuring a classifier's accuracy and cross-entropy."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from leaf_audio import data
+from leaf_audio.common import files
+from leaf_audio.common.checks import check_positive_int
+from leaf_audio.training import checks
+from leaf_audio.training.observer import Observer
+from leaf_audio.training.workdir import Workdir
+
+
+class Scorer:
+    """Computes a classifier's accuracy and cross-entropy on a split.
+
+    Keras' own metrics are not used, for two reasons. Several devices and a
+    compiler need batches of one size, so the last batch must be filled up. And
+    each clip must count exactly once.
+
+    Args:
+        batches: tf.data.Dataset of (audio, integer label). The last batch may
+            be smaller than the others.
+        batch_size: int. The number of clips in a full batch.
+    """
+
+    def __init__(self, batches: tf.data.Dataset, batch_size: int):
+        labels = [label for _, label in batches.as_numpy_iterator()]
+        self._labels = np.concatenate(labels)
+
+        def fill_up(audio, label):
+            missing = batch_size - tf.shape(audio)[0]
+            rest = tf.zeros([missing, *audio.shape[1:]], audio.dtype)
+            audio = tf.concat([audio, rest], axis=0)
+            return tf.ensure_shape(audio, [batch_size, *audio.shape[1:]])
+
+        self._audio = batches.map(fill_up)
+
+    def __call__(
+        self, model: keras.Model, verbose: int = 0
+    ) -> dict[str, float]:
+        """Evaluates a model.
+
+        Args:
+            model: A classifier that returns logits.
+            verbose: See `keras.Model.predict`. Defaults to 0.
+
+        Returns:
+            "accuracy", from 0 to 1, and "loss", the mean cross-entropy in
+            nats.
+        """
+        logits = model.predict(self._audio, verbose=verbose)
+        logits = logits[: len(self._labels)].astype("float64")
+        right = logits.argmax(axis=-1) == self._labels
+        highest = logits.max(axis=-1, keepdims=True)
+        log_sum = np.log(np.exp(logits - highest).sum(axis=-1)) + highest[:, 0]
+        own = np.take_along_axis(logits, self._labels[:, None], axis=-1)[:, 0]
+        return {
+            "accuracy": float(right.mean()),
+            "loss": float((log_sum - own).mean()),
+        }
+
+
+def score_splits(
+    model: keras.Model, batches: data.Batches
+) -> dict[str, dict[str, float]]:
+    """Computes accuracy and loss on each evaluation split.
+
+    Args:
+        model: A classifier that returns logits.
+        batches: The batches.
+
+    Returns:
+        By name of the split, what `Scorer` returns.
+    """
+    return {
+        split: Scorer(some, batches.batch_size)(model)
+        for split, some in batches.evaluation.items()
+    }
+
+
+def evaluate(
+    workdir: str | os.PathLike,
+    dataset: str,
+    data_dir: str | None = None,
+    batch_size: int = 64,
+    *,
+    load: Callable[..., data.AudioData],
+    prepare: Callable[..., data.Batches],
+    observer: Observer | None = None,
+) -> dict[str, dict[str, float]]:
+    """Evaluates the best model of a run, and writes `evaluation.json`.
+
+    Args:
+        workdir: str or path. The folder of the run.
+        dataset: str. The name of the data set. It needs no training split, and
+            may have only some of the labels.
+        data_dir: str or None. The folder for data sets and prepared clips.
+            Defaults to None; see `leaf_audio.data.load`.
+        batch_size: int, at least 1. The number of clips in a batch. Defaults
+            to 64.
+        load: `leaf_audio.data.load`, or a function that takes the same
+            arguments.
+        prepare: `leaf_audio.data.prepare`, or a function that takes the same
+            arguments.
+        observer: Follows the evaluation. Defaults to None for a plain
+            `Observer`.
+
+    Returns:
+        For each split, "accuracy" and "loss".
+
+    Raises:
+        ValueError: If there is no model, or it does not fit the data.
+    """
+    observer = observer or Observer()
+    check_positive_int("batch_size", batch_size)
+    folder = Workdir(workdir)
+    if not folder.best.exists():
+        raise ValueError(
+            "`workdir` must hold a run with one completed epoch at least. "
+            f"Received: workdir={str(workdir)!r} without {folder.best.name}."
+        )
+    audio_data = load(dataset, data_dir=data_dir, for_training=False)
+    checks.check_evaluation_split(audio_data)
+    model = keras.models.load_model(folder.best)
+    audio_data = _with_labels_of_model(audio_data, model, folder)
+    checks.check_sample_rate(model, audio_data.sample_rate)
+    evaluated = dataclasses.replace(
+        audio_data,
+        clips={k: v for k, v in audio_data.clips.items() if k != "train"},
+    )
+    batches = prepare(evaluated, batch_size=batch_size)
+    observer.data_loaded(evaluated, batches, folder.evaluation)
+    if "train" in audio_data.counts:
+        observer.tell(f"not evaluated: train {audio_data.counts['train']}")
+    metrics = score_splits(model, batches)
+    content = {
+        "config": observer.shared_values() | observer.settings(),
+        "data": {
+            "name": audio_data.name,
+            "counts": dict(audio_data.counts),
+            "skipped": dict(audio_data.skipped),
+            "fingerprint": audio_data.fingerprint,
+        },
+        "metrics": metrics,
+    }
+    files.write_json(folder.evaluation, content)
+    return metrics
+
+
+def _with_labels_of_model(
+    audio_data: data.AudioData, model: keras.Model, folder: Workdir
+) -> data.AudioData:
+    """Numbers the labels as they were when the model was trained."""
+    trained = folder.read_data().get("labels")
+    if trained is not None:
+        return audio_data.relabelled(trained)
+    # An unfinished run has not recorded its labels yet.
+    num_labels = len(audio_data.label_names)
+    if model.num_outputs != num_labels:
+        raise ValueError(
+            f"`dataset` must have the {model.num_outputs} labels that the "
+            "model was trained for. Received: "
+            f"dataset={audio_data.name!r} with {num_labels}."
+        )
+    return audio_data

@@ -1,0 +1,47 @@
+"""Logs for TensorBoard."""
+
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+class TensorBoardLog:
+    """Logs loss and accuracy of each epoch for TensorBoard.
+
+    Training and validation have a folder each, `train` and `validation`. The
+    mean drift of learned filters is logged with the metrics of training.
+
+    Args:
+        folder: The folder for the logs. It is emptied first. Otherwise, an
+            epoch that a killed run logged but did not complete would appear
+            twice.
+        history: The epochs to log at once, as in `Progress.history`.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, history: Sequence[dict[str, float]] = ()
+    ):
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writers = {
+            prefix: tf.summary.create_file_writer(str(folder / name))
+            for prefix, name in (("", "train"), ("val_", "validation"))
+        }
+        for row in history:
+            self.add(row)
+
+    def add(self, row: dict[str, float]) -> None:
+        """Logs an epoch.
+
+        Args:
+            row: Its metrics, as in `Progress.history`.
+        """
+        for prefix, writer in self._writers.items():
+            with writer.as_default(step=int(row["epoch"])):
+                for name in ("loss", "accuracy"):
+                    tf.summary.scalar(name, row[prefix + name])
+                for name in row:
+                    if name.startswith("drift_") and not prefix:
+                        tf.summary.scalar(name, row[name])
+            writer.flush()

@@ -1,0 +1,277 @@
+"""A training run, from its settings to its results."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+import leaf_audio
+from leaf_audio import data
+from leaf_audio.common import files
+from leaf_audio.training import (
+    building,
+    checks,
+    fitting,
+    schedules,
+    strategies,
+)
+from leaf_audio.training.config import TrainingConfig
+from leaf_audio.training.evaluation import score_splits
+from leaf_audio.training.observer import Observer
+from leaf_audio.training.progress import (
+    Progress,
+    check_same_run,
+    check_unfinished,
+)
+from leaf_audio.training.workdir import Workdir
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    make_model: Callable[..., keras.Model],
+    load: Callable[..., data.AudioData],
+    prepare: Callable[..., data.Batches],
+    sample_rate: float | None = None,
+    example_shape: Callable[[], tuple[int, ...] | None] | None = None,
+    make_strategy: Callable[[str], strategies.Strategy] = strategies.create,
+    observer: Observer | None = None,
+) -> dict[str, Any]:
+    """Trains a classifier, or continues its training.
+
+    Everything is written to `config.workdir`; see `Workdir`. The loss is the
+    cross-entropy of the logits. After each epoch the model is evaluated on the
+    validation split, or on the test split if there is no other. The model of
+    the best epoch is kept: the one of the highest accuracy, and among equals
+    of the lowest loss.
+
+    Args:
+        config: The settings of the run.
+        make_model: A function that takes the keyword argument `num_outputs`,
+            the number of labels, and returns a Keras model. The model takes
+            batches of clips and returns logits, of shape
+            `(batch, num_outputs)`. It is called twice: once before the data is
+            loaded, to find mistakes early.
+        load: `leaf_audio.data.load`, or a function that takes the same
+            arguments, for instance a `functools.partial` of it.
+        prepare: `leaf_audio.data.prepare`, or a function that takes the same
+            arguments.
+        sample_rate: float or None. The sample rate that the data will have, in
+            Hz, for an early check of the model. Defaults to None, for a check
+            after the data is loaded.
+        example_shape: A function that returns the shape of a clip, or None,
+            for an early check of the model. Defaults to None.
+        make_strategy: A function from the name of a strategy to a `Strategy`.
+            Defaults to `strategies.create`.
+        observer: Follows the run. Defaults to None for a plain `Observer`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        ValueError: If a setting, the data or the folder cannot be used.
+        TrainingStopped: If a loss is not a finite number.
+
+    Example:
+
+    ```python
+    from leaf_audio import data, frontend, models, training
+
+    training.train(
+        training.TrainingConfig("runs/vowels", dataset="synthetic_vowels"),
+        make_model=lambda num_outputs: models.AudioClassifier(
+            num_outputs, frontend=frontend.Leaf(), encoder=models.ConvNet([16])
+        ),
+        load=data.load,
+        prepare=data.prepare,
+    )
+    ```
+    """
+    observer = observer or Observer()
+    folder = Workdir(config.workdir)
+    with folder.locked():
+        progress = folder.read_progress()
+        check_unfinished(folder, progress, config)
+        devices = make_strategy(config.strategy)
+        checks.check_batch_divides(config.batch_size, devices.num_devices)
+        building.rehearse(
+            config,
+            make_model,
+            devices,
+            sample_rate=sample_rate,
+            example_shape=example_shape,
+        )
+        observer.model_checked()
+        if progress is not None:
+            # The data is not known yet, and taken to be the same.
+            known = progress.identity | _identity(config, observer)
+            check_same_run(folder, progress, known, config)
+
+        audio_data = load(config.dataset, data_dir=config.data_dir)
+        checks.check_evaluation_split(audio_data)
+        checks.check_labels(audio_data)
+        batches = prepare(
+            audio_data, batch_size=config.batch_size, seed=config.seed
+        )
+        observer.data_loaded(audio_data, batches, folder.results)
+        run = _Run(config, folder, observer, audio_data, batches)
+        run.begin_or_continue(progress)
+        model = run.fit(make_model, devices)
+        results = run.summarize(model)
+        files.write_json(folder.results, results)
+    return results
+
+
+class _Run:
+    """A run whose data is ready.
+
+    Args:
+        config: The settings of the run.
+        folder: The folder of the run.
+        observer: Follows the run.
+        audio_data: The data set.
+        batches: The batches that were made of it.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Workdir,
+        observer: Observer,
+        audio_data: data.AudioData,
+        batches: data.Batches,
+    ):
+        self._config = config
+        self._folder = folder
+        self._observer = observer
+        self._data = audio_data
+        self._batches = batches
+        self._steps = config.steps_per_epoch or batches.steps_per_epoch
+
+    def begin_or_continue(self, progress: Progress | None) -> None:
+        """Settles which epochs are done, and tells so."""
+        watched = next(iter(self._batches.evaluation))
+        if watched != "validation":
+            self._observer.tell(
+                f"no validation clips: the best epoch will be the best on "
+                f"{watched}, whose accuracy will flatter it"
+            )
+        identity = _identity(self._config, self._observer)
+        identity[f"data set {self._data.name}"] = self._data.fingerprint
+        if progress is None:
+            self._progress = Progress(identity)
+            return
+        check_same_run(self._folder, progress, identity, self._config)
+        self._observer.tell(
+            f"going on after epoch {len(progress.history)} of "
+            f"{self._folder.path}"
+        )
+        self._progress = progress
+
+    def fit(
+        self,
+        make_model: Callable[..., keras.Model],
+        devices: strategies.Strategy,
+    ) -> keras.Model:
+        """Trains the epochs that are left, and returns the model."""
+        config = self._config
+        policy = config.dtype_policy or keras.config.dtype_policy()
+        with building.seeded(config.seed, policy), devices.scope():
+            model = building.build(
+                config,
+                make_model,
+                num_outputs=len(self._data.label_names),
+                example_shape=self._batches.example_shape,
+                learning_rate=schedules.create(
+                    config.learning_rate_schedule,
+                    config.learning_rate,
+                    warmup_steps=round(config.warmup_epochs * self._steps),
+                    total_steps=config.num_epochs * self._steps,
+                ),
+            )
+            checks.check_sample_rate(model, self._data.sample_rate)
+            if self._progress.history:
+                self._folder.restore(model, self._progress)
+            text = self._observer.config_text()
+            if text is not None:
+                files.write_text(self._folder.config, text)
+            fitting.fit(
+                model,
+                self._folder,
+                self._progress,
+                self._batches,
+                steps=self._steps,
+                num_epochs=config.num_epochs,
+            )
+        return model
+
+    def summarize(self, model: keras.Model) -> dict[str, Any]:
+        """Evaluates the best model, and returns all that is to be recorded."""
+        history = self._progress.history
+        best = keras.models.load_model(self._folder.best)
+        return {
+            "config": {
+                **self._observer.shared_values(),
+                **_settings(self._config, self._observer),
+            },
+            "seed": self._config.seed,
+            "data": {
+                "name": self._data.name,
+                "labels": list(self._data.label_names),
+                "sample_rate": self._data.sample_rate,
+                "counts": dict(self._data.counts),
+                "skipped": dict(self._data.skipped),
+                "fingerprint": self._data.fingerprint,
+            },
+            "versions": _versions(),
+            "parameters": _parameters(model),
+            "timings": {
+                "seconds": sum(row["seconds"] for row in history),
+                "epochs": len(history),
+                "steps_per_epoch": self._steps,
+            },
+            "best_epoch": self._progress.best_epoch,
+            "metrics": score_splits(best, self._batches),
+        }
+
+
+def _settings(config: TrainingConfig, observer: Observer) -> dict[str, str]:
+    return config.as_settings() | observer.settings()
+
+
+def _identity(config: TrainingConfig, observer: Observer) -> dict[str, str]:
+    """Returns what two runs must agree on, but for the data, to be one."""
+    backend = {"KERAS_BACKEND": keras.backend.backend()}
+    return _settings(config, observer) | backend
+
+
+def _parameters(model: keras.Model) -> dict[str, int]:
+    frontend = getattr(model, "frontend", None)
+    return {
+        "total": model.count_params(),
+        "trainable": _count(model.trainable_variables),
+        "frontend": _count(frontend.trainable_variables if frontend else []),
+    }
+
+
+def _count(variables: Sequence[keras.Variable]) -> int:
+    return sum(math.prod(v.shape) for v in variables)
+
+
+def _versions() -> dict[str, str]:
+    packages: tuple[str, ...] = ("keras", "tensorflow", "numpy", "gin-config")
+    backend = keras.backend.backend()
+    if backend not in packages:
+        packages += (backend,)
+    return {
+        "python": platform.python_version(),
+        "backend": backend,
+        "platform": platform.platform(),
+        "leaf_audio": leaf_audio.__version__,
+        **{name: importlib.metadata.version(name) for name in packages},
+    }

@@ -1,0 +1,226 @@
+"""Runs that go on: after a kill, for longer, or not at all."""
+
+import json
+import signal
+
+import keras
+import numpy as np
+import pytest
+from tones import LEAF, bindings, main_flags, python
+from training_runs import rows, train_with
+
+from leaf_audio import frontend
+from leaf_audio.training import Workdir
+from leaf_audio.training.progress import Progress
+
+# Dies at a chosen event, given as its name and how often it has come by then.
+KILLER = """
+import os, signal, sys
+
+import numpy as np
+
+event, count = sys.argv[1].rsplit(":", 1)
+left = int(count)
+del sys.argv[1]
+
+def come_by(name):
+    global left
+    if name == event:
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+from leaf_audio.app import main
+from leaf_audio.training import fitting
+
+def replace(source, target, replace=os.replace):
+    replace(source, target)
+    come_by(f"wrote {target.name}")
+
+def savez(file, savez=np.savez, **arrays):
+    first = dict(list(arrays.items())[:3])
+    if event == "writing state.npz" and left == 1:
+        savez(file, **first)
+        file.flush()
+    come_by("writing state.npz")
+    savez(file, **arrays)
+
+def on_train_batch_end(self, batch, logs=None):
+    come_by("step")
+
+os.replace = replace
+np.savez = savez
+fitting.Recorder.on_train_batch_end = on_train_batch_end
+main.run()
+"""
+
+
+pytestmark = pytest.mark.usefixtures("fresh_gin")
+
+
+def test_a_finished_run_is_not_overwritten(folder, finished):
+    workdir, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.iterdir()}
+    with pytest.raises(ValueError, match="raise train.num_epochs to train on"):
+        train_with(
+            folder,
+            workdir,
+            "train.num_epochs = 2",
+            "train.learning_rate = 0.01",
+        )
+    del before[workdir / ".lock"]
+    after = {p: p.stat().st_mtime_ns for p in before}
+    assert before == after
+
+
+def test_another_configuration_in_a_workdir_is_refused_by_name(
+    folder, finished
+):
+    workdir, _ = finished
+    with pytest.raises(ValueError) as error:
+        train_with(
+            folder,
+            workdir,
+            "train.num_epochs = 3",
+            "train.learning_rate = 0.02",
+            "MelFilterbanks.n_filters = 9",
+        )
+    message = str(error.value)
+    assert "MelFilterbanks.n_filters (was 8, is 9)" in message
+    assert "train.learning_rate (was 0.01, is 0.02)" in message
+    assert "num_epochs" not in message
+    assert "align" not in message
+
+
+def test_another_model_in_a_workdir_is_refused_before_data_is_loaded(
+    folder, finished, no_data
+):
+    with pytest.raises(ValueError, match="n_filters .was 8, is 9"):
+        train_with(
+            folder,
+            finished[0],
+            "train.num_epochs = 3",
+            "MelFilterbanks.n_filters = 9",
+        )
+
+
+def test_raising_num_epochs_equals_having_asked_for_them(folder, tmp_path):
+    def run(name, epochs):
+        num_epochs = f"train.num_epochs = {epochs}"
+        return train_with(folder, tmp_path / name, num_epochs, frontend=LEAF)
+
+    run("raised", 1)
+    longer, whole = run("raised", 3), run("whole", 3)
+    assert longer["metrics"] == whole["metrics"]
+    assert rows(tmp_path / "raised") == rows(tmp_path / "whole")
+
+
+def test_a_run_killed_after_its_last_epoch_is_only_evaluated(folder, tmp_path):
+    one_epoch = "train.num_epochs = 1"
+    before = train_with(folder, tmp_path / "run", one_epoch)
+    (tmp_path / "run" / "results.json").unlink()
+    (tmp_path / "run" / "best.keras").unlink()
+    state = (tmp_path / "run" / "state.npz").read_bytes()
+    after = train_with(folder, tmp_path / "run", one_epoch)
+    assert after == before
+    assert (tmp_path / "run" / "state.npz").read_bytes() == state
+
+
+@pytest.mark.any_backend
+def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
+    cosine = "train.learning_rate_schedule = 'cosine'"
+    train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
+    with pytest.raises(ValueError, match=r"num_epochs \(was 1, is 2\)") as no:
+        train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 2")
+    assert "made for the length it began with" in str(no.value)
+    with pytest.raises(ValueError, match="a finished run") as no:
+        train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
+    assert "raise train.num_epochs" not in str(no.value)
+    assert "followed its schedule to the end" in str(no.value)
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("its processes take most of a minute: TensorFlow only")
+    settings = (
+        "train.num_epochs = 3",
+        "train.learning_rate = 0.01",
+        "train.learning_rate_schedule = 'cosine'",
+        "train.warmup_epochs = 1",
+        # Moving averages, seeds and stateful noise must all go on.
+        "ConvBlock.dropout = 0.2",
+        "MelFilterbanks.spec_augment = True",
+        "SpecAugment.time_mask_max_frames = 4",
+        "SpecAugment.freq_mask_max_bins = 2",
+    )
+    workdir = f"train.workdir = '{tmp_path / 'killed'}'"
+    flags = main_flags(bindings(folder, workdir, *settings))
+
+    train_with(folder, tmp_path / "whole", *settings)
+    # Each event comes in the process that goes on from the one before.
+    for event, epochs_done in (
+        ("step:6", 1),
+        ("writing state.npz:1", 1),
+        ("wrote state.npz:1", 2),
+    ):
+        killed = python("-c", KILLER, event, *flags, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        progress = Workdir(tmp_path / "killed").read_progress()
+        assert len(progress.history if progress else []) == epochs_done, event
+    train_with(folder, tmp_path / "killed", *settings)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert rows(killed) == rows(whole)
+    metrics = [
+        json.loads((path / "results.json").read_text())["metrics"]
+        for path in (whole, killed)
+    ]
+    assert metrics[0] == metrics[1]
+    with np.load(whole / "state.npz") as one:
+        with np.load(killed / "state.npz") as other:
+            for name in set(one.files) - {"progress"}:
+                np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_plan_is_restored_with_the_state(tmp_path):
+    def model():
+        made = keras.Sequential(
+            [frontend.Leaf(n_filters=4), keras.layers.GlobalMaxPooling1D()]
+        )
+        made.build((None, 1600))
+        made.compile("sgd", "mse")
+        made.optimizer.build(made.trainable_variables)
+        return made
+
+    row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}
+    progress = Progress(identity={}, history=[row])
+    saved, restored = model(), model()
+    # Another than its weights would be given.
+    planned_for = saved.layers[0].planned_for * 1.03
+    saved.layers[0].planned_for = planned_for
+    Workdir(tmp_path).save(saved, progress)
+    Workdir(tmp_path).restore(restored, progress)
+    np.testing.assert_allclose(
+        restored.layers[0].planned_for, planned_for, rtol=0.02
+    )
+    np.testing.assert_array_equal(
+        restored.layers[0].planned_for, saved.layers[0].planned_for
+    )
+
+
+def test_a_workdir_in_use_is_refused(folder, tmp_path):
+    with Workdir(tmp_path).locked():
+        with pytest.raises(ValueError, match="in use by another process"):
+            train_with(folder, tmp_path)
+
+
+def test_a_damaged_state_is_named(folder, tmp_path):
+    (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(ValueError, match="state.npz, which is damaged"):
+        train_with(folder, tmp_path)
+
+
+def test_results_without_a_state_are_not_overwritten(folder, tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="results.json but no state.npz"):
+        train_with(folder, tmp_path)
