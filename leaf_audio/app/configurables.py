@@ -22,6 +22,7 @@ import keras
 
 from leaf_audio import (
     convolution,
+    data,
     frontend,
     initializers,
     models,
@@ -329,3 +330,60 @@ def _register() -> None:
 
 
 _register()
+
+
+# Data. `leaf_audio.data` does not know gin; here its functions are connected.
+
+# These get their bindings when data is loaded, and not before.
+DATA_CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
+
+
+@functools.wraps(data.load)
+def _load(*args: Any, **kwargs: Any) -> data.AudioData:
+    """Calls `data.load` with the `audio_folder` that gin configures."""
+    readers = {"audio_folder": gin.get_configurable("audio_folder")}
+    return data.load(*args, **{"readers": readers, **kwargs})
+
+
+@functools.wraps(data.prepare)
+def _prepare(*args: Any, **kwargs: Any) -> data.Batches:
+    """Calls `data.prepare` with default transforms that gin configures."""
+    if len(args) < 2:
+        kwargs.setdefault("transform_fns", _default_transforms())
+    return data.prepare(*args, **kwargs)
+
+
+def transform_fns() -> Any:
+    """Returns the transforms that `data.prepare` is bound to."""
+    bound = gin.get_bindings("data.prepare")
+    return bound.get("transform_fns", _default_transforms())
+
+
+def _default_transforms() -> list[Callable]:
+    names = ("data.align", "data.loudness_normalization")
+    return [gin.get_configurable(name) for name in names]
+
+
+def _register_data() -> None:
+    for function, name, module, denylist in (
+        (_load, "load", "data", ["for_training", "readers"]),
+        (_prepare, "prepare", "data", ["audio_data"]),
+        (data.align, "align", "data", ["samples", "seed"]),
+        (data.time_shift, "time_shift", "data", ["samples", "seed"]),
+        (
+            data.loudness_normalization,
+            "loudness_normalization",
+            "data",
+            ["samples"],
+        ),
+        (
+            data.audio_folder,
+            "audio_folder",
+            "leaf_audio.data",
+            ["data_dir", "fallback_sample_rate", "for_training"],
+        ),
+    ):
+        gin.external_configurable(function, name, module, denylist=denylist)
+
+
+_register_data()

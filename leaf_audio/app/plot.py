@@ -43,7 +43,7 @@ def draw(
     import keras
 
     from leaf_audio import diagnostics, frontend
-    from leaf_audio.data.audio_folder import read_recording
+    from leaf_audio.data import read_recording
     from leaf_audio.diagnostics import figures
     from leaf_audio.training.workdir import Workdir
 

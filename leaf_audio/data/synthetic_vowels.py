@@ -1,12 +1,14 @@
 """Synthetic vowels: a data set that needs no download.
 
-One-second utterances of ten American English vowels by a hundred made-up
-speakers, from the mean formants and pitches that Peterson and Barney measured
-on men, women and children. Voice is source and filter: a train of glottal
-pulses (jittered, shimmering, gliding in pitch) passes through five resonators
-in cascade. Speakers differ in pitch, vocal tract length and voice quality;
-utterances in articulation, onset, duration, level, background noise and its
-colour. No speaker is in two splits.
+It holds one-second utterances of ten American English vowels by a hundred
+synthetic speakers. The mean formants and pitches are those that Peterson and
+Barney measured for men, women and children.
+
+A voice is a source and a filter: a train of glottal pulses passes through five
+resonators in cascade. The pulses vary in period (jitter) and height (shimmer),
+and their pitch glides. Speakers differ in pitch, vocal tract length and voice
+quality. Utterances differ in articulation, onset, duration, level, and in the
+level and colour of the background noise. No speaker occurs in two splits.
 """
 
 import contextlib
@@ -19,15 +21,16 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from leaf_audio.data import clips
+from leaf_audio.data.clips import INT16_MAX
+from leaf_audio.data.progress import progress
 
 SAMPLE_RATE = 16000
 LENGTH = SAMPLE_RATE
 VOWELS = ("IY", "IH", "EH", "AE", "AA", "AO", "UH", "UW", "AH", "ER")
 UTTERANCES_PER_VOWEL = 3
 
-# Peterson & Barney (1952), Table II, in Hz, in the order of VOWELS.
-_MEANS = {
+# Peterson & Barney (1952), Table II. In Hz, in the order of `VOWELS`.
+MEANS = {
     "man": {
         "F0": (136, 135, 130, 127, 124, 129, 137, 141, 130, 133),
         "F1": (270, 390, 530, 660, 730, 570, 440, 300, 640, 490),
@@ -47,36 +50,56 @@ _MEANS = {
         "F3": (3730, 3600, 3570, 3320, 3170, 3180, 3310, 3260, 3360, 2160),
     },
 }
-# F4 and F5 are not in the table; these are usual values for each tract length.
+# In Hz. The table has no F4 and F5. These are usual values for each vocal tract
+# length.
 _UPPER_FORMANTS = {
     "man": (3500, 4500),
     "woman": (4100, 5200),
     "child": (4700, 5900),
 }
+# How many speakers of each group a split has.
 _SPEAKERS = {
     "train": {"man": 28, "woman": 28, "child": 14},
     "validation": {"man": 6, "woman": 6, "child": 3},
     "test": {"man": 6, "woman": 6, "child": 3},
 }
-# Long enough that the cascade has died down before the circular convolution
-# wraps around.
-_N_FFT = 2**14
-_BINS = np.exp(-2j * np.pi * np.arange(_N_FFT // 2 + 1) / _N_FFT)
+# Filtering multiplies spectra of this length, which is a circular convolution.
+# The response of the resonators has decayed before it wraps around.
+N_FFT = 2**14
+_BINS = np.exp(-2j * np.pi * np.arange(N_FFT // 2 + 1) / N_FFT)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Speaker:
+class Speaker:
+    """A synthetic speaker.
+
+    Attributes:
+        name: A unique name.
+        group: "man", "woman" or "child".
+        pitch: The mean pitch, relative to the mean of the group.
+        tract: The formants, relative to the means of the group.
+        vowel_shifts: Array of shape (10, 3). The speaker's first three formants
+            of each vowel, relative to what `tract` gives.
+        pulse_cutoff_hz: The cutoff of the glottal low-pass filter, in Hz. Low
+            is a breathy voice, high is a pressed voice.
+        breath: The level of the noise in the source, relative to the pulses.
+    """
+
     name: str
     group: str
-    pitch: float  # relative to the group's mean F0
-    tract: float  # relative to the group's mean formants
-    vowel_shifts: np.ndarray  # (10, 3), own habits, relative
-    pulse_cutoff_hz: float  # of the glottal low-pass: breathy to pressed
-    breath: float  # noise in the source, relative to the pulses
+    pitch: float
+    tract: float
+    vowel_shifts: np.ndarray
+    pulse_cutoff_hz: float
+    breath: float
 
 
 class SyntheticVowels(tfds.core.GeneratorBasedBuilder):
-    """Ten vowels, 2100 training, 450 validation and 450 test utterances."""
+    """Ten vowels in 2100 training, 450 validation and 450 test utterances.
+
+    The features are `audio` (int16, 16000 samples at 16 kHz), `label` (the
+    vowel), `speaker` and `group` ("man", "woman" or "child").
+    """
 
     name = "synthetic_vowels"
     VERSION = tfds.core.Version("1.0.1")
@@ -84,8 +107,9 @@ class SyntheticVowels(tfds.core.GeneratorBasedBuilder):
         "1.0.0": "First release.",
         "1.0.1": "The same samples, stored as bytes.",
     }
-    # Only leads to a list of downloads, of which there are none; finding it
-    # takes a package that TFDS 4.9.10 needs but does not install.
+    # TFDS uses the path only to find a list of downloads, and there are none.
+    # To find the path itself, TFDS 4.9.10 needs a package that it does not
+    # install.
     code_path = None
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -102,7 +126,7 @@ class SyntheticVowels(tfds.core.GeneratorBasedBuilder):
                     ),
                     "label": tfds.features.ClassLabel(names=VOWELS),
                     "speaker": tfds.features.Text(),
-                    "group": tfds.features.ClassLabel(names=list(_MEANS)),
+                    "group": tfds.features.ClassLabel(names=list(MEANS)),
                 }
             ),
             supervised_keys=("audio", "label"),
@@ -117,7 +141,7 @@ class SyntheticVowels(tfds.core.GeneratorBasedBuilder):
         )
 
     def download_and_prepare(self, **kwargs: Any) -> None:
-        """Prepares, without TFDS's report on a download."""
+        """Prepares the set without the messages of TFDS about a download."""
         tfds.disable_progress_bar()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
@@ -126,49 +150,63 @@ class SyntheticVowels(tfds.core.GeneratorBasedBuilder):
             tfds.enable_progress_bar()
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-        del dl_manager  # nothing to download
+        del dl_manager  # There is nothing to download.
         return {split: self._with_progress(split) for split in _SPEAKERS}
 
     def _with_progress(self, split: str) -> Iterator[tuple[str, dict]]:
-        speakers = sum(_SPEAKERS[split].values())
-        total = speakers * len(VOWELS) * UTTERANCES_PER_VOWEL
-        examples = self._generate_examples(split)
+        num_speakers = sum(_SPEAKERS[split].values())
+        total = num_speakers * len(VOWELS) * UTTERANCES_PER_VOWEL
+        utterances = self._generate_examples(split)
         description = f"Making {self.name} {split}"
-        with clips.progress(examples, total, description, True) as tracked:
+        with progress(
+            utterances, total, description, transient=True
+        ) as tracked:
             yield from tracked
 
-    def _generate_examples(
-        self, split: str
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for speaker in _speakers(split):
-            for label, vowel in enumerate(VOWELS):
-                for i in range(UTTERANCES_PER_VOWEL):
-                    key = f"{speaker.name}-{vowel}-{i}"
-                    samples = _utter(speaker, label, _generator(key))
-                    yield (
-                        key,
-                        {
-                            # TFDS writes arrays as they are, lists of numbers
-                            # several times slower than bytes.
-                            "audio": np.array(samples.tobytes(), object),
-                            "label": label,
-                            "speaker": speaker.name,
-                            "group": speaker.group,
-                        },
-                    )
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        return examples(split)
 
 
-def _generator(key: str) -> np.random.Generator:
-    """Random numbers that depend on the key alone, not on any order."""
+def examples(split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields a key and the features of each utterance of a split.
+
+    Args:
+        split: str. "train", "validation" or "test".
+    """
+    for speaker in speakers(split):
+        for label, vowel in enumerate(VOWELS):
+            for i in range(UTTERANCES_PER_VOWEL):
+                key = f"{speaker.name}-{vowel}-{i}"
+                samples = utter(speaker, label, random_generator(key))
+                yield (
+                    key,
+                    {
+                        # TFDS writes bytes several times faster than lists of
+                        # numbers, and does not change an object array.
+                        "audio": np.array(samples.tobytes(), object),
+                        "label": label,
+                        "speaker": speaker.name,
+                        "group": speaker.group,
+                    },
+                )
+
+
+def random_generator(key: str) -> np.random.Generator:
+    """Returns a generator of random numbers that depend on the key only."""
     return np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
 
 
-def _speakers(split: str) -> Iterator[_Speaker]:
+def speakers(split: str) -> Iterator[Speaker]:
+    """Yields the speakers of a split.
+
+    Args:
+        split: str. "train", "validation" or "test".
+    """
     for group, count in _SPEAKERS[split].items():
         for i in range(count):
             name = f"{split}-{group}-{i:02}"
-            rng = _generator(name)
-            yield _Speaker(
+            rng = random_generator(name)
+            yield Speaker(
                 name=name,
                 group=group,
                 pitch=np.exp(rng.normal(0, 0.12)),
@@ -179,15 +217,22 @@ def _speakers(split: str) -> Iterator[_Speaker]:
             )
 
 
-def _utter(
-    speaker: _Speaker, label: int, rng: np.random.Generator
-) -> np.ndarray:
-    """One utterance as 16-bit samples."""
+def utter(speaker: Speaker, label: int, rng: np.random.Generator) -> np.ndarray:
+    """Synthesizes one utterance in background noise.
+
+    Args:
+        speaker: Speaker.
+        label: int. The index of the vowel in `VOWELS`.
+        rng: The source of random numbers.
+
+    Returns:
+        An int16 array of shape (16000,).
+    """
     duration = int(SAMPLE_RATE * rng.uniform(0.25, 0.7))
     onset = int(rng.uniform(0.02, 0.98) * (LENGTH - duration))
-    source = _source(speaker, label, duration, rng)
-    spectrum = np.fft.rfft(source, _N_FFT) * _vocal_tract(speaker, label, rng)
-    voice = np.fft.irfft(spectrum, _N_FFT)[:duration]
+    source = glottal_source(speaker, label, duration, rng)
+    spectrum = np.fft.rfft(source, N_FFT) * vocal_tract(speaker, label, rng)
+    voice = np.fft.irfft(spectrum, N_FFT)[:duration]
     voice *= _envelope(duration, rng)
     voice /= np.sqrt(np.mean(voice**2))
 
@@ -196,24 +241,35 @@ def _utter(
     clip[onset : onset + duration] += voice
     peak_db = rng.uniform(-30, -1)
     clip *= 10 ** (peak_db / 20) / np.abs(clip).max()
-    return np.round(clip * 32767).astype(np.int16)
+    return np.round(clip * INT16_MAX).astype(np.int16)
 
 
-def _source(
-    speaker: _Speaker, label: int, duration: int, rng: np.random.Generator
+def glottal_source(
+    speaker: Speaker, label: int, duration: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Glottal impulses with breath noise."""
-    mean = _MEANS[speaker.group]["F0"][label] * speaker.pitch
+    """Synthesizes glottal pulses with breath noise.
+
+    Args:
+        speaker: Speaker.
+        label: int. The index of the vowel in `VOWELS`.
+        duration: int, in samples.
+        rng: The source of random numbers.
+
+    Returns:
+        A float64 array of shape (duration,).
+    """
+    mean = MEANS[speaker.group]["F0"][label] * speaker.pitch
     start, end = mean * np.exp(rng.normal(0, 0.08, 2))
     seconds = duration / SAMPLE_RATE
-    # More periods than fit at the higher of the two pitches.
+    # More periods than fit into the duration, even at the higher pitch.
     count = int(1.5 * seconds * max(start, end)) + 2
     glide = np.linspace(start, end, count)
     periods = SAMPLE_RATE / glide * (1 + rng.normal(0, 0.01, count))
     instants = np.cumsum(periods)
     instants = instants[instants < duration - 1]
     heights = 1 + rng.normal(0, 0.05, len(instants))
-    # Shared between the two nearest samples, a pulse keeps its exact instant.
+    # A pulse between two samples is divided between them. It thereby keeps its
+    # exact instant.
     whole = instants.astype(int)
     part = instants - whole
     source = np.bincount(whole, heights * (1 - part), duration)
@@ -222,31 +278,42 @@ def _source(
     return source + speaker.breath * rms * rng.standard_normal(duration)
 
 
-def _vocal_tract(
-    speaker: _Speaker, label: int, rng: np.random.Generator
+def vocal_tract(
+    speaker: Speaker, label: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Frequency response of glottis, tract and lips."""
-    means = [_MEANS[speaker.group][f][label] for f in ("F1", "F2", "F3")]
+    """Computes the frequency response of glottis, vocal tract and lips.
+
+    Args:
+        speaker: Speaker.
+        label: int. The index of the vowel in `VOWELS`.
+        rng: The source of random numbers.
+
+    Returns:
+        A complex array of shape (N_FFT // 2 + 1,), from 0 Hz to 8 kHz.
+    """
+    means = [MEANS[speaker.group][f][label] for f in ("F1", "F2", "F3")]
     lower = speaker.tract * np.array(means) * speaker.vowel_shifts[label]
     lower *= np.exp(rng.normal(0, 0.025, 3))
     upper = speaker.tract * np.array(_UPPER_FORMANTS[speaker.group])
     formants = np.concatenate([lower, upper])
     bandwidths = (50 + 0.04 * formants) * np.exp(rng.normal(0, 0.2, 5))
 
-    response = 1 - _BINS  # radiation at the lips differentiates
+    # Radiation at the lips acts as a differentiator.
+    response = 1 - _BINS
     pole = np.exp(-2 * np.pi * speaker.pulse_cutoff_hz / SAMPLE_RATE)
     response = response * ((1 - pole) / (1 - pole * _BINS)) ** 2
     radii = np.exp(-np.pi * bandwidths / SAMPLE_RATE)
     angles = 2 * np.pi * formants / SAMPLE_RATE
     for radius, angle in zip(radii, angles, strict=True):
         a1, a2 = -2 * radius * np.cos(angle), radius**2
-        # Unit gain at 0 Hz, as in a lossless tube that is open at one end.
+        # The gain at 0 Hz is 1, as in a lossless tube that is open at one end.
         response = response * (1 + a1 + a2)
         response = response / (1 + a1 * _BINS + a2 * _BINS**2)
     return response
 
 
 def _envelope(duration: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns a gain that rises at the beginning and falls at the end."""
     attack, release = (SAMPLE_RATE * rng.uniform(0.01, 0.1, 2)).astype(int)
     envelope = np.ones(duration)
     envelope[:attack] = np.sin(np.linspace(0, np.pi / 2, attack)) ** 2
@@ -255,8 +322,9 @@ def _envelope(duration: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator) -> np.ndarray:
-    """Unit-power background between white and brown."""
+    """Returns noise of power 1, with a colour between white and brown."""
     spectrum = np.fft.rfft(rng.standard_normal(LENGTH))
-    frequency = np.maximum(np.arange(len(spectrum)), 50)  # 1 Hz apart
+    # A clip lasts one second, so that bins are 1 Hz apart.
+    frequency = np.maximum(np.arange(len(spectrum)), 50)
     noise = np.fft.irfft(spectrum * frequency ** -rng.uniform(0, 1), LENGTH)
     return noise / np.sqrt(np.mean(noise**2))

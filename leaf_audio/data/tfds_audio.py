@@ -1,16 +1,16 @@
-"""Any audio classification set that TensorFlow Datasets knows by name.
+"""Reads any audio classification set that TensorFlow Datasets (TFDS) offers.
 
-The splits `train`, `validation` and `test` of the set are used under these
-names (`valid`, `val` and `dev` stand for `validation`). Of a set that comes
-with nothing but `train`, every ninth of ten examples in stored order is taken
-for validation and every tenth for testing; TFDS stores examples in the order
-of a hash, so this is a random draw that stays the same.
+The splits `train`, `validation` and `test` of the set keep their names. The
+names `valid`, `val` and `dev` also mean `validation`. If a set has no split but
+`train`, the examples are divided by their position in stored order: of every
+ten, the ninth goes to validation, the tenth to testing. TFDS stores examples in
+the order of a hash, so that this is a random draw that never changes.
 """
 
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,20 @@ import soxr
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
-from leaf_audio.data import clips, synthetic_vowels
+from leaf_audio.data import clip_store
+from leaf_audio.data.clips import INT16_MAX, SPLITS, AudioData
+from leaf_audio.data.progress import progress
+from leaf_audio.data.synthetic_vowels import SyntheticVowels
 
-# TFDS itself retries for more than three minutes where there is no network,
-# this often for six seconds; it has no argument for that.
+# Builders of this package, which are not registered with TFDS.
+BUILDERS: dict[str, type[tfds.core.DatasetBuilder]] = {
+    SyntheticVowels.name: SyntheticVowels,
+}
+# Without a network, TFDS retries for more than three minutes by default, and
+# with this number for six seconds. TFDS has no argument for it.
 _MAX_RETRIES = 5
-_NAMES = {
+# Names of TFDS splits that are used, by the name of the split they become.
+_SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
@@ -40,15 +48,34 @@ def tfds_audio(
     label_key: str,
     split_names: Mapping[str, str] | None,
     for_training: bool,
-) -> clips.AudioData:
-    """Prepares a TFDS set; the arguments are those of `data.load`."""
+) -> AudioData:
+    """Downloads and prepares a TFDS set, and opens it.
+
+    Args:
+        name: str. The name of the set in TFDS or in `BUILDERS`.
+        data_dir: See `load`, as for all arguments below.
+        sample_rate: int, in Hz, or None.
+        source_sample_rate: int, in Hz, or None.
+        audio_key: str.
+        label_key: str.
+        split_names: Mapping or None.
+        for_training: bool.
+
+    Returns:
+        An `AudioData`. Its samples are int16 if the set's samples can be stored
+        unchanged as such, and float32 otherwise.
+
+    Raises:
+        ValueError: An argument or an example is not valid, or the set cannot be
+            downloaded and prepared.
+    """
     builder = _builder(name, data_dir)
     audio = _feature(builder, audio_key, "audio_key", _is_audio)
     label = _feature(builder, label_key, "label_key", _is_label)
     source_rate = _source_rate(audio, name, sample_rate, source_sample_rate)
     rate = sample_rate or source_rate
-    # Integers of other widths may go beyond 16 bits, and mixing and resampling
-    # lead between them.
+    # Integers of another width may exceed 16 bits. Averaging channels and
+    # resampling produce values between integers.
     is_verbatim = (
         np.dtype(audio.np_dtype) == np.int16
         and len(audio.shape) == 1
@@ -58,9 +85,9 @@ def tfds_audio(
     splits = _choose_splits(builder, split_names, for_training)
     is_drawn = split_names is None and list(splits) == ["train"]
 
-    def write(writer: clips.ClipWriter) -> dict[str, Any]:
+    def write(writer: clip_store.ClipWriter) -> dict[str, Any]:
         examples = _examples(builder, splits, is_drawn)
-        # Closed on an error too, which ends the progress bar.
+        # Closing the generator also ends the progress bar after an error.
         with contextlib.closing(examples):
             for split, i, example in examples:
                 samples = _descend(example, audio_key)
@@ -77,7 +104,7 @@ def tfds_audio(
             "skipped": {},
         }
 
-    return clips.prepare_once(
+    return clip_store.prepare_once(
         name=name,
         data_dir=data_dir,
         settings={
@@ -98,8 +125,8 @@ def tfds_audio(
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
-    if name == synthetic_vowels.SyntheticVowels.name:
-        return synthetic_vowels.SyntheticVowels(data_dir=data_dir)
+    if name in BUILDERS:
+        return BUILDERS[name](data_dir=data_dir)
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
@@ -119,7 +146,9 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder) -> None:
         requests.RequestException,
         tfds.download.DownloadError,
         ImportError,
-        AssertionError,  # what was to be downloaded by hand is not there
+        # TFDS raises it if a file that users must download themselves is
+        # missing.
+        AssertionError,
     ) as error:
         raise ValueError(
             "`dataset` must be one that TensorFlow Datasets can download and "
@@ -130,13 +159,16 @@ def _download_and_prepare(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What failed, without the wrappings of requests around it."""
+    """Returns the innermost reason of an error that `requests` has wrapped."""
     inner = error.args[0] if error.args else error
     return str(getattr(inner, "reason", error)).strip().rstrip(".")
 
 
 def _descend(tree: Any, key: str) -> Any:
-    """The entry `key`; "a/b" is the entry b of a unless there is an "a/b"."""
+    """Returns the entry `key` of a tree of dictionaries.
+
+    "a/b" is the entry "b" of the entry "a", unless there is an entry "a/b".
+    """
     if key in tree:
         return tree[key]
     for part in key.split("/"):
@@ -144,7 +176,13 @@ def _descend(tree: Any, key: str) -> Any:
     return tree
 
 
-def _feature(builder, key, argument, is_suitable):
+def _feature(
+    builder: tfds.core.DatasetBuilder,
+    key: str,
+    argument: str,
+    is_suitable: Callable[[Any], bool],
+) -> Any:
+    """Returns the feature `key`; raises ValueError if it is not suitable."""
     try:
         feature = _descend(builder.info.features, key)
     except (KeyError, TypeError):
@@ -187,6 +225,7 @@ def _source_rate(
     sample_rate: int | None,
     source_sample_rate: int | None,
 ) -> int | None:
+    """Returns the sample rate of the source, in Hz, if it is known."""
     declared = getattr(audio, "sample_rate", None) or None
     if declared and source_sample_rate not in (None, declared):
         raise ValueError(
@@ -208,21 +247,21 @@ def _choose_splits(
     split_names: Mapping[str, str] | None,
     for_training: bool,
 ) -> dict[str, str]:
-    """From this program's split names to TFDS's."""
+    """Returns the TFDS split to use for each split of the result."""
     if split_names is not None:
-        unknown = sorted(set(split_names) - set(clips.SPLITS))
+        unknown = sorted(set(split_names) - set(SPLITS))
         is_short = for_training and "train" not in split_names
         if unknown or is_short or not split_names:
             least = " (train at least)" if for_training else ""
             raise ValueError(
-                f"`split_names` must map {', '.join(clips.SPLITS)}{least} to "
+                f"`split_names` must map {', '.join(SPLITS)}{least} to "
                 f"splits of {builder.name}. "
                 f"Received: split_names={dict(split_names)}."
             )
         return dict(split_names)
     available = list(builder.info.splits)
     splits = {}
-    for split, names in _NAMES.items():
+    for split, names in _SPLIT_NAMES.items():
         found = [name for name in names if name in available]
         if found:
             splits[split] = found[0]
@@ -239,14 +278,15 @@ def _examples(
     builder: tfds.core.DatasetBuilder,
     splits: dict[str, str],
     is_drawn: bool,
-) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    """Every example with its split and position, always in the same order."""
+) -> Generator[tuple[str, int, Mapping[str, Any]], None, None]:
+    """Yields split, position and features of each example.
+
+    The order is always the same.
+    """
     for split, source in splits.items():
         data = builder.as_dataset(split=source, shuffle_files=False)
         description = f"Preparing {builder.name} {source}"
-        with clips.progress(
-            tfds.as_numpy(data), len(data), description
-        ) as examples:
+        with progress(tfds.as_numpy(data), len(data), description) as examples:
             for i, example in enumerate(examples):
                 drawn = {8: "validation", 9: "test"}.get(i % 10, "train")
                 yield (drawn if is_drawn else split), i, example
@@ -254,7 +294,7 @@ def _examples(
 
 def _to_float_mono(samples: np.ndarray) -> np.ndarray:
     if samples.dtype.kind in "iu":
-        samples = samples.astype(np.float32) / clips.INT16_MAX
+        samples = samples.astype(np.float32) / INT16_MAX
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     return samples.astype(np.float32)
@@ -279,7 +319,7 @@ def _check_example(
 
 
 def _label_names(label: Any, labels: dict[str, list[int]]) -> list[str]:
-    """The declared names, or the integers themselves where there are none."""
+    """Returns the names of the classes; integers if the set has no names."""
     if isinstance(label, tfds.features.ClassLabel):
         return list(label.names)
     return [
@@ -288,10 +328,14 @@ def _label_names(label: Any, labels: dict[str, list[int]]) -> list[str]:
 
 
 def _state(builder: tfds.core.DatasetBuilder) -> list[list[Any]]:
-    """The files that TFDS prepared: a set built anew is not the same set."""
+    """Returns the sizes and times of the files that TFDS has prepared.
+
+    A set that TFDS has built anew therefore counts as changed.
+    """
     directory = pathlib.Path(builder.data_dir)
     if not directory.is_dir():
-        return []  # in a bucket, where a version never changes
+        # The set lies in a cloud bucket, where a version never changes.
+        return []
     entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     stats = [(entry.name, entry.stat()) for entry in entries]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from leaf_audio.data import clips
+from leaf_audio.data import clip_store
 
 pytestmark = pytest.mark.any_backend
 
@@ -26,7 +26,7 @@ def write(writer):
 
 def prepare(data_dir, write=write, **changes):
     arguments = {"settings": {"a": 1}, "state": ["x"], "dtype": "float32"}
-    return clips.prepare_once(
+    return clip_store.prepare_once(
         "set", str(data_dir), write=write, **(arguments | changes)
     )
 
@@ -184,7 +184,7 @@ def test_the_name_of_a_configuration_is_kept(tmp_path):
         writer.add("train", np.zeros(3), 0)
         return {"label_names": ["a"], "sample_rate": 1, "skipped": {}}
 
-    result = clips.prepare_once(
+    result = clip_store.prepare_once(
         "nsynth/full:2.*", str(tmp_path), {}, [], "float32", write
     )
     assert result.name == "nsynth/full:2.*"

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from leaf_audio.data import batches as data
+from leaf_audio import data
 from leaf_audio.data import synthetic_vowels as vowels
 
 pytestmark = pytest.mark.any_backend
@@ -60,24 +60,23 @@ def test_ten_vowels_are_balanced_in_every_split(audio_data):
 
 
 def test_speakers_are_disjoint_between_splits():
-    builder = vowels.SyntheticVowels
     seen = {}
     for split in ("train", "validation", "test"):
-        examples = builder._generate_examples(None, split)
+        examples = vowels.examples(split)
         seen[split] = {
             example["speaker"] for _, example in itertools.islice(examples, 900)
         }
-    speakers = [s for some in seen.values() for s in some]
-    assert len(speakers) == len(set(speakers)) >= 45
-    people = [p for split in seen for p in vowels._speakers(split)]
+    names = [s for some in seen.values() for s in some]
+    assert len(names) == len(set(names)) >= 45
+    people = [p for split in seen for p in vowels.speakers(split)]
     assert len({(p.pitch, p.tract) for p in people}) == len(people) == 100
 
 
 def test_an_utterance_is_the_same_whenever_it_is_made():
-    speaker = next(vowels._speakers("train"))
+    speaker = next(vowels.speakers("train"))
 
     def digest(key, label=3):
-        clip = vowels._utter(speaker, label, vowels._generator(key))
+        clip = vowels.utter(speaker, label, vowels.random_generator(key))
         assert clip.dtype == np.int16
         return hashlib.sha256(clip.tobytes()).hexdigest()
 
@@ -103,7 +102,7 @@ def quiet(**changes):
         "pulse_cutoff_hz": 150.0,
         "breath": 0.0,
     }
-    return vowels._Speaker(**(settings | changes))
+    return vowels.Speaker(**(settings | changes))
 
 
 class Still:
@@ -116,10 +115,10 @@ class Still:
 @pytest.mark.parametrize("group", ["man", "woman", "child"])
 @pytest.mark.parametrize("label", range(10))
 def test_resonances_lie_at_the_published_formants(group, label):
-    response = np.abs(vowels._vocal_tract(quiet(group=group), label, Still()))
-    hz = np.arange(len(response)) * 16000 / vowels._N_FFT
+    response = np.abs(vowels.vocal_tract(quiet(group=group), label, Still()))
+    hz = np.arange(len(response)) * 16000 / vowels.N_FFT
     for formant in ("F1", "F2", "F3"):
-        published = vowels._MEANS[group][formant][label]
+        published = vowels.MEANS[group][formant][label]
         near = abs(hz - published) < 0.08 * published
         peak = hz[near][np.argmax(response[near])]
         # Close formants pull each other's peaks together.
@@ -130,7 +129,7 @@ def test_pitch_follows_the_published_mean():
     rng = np.random.default_rng(0)
     pitches = []
     for _ in range(40):
-        source = vowels._source(quiet(), 0, 8000, rng)
+        source = vowels.glottal_source(quiet(), 0, 8000, rng)
         correlation = np.fft.irfft(np.abs(np.fft.rfft(source, 2**14)) ** 2)
         smooth = np.convolve(correlation[:400], np.hanning(9), "same")
         pitches.append(16000 / (80 + np.argmax(smooth[80:200])))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from leaf_audio.data import batches as data
+from leaf_audio import data
 
 pytestmark = pytest.mark.any_backend
 

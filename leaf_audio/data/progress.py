@@ -1,0 +1,41 @@
+"""Shows a progress bar while data is prepared."""
+
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
+from typing import TypeVar, cast
+
+import rich.console
+import rich.progress
+
+_T = TypeVar("_T")
+
+
+@contextlib.contextmanager
+def progress(
+    items: Iterable[_T], total: int, description: str, transient: bool = False
+) -> Iterator[Iterable[_T]]:
+    """Shows a progress bar on stderr while items are iterated over.
+
+    Use it in a `with` statement, so that the bar also ends after an error.
+
+    Args:
+        items: Iterable. The items to process.
+        total: int. The number of items.
+        description: str. The text in front of the bar.
+        transient: bool. Whether the bar is removed at the end, and not shown
+            at all if stderr is not a terminal. Default: False.
+
+    Yields:
+        An iterable over the same items, which advances the bar.
+    """
+    console = rich.console.Console(stderr=True)
+    with rich.progress.Progress(
+        console=console,
+        transient=transient,
+        disable=transient and not console.is_terminal,
+    ) as bar:
+        tracked = bar.track(items, total=total, description=description)
+        # `tracked` owns a thread. If it were left to the garbage collector,
+        # that thread would be joined at an arbitrary point of the program.
+        with contextlib.closing(cast(Generator[_T, None, None], tracked)):
+            yield tracked

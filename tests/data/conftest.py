@@ -1,0 +1,27 @@
+"""Fixtures for folders of recordings."""
+
+import pytest
+from audio_files import put, sine
+
+from leaf_audio.data import audio_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two labels and three splits."""
+    root = tmp_path / "clips"
+    for split, count in (("train", 3), ("validation", 1), ("test", 2)):
+        for k, label in enumerate(("no", "yes")):
+            for i in range(count):
+                put(root / split / label / f"{i}.wav", sine(300 + 100 * k + i))
+    return root
+
+
+@pytest.fixture
+def read_folder(tmp_path):
+    def read_folder(path, **options):
+        return audio_folder(
+            path=str(path), data_dir=str(tmp_path / "prepared"), **options
+        )
+
+    return read_folder
