@@ -1,9 +1,11 @@
-"""Packaging of leaf_audio; tool settings live in pyproject.toml."""
+"""Packaging of leaf_audio. The settings of tools are in pyproject.toml."""
 
 import pathlib
 import re
+import shutil
 
 import setuptools
+from setuptools.command.build_py import build_py
 
 HERE = pathlib.Path(__file__).parent
 
@@ -11,6 +13,22 @@ HERE = pathlib.Path(__file__).parent
 def version() -> str:
     text = (HERE / "leaf_audio" / "version.py").read_text(encoding="utf-8")
     return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE).group(1)
+
+
+class BuildWithConfigs(build_py):
+    """Copies `example/configs/*.gin` into the package, as its `configs`.
+
+    An editable install skips this: there the configs of the clone are read.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        target = pathlib.Path(self.build_lib) / "leaf_audio" / "configs"
+        target.mkdir(parents=True, exist_ok=True)
+        for file in (HERE / "example" / "configs").glob("*.gin"):
+            shutil.copyfile(file, target / file.name)
 
 
 setuptools.setup(
@@ -21,21 +39,24 @@ setuptools.setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=setuptools.find_packages(include=["leaf_audio*", "example*"]),
-    # Said, it makes an editable install a path rather than an import hook, and
-    # a path is found ahead of a clone's folder beside a notebook, which may
-    # have the package's name.
+    packages=setuptools.find_packages(include=["leaf_audio*"]),
+    # With this line, an editable install adds the clone to Python's path, and
+    # without it, setuptools may install an import hook. A path is preferred: it
+    # is found before a folder that lies beside a notebook and has the name of
+    # the package, such as that of a clone.
     package_dir={"": "."},
-    package_data={"example.configs": ["*.gin"]},
+    package_data={"leaf_audio": ["py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
+    entry_points={"console_scripts": ["leaf-audio = leaf_audio.app.cli:run"]},
     install_requires=[
         "absl-py",
         "gin-config>=0.5",
-        # tensorflow-datasets imports it without asking for it.
+        # tensorflow-datasets imports it, but does not require it.
         "importlib_resources",
         "keras>=3.12",
         "numpy",
-        # tensorflow-datasets decodes speech_commands with it, and asks for it
-        # after the download only.
+        # tensorflow-datasets decodes speech_commands with it, and reports that
+        # it is missing only after the download.
         "pydub",
         "audioop-lts; python_version >= '3.13'",
         "rich",

@@ -1,4 +1,8 @@
-"""Learnable audio frontends for Keras: LEAF, SincNet, mel and their parts."""
+"""Learnable audio frontends for Keras: LEAF, SincNet, mel and their parts.
+
+The modules listed below and the frontends are imported when they are first
+used. `leaf_audio.Leaf` is the same as `leaf_audio.frontend.Leaf`.
+"""
 
 import importlib
 from typing import Any
@@ -30,7 +34,7 @@ __all__ = ["__version__", "figures", *_ROOMS, *_FRONTENDS]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a room, or finds a frontend, when it is first asked for."""
+    """Imports a module or a frontend when it is first used."""
     if name in _FRONTENDS:
         return getattr(importlib.import_module("leaf_audio.frontend"), name)
     if name in __all__:
@@ -43,9 +47,10 @@ def __dir__() -> list[str]:
 
 
 moved.install()
-# `keras.models.load_model` knows the classes of a file only once they have
-# been imported. The commands import what they need after they have parsed
-# their flags and silenced TensorFlow's start-up messages.
+# `keras.models.load_model` finds the classes of a saved model only if their
+# modules have been imported, so `import leaf_audio` imports them. A command
+# does not need it here: it imports them after it has read its flags, and after
+# it has silenced TensorFlow's start-up messages.
 if not commands.is_running():
     for _room in _ROOMS:
         importlib.import_module(f"leaf_audio.{_room}")

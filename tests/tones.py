@@ -24,6 +24,7 @@ SMALL = (
 CONV_NET = (
     "AudioClassifier.encoder = @ConvNet()",
     "ConvNet.filters = [4, 4]",
+    "ConvNet.block = @ConvBlock",
 )
 MEL = (
     "AudioClassifier.frontend = @MelFilterbanks()",

@@ -1,74 +1,69 @@
-"""Reads gin configs and tells which of their bindings have had an effect.
+"""Reads gin configs, and checks that each of their bindings has an effect.
 
 A "binding" is a key such as `Leaf.n_filters` or `data.align.seq_len`, or the
-name of a macro, with its value as gin would write it.
+name of a macro, with its value as text in gin's syntax. Macros in a value are
+replaced by what they stand for.
+
+gin keeps one configuration for the whole process, and so does this module.
 """
 
-import contextlib
 import difflib
 import inspect
 import logging
-import pathlib
 import re
 import tokenize
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import gin
 
-from leaf_audio.app.configurables import BUILT_BY_DEFAULT
+from leaf_audio.app import bindings as _bindings
+from leaf_audio.app import configurables, gin_files
+from leaf_audio.app.gin_files import CONFIGS, Binding
+from leaf_audio.app.unused import explain, unused
 
-_Key = tuple[str, str, str]
+__all__ = [
+    "CONFIGS",
+    "bound",
+    "check_all_used",
+    "macros",
+    "message",
+    "operative",
+    "operative_text",
+    "parse",
+]
 
-CONFIGS = pathlib.Path(__file__).parents[2] / "example" / "configs"
-_MACRO = "gin.macro"
-# Names of bindings of the last parse, see `check_all_used`.
-_LEFT_OVER: set[str] = set()
-
-# Like this, `leaf.gin` and `example/configs/leaf.gin` are found from any
-# folder, also by the `include` lines of a config that lies elsewhere.
-for _folder in (CONFIGS.parents[1], CONFIGS):
-    gin.add_config_file_search_path(str(_folder))
+# All statements of the last parse, in their order.
+_STATEMENTS: list[Binding] = []
 
 
 def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     """Replaces gin's configuration by that of `files`, then `bindings`.
 
     Args:
-        files: looked for in the current folder, then beside the package
-            `example`, then in `example/configs`.
-        bindings: lines in gin's syntax, which override those of the files.
+        files: Names of configs. A config is looked for in the current folder,
+            then among those that come with the package, which may also be
+            named `example/configs/leaf.gin`.
+        bindings: Lines in gin's syntax, which override those of the files.
 
     Raises:
-        ValueError: for a file, a configurable or a parameter that does not
-            exist, and for a line that is not gin.
+        ValueError: A file, a configurable or a parameter does not exist, or a
+            line is not valid gin.
     """
     gin.clear_config()
-    folders = [pathlib.Path(), CONFIGS.parents[1], CONFIGS]
+    _STATEMENTS.clear()
     for file in files:
-        if not any((folder / file).is_file() for folder in folders):
+        if not gin_files.is_there(file):
             raise ValueError(
                 "`gin_config` must name a file, in the current folder or in "
                 f"{CONFIGS}. Received: gin_config={file!r}."
             )
-    logging.disable(logging.ERROR)  # One for each folder where a file is not.
-    _LEFT_OVER.clear()
+    # gin logs an error for each place in which it does not find a file.
+    logging.disable(logging.ERROR)
     try:
-        with _recording_left_overs():
-            gin.parse_config_files_and_bindings(files, bindings)
+        gin.parse_config_files_and_bindings(files, bindings)
+        _STATEMENTS.extend(gin_files.read(files, bindings))
     except SyntaxError as error:
-        # Python's own words for a value that is none of gin's.
-        what = re.sub(r"malformed node or string.*\n *", "", error.msg)
-        lines = ["", *"\n".join(bindings).splitlines()]
-        where = (
-            f"{what} in line {error.lineno} of {error.filename}"
-            if error.filename
-            else f"{what} Received: {lines[error.lineno]}"
-        )
-        raise ValueError(
-            f"{where}\n(Text is quoted, a function is written @name, and what "
-            "was opened before is closed.)"
-        ) from error
+        raise ValueError(_syntax_message(error, bindings)) from error
     except tokenize.TokenError as error:
         raise ValueError(
             f"{error.args[0]}, in a config or a binding: something is opened "
@@ -81,72 +76,73 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
 
 
 def bound() -> dict[str, str]:
-    """Returns all bindings that were parsed."""
-    return {key: value for _, _, key, value in _bindings(gin.config._CONFIG)}
+    """Returns all bindings that are in force."""
+    in_force = _bindings.in_force()
+    return {
+        str(key): _bindings.text(value, in_force)
+        for key, value in in_force.items()
+    }
 
 
 def operative() -> dict[str, str]:
-    """Returns what has been used so far, defaults included.
-
-    Macros are left out: what they stand for is written in their place.
-    """
-    return _used(lambda selector: selector != _MACRO)
+    """Returns the arguments of all calls so far, defaults included."""
+    return _operative(are_macros=False)
 
 
 def macros() -> dict[str, str]:
     """Returns the macros that have been used so far."""
-    return _used(lambda selector: selector == _MACRO)
+    return _operative(are_macros=True)
+
+
+def operative_text() -> str:
+    """Returns the arguments of all calls so far as the text of a config."""
+    return gin.operative_config_str() + "\n"
 
 
 def check_all_used(
     exempt: Mapping[str, str] | None = None, later: Sequence[str] = ()
 ) -> None:
-    """Raises where a binding has had no effect on anything built so far.
+    """Raises an error if a binding has had no effect on anything built so far.
 
-    What configures something that a later binding has replaced is exempt: where
-    a config says `AudioClassifier.encoder = @ConvNet()`, and then a binding
-    `@PANN()`, the config's `ConvNet.filters` need not be taken out.
+    A binding is exempt if it configures a part that a later binding has
+    replaced. An example: a config says `AudioClassifier.encoder = @ConvNet()`,
+    and a binding on the command line says `AudioClassifier.encoder = @PANN()`.
+    Then `ConvNet.filters` may stay in the config.
 
     Args:
-        exempt: bindings that need not have had one, as `bound` returns them.
-        later: configurables that are still to be called: their bindings, and
-            those of all that these lead to, are left to a later check.
+        exempt: More bindings that are exempt, as `bound` returns them.
+        later: Names of configurables that are called later. Their bindings, and
+            those of everything that they refer to, are not checked.
 
     Raises:
-        ValueError: naming every such binding.
+        ValueError: At least one binding had no effect. The message names each,
+            with its file, its line and the reason.
     """
-    used = {}
-    for (scope, selector), parameters in _operative().items():
-        used.setdefault(selector, []).append((scope, parameters))
-    waiting = set(map(_name, _waiting(later)))
-    unused = [
+    in_force, used = _bindings.in_force(), _bindings.used()
+    names = {gin_files.short_name(name) for name in later}
+    waiting = {key for key in in_force if key.configurable in names}
+    for key in list(waiting):
+        waiting |= _bindings.reached_from(in_force[key], in_force)
+    excused = waiting | _bindings.replaced(_STATEMENTS)
+    found = [
         key
-        for scope, selector, key, value in _bindings(gin.config._CONFIG)
-        if (exempt or {}).get(key) != value
-        and key not in _LEFT_OVER
-        and key not in waiting
-        and not any(
-            f"{inner}/".startswith(f"{scope}/" if scope else "")
-            and (selector == _MACRO or key.rpartition(".")[2] in parameters)
-            for inner, parameters in used.get(selector, ())
-        )
+        for key in unused(in_force, used)
+        if key not in excused
+        and (exempt or {}).get(str(key))
+        != _bindings.text(in_force[key], in_force)
     ]
-    if unused:
-        raise ValueError(
-            "Every binding must be used by what it configures. Received, "
-            f"without any effect: {', '.join(sorted(unused))}. Either nothing "
-            "in this run builds what they configure, or it gets these "
-            "arguments from elsewhere."
-        )
-
-
-def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Describes the bindings in which two configurations differ."""
-    return [
-        f"{key} (was {one.get(key, 'not set')}, is {other.get(key, 'not set')})"
-        for key in sorted({*one, *other})
-        if one.get(key) != other.get(key)
+    if not found:
+        return
+    found.sort(key=str)
+    places = {one.key: f" ({one.place})" for one in _STATEMENTS}
+    reasons = [
+        f"\n  {key}{places.get(key, '')}: {explain(key, in_force, used)}"
+        for key in found
     ]
+    raise ValueError(
+        "Every binding must be used by what it configures. Received, without "
+        f"any effect: {', '.join(map(str, found))}.{''.join(reasons)}"
+    )
 
 
 def message(error: Exception) -> str:
@@ -160,6 +156,30 @@ def message(error: Exception) -> str:
     return text + _suggestion(text)
 
 
+def _operative(are_macros: bool) -> dict[str, str]:
+    in_force = _bindings.in_force()
+    return {
+        str(key): _bindings.text(value, in_force)
+        for key, value in _bindings.used().items()
+        if key.is_macro == are_macros
+    }
+
+
+def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
+    # Without Python's own description of a value that gin cannot read.
+    what = re.sub(r"malformed node or string.*\n *", "", error.msg)
+    lines = ["", *"\n".join(bindings).splitlines()]
+    where = (
+        f"{what} in line {error.lineno} of {error.filename}"
+        if error.filename
+        else f"{what} Received: {lines[error.lineno]}"
+    )
+    return (
+        f"{where}\n(Text is quoted, a function is written @name, and what was "
+        "opened before is closed.)"
+    )
+
+
 def _suggestion(message: str) -> str:
     """Finds what was meant by a name that gin does not know."""
     quoted = r"'@?([\w./]+)(?:\(\))?'"
@@ -171,117 +191,12 @@ def _suggestion(message: str) -> str:
     )
     if unknown:
         name = unknown[1].rpartition("/")[2].rpartition(".")[2]
-        selectors = [selector for selector, _ in gin.config._REGISTRY.items()]
-        known = {selector.rpartition(".")[2] for selector in selectors}
+        known = configurables.names()
     elif argument:
         name = argument[2]
-        configurable = gin.config._REGISTRY.get_match(argument[1])
-        known = inspect.signature(configurable.wrapped).parameters
+        configurable = gin.get_configurable(argument[1])
+        known = set(inspect.signature(configurable).parameters)
     else:
         return ""
     close = difflib.get_close_matches(name, known)
     return f"\nDid you mean {' or '.join(close)}?" if close else ""
-
-
-@contextlib.contextmanager
-def _recording_left_overs() -> Iterator[None]:
-    """Notes, while gin parses, what a replaced reference has left behind."""
-    # gin forgets a value that is bound again, and has no hook for that.
-    bind_parameter = gin.config.bind_parameter
-    values: dict[_Key, Any] = {}
-
-    def bind(binding_key, value):
-        bind_parameter(binding_key, value)
-        parsed = gin.config.ParsedBindingKey.parse(binding_key)
-        key = parsed.scope_selector_arg
-        _LEFT_OVER.discard(_name(key))
-        if key in values and _text(values[key]) != _text(value):
-            _LEFT_OVER.update(map(_name, _reached_from(values[key], values)))
-            _LEFT_OVER.discard(_name(key))
-        values[key] = value
-
-    gin.config.bind_parameter = bind
-    try:
-        yield
-    finally:
-        gin.config.bind_parameter = bind_parameter
-
-
-def _waiting(later: Sequence[str]) -> set[_Key]:
-    """Finds the bindings of some configurables, and all they lead to."""
-    values = {
-        (*configurable, argument): value
-        for configurable, parameters in gin.config._CONFIG.items()
-        for argument, value in parameters.items()
-    }
-    selectors = {gin.config._REGISTRY.get_match(n).selector for n in later}
-    waiting = {key for key in values if key[1] in selectors}
-    return waiting.union(*(_reached_from(values[k], values) for k in waiting))
-
-
-def _reached_from(value: Any, values: Mapping[_Key, Any]) -> set[_Key]:
-    """Finds the bindings of all that the references in a value lead to."""
-    reached: set[_Key] = set()
-    selectors = [r.config_key for r in gin.config.iterate_references(value)]
-    while selectors:
-        scope, selector = selectors.pop()
-        parts = BUILT_BY_DEFAULT.get(selector.rpartition(".")[2], ())
-        selectors += [
-            (scope, gin.config._REGISTRY.get_match(part).selector)
-            for part in parts
-        ]
-        for key in set(values) - reached:
-            is_macro = selector == _MACRO
-            if key[1] == selector and (not is_macro or key[0] == scope):
-                reached.add(key)
-                references = gin.config.iterate_references(values[key])
-                selectors += [r.config_key for r in references]
-    return reached
-
-
-def _operative() -> dict:
-    # gin keeps what was used for `operative_config_str` alone, in a form that
-    # leaves out what scopes and full names are needed for here.
-    return gin.config._OPERATIVE_CONFIG
-
-
-def _used(is_wanted: Callable[[str], bool]) -> dict[str, str]:
-    return {
-        key: value
-        for _, selector, key, value in _bindings(_operative())
-        if is_wanted(selector)
-    }
-
-
-def _bindings(config: Mapping) -> Iterator[tuple[str, str, str, str]]:
-    for (scope, selector), parameters in list(config.items()):
-        for argument, value in parameters.items():
-            name = _name((scope, selector, argument))
-            yield scope, selector, name, _text(value)
-
-
-def _name(key: _Key) -> str:
-    scope, selector, argument = key
-    return (
-        scope if selector == _MACRO else f"{_short(scope, selector)}.{argument}"
-    )
-
-
-def _short(scope: str, selector: str) -> str:
-    name = gin.config._REGISTRY.minimal_selector(selector)
-    return f"{scope}/{name}" if scope else name
-
-
-def _text(value: Any) -> str:
-    """Writes a value with what macros stand for in place of their names."""
-    if isinstance(value, dict):
-        items = (f"{_text(k)}: {_text(v)}" for k, v in value.items())
-        return "{" + ", ".join(items) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_text(v) for v in value) + "]"
-    if isinstance(value, gin.config.ConfigurableReference):
-        scope, selector = value.config_key
-        if selector == _MACRO and value.config_key in gin.config._CONFIG:
-            return _text(gin.config._CONFIG[value.config_key]["value"])
-        return f"@{_short(scope, selector)}" + "()" * value.evaluate
-    return repr(value)

@@ -8,6 +8,7 @@ import gin
 
 from leaf_audio.app import configuration, report
 from leaf_audio.app import train as gin_training
+from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
 from leaf_audio.training import TrainingStopped, Workdir
 
 # Errors that a mistake in the configuration or in the data leads to.
@@ -100,7 +101,7 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
         f"train.{name}": configuration.bound().get(f"train.{name}", "")
         for name in ("workdir", *_DATA_ARGUMENTS)
     }
-    configuration.check_all_used(exempt, later=gin_training.DATA_CONFIGURABLES)
+    configuration.check_all_used(exempt, later=DATA_CONFIGURABLES)
     metrics = gin_training.evaluate(workdir, **arguments)
     configuration.check_all_used(exempt)
     report.print_metrics(

@@ -10,19 +10,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import gin
 import keras
 
 from leaf_audio import data, training
-from leaf_audio.app import configuration, report
+from leaf_audio.app import configuration, data_configurables, report
 from leaf_audio.training import strategies
 from leaf_audio.training.study import Study
-
-# Their bindings take effect when data is loaded, and not before.
-DATA_CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
 
 _STRATEGIES = ("mirrored", "tpu", "data_parallel")
 
@@ -56,7 +52,9 @@ def train(**settings: Any) -> dict[str, Any]:
         load=load,
         prepare=prepare,
         sample_rate=gin.get_bindings("data.load").get("sample_rate"),
-        example_shape=lambda: data.example_shape(transform_fns()),
+        example_shape=lambda: data.example_shape(
+            data_configurables.transform_fns()
+        ),
         make_strategy=make_strategy,
         observer=_TrainingObserver(),
     )
@@ -96,13 +94,6 @@ def prepare(*args: Any, **kwargs: Any) -> data.Batches:
     return gin.get_configurable("data.prepare")(*args, **kwargs)
 
 
-def transform_fns() -> Sequence[Callable]:
-    """Returns the transforms that `data.prepare` is to apply."""
-    names = ("data.align", "data.loudness_normalization")
-    default = [gin.get_configurable(name) for name in names]
-    return gin.get_bindings("data.prepare").get("transform_fns", default)
-
-
 def make_strategy(name: str) -> strategies.Strategy:
     """Creates a strategy from its name, with the devices that gin binds."""
     factories = {
@@ -121,7 +112,7 @@ class Observer(training.Observer):
         return configuration.macros()
 
     def config_text(self) -> str:
-        return gin.operative_config_str() + "\n"
+        return configuration.operative_text()
 
     def data_loaded(
         self,
@@ -140,7 +131,9 @@ class _TrainingObserver(Observer):
     """Checks besides that every binding has an effect."""
 
     def model_checked(self) -> None:
-        configuration.check_all_used(later=DATA_CONFIGURABLES)
+        configuration.check_all_used(
+            later=data_configurables.DATA_CONFIGURABLES
+        )
 
     def data_loaded(
         self,

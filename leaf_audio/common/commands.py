@@ -4,13 +4,28 @@ import pathlib
 import sys
 
 _SCRIPT = "leaf-audio"
-_PACKAGES = ("example.", "leaf_audio.")
+_PACKAGES = ("example", "leaf_audio")
 
 
 def is_running() -> bool:
-    """Returns whether `leaf-audio` or `python -m example.*` is running."""
+    """Returns whether the process runs a command of this package.
+
+    These are the script `leaf-audio`, `python -m leaf_audio` and
+    `python -m example.main` with its sisters.
+    """
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None:
-        return spec.name.startswith(_PACKAGES)
-    return bool(sys.argv) and pathlib.Path(sys.argv[0]).stem == _SCRIPT
+        return spec.name.partition(".")[0] in _PACKAGES
+    if not sys.argv:
+        return False
+    # While Python looks for the module of `-m`, which imports its package, the
+    # module has no name yet, and `sys.argv` starts with "-m".
+    if sys.argv[0] == "-m":
+        return _module_to_run().partition(".")[0] in _PACKAGES
+    return pathlib.Path(sys.argv[0]).stem == _SCRIPT
+
+
+def _module_to_run() -> str:
+    arguments = sys.orig_argv
+    return arguments[arguments.index("-m") + 1] if "-m" in arguments else ""

@@ -1,0 +1,122 @@
+"""Tells which bindings are in force, used, replaced, or wait to be used."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import gin
+
+from leaf_audio.app.gin_files import Binding, Key, Macro, Reference, read_text
+
+Values = Mapping[Key, Any]
+
+
+def in_force() -> dict[Key, Any]:
+    """Returns the values of all bindings that gin holds now."""
+    return _values(gin.config_str())
+
+
+def used() -> dict[Key, Any]:
+    """Returns the arguments of all calls so far, defaults included.
+
+    Arguments that the caller passed itself are left out.
+    """
+    return _values(gin.operative_config_str())
+
+
+def called() -> set[tuple[str, str]]:
+    """Returns the scope and the name of each configurable called so far."""
+    titles = re.findall(
+        r"^# Parameters for (.+):$", gin.operative_config_str(), re.MULTILINE
+    )
+    parts = (title.rpartition("/") for title in titles)
+    return {(scope, name) for scope, _, name in parts}
+
+
+def replaced(statements: Iterable[Binding]) -> set[Key]:
+    """Finds what configures a part that a later statement has replaced.
+
+    An example: a config says `AudioClassifier.encoder = @ConvNet()` and
+    `ConvNet.filters = [64, 64]`. Then a binding on the command line says
+    `AudioClassifier.encoder = @PANN()`. Nothing builds a ConvNet any more, and
+    `ConvNet.filters` is returned.
+
+    Args:
+        statements: All statements, in the order in which gin has read them.
+
+    Returns:
+        Keys that were bound before the replacement, and not again after it.
+    """
+    found: set[Key] = set()
+    values: dict[Key, Any] = {}
+    for statement in statements:
+        key, value = statement.key, statement.value
+        if key in values and values[key] != value:
+            found |= reached_from(values[key], values)
+        found.discard(key)
+        values[key] = value
+    return found
+
+
+def reached_from(value: Any, values: Values) -> set[Key]:
+    """Finds the bindings of everything that the references in a value lead to.
+
+    Args:
+        value: The value of a binding.
+        values: The bindings to look among, by key.
+
+    Returns:
+        The keys of bindings of each configurable and macro in `value`, of each
+        in the values of those, and so on.
+    """
+    reached: set[Key] = set()
+    open_ends = list(references(value))
+    while open_ends:
+        configures = _configures(open_ends.pop())
+        for key in filter(configures, set(values) - reached):
+            reached.add(key)
+            open_ends += references(values[key])
+    return reached
+
+
+def references(value: Any) -> Iterator[Reference | Macro]:
+    """Yields all references and macros in a value, also in nested ones."""
+    if isinstance(value, Reference | Macro):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from references(list(value.items()))
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for one in value:
+            yield from references(one)
+
+
+def text(value: Any, values: Values) -> str:
+    """Writes a value, in the same way however it was written in a config.
+
+    Args:
+        value: The value of a binding.
+        values: The bindings in force. A macro among them is replaced by its
+            value.
+
+    Returns:
+        The value in gin's syntax, a tuple as a list.
+    """
+    if isinstance(value, dict):
+        items = [(text(k, values), text(v, values)) for k, v in value.items()]
+        return "{" + ", ".join(f"{k}: {v}" for k, v in items) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(text(v, values) for v in value) + "]"
+    if isinstance(value, Macro):
+        key = Key("", "", value.name)
+        return text(values[key], values) if key in values else str(value)
+    return str(value) if isinstance(value, Reference) else repr(value)
+
+
+def _values(config: str) -> dict[Key, Any]:
+    return {binding.key: binding.value for binding in read_text(config)}
+
+
+def _configures(target: Reference | Macro) -> Callable[[Key], bool]:
+    if isinstance(target, Macro):
+        return lambda key: key.is_macro and key.argument == target.name
+    return lambda key: key.configurable == target.configurable

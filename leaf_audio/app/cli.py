@@ -1,0 +1,78 @@
+"""The command `leaf-audio`, also `python -m leaf_audio`.
+
+Each subcommand is a module with flags of its own. Only the module that is asked
+for is imported, so that `leaf-audio --help` answers without TensorFlow.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# For each subcommand: the module, flags to add, and what it does.
+COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "train": (
+        "leaf_audio.app.main",
+        (),
+        "Train a classifier as gin configs say.",
+    ),
+    "eval": (
+        "leaf_audio.app.main",
+        ("--mode=eval",),
+        "Evaluate the best model of a run.",
+    ),
+    "predict": (
+        "leaf_audio.app.predict",
+        (),
+        "Print the most likely labels of recordings.",
+    ),
+    "study": (
+        "leaf_audio.app.study",
+        (),
+        "Train and compare several configurations.",
+    ),
+    "plot": (
+        "leaf_audio.app.plot",
+        (),
+        "Draw the learned filters and outputs of a run.",
+    ),
+}
+
+
+def usage() -> str:
+    """Returns the text of `leaf-audio --help`."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "Usage: leaf-audio COMMAND [FLAGS]",
+            "",
+            *(f"  {name:{width}}  {COMMANDS[name][2]}" for name in COMMANDS),
+            "",
+            "For example:",
+            "  leaf-audio train --gin_config=quickstart.gin",
+            "",
+            "leaf-audio COMMAND --help lists the flags of a command.",
+        ]
+    )
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Runs the subcommand that is named first.
+
+    Args:
+        arguments: The arguments after the name of the program. Default: those
+            of the command line.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        sys.exit(
+            f"Error: the command must be one of {', '.join(COMMANDS)}. "
+            f"Received: {name}. leaf-audio --help has the rest."
+        )
+    module, flags, _ = COMMANDS[name]
+    # absl reads the flags from there.
+    sys.argv = [f"leaf-audio {name}", *flags, *rest]
+    importlib.import_module(module).run()

@@ -1,0 +1,78 @@
+"""Registers with gin the functions that read and prepare recordings.
+
+The functions of `leaf_audio.data` call each other without gin. Here they are
+connected, so that bindings such as `audio_folder.path` and `align.seq_len` take
+effect in `data.load` and `data.prepare`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gin
+
+from leaf_audio import data
+
+# Their bindings take effect when data is loaded, and not before.
+DATA_CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
+
+# The arguments that the data pipeline passes itself, and gin cannot bind.
+_PASSED = {
+    "align": ["samples", "seed"],
+    "loudness_normalization": ["samples"],
+    "time_shift": ["samples", "seed"],
+}
+
+
+def transform_fns() -> Sequence[Callable]:
+    """Returns the transforms of `data.prepare`, as configs have bound them."""
+    bound = gin.get_bindings("data.prepare")
+    return bound.get("transform_fns", _default_transforms())
+
+
+def _default_transforms() -> Sequence[Callable]:
+    names = ("data.align", "data.loudness_normalization")
+    return [gin.get_configurable(name) for name in names]
+
+
+@functools.wraps(data.load)
+def _load(*args: Any, **kwargs: Any) -> Any:
+    """Calls `data.load` with the `audio_folder` that gin configures."""
+    audio_folder = gin.get_configurable("audio_folder")
+    readers = {**data.READERS, "audio_folder": audio_folder}
+    return data.load(*args, **{"readers": readers, **kwargs})
+
+
+@functools.wraps(data.prepare)
+def _prepare(*args: Any, **kwargs: Any) -> Any:
+    """Calls `data.prepare`. The default transforms take their bindings."""
+    bound = inspect.signature(data.prepare).bind(*args, **kwargs)
+    bound.arguments.setdefault("transform_fns", _default_transforms())
+    return data.prepare(*bound.args, **bound.kwargs)
+
+
+# gin does not look through `functools.wraps`.
+_load.__signature__ = inspect.signature(data.load)
+_prepare.__signature__ = inspect.signature(data.prepare)
+
+
+def _register() -> None:
+    for name, passed in _PASSED.items():
+        function = getattr(data, name)
+        gin.external_configurable(function, name, "data", denylist=passed)
+    gin.external_configurable(
+        data.audio_folder,
+        "audio_folder",
+        "leaf_audio.data",
+        denylist=["data_dir", "fallback_sample_rate", "for_training"],
+    )
+    gin.external_configurable(
+        _load, "load", "data", denylist=["for_training", "readers"]
+    )
+    gin.external_configurable(
+        _prepare, "prepare", "data", denylist=["audio_data"]
+    )
+
+
+_register()

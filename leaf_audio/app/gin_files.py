@@ -1,0 +1,220 @@
+"""Finds gin configs, and reads what they say as data.
+
+gin itself keeps the last value of each binding and forgets where it stood. To
+tell the user in which file and line a binding stands, and which bindings a
+later one has replaced, the same files are read here a second time, with gin's
+own parser.
+"""
+
+import dataclasses
+import io
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TextIO
+
+import gin
+from gin import config_parser
+
+
+def _find_configs() -> pathlib.Path:
+    package = pathlib.Path(__file__).parents[1]
+    installed = package / "configs"
+    clone = package.parent / "example" / "configs"
+    return installed if installed.is_dir() else clone
+
+
+# The configs that come with the package: in an installed package inside it, in
+# a clone in `example/configs`.
+CONFIGS = _find_configs()
+
+
+class Key(NamedTuple):
+    """What a binding sets: `scope/configurable.argument`, or a macro.
+
+    Attributes:
+        scope: The scopes, separated by slashes. Empty without scopes.
+        configurable: The shortest name of the configurable. Empty for a macro.
+        argument: The name of the argument or of the macro.
+    """
+
+    scope: str
+    configurable: str
+    argument: str
+
+    @property
+    def is_macro(self) -> bool:
+        """Whether the key is the name of a macro."""
+        return not self.configurable
+
+    def __str__(self) -> str:
+        scope = f"{self.scope}/" if self.scope else ""
+        if self.is_macro:
+            return self.argument
+        return f"{scope}{self.configurable}.{self.argument}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A value such as `@scope/Leaf()`.
+
+    Attributes:
+        scope: The scopes, separated by slashes. Empty without scopes.
+        configurable: The shortest name of the configurable.
+        is_called: Whether there are parentheses after the name.
+    """
+
+    scope: str
+    configurable: str
+    is_called: bool
+
+    def __str__(self) -> str:
+        scope = f"{self.scope}/" if self.scope else ""
+        return f"@{scope}{self.configurable}" + "()" * self.is_called
+
+
+@dataclasses.dataclass(frozen=True)
+class Macro:
+    """A value such as `%sample_rate`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"%{self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Binding:
+    """One statement `key = value`.
+
+    Attributes:
+        key: What is set.
+        value: The value, with references and macros as `Reference` and `Macro`.
+        file: The file in which the statement stands. None for a statement from
+            the command line.
+        line: The number of its first line, from 1.
+    """
+
+    key: Key
+    value: Any
+    file: str | None
+    line: int
+
+    @property
+    def place(self) -> str:
+        """Where the statement stands, in words."""
+        if self.file is None:
+            return "gin_bindings"
+        relative = os.path.relpath(self.file)
+        file = self.file if relative.startswith("..") else relative
+        return f"{file}, line {self.line}"
+
+
+def is_there(file: str) -> bool:
+    """Returns whether a config can be found by this name."""
+    return os.path.isfile(file) or _is_shipped(file)
+
+
+def read(files: Sequence[str], bindings: Sequence[str]) -> list[Binding]:
+    """Reads all statements that set something, in the order of gin.
+
+    Args:
+        files: Names of configs. Their `include` lines are followed.
+        bindings: Lines in gin's syntax, which come after the files.
+
+    Returns:
+        All bindings. If two have the same key, the later one is in force.
+    """
+    return [
+        *(binding for file in files for binding in _read_file(file)),
+        *read_text("\n".join(bindings)),
+    ]
+
+
+def read_text(text: str) -> Iterator[Binding]:
+    """Reads the bindings in a text, such as that of `gin.config_str()`."""
+    return _read(io.StringIO(text), None)
+
+
+def short_name(name: str) -> str:
+    """Returns the shortest name by which gin knows a configurable.
+
+    Args:
+        name: A name as written in a config, such as `leaf_audio.frontend.Leaf`.
+
+    Returns:
+        The shortest part of it that is not ambiguous, such as `Leaf`. A name
+        that gin does not know is returned unchanged.
+    """
+    try:
+        configurable = gin.get_configurable(name)
+    except (KeyError, ValueError):
+        return name
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        short = ".".join(parts[-count:])
+        try:
+            if gin.get_configurable(short) is configurable:
+                return short
+        except (KeyError, ValueError):
+            continue  # It is ambiguous.
+    return name
+
+
+class _Values(config_parser.ParserDelegate):
+    """Tells gin's parser how to represent references and macros."""
+
+    def configurable_reference(
+        self, scoped_configurable_name: str, evaluate: bool
+    ) -> Reference:
+        scope, _, name = scoped_configurable_name.rpartition("/")
+        return Reference(scope, short_name(name), evaluate)
+
+    def macro(self, macro_name: str) -> Macro:
+        return Macro(macro_name)
+
+
+def _read_file(file: str) -> list[Binding]:
+    with _open(file) as opened:
+        return list(_read(opened, opened.name))
+
+
+def _read(stream: TextIO, file: str | None) -> Iterator[Binding]:
+    for statement in config_parser.ConfigParser(stream, _Values()):
+        if isinstance(statement, config_parser.IncludeStatement):
+            yield from _read_file(statement.filename)
+        elif isinstance(statement, config_parser.BindingStatement):
+            line = statement.location.line_num
+            yield Binding(_key(statement), statement.value, file, line)
+
+
+def _key(statement: config_parser.BindingStatement) -> Key:
+    scope, name = statement.scope, statement.selector
+    if statement.arg_name:
+        return Key(scope, short_name(name), statement.arg_name)
+    return Key("", "", f"{scope}/{name}" if scope else name)
+
+
+def _open(file: str) -> TextIO:
+    """Opens a config in the place where gin finds it."""
+    if os.path.isfile(file):
+        return open(file, encoding="utf-8")
+    if _is_shipped(file):
+        return _open_shipped(file)
+    return gin.resource_reader.system_path_reader(file)
+
+
+def _is_shipped(file: str) -> bool:
+    path = pathlib.PurePath(file)
+    is_one = path.parts[:-1] in ((), ("example", "configs"))
+    return is_one and (CONFIGS / path.name).is_file()
+
+
+def _open_shipped(file: str) -> TextIO:
+    return open(CONFIGS / pathlib.PurePath(file).name, encoding="utf-8")
+
+
+# With this, gin itself finds `leaf.gin` and `example/configs/leaf.gin` from any
+# folder, and whether or not there is a clone. Both names also work in the
+# `include` lines of a config that lies elsewhere.
+gin.config.register_file_reader(_open_shipped, _is_shipped)

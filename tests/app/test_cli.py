@@ -1,0 +1,47 @@
+"""The command leaf-audio and its subcommands."""
+
+import sys
+import types
+
+import pytest
+from tones import python
+
+from leaf_audio.app import cli
+
+pytestmark = pytest.mark.any_backend
+
+
+def test_help_lists_the_commands_without_importing_keras():
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['leaf-audio', '--help']\n"
+        "from leaf_audio.app import cli\n"
+        "cli.run()\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)\n"
+    )
+    # As the script leaf-audio does, whose name Python has in sys.argv.
+    code = "import sys; sys.argv = ['leaf-audio']\n" + code
+    printed = python("-c", code).stdout
+    for name in ("train", "eval", "predict", "study", "plot"):
+        assert f"\n  {name} " in printed
+
+
+def test_the_package_is_a_command():
+    assert python("-m", "leaf_audio", "--help").stdout == cli.usage() + "\n"
+
+
+def test_an_unknown_command_is_named():
+    with pytest.raises(SystemExit, match="Received: tran"):
+        cli.run(["tran"])
+
+
+@pytest.mark.parametrize(
+    "name, flags", [("train", []), ("eval", ["--mode=eval"]), ("plot", [])]
+)
+def test_a_command_gets_its_flags(monkeypatch, name, flags):
+    seen = []
+    module = types.SimpleNamespace(run=lambda: seen.extend(sys.argv))
+    monkeypatch.setitem(sys.modules, cli.COMMANDS[name][0], module)
+    monkeypatch.setattr(sys, "argv", ["leaf-audio"])
+    cli.run([name, "--workdir=runs/one"])
+    assert seen == [f"leaf-audio {name}", *flags, "--workdir=runs/one"]
