@@ -17,8 +17,8 @@ import leaf_audio
 from leaf_audio.app import (
     configuration,
     run,  # noqa: F401 (registers with gin what configs name)
+    study,
 )
-from leaf_audio.training import study
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {

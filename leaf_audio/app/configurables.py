@@ -2,8 +2,8 @@
 
 These are the layers, models and initializers of leaf_audio, much of Keras, and
 the functions that load data. `import leaf_audio.app.configurables` in a config
-makes them available. `leaf_audio.app.train` registers `train` and the
-strategies, `leaf_audio.app.study` registers `Study`.
+makes them available. `leaf_audio.app.train` registers `train`, the
+strategies and `Study`.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from leaf_audio import (
     pooling,
     postprocessing,
 )
-from leaf_audio.app import data_configurables  # noqa: F401, registers
+from leaf_audio.app import data_configurables  # noqa: F401
 from leaf_audio.app.factory import Factory
 
 _LEAF_AUDIO = {

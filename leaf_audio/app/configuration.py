@@ -25,7 +25,6 @@ __all__ = [
     "CONFIGS",
     "bound",
     "check_all_used",
-    "differences",
     "macros",
     "message",
     "operative",
@@ -144,15 +143,6 @@ def check_all_used(
         "Every binding must be used by what it configures. Received, without "
         f"any effect: {', '.join(map(str, found))}.{''.join(reasons)}"
     )
-
-
-def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Describes the bindings in which two configurations differ."""
-    return [
-        f"{key} (was {one.get(key, 'not set')}, is {other.get(key, 'not set')})"
-        for key in sorted({*one, *other})
-        if one.get(key) != other.get(key)
-    ]
 
 
 def message(error: Exception) -> str:

@@ -35,13 +35,19 @@ def predict(
         ValueError: If there is no finished run, or a recording cannot be read.
     """
     from leaf_audio import serving
-    from leaf_audio.app import configuration, train  # noqa: F401, registers
-    from leaf_audio.app.data_configurables import transform_fns
+
+    # Importing `train` registers everything that a config may name.
+    from leaf_audio.app import (
+        configuration,
+        data_configurables,
+        train,  # noqa: F401
+    )
 
     folder = serving.finished_run(workdir)
     # Before the model is loaded: the config may import classes that it needs.
     configuration.parse([str(folder.config.resolve())], [])
-    return serving.predict(workdir, recordings, transform_fns())
+    transform_fns = data_configurables.transform_fns()
+    return serving.predict(workdir, recordings, transform_fns)
 
 
 def main(argv: list[str]) -> None:

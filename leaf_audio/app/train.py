@@ -1,8 +1,8 @@
 """Training and evaluation as gin has configured them.
 
-The fields of `leaf_audio.training.TrainingConfig` are bound under the name
+The parameters of `leaf_audio.training.TrainingConfig` are bound under the name
 `train`, as in `train.num_epochs = 20`. Importing this module registers them
-with gin, and the fields of `leaf_audio.training.study.Study` too.
+with gin, together with the parameters of `leaf_audio.training.study.Study`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import gin
 import keras
 
 from leaf_audio import data, training
-from leaf_audio.app import configuration, report
-from leaf_audio.app.data_configurables import DATA_CONFIGURABLES, transform_fns
+from leaf_audio.app import configuration, data_configurables, report
 from leaf_audio.training import strategies
 from leaf_audio.training.study import Study
 
@@ -53,7 +52,9 @@ def train(**settings: Any) -> dict[str, Any]:
         load=load,
         prepare=prepare,
         sample_rate=gin.get_bindings("data.load").get("sample_rate"),
-        example_shape=lambda: data.example_shape(transform_fns()),
+        example_shape=lambda: data.example_shape(
+            data_configurables.transform_fns()
+        ),
         make_strategy=make_strategy,
         observer=_TrainingObserver(),
     )
@@ -130,7 +131,9 @@ class _TrainingObserver(Observer):
     """Checks besides that every binding has an effect."""
 
     def model_checked(self) -> None:
-        configuration.check_all_used(later=DATA_CONFIGURABLES)
+        configuration.check_all_used(
+            later=data_configurables.DATA_CONFIGURABLES
+        )
 
     def data_loaded(
         self,

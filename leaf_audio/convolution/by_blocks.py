@@ -4,6 +4,7 @@ from typing import Any
 
 from keras import ops
 
+from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.conv1d import valid_conv1d
 
 Tensor = Any
@@ -51,10 +52,13 @@ def conv1d_by_blocks(
     num_blocks = (time + block - 1) // block
     reach = -(-(size + block - strides) // block)
 
-    padded = ops.pad(inputs[..., 0], [[0, 0], [left, (reach + 1) * block]])
-    padded = padded[:, : (num_blocks + reach - 1) * block]
-    blocks = ops.reshape(padded, (batch, num_blocks + reach - 1, block))
-
+    blocks = cut_into_blocks(
+        inputs[..., 0],
+        block,
+        num_blocks + reach - 1,
+        start=-left,
+        max_padding=(left, (reach + 1) * block),
+    )
     kernel = ops.pad(kernel[:, 0], [[0, reach * block - size], [0, 0]])
     shifted = ops.stack(
         [ops.roll(kernel, shift, axis=0) for shift in range(0, block, strides)],

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.blocks import cut_into_blocks, frames_of_blocks
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.convolution.base import (
     Tensor,
@@ -45,20 +46,16 @@ def fft_conv1d(inputs: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
     out_length = time + sum(pad) - kernel_size + 1
     num_blocks = (out_length + step - 1) // step
 
-    # Block i reads the samples from i · step to i · step + fft_length. The
-    # padding has a fixed length because `time` may be unknown. What exceeds the
-    # last whole block is cut off.
-    padded = ops.pad(
-        inputs, [[0, 0], [pad[0], pad[1] + fft_length + step], [0, 0]]
+    # A frame starts at each block and reaches over the blocks after it.
+    blocks = cut_into_blocks(
+        inputs,
+        step,
+        num_blocks + -(-fft_length // step) - 1,
+        start=-pad[0],
+        max_padding=(pad[0], pad[1] + fft_length + step),
     )
-    pieces = [
-        ops.reshape(
-            padded[:, start : start + num_blocks * step],
-            (batch, num_blocks, step, in_channels),
-        )
-        for start in range(0, fft_length, step)
-    ]
-    blocks = ops.concatenate(pieces, axis=2)[:, :, :fft_length]
+    pieces = frames_of_blocks(blocks, num_blocks, 0, fft_length)
+    blocks = ops.concatenate(pieces, axis=2)
     blocks = ops.transpose(blocks, (0, 3, 1, 2))
 
     x_real, x_imag = ops.rfft(blocks)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.checks import check_choice, check_positive
 from leaf_audio.common.lean_ops import on_tensorflow
 from leaf_audio.common.serialization import serialize
@@ -109,10 +110,7 @@ def _recurrence(x: Tensor, decay: Tensor, initial_state: Tensor) -> Tensor:
         num_blocks = -(-frames // block)
         max_ends = num_blocks + 1
 
-    padded = ops.pad(x, [[0, 0], [0, block - 1], [0, 0]])
-    blocks = ops.reshape(
-        padded[:, : num_blocks * block], (batch, num_blocks, block, channels)
-    )
+    blocks = cut_into_blocks(x, block, num_blocks, max_padding=(0, block - 1))
     first, *others = ops.unstack(blocks, block, axis=2)
     within = [first]
     for frame in others:

@@ -11,7 +11,7 @@ from training_runs import rows, train_with
 
 from leaf_audio import frontend
 from leaf_audio.training import Workdir
-from leaf_audio.training.progress import Progress
+from leaf_audio.training.progress import Progress, differences
 
 # Dies at a chosen event, given as its name and how often it has come by then.
 KILLER = """
@@ -224,3 +224,9 @@ def test_results_without_a_state_are_not_overwritten(folder, tmp_path):
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="results.json but no state.npz"):
         train_with(folder, tmp_path)
+
+
+def test_differences_name_the_bindings():
+    assert differences(
+        {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "5", "d": "4"}
+    ) == ["b (was 2, is 5)", "c (was 3, is not set)", "d (was not set, is 4)"]

@@ -10,8 +10,9 @@ import gin
 import pytest
 from tones import flag_values, write_tones
 
-from leaf_audio.app import configuration, train
+from leaf_audio.app import configuration
 from leaf_audio.app import study as study_command
+from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
 from leaf_audio.training import study
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -226,9 +227,7 @@ def test_each_run_of_a_shipped_study_uses_all_its_bindings(name):
             flag_values(flags, "gin_config"), flag_values(flags, "gin_bindings")
         )
         gin.get_configurable("AudioClassifier")(num_outputs=2)
-        configuration.check_all_used(
-            later=("train.train", *train.DATA_CONFIGURABLES)
-        )
+        configuration.check_all_used(later=("train.train", *DATA_CONFIGURABLES))
 
 
 def test_a_study_runs_from_the_command_line(tmp_path):
