@@ -42,7 +42,8 @@ def draw(
     """
     import keras
 
-    from leaf_audio import diagnostics, frontend
+    # `models` has the classes of the saved model.
+    from leaf_audio import diagnostics, frontend, models  # noqa: F401
     from leaf_audio.data import read_recording
     from leaf_audio.diagnostics import figures
     from leaf_audio.training.workdir import Workdir

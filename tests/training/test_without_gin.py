@@ -1,0 +1,67 @@
+"""A run from Python alone: no gin, the same files."""
+
+import functools
+import json
+
+import gin
+import pytest
+
+from leaf_audio import data, frontend, models, serving, training
+from leaf_audio.data import audio_folder
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+
+def test_a_run_needs_no_gin_and_goes_on(folder, tmp_path, capsys):
+    align = functools.partial(data.align, seq_len=500)
+    reader = functools.partial(audio_folder, path=str(folder / "tones"))
+
+    def train(**settings):
+        return training.train(
+            training.TrainingConfig(
+                str(tmp_path / "run"),
+                dataset="audio_folder",
+                data_dir=str(folder / "prepared"),
+                batch_size=6,
+                **settings,
+            ),
+            make_model=lambda num_outputs: models.AudioClassifier(
+                num_outputs,
+                frontend=frontend.MelFilterbanks(n_filters=8, sample_rate=4000),
+                encoder=models.ConvNet([4]),
+            ),
+            load=functools.partial(
+                data.load, sample_rate=4000, readers={"audio_folder": reader}
+            ),
+            prepare=functools.partial(data.prepare, transform_fns=[align]),
+        )
+
+    train(num_epochs=1)
+    with pytest.raises(ValueError, match=r"train.seed \(was 0, is 1\)"):
+        train(num_epochs=2, seed=1)
+    results = train(num_epochs=2)
+    assert "going on after epoch 1" in capsys.readouterr().out
+    text = (tmp_path / "run" / "results.json").read_text(encoding="utf-8")
+    assert json.loads(text) == results
+    assert results["config"]["train.num_epochs"] == "2"
+    assert not (tmp_path / "run" / "config.gin").exists()
+    assert not gin.config_str()
+
+    recording = str(next((folder / "tones/test/low").iterdir()))
+    found = serving.predict(tmp_path / "run", [recording], [align])
+    assert list(found[recording]) == ["high", "low", "mid"]
+
+
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"workdir": None}, "`workdir` must be given"),
+        ({"num_epochs": 0}, "`num_epochs` must be a positive integer"),
+        ({"learning_rate": -1.0}, "`learning_rate` must be a positive number"),
+        ({"optimizer": "adam"}, "`optimizer` must be a factory"),
+        ({"warmup_epochs": 10}, "`warmup_epochs` must be a number from 0"),
+    ],
+)
+def test_settings_are_checked_when_they_are_made(settings, named):
+    with pytest.raises(ValueError, match=named):
+        training.TrainingConfig(**{"workdir": "run", **settings})
