@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from leaf_audio import diagnostics
+from leaf_audio.common import files
 from leaf_audio.common.checks import check_positive_int
 from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.frontend.planned import PlannedFrontend
@@ -161,13 +162,7 @@ class LogFilters(keras.callbacks.Callback):
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f".partial-{self.path.name}")
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            columns = list(self._rows[-1])
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.replace(partial, self.path)
+        files.write_csv(self.path, list(self._rows[-1]), self._rows)
 
 
 def built_leafs(layer: keras.layers.Layer) -> list[PlannedFrontend]:
