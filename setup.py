@@ -67,7 +67,14 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.8",
     ],
     extras_require={
-        "test": ["librosa", "matplotlib", "pytest", "pytest-xdist", "scipy"],
+        "test": [
+            "librosa",
+            "matplotlib",
+            "pytest",
+            "pytest-cov",
+            "pytest-xdist",
+            "scipy",
+        ],
         "plot": ["matplotlib"],
         "lingvo": ["lingvo>=0.14"],
         "jax": ["jax"],

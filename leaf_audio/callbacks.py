@@ -156,8 +156,7 @@ class LogFilters(keras.callbacks.Callback):
 
     def _add(self, epoch: int, columns: dict[str, np.ndarray]) -> None:
         for n, values in enumerate(zip(*columns.values(), strict=True)):
-            values = (float(value) for value in values)
-            row = dict(zip(columns, values, strict=True))
+            row = dict(zip(columns, map(float, values), strict=True))
             self._rows.append({"epoch": epoch, "filter": n, **row})
 
     def _write(self) -> None:

@@ -262,7 +262,7 @@ def stft_window(name: str, size: int) -> np.ndarray:
         # By the formula, some of these windows would be 0.
         return np.ones(1)
     phase = 2 * np.pi * np.arange(size) / size
-    return sum(
-        coefficient * np.cos(k * phase)
-        for k, coefficient in enumerate(_COSINE_WINDOWS[name])
-    )
+    values = np.zeros(size)
+    for k, coefficient in enumerate(_COSINE_WINDOWS[name]):
+        values += coefficient * np.cos(k * phase)
+    return values

@@ -181,10 +181,10 @@ def _register_classes() -> None:
         for name in listed.split():
             factory = Factory(getattr(module, name))
             gin.external_configurable(factory, name, module.__name__)
-    for module, listed in _KERAS.items():
+    for submodule, listed in _KERAS.items():
         for name in listed.split():
-            factory = Factory(getattr(getattr(keras, module), name))
-            gin.external_configurable(factory, name, f"keras.{module}")
+            factory = Factory(getattr(getattr(keras, submodule), name))
+            gin.external_configurable(factory, name, f"keras.{submodule}")
     for name in _APPLICATIONS.split():
         factory = Factory(
             getattr(keras.applications, name), fixed=_APPLICATION_ARGUMENTS

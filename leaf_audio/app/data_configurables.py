@@ -53,8 +53,8 @@ def _prepare(*args: Any, **kwargs: Any) -> Any:
 
 
 # gin does not look through `functools.wraps`.
-_load.__signature__ = inspect.signature(data.load)
-_prepare.__signature__ = inspect.signature(data.prepare)
+for _function in (_load, _prepare):
+    setattr(_function, "__signature__", inspect.signature(_function))  # noqa: B010
 
 
 def _register() -> None:

@@ -129,5 +129,6 @@ def _signature(target: Callable) -> inspect.Signature:
 def _constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
     # Not the signature of the class, which is that of `Layer.__new__`: it takes
     # any arguments.
-    _, *parameters = inspect.signature(cls.__init__).parameters.values()
+    constructor = getattr(cls, "__init__")  # noqa: B009
+    _, *parameters = inspect.signature(constructor).parameters.values()
     return {p.name: p for p in parameters}

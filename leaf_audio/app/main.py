@@ -1,6 +1,8 @@
 """The command that trains or evaluates an audio classifier."""
 
+import io
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -28,7 +30,8 @@ def main(argv: list[str]) -> None:
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
     # The terminal may be unable to show the name of a label or a file.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     with without_startup_messages():
         import keras
         import tensorflow as tf
@@ -73,7 +76,7 @@ def _bindings() -> list[str]:
 # flags of the same names.
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
-    own = {"module_name": sys.argv[0]}
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_multi_string(
         "gin_config",
         [],

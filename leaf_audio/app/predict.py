@@ -1,7 +1,9 @@
 """The command that prints the most likely labels of recordings."""
 
+import io
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags
 
@@ -70,7 +72,8 @@ def main(argv: list[str]) -> None:
     from leaf_audio.app import configuration, report
 
     # The terminal may be unable to show the name of a label or a file.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         predictions = predict(workdir, recordings)
     except (ValueError, OSError) as error:
@@ -85,7 +88,7 @@ def main(argv: list[str]) -> None:
 # of the same names.
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
-    own = {"module_name": sys.argv[0]}
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string("workdir", None, "The folder of the run.", **own)
     flags.DEFINE_integer(
         "top",

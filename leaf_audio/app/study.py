@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
@@ -27,7 +27,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     given = flags.FLAGS
-    own, others = [], []
+    own: list[str] = []
+    others: list[str] = []
     for binding in given.gin_bindings:
         is_own = binding.strip().startswith("Study.")
         (own if is_own else others).append(binding)
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"Error: {configuration.message(error)}")
     rows = study.collect(made)
     study.write(made, rows)
-    _print_table(study.COLUMNS, map(study.cells, rows))
+    _print_table(study.COLUMNS, [study.cells(row) for row in rows])
     print(f"results: {made.folder / 'results.md'}")
 
 
@@ -139,7 +140,7 @@ def _print_table(
 # flags of the same names.
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
-    own = {"module_name": sys.argv[0]}
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_multi_string(
         "gin_config", [], "A gin config of a study; may be repeated.", **own
     )

@@ -29,7 +29,7 @@ def unused(in_force: Iterable[Key], used: Iterable[Key]) -> list[Key]:
         scope = key.argument if key.is_macro else key.scope
         taken.setdefault(_without_scope(key), []).append(scope)
 
-    def is_used(key):
+    def is_used(key: Any) -> bool:
         scope = key.argument if key.is_macro else key.scope
         scopes = taken.get(_without_scope(key), ())
         return any(

@@ -66,7 +66,7 @@ def with_ends(x: Tensor, head: int, tail: Any) -> tuple[Tensor, Tensor, Tensor]:
     return cut(x)
 
 
-def reorder(x: Tensor, order: Sequence[int], axis: int) -> Tensor:
+def reorder(x: Tensor, order: Sequence[int] | np.ndarray, axis: int) -> Tensor:
     """Reorders an array along an axis.
 
     Args:
@@ -78,17 +78,17 @@ def reorder(x: Tensor, order: Sequence[int], axis: int) -> Tensor:
     Returns:
       An array of the shape of `x`.
     """
-    order = np.asarray(order, "int32")
+    positions = np.asarray(order, "int32")
     if not on_tensorflow():
-        return ops.take(x, order, axis=axis)
-    inverse = np.argsort(order).astype("int32")
+        return ops.take(x, positions, axis=axis)
+    inverse = np.argsort(positions).astype("int32")
 
     @ops.custom_gradient
     def reordered(x: Tensor) -> Any:
         def gradient(upstream: Tensor) -> Tensor:
             return ops.take(upstream, inverse, axis=axis)
 
-        return ops.take(x, order, axis=axis), gradient
+        return ops.take(x, positions, axis=axis), gradient
 
     return reordered(x)
 

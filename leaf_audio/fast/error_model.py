@@ -21,6 +21,7 @@ that of its pooling window as a share of half the window.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def taper(taps: int, kernel_size: int) -> np.ndarray:
     )
 
 
-def near_distance(sigma: np.ndarray, geometry: Geometry) -> np.ndarray:
+def near_distance(sigma: float | np.ndarray, geometry: Geometry) -> Any:
     """Returns how far a filter's band reaches from its centre frequency.
 
     Beyond, the filter only leaks, because its kernel is cut off.

@@ -158,14 +158,13 @@ def planned_energies(
     """
     audio = audio[..., 0]
     grid = FrameGrid(audio, geometry, padding)
-    parts = []
-    for kind, compute in (
-        (SparseGroup, SparseEnergies),
-        (SpectralGroup, SpectralEnergies),
-    ):
-        groups = [group for group in plan.groups if isinstance(group, kind)]
-        if groups:
-            parts.append(compute(groups, geometry, grid))
+    parts: list[SparseEnergies | SpectralEnergies] = []
+    sparse = [one for one in plan.groups if isinstance(one, SparseGroup)]
+    if sparse:
+        parts.append(SparseEnergies(sparse, geometry, grid))
+    spectral = [one for one in plan.groups if isinstance(one, SpectralGroup)]
+    if spectral:
+        parts.append(SpectralEnergies(spectral, geometry, grid))
     ahead = max(0, *(-part.start for part in parts))
     beyond = max(part.start + part.reach for part in parts)
     padded = grid.pad(audio, ahead, beyond)

@@ -260,11 +260,10 @@ class SpectralOption:
         last = length * (np.abs(centre) + reach).max()
         near = (math.floor(first), math.ceil(last) + 1)
         everywhere = (-length, length)
-        if self.max_offset <= far:
-            bands = ((self.max_offset, everywhere),)
-        else:
-            bands = ((far, everywhere), (self.max_offset, near))
-        return SpectralGroup(tuple(filters.tolist()), bands)
+        bands = [(self.max_offset, everywhere)]
+        if self.max_offset > far:
+            bands = [(far, everywhere), (self.max_offset, near)]
+        return SpectralGroup(tuple(filters.tolist()), tuple(bands))
 
 
 Option = SparseOption | SpectralOption

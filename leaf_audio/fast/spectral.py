@@ -189,7 +189,7 @@ class SpectralEnergies:
           unless windows are symmetric.
         """
         times = np.arange(self._geometry.window_size) - self._middle_of_window
-        phase = times[:, None] * np.arange(bins)
+        phase: Any = times[:, None] * np.arange(bins)
         phase = 2 * np.pi * phase / self._geometry.fft_length
         parts = (np.cos(phase), -np.sin(phase))
         return [
@@ -234,7 +234,9 @@ class SpectralEnergies:
         ends = (audio[:, :length], audio[:, last : last + length])
         edges = []
         for end, first in zip(ends, (0, count), strict=True):
-            energies = gabor_energies(end[..., None], *kernels, padding="valid")
+            energies = gabor_energies(
+                end[..., None], kernels[0], kernels[1], padding="valid"
+            )
             for frame in range(count):
                 begin = frame * geometry.stride
                 window = ops.transpose(windows[first + frame])

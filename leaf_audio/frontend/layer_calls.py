@@ -78,15 +78,15 @@ def output_shape_of(layer: Callable | None, shape: Shape) -> Shape:
     """
     if layer is None:
         return shape
-    if not isinstance(layer, keras.layers.Layer):
-        layer = keras.layers.Lambda(layer)
+    is_layer = isinstance(layer, keras.layers.Layer)
+    called: Any = layer if is_layer else keras.layers.Lambda(layer)
     try:
-        return tuple(layer.compute_output_shape(shape))
+        return tuple(called.compute_output_shape(shape))
     except NotImplementedError:
         # A layer need not define `compute_output_shape`. A call on a symbolic
         # tensor returns the shape, but builds the layer: call a copy.
-        layer = layer if layer.built else clone_layer(layer)
-        return tuple(layer(keras.KerasTensor(shape)).shape)
+        called = called if called.built else clone_layer(called)
+        return tuple(called(keras.KerasTensor(shape)).shape)
 
 
 def find_layers(

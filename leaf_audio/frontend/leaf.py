@@ -427,7 +427,7 @@ class Leaf(PlannedFrontend):
         return self._activation(convolve(audio))
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
-        shape = (batch, time, 1)
+        shape: Shape = (batch, time, 1)
         for layer in (self._complex_conv, self._activation, self._pooling):
             shape = output_shape_of(layer, shape)
         if shape[-1] != self.n_filters:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from leaf_audio.fast.plan_following import PlanFollower
 from leaf_audio.frontend.base import Frontend
 
 # Names of the entries that stand beside the weights in a file.
@@ -33,7 +32,7 @@ class PlannedFrontend(Frontend):
     # it computes them exactly, which is slow. False: it keeps to the plan.
     exact_outside_plan = False
 
-    _filterbank: PlanFollower | None = None
+    _filterbank: Any = None
 
     def replan(self, if_needed: bool = False) -> bool:
         """Makes a new plan for the present values of the weights.

@@ -148,7 +148,7 @@ class StftFrontend(Frontend):
         return self.pad_end and not self.center
 
     @classmethod
-    def from_preset(cls, preset: str, **settings: Any):
+    def from_preset(cls, preset: str, **settings: Any) -> Any:
         """Creates a frontend that follows the conventions of a library.
 
         Args:

@@ -35,7 +35,7 @@ class Scorer:
         labels = [label for _, label in batches.as_numpy_iterator()]
         self._labels = np.concatenate(labels)
 
-        def fill_up(audio, label):
+        def fill_up(audio: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
             missing = batch_size - tf.shape(audio)[0]
             rest = tf.zeros([missing, *audio.shape[1:]], audio.dtype)
             audio = tf.concat([audio, rest], axis=0)

@@ -140,7 +140,7 @@ class Workdir:
             model: The model, built and compiled.
             progress: The progress, with the epoch that has just ended.
         """
-        arrays = {
+        arrays: dict[str, Any] = {
             f"variable_{i}": _to_array(variable)
             for i, variable in enumerate(_variables(model))
         }
