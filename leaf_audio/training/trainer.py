@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-import leaf_audio
 from leaf_audio import data
 from leaf_audio.common import files
 from leaf_audio.training import (
@@ -29,6 +28,7 @@ from leaf_audio.training.progress import (
     check_unfinished,
 )
 from leaf_audio.training.workdir import Workdir
+from leaf_audio.version import __version__
 
 
 def train(
@@ -272,6 +272,6 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         "backend": backend,
         "platform": platform.platform(),
-        "leaf_audio": leaf_audio.__version__,
+        "leaf_audio": __version__,
         **{name: importlib.metadata.version(name) for name in packages},
     }
