@@ -139,8 +139,15 @@ def test_gaussians_are_the_same_in_numpy_and_as_tensors(dtype):
         assert isinstance(in_numpy, np.ndarray)
         assert in_numpy.dtype == dtype
         tensor = function(ops.convert_to_tensor(parameters), 41)
+        # On PyTorch, Keras rounds the bounds of `clip` to float32. The first
+        # and the last width are at their bounds, and the exponential multiplies the error.
         np.testing.assert_allclose(
             in_numpy,
             ops.convert_to_numpy(tensor),
+            rtol=1e-4 if dtype == "float32" else 1e-5,
+        )
+        np.testing.assert_allclose(
+            in_numpy[..., 1:-1],
+            ops.convert_to_numpy(tensor)[..., 1:-1],
             rtol=1e-4 if dtype == "float32" else 1e-12,
         )
