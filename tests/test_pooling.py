@@ -139,8 +139,9 @@ def test_gaussians_are_the_same_in_numpy_and_as_tensors(dtype):
         assert isinstance(in_numpy, np.ndarray)
         assert in_numpy.dtype == dtype
         tensor = function(ops.convert_to_tensor(parameters), 41)
-        # On PyTorch, Keras rounds the bounds of `clip` to float32. The first
-        # and the last width are at their bounds, and the exponential multiplies the error.
+        # On PyTorch, Keras rounds the bounds of `clip` to float32, and the
+        # exponential multiplies the error. The first and the last width lie at
+        # their bounds.
         np.testing.assert_allclose(
             in_numpy,
             ops.convert_to_numpy(tensor),
