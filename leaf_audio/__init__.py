@@ -30,7 +30,10 @@ _FRONTENDS = (
     "TimeDomainFilterbanks",
 )
 
-__all__ = ["__version__", "figures", *_ROOMS, *_FRONTENDS]
+# They need more than Keras: soundfile, TensorFlow Datasets and the like.
+_ON_DEMAND = ("data", "figures", "serving", "training")
+
+__all__ = ["__version__", *_FRONTENDS, *_ON_DEMAND, *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:

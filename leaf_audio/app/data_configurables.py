@@ -15,7 +15,7 @@ import gin
 from leaf_audio import data
 
 # Their bindings take effect when data is loaded, and not before.
-DATA_CONFIGURABLES = ("data.load", "data.prepare", "audio_folder")
+DATA_CONFIGURABLES = ("data.load", "data.prepare", *data.READERS)
 
 # The arguments that the data pipeline passes itself, and gin cannot bind.
 _PASSED = {
@@ -38,9 +38,8 @@ def _default_transforms() -> Sequence[Callable]:
 
 @functools.wraps(data.load)
 def _load(*args: Any, **kwargs: Any) -> Any:
-    """Calls `data.load` with the `audio_folder` that gin configures."""
-    audio_folder = gin.get_configurable("audio_folder")
-    readers = {**data.READERS, "audio_folder": audio_folder}
+    """Calls `data.load` with the readers that gin configures."""
+    readers = {name: gin.get_configurable(name) for name in data.READERS}
     return data.load(*args, **{"readers": readers, **kwargs})
 
 
@@ -61,12 +60,13 @@ def _register() -> None:
     for name, passed in _PASSED.items():
         function = getattr(data, name)
         gin.external_configurable(function, name, "data", denylist=passed)
-    gin.external_configurable(
-        data.audio_folder,
-        "audio_folder",
-        "leaf_audio.data",
-        denylist=["data_dir", "fallback_sample_rate", "for_training"],
-    )
+    for name, reader in data.READERS.items():
+        gin.external_configurable(
+            reader,
+            name,
+            "leaf_audio.data",
+            denylist=["data_dir", "fallback_sample_rate", "for_training"],
+        )
     gin.external_configurable(
         _load, "load", "data", denylist=["for_training", "readers"]
     )

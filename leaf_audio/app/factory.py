@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 
 class Factory:
@@ -68,6 +69,7 @@ class Factory:
         bound = self.__signature__.bind_partial(*args, **kwargs)
         arguments = {**bound.arguments, **self._fixed}
         if as_partial:
+            arguments = self._not_default(arguments)
             if not arguments:
                 return self.target
             return functools.partial(self.target, **arguments)
@@ -80,8 +82,24 @@ class Factory:
                 )
         return self.target(**arguments)
 
+    def _not_default(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        # The config that a run records states the defaults too. Bound to a
+        # class, they would replace what the caller of the class passes.
+        known = self.__signature__.parameters
+        return {
+            name: value
+            for name, value in arguments.items()
+            if name in self._fixed or not _equal(value, known[name].default)
+        }
+
     def __repr__(self) -> str:
         return f"{self.target.__module__}.{self.__name__}"
+
+
+def _equal(value: Any, default: Any) -> bool:
+    if value is default:
+        return True
+    return type(value) is type(default) and bool(np.all(value == default))
 
 
 def without_gin(value: Any) -> Any:

@@ -6,37 +6,32 @@ python -m example.plot --workdir=runs/leaf --output=figures \
 
 import pathlib
 import sys
+from typing import Any
 
 from absl import app, flags
 
 from leaf_audio.app.startup import without_startup_messages
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.")
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder for the figures; `figures` in the workdir if none."
-)
-_RECORDING = flags.DEFINE_string(
-    "recording",
-    None,
-    "A recording (wav, flac, ogg or mp3) to draw the frontends' outputs for; "
-    "without one they are not drawn.",
-)
 _FORMATS = ("png", "svg")
 
 
 def draw(
     workdir: str, output: str | None = None, recording: str | None = None
 ) -> list[pathlib.Path]:
-    """Draws all that can be drawn, as PNG and SVG, and returns the files.
+    """Draws the figures of a run, as PNG and as SVG.
 
     Args:
-        workdir: of a run with a model.
-        output: folder for the figures, made where it does not exist; None is
-            `figures` in the workdir.
-        recording: a file to draw the outputs for; None to leave them out.
+        workdir: str. The folder of a run that has completed an epoch.
+        output: str or None. The folder for the figures. It is created if it
+            does not exist. None is `figures` in the workdir. Default: None.
+        recording: str or None. An audio file. If it is given, the outputs of
+            the frontends for it are drawn too. Default: None.
+
+    Returns:
+        The files that were written.
 
     Raises:
-        ValueError: there is no model or no learned frontend, or the recording
+        ValueError: There is no model or no learned frontend, or the recording
             cannot be used.
         ImportError: matplotlib is not installed.
     """
@@ -97,13 +92,14 @@ def main(argv: list[str]) -> None:
     """Draws what the flags ask for."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
-    if _WORKDIR.value is None:
+    given = flags.FLAGS
+    if given.workdir is None:
         sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
     with without_startup_messages():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
     try:
-        files = draw(_WORKDIR.value, _OUTPUT.value, _RECORDING.value)
+        files = draw(given.workdir, given.output, given.recording)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"Error: {error}")
     for file in files:
@@ -111,5 +107,27 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    """Runs the command."""
+    """Runs the command, with the flags of the command line."""
+    _define_flags()
     app.run(main)
+
+
+# Not when the module is imported: another command of the same process may have
+# flags of the same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
+    flags.DEFINE_string("workdir", None, "The folder of the run.", **own)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "The folder for the figures. By default `figures` in the workdir.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "recording",
+        None,
+        "A recording (wav, flac, ogg or mp3). If it is given, the outputs of "
+        "the frontends for it are drawn too.",
+        **own,
+    )

@@ -112,7 +112,8 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
 
 def _command(name: str) -> str:
     """Returns how to start a command, in the way this one was started."""
-    if sys.argv[0].startswith("leaf-audio"):
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or not spec.name.startswith("example."):
         return f"leaf-audio {name}"
     module = {"eval": "main --mode=eval", "predict": "predict"}[name]
     return f"python -m example.{module}"

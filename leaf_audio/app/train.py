@@ -17,8 +17,10 @@ import keras
 
 from leaf_audio import data, training
 from leaf_audio.app import configuration, data_configurables, report
-from leaf_audio.training import strategies
+from leaf_audio.training import TrainingStopped, strategies
 from leaf_audio.training.study import Study
+
+__all__ = ["TrainingStopped", "evaluate", "train"]
 
 _STRATEGIES = ("mirrored", "tpu", "data_parallel")
 

@@ -3,8 +3,18 @@
 import pathlib
 import sys
 
-_SCRIPT = "leaf-audio"
-_PACKAGES = ("example", "leaf_audio")
+# Names of the script, the last two on Windows.
+_SCRIPTS = ("leaf-audio", "leaf-audio.exe", "leaf-audio-script.py")
+_SISTERS = ("main", "plot", "predict", "study")
+_MODULES = {
+    "leaf_audio",
+    "leaf_audio.__main__",
+    *(
+        f"{folder}.{n}"
+        for folder in ("example", "leaf_audio.app")
+        for n in _SISTERS
+    ),
+}
 
 
 def is_running() -> bool:
@@ -16,14 +26,14 @@ def is_running() -> bool:
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None:
-        return spec.name.partition(".")[0] in _PACKAGES
+        return spec.name in _MODULES
     if not sys.argv:
         return False
     # While Python looks for the module of `-m`, which imports its package, the
     # module has no name yet, and `sys.argv` starts with "-m".
     if sys.argv[0] == "-m":
-        return _module_to_run().partition(".")[0] in _PACKAGES
-    return pathlib.Path(sys.argv[0]).stem == _SCRIPT
+        return _module_to_run() in _MODULES
+    return pathlib.Path(sys.argv[0]).name in _SCRIPTS
 
 
 def _module_to_run() -> str:

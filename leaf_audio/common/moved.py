@@ -24,7 +24,7 @@ MOVED = {
     "example.strategies": "leaf_audio.training.strategies",
     "example.synthetic_vowels": "leaf_audio.data.synthetic_vowels",
     "example.tfds_audio": "leaf_audio.data.tfds_audio",
-    "example.train": "leaf_audio.training",
+    "example.train": "leaf_audio.app.train",
     "example.workdir": "leaf_audio.training.workdir",
     "leaf_audio.augmentation": "leaf_audio.postprocessing.spec_augment",
     "leaf_audio.base_frontend": "leaf_audio.frontend.base",

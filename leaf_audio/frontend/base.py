@@ -411,7 +411,8 @@ def copy_if_layer(argument: str, value: Any) -> Callable | None:
     if isinstance(value, keras.layers.Layer):
         return clone_layer(value)
     # A call of a class would take the energies for a constructor's argument.
-    if value is None or (callable(value) and not isinstance(value, type)):
+    called = getattr(value, "func", value)
+    if value is None or (callable(value) and not isinstance(called, type)):
         return value
     raise ValueError(
         f"`{argument}` must be a layer, a function or None. "

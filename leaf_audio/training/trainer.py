@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import math
 import platform
 from collections.abc import Callable, Sequence
@@ -264,7 +265,10 @@ def _count(variables: Sequence[keras.Variable]) -> int:
 
 
 def _versions() -> dict[str, str]:
-    packages: tuple[str, ...] = ("keras", "tensorflow", "numpy", "gin-config")
+    packages: tuple[str, ...] = ("keras", "tensorflow", "numpy")
+    # Training works without it.
+    if importlib.util.find_spec("gin") is not None:
+        packages += ("gin-config",)
     backend = keras.backend.backend()
     if backend not in packages:
         packages += (backend,)

@@ -179,3 +179,15 @@ def test_a_misspelt_line_of_a_file_is_named_with_its_place(tmp_path):
     message = configuration.message(caught.value)
     assert f'In file "{config}", line 3' in message
     assert "Did you mean n_filters" in message
+
+
+@pytest.mark.parametrize("name", ["leaf", "efficient_leaf", "mel", "sincnet"])
+def test_a_recorded_config_builds_the_model_again(name, tmp_path):
+    configuration.parse([f"{name}.gin"], [])
+    first = gin.get_configurable("AudioClassifier")(num_outputs=2)
+    recorded = tmp_path / "config.gin"
+    recorded.write_text(configuration.operative_text())
+    configuration.parse([str(recorded)], [])
+    second = gin.get_configurable("AudioClassifier")(num_outputs=2)
+    assert second.frontend.n_filters == first.frontend.n_filters
+    assert type(second.frontend) is type(first.frontend)

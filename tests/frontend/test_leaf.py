@@ -389,3 +389,9 @@ def test_a_frozen_compression_stays_frozen_when_loaded(tmp_path):
 def test_arguments_of_another_type_are_rejected(argument, value):
     with pytest.raises(ValueError, match=f"`{argument}` must be"):
         frontend.Leaf(**{argument: value})
+
+
+def test_a_compression_that_makes_a_layer_is_no_compression():
+    unfinished = functools.partial(postprocessing.PCENLayer, alpha=0.9)
+    with pytest.raises(ValueError, match="`compression_fn` must be a layer"):
+        frontend.Leaf(compression_fn=unfinished)
