@@ -29,8 +29,8 @@ class Replan(keras.callbacks.Callback):
 
     Args:
       check_freq: Positive integer. Number of steps between checks within an
-        epoch. They concern Leaf only: in a long epoch, its steps may become
-        slow early. Defaults to 100.
+        epoch. Only Leaf needs them: its steps can become slow before an
+        epoch ends. Defaults to 100.
 
     Raises:
       ValueError: If `check_freq` is not a positive integer.

@@ -73,8 +73,8 @@ def draw(
         drawn["outputs"] = figures.outputs(
             {
                 "mel, log": mel,
-                f"{trained.name} at the beginning": untrained,
-                f"{trained.name} now": trained,
+                f"{trained.name} untrained": untrained,
+                f"{trained.name} trained": trained,
             },
             waveform,
         )

@@ -51,7 +51,7 @@ def audio_folder(
     file that was replaced by one with the same modification time.
 
     Args:
-        path: str. The folder. Required, although the signature has a default.
+        path: str. The folder. Must be given.
         sample_rate: int, in Hz, or None. Every file is resampled to this rate.
             None takes `fallback_sample_rate`. Default: None.
         source_sample_rate: int, in Hz, or None. The sample rate that every file

@@ -93,8 +93,8 @@ class Leaf(PlannedFrontend):
     A Gabor filter has two learned parameters, its centre frequency η and its
     standard deviation σ: `g(t) = exp(iηt) exp(-t²/(2σ²)) / (sqrt(2π) σ)`.
 
-    The initial filters follow `sample_rate` and `window_len`, which those of
-    the original release do not. Two frontends never share a layer.
+    The initial filters follow `sample_rate` and `window_len`. In the original
+    release they do not. Layers that are passed in are copied.
 
     By default the energies are computed by a plan, within a relative error of
     `tolerance`, at a fraction of the cost. The plan is made for the filters
@@ -102,9 +102,10 @@ class Leaf(PlannedFrontend):
     called eagerly makes a new plan by itself. A compiled function, such as
     those of `fit` and `predict`, computes filters that have moved too far from
     the plan exactly, which is slow. The callback `callbacks.Replan` makes a new
-    plan during training; `replan` makes one outside it. `planned_for` has a
-    column each for the standard deviation in samples, the pooling width as a
-    fraction of half the window, and the centre frequency in rad/sample.
+    plan during training; `replan` makes one outside it. The attribute
+    `planned_for` holds what the plan was made for, one row for each filter:
+    standard deviation in samples, pooling width as a fraction of half the
+    window, centre frequency in rad/sample.
 
     Args:
       learn_pooling: Boolean. Whether the pooling is learned. Defaults to True.
@@ -154,8 +155,8 @@ class Leaf(PlannedFrontend):
       spec_augment: Boolean or layer. True augments features in training by
         `SpecAugment()`. A layer is copied. Defaults to False.
       tolerance: Float in [0, 1). Relative error that the plan may have: the RMS
-        over the filters of the error predicted for noise that is louder in the
-        neighbouring bands. 0 computes every sample exactly, which takes several
+        over the filters of the error predicted for an input whose neighbouring
+        bands are louder. 0 computes every sample exactly, which takes several
         times as long. Other values than 0 need the default convolution,
         activation and pooling. Waveforms with a mask are computed exactly.
         Defaults to None: 0.0025 where a plan is possible, otherwise 0.

@@ -61,7 +61,8 @@ class GaborInit(FrontendInitializer):
     Differs from the original, which has the method `"mel"` only. There, a
     frontend that does not have LEAF's default settings must pass its
     `sample_rate` and `n_fft` to the initializer again. If the FFT is too short
-    for a filter, the original sets it to NaN. GaborInit raises an error.
+    for a filter, the original sets that filter to NaN; GaborInit raises an
+    error.
 
     Args:
       sample_rate: Sample rate in Hz. Defaults to None, which takes the value
@@ -76,8 +77,8 @@ class GaborInit(FrontendInitializer):
         power of two that is not shorter than the window and gives each filter
         a bin. That is 512 for LEAF's default settings.
       normalize_energy: Boolean. Whether to divide each mel filter or triangle
-        by its area first. Only the kernel of a plain convolution depends on
-        it. Defaults to False.
+        by its area before the parameters are read off. Only the kernel of a
+        plain convolution depends on it. Defaults to False.
       n_filters: Integer. Number of filters that the weight must have. Defaults
         to None, which allows any number.
       window_len: Length of the frontend's window in milliseconds. It affects

@@ -177,7 +177,8 @@ def gabor_parameters(
 
     Args:
       centres: Centre frequencies in Hz, an array of shape `(n_filters,)`.
-      bases: Bases in Hz, an array of shape `(n_filters,)`.
+      bases: Widths of the filters' triangles at their feet in Hz, an array of
+        shape `(n_filters,)`.
       sample_rate: Sample rate in Hz.
 
     Returns:

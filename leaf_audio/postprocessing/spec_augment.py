@@ -205,9 +205,9 @@ class SpecAugment(keras.layers.Layer):
     layer returns its inputs.
 
     The distributions are those of lingvo's SpectrumAugmenter, which the
-    original LEAF runs, and so are the defaults. A mask covers at most one bin
-    or frame fewer than its maximum. `time_mask_max_ratio` limits a mask to no
-    less than one frame. The layer differs from the original in one way: the
+    original LEAF runs, and so are the defaults. A mask is always smaller than
+    its maximum. The limit that a positive `time_mask_max_ratio` sets is at
+    least one frame. The layer differs from the original in one way: the
     original sets a constant seed and so repeats the same augmentation in every
     step; this layer draws anew. `LingvoSpecAugment` runs lingvo itself.
 

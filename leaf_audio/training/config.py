@@ -23,7 +23,7 @@ class TrainingConfig:
             model, its state and its logs. It is created if it does not exist.
             An interrupted run that is started again goes on after its last
             completed epoch, and ends with the same result as an uninterrupted
-            one. Required, although the default is None.
+            one. Must be given.
         dataset: str. The name of the data set; see `leaf_audio.data.load`.
             Defaults to "speech_commands".
         num_epochs: int, at least 1. The number of epochs. It may be raised to

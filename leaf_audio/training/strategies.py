@@ -65,8 +65,7 @@ def tpu(address: str | None = None) -> Strategy:
 
     Args:
         address: str. "grpc://host:port", the name of a Cloud TPU, or "local"
-            on a machine that holds one. Required, although the default is
-            None.
+            on a machine that holds one. Must be given.
 
     Returns:
         The strategy.

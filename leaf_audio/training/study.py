@@ -42,7 +42,7 @@ class Study:
     Args:
         variants: dict. For each variant, by its name, a list of gin configs
             and bindings. An item that ends in `.gin` is the name of a config,
-            any other is a binding. Required, although the default is None.
+            any other is a binding. Must be given.
         configs: list of str. Configs and bindings of all variants. They come
             after those of a variant, and override them. Defaults to none.
         seeds: list of int, at least 0. The seeds. Defaults to `(0, 1, 2)`.
