@@ -1,12 +1,14 @@
 """The command that trains or evaluates an audio classifier."""
 
-import io
 import sys
 from typing import Any
 
 from absl import app, flags, logging
 
-from leaf_audio.app.startup import without_startup_messages
+from leaf_audio.app.startup import (
+    escape_what_stdout_cannot_show,
+    without_startup_messages,
+)
 
 
 def run() -> None:
@@ -29,9 +31,7 @@ def main(argv: list[str]) -> None:
             "Error: `gin_config` must be given, such as "
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
-    # The terminal may be unable to show the name of a label or a file.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_what_stdout_cannot_show()
     with without_startup_messages():
         import keras
         import tensorflow as tf

@@ -1,13 +1,15 @@
 """The command that prints the most likely labels of recordings."""
 
-import io
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags
 
-from leaf_audio.app.startup import without_startup_messages
+from leaf_audio.app.startup import (
+    escape_what_stdout_cannot_show,
+    without_startup_messages,
+)
 
 
 def run() -> None:
@@ -71,9 +73,7 @@ def main(argv: list[str]) -> None:
         import tensorflow  # noqa: F401
     from leaf_audio.app import configuration, report
 
-    # The terminal may be unable to show the name of a label or a file.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    escape_what_stdout_cannot_show()
     try:
         predictions = predict(workdir, recordings)
     except (ValueError, OSError) as error:

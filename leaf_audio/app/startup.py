@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import os
 import sys
 import tempfile
@@ -32,6 +33,16 @@ def without_startup_messages() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def escape_what_stdout_cannot_show() -> None:
+    """Prints escapes for characters that the terminal's encoding lacks.
+
+    The names of labels and files may hold such characters. Without this, they
+    would end the program.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _check_backend() -> None:
