@@ -7,7 +7,18 @@ The same command continues a study that was interrupted. Bindings of `Study`
 configure the study. All other bindings are passed on to its runs.
 """
 
-from leaf_audio.app.study import run
+from leaf_audio.app.study import check_settings, read, run
+
+__all__ = ["check_settings", "read"]
+
+
+def __getattr__(name):
+    """Finds what an earlier version of this module had."""
+    # Not imported above: the command parses its flags before it imports Keras.
+    from leaf_audio.training import study
+
+    return getattr(study, name)
+
 
 if __name__ == "__main__":
     run()

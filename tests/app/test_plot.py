@@ -13,7 +13,7 @@ matplotlib = pytest.importorskip("matplotlib")
 def leaf():
     layer = frontend.Leaf(n_filters=6)
     layer.build((None, None))
-    kernel = layer._complex_conv.kernel
+    kernel = layer.filter_layer().kernel
     kernel.assign(kernel * np.array([[1.1, 0.8]], "float32"))
     return layer
 
