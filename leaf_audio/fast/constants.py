@@ -67,9 +67,9 @@ class PlanConstants:
     near_deviations: float = 6.0
 
     # Greatest offset between bins that a filter only leaks into, in cycles per
-    # sample, times the window's length. It does not depend on the tolerance: a
-    # loud tone that leaks in swells and fades, and fewer offsets would smear
-    # that over time. [compare_values, with --audio]
+    # sample, times the window's length. It does not depend on the tolerance:
+    # the leakage of a loud tone swells and fades, and with fewer offsets it
+    # would be smeared over time. [compare_values, with --audio]
     far_offset: float = 2.5
 
     # Filters are computed from spectra only if their kernel ends within this
