@@ -3,10 +3,10 @@
 Conventions: kernel sizes and times are in samples, centre frequencies in
 rad/sample, cutoff frequencies in Hz.
 
-Functions of learnable parameters take tensors and are differentiable. Those of
-Gaussians also take NumPy arrays, and then compute in NumPy with the dtype of
-the arrays; plans and initial kernels are made from them in float64. Windows by
-name are float64 NumPy arrays.
+Functions of learnable parameters take tensors and are differentiable. The
+functions for Gaussians also take NumPy arrays: they then compute in NumPy, with
+the dtype of the arrays. Plans and initial kernels are made in this way, in
+float64. Functions that return a window by its name give float64 NumPy arrays.
 """
 
 import math

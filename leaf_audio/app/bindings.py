@@ -34,7 +34,7 @@ def called() -> set[tuple[str, str]]:
 
 
 def replaced(statements: Iterable[Binding]) -> set[Key]:
-    """Finds what configures a part that a later statement has replaced.
+    """Finds the bindings of parts that a later statement replaces.
 
     An example: a config says `AudioClassifier.encoder = @ConvNet()` and
     `ConvNet.filters = [64, 64]`. Then a binding on the command line says

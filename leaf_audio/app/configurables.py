@@ -96,7 +96,7 @@ _APPLICATION_ARGUMENTS = {
     "pooling": None,
     "classes": 1000,
     "classifier_activation": None,
-    # It expects three channels with values from 0 to 255.
+    # The preprocessing expects three channels with values from 0 to 255.
     "include_preprocessing": False,
 }
 

@@ -166,7 +166,7 @@ def _operative(are_macros: bool) -> dict[str, str]:
 
 
 def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
-    # Without Python's own description of a value that gin cannot read.
+    # Removes Python's own description of a value that gin cannot read.
     what = re.sub(r"malformed node or string.*\n *", "", error.msg)
     lines = ["", *"\n".join(bindings).splitlines()]
     where = (

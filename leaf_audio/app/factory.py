@@ -135,7 +135,7 @@ def _signature(target: Callable) -> inspect.Signature:
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     named = [p for p in parameters.values() if p.kind not in variable]
     if len(named) < len(parameters) and issubclass(target, keras.layers.Layer):
-        # They have no default here, because gin writes defaults to config.gin.
+        # They get no default here, because gin would write it to config.gin.
         named += [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
             for name in _OF_ALL_LAYERS

@@ -123,7 +123,7 @@ def _print_table(
     import rich.console
     import rich.table
 
-    # Little space between the columns: all headings are to be readable in a
+    # Little space between the columns, so that all headings fit into a
     # terminal of 80 columns.
     table = rich.table.Table(
         box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False

@@ -130,7 +130,7 @@ class Observer(training.Observer):
 
 
 class _TrainingObserver(Observer):
-    """Checks besides that every binding has an effect."""
+    """Also checks that every binding has an effect."""
 
     def model_checked(self) -> None:
         configuration.check_all_used(

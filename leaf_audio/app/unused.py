@@ -13,7 +13,7 @@ from leaf_audio.app.gin_files import Key, Reference
 
 
 def unused(in_force: Iterable[Key], used: Iterable[Key]) -> list[Key]:
-    """Returns the bindings that no call has taken so far.
+    """Returns the bindings that no call has used so far.
 
     Args:
         in_force: All bindings.
@@ -21,7 +21,7 @@ def unused(in_force: Iterable[Key], used: Iterable[Key]) -> list[Key]:
 
     Returns:
         The bindings of `in_force` that are in none of the calls. A binding
-        without a scope is also taken by calls inside a scope.
+        without a scope is also used by calls inside a scope.
     """
     taken: dict[tuple[str, str], list[str]] = {}
     for key in used:

@@ -72,7 +72,7 @@ class ParametricConv1D(keras.layers.Layer):
         """
         if self.filters % 2:
             raise ValueError(
-                "`filters` must be even, two for each filter. "
+                "`filters` must be even: two channels for each filter. "
                 f"Received: filters={self.filters}."
             )
         return self.filters // 2

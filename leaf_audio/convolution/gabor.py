@@ -93,8 +93,8 @@ class GaborConv1D(ParametricConv1D):
     `(filters // 2, 2)`: η is in the first column and σ in the second. The
     constraint applies in the forward pass, and to the weight after each update.
 
-    Differs from the original, which calls σ "fwhm" although it is a standard
-    deviation, has a fixed constraint, and does not compute energies directly.
+    The original calls σ "fwhm", although it is a standard deviation. Its
+    constraint is fixed, and it has no option to compute energies directly.
 
     Args:
       filters: Integer, even. Number of output channels, which is twice the

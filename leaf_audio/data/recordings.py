@@ -160,7 +160,7 @@ def _choose_fractions(
                 f"`audio_folder.{name}_fraction` must be None for a folder "
                 "that brings its own splits. Received: "
                 f"{name}_fraction={fraction!r}. (An evaluation takes it from "
-                "the run, unless it is bound to None.)"
+                "the run, unless you bind it to None.)"
             )
         return {}
     _check_fractions(given)

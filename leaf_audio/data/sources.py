@@ -144,8 +144,8 @@ def load(
 def _check_unset(dataset: str, name: str, value: Any, default: Any) -> None:
     if value != default:
         raise ValueError(
-            f"`{name}` must be {default!r} for {dataset!r}, which has "
-            f"settings of its own. Received: {name}={value!r}."
+            f"`{name}` must be {default!r} for {dataset!r}. It applies only to "
+            f"TensorFlow Datasets. Received: {name}={value!r}."
         )
 
 

@@ -31,7 +31,7 @@ BUILDERS: dict[str, type[tfds.core.DatasetBuilder]] = {
 # Without a network, TFDS retries for more than three minutes by default, and
 # with this number for six seconds. TFDS has no argument for it.
 _MAX_RETRIES = 5
-# Names of TFDS splits that are used, by the name of the split they become.
+# For each split of the result, the names of the TFDS splits that can become it.
 _SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),

@@ -49,9 +49,9 @@ class PlanConstants:
     # standard deviations of the filter's frequency response. [compare_values]
     input_excess_distance: float = 3.0
 
-    # Factor on the predicted error of a shortened kernel. What the kernel loses
-    # errs most where its band is silent, which a stationary input does not
-    # show. [compare_values, with --audio]
+    # Factor on the predicted error of a shortened kernel. The error is greatest
+    # where the filter's band is silent. A stationary input has no silence, so
+    # the prediction misses it. [compare_values, with --audio]
     truncation_weight: float = 2.0
 
     # Share of a shortened kernel that is tapered, at each end.
@@ -67,15 +67,16 @@ class PlanConstants:
     near_deviations: float = 6.0
 
     # Greatest offset between bins that a filter only leaks into, in cycles per
-    # sample, times the window's length. It does not depend on the tolerance: a
-    # loud tone that leaks in swells and fades, and fewer offsets would smear
-    # that over time. [compare_values, with --audio]
+    # sample, times the window's length. It does not depend on the tolerance:
+    # the leakage of a loud tone swells and fades, and with fewer offsets it
+    # would be smeared over time. [compare_values, with --audio]
     far_offset: float = 2.5
 
     # Filters are computed from spectra only if their kernel ends within this
-    # many σ of its middle. With longer kernels quiet bands err: a frame that
-    # begins or ends in loud audio makes noise in all bands, and the offsets
-    # that are left out let it into the window. [compare_values, with --audio]
+    # many σ of its middle. With longer kernels the error in quiet bands is too
+    # large: a frame that begins or ends in loud audio has noise in all bands,
+    # and leaving out offsets lets this noise into the window.
+    # [compare_values, with --audio]
     max_spectral_deviations: float = 3.5
 
     # A burst outside the pooling window is assumed to be louder by this ratio

@@ -4,16 +4,18 @@ There are three sources of error, and a function for each: a shortened kernel
 (`truncation_error`), energies that are computed at every hop-th sample only
 (`sampling_error`), and products of bins that are left out (`offset_errors`).
 
-All three assume a random stationary input with a spectrum that is flat around
-the filter's centre frequency and 20 dB higher away from it, because in real
-audio quiet bands lie next to loud ones. Frequencies are counted from the
-filter's centre, so that its kernel is the Gaussian envelope alone. The filter's
-output is taken for a Gaussian process, whose energy has a known covariance.
+All three assume a stationary random input. Its spectrum is flat around the
+filter's centre frequency and 20 dB higher away from it, because in real audio
+quiet bands lie next to loud ones. `offset_errors` also assumes a loud burst
+just outside the window. Frequencies are counted from the filter's centre, so
+that its kernel is the Gaussian envelope alone. The filter's output is modelled
+as a Gaussian process, whose energy has a known covariance.
 
-From this covariance also follow the weights that replace a pooling window where
-energies are sampled (`weight_matrix`). The energies at the samples predict the
-energy at any point in between (linear prediction after Wiener). The weight of a
-sample is its share in the predictions of all points, summed with the window.
+The weights that replace a pooling window follow from the same covariance
+(`weight_matrix`). From the energies at the samples, linear prediction (after
+Wiener) estimates the energy at any point in between. The weight of a sample is
+the sum, over all points of the window, of its share in the prediction times the
+window.
 
 Arguments: `sigma` is the standard deviation of a filter in samples, `width`
 that of its pooling window as a share of half the window.
@@ -282,7 +284,7 @@ def offset_errors(
     Near the filter's centre, products with an offset above the greatest one are
     left out. Elsewhere, those above `Geometry.far_offset` are. A stationary
     input does not show all of the error: a short loud burst just outside the
-    window leaks into it, and is predicted apart.
+    window leaks into it, and is predicted separately.
 
     Args:
       sigma: Standard deviation of the filter, in samples.

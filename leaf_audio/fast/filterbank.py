@@ -111,9 +111,9 @@ class PlannedFilterbank(PlanFollower):
         )
         if holds:
             return planned(*arguments)
-        # A compiler keeps what the gradients of both branches need. Energies at
-        # the full rate are by far the largest of that, so they are computed
-        # again for the gradient.
+        # A compiled graph keeps what the gradients of both branches need. The
+        # energies at the full rate need by far the most memory, so they are
+        # not kept, but computed again for the gradient.
         exact = keras.remat(self._exact)
         if None in audio.shape and is_traced_for_xla(audio):
             # XLA cannot keep arrays of unknown shape for the gradient.

@@ -25,7 +25,8 @@ class FrameGrid:
       num_frames: Number of frames; a tensor if `time` is unknown.
       computed_frames: Number of frames that are computed. It is greater than
         `num_frames` for audio so short that a frame lies near both edges.
-      num_edges: Number of frames at each end whose windows may reach over it.
+      num_edges: Number of frames at each end whose windows may reach past
+        that end.
     """
 
     def __init__(self, audio: Tensor, geometry: Geometry, padding: str):
@@ -52,8 +53,9 @@ class FrameGrid:
 
         Args:
           audio: `(batch, time)`.
-          ahead: Samples that the result begins before the grid's time 0.
-          beyond: Samples needed after the start of the last frame.
+          ahead: Number of samples by which the result begins before the
+            grid's time 0.
+          beyond: Number of samples needed after the start of the last frame.
 
         Returns:
           An array `(batch, time')`.

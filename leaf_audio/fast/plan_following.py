@@ -117,10 +117,10 @@ class PlanFollower:
             self.make_plan(parameters)
 
     def expect_weights(self) -> None:
-        """Makes the next call plan for the weights it then finds.
+        """Lets the next call make a plan for the weights that it finds.
 
         While `fit` and `predict` compile on JAX, weights have no values even
-        outside the graph. They then follow the plan before.
+        outside the graph. That call then follows the previous plan.
         """
         self._awaits_weights = True
 

@@ -205,7 +205,7 @@ class SparseOption:
 
 @dataclasses.dataclass(frozen=True)
 class SpectralOption:
-    """The option to compute a filter from products of bins of the spectra.
+    """The option to compute a filter from spectra, by products of two bins.
 
     Attributes:
       max_offset: Greatest offset of two bins that are multiplied; one of

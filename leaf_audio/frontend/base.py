@@ -303,12 +303,12 @@ class Frontend(keras.Model):
         if not self.multichannel and num_channels(shape) != 1:
             raise ValueError(
                 f"{self.name} takes waveforms of one channel: average the "
-                "channels, put them on the batch axis, or have each "
-                f"transformed, by multichannel=True. {received}."
+                "channels, put them on the batch axis, or set "
+                f"multichannel=True to transform each. {received}."
             )
         if shape[1] == 0 or num_channels(shape) == 0:
             raise ValueError(
-                f"{self.name} needs a sample at least. {received}."
+                f"{self.name} needs at least one sample. {received}."
             )
         if dtype is not None and not keras.backend.is_float_dtype(dtype):
             raise ValueError(

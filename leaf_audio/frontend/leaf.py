@@ -202,7 +202,7 @@ class Leaf(PlannedFrontend):
         for name in cls._settled:
             if name in arguments:
                 raise ValueError(
-                    f"`{name}` is what makes a {cls.__name__}; use Leaf to "
+                    f"`{name}` is fixed in a {cls.__name__}. Use Leaf to "
                     f"choose it. Received: {name}={arguments[name]!r}."
                 )
 
@@ -434,7 +434,7 @@ class Leaf(PlannedFrontend):
         if shape[-1] != self.n_filters:
             raise ValueError(
                 "`conv1d_cls`, `activation` and `pooling_cls` must together "
-                "give a channel a filter. Received: "
+                "give one channel for each filter. Received: "
                 f"{type(self._complex_conv).__name__}, "
                 f"{getattr(self._activation, 'name', self._activation)} and "
                 f"{type(self._pooling).__name__}, which give {shape[-1]} "

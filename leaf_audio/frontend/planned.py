@@ -1,8 +1,9 @@
 """Frontends whose computation follows a plan made for their filters.
 
 A plan holds what a compiled graph cannot decide from its weights: which filters
-are computed together, how long they are, and how many samples apart. It is
-made from the present weights, saved with them, and renewed on request.
+are computed together, how long their kernels are, and at which hop their
+energies are computed. It is made from the present weights, saved with them, and
+renewed on request.
 """
 
 from typing import Any

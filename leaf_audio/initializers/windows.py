@@ -93,7 +93,7 @@ class LowpassInit(FrontendInitializer):
             expected = window_size(self.sample_rate, self.window_len)
             if expected != size:
                 raise ValueError(
-                    "`sample_rate` and `window_len` of LowpassInit must make "
+                    "`sample_rate` and `window_len` of LowpassInit must give "
                     "the length of the kernel. Received: "
                     f"sample_rate={self.sample_rate}, "
                     f"window_len={self.window_len}, that is {expected} "

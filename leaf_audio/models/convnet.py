@@ -108,8 +108,8 @@ class ConvBlock(Chain):
             self.chain.append(
                 layers.MaxPooling2D(2, dtype=dtype, data_format="channels_last")
             )
-        # The copies of a given layer belong to this model, the given layer
-        # itself does not. A class or a function cannot be saved, but the layer
+        # If a layer was given, the model uses copies of it, so the copy is
+        # stored here. A given class or function cannot be saved, but the layer
         # that it has made can.
         self.activation = (
             activations[0]

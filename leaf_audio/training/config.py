@@ -129,8 +129,8 @@ class TrainingConfig:
             raise ValueError(
                 "`warmup_epochs` must be a number from 0 to less than "
                 f"`num_epochs`. Received: warmup_epochs={self.warmup_epochs!r},"
-                f" num_epochs={self.num_epochs}. train.warmup_epochs = 0 does "
-                "without."
+                f" num_epochs={self.num_epochs}. For no warm-up, bind "
+                "train.warmup_epochs = 0."
             )
 
     @property

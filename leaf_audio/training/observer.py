@@ -25,9 +25,10 @@ class Observer:
         return {}
 
     def shared_values(self) -> dict[str, str]:
-        """Returns values that several settings refer to, by name.
+        """Returns the values that several settings share, by name.
 
-        They are recorded in `results.json`, and not compared.
+        The macros of gin are an example. They are recorded in `results.json`,
+        but a run that goes on need not agree with them.
         """
         return {}
 

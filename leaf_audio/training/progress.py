@@ -34,8 +34,9 @@ class Progress:
     def best_epoch(self) -> int:
         """The number, from 1, of the best epoch.
 
-        This is the epoch of the highest validation accuracy. Among equals it
-        is the one of the lowest validation loss, then the earliest.
+        This is the epoch with the highest validation accuracy. Of several such
+        epochs, it is the one with the lowest validation loss, and of several
+        such again, the earliest.
         """
 
         def rank(row: dict[str, float]) -> tuple[float, float, float]:
@@ -78,15 +79,15 @@ def check_unfinished(
     done = len(progress.history) if progress else 0
     if folder.results.exists() and done >= config.num_epochs:
         advice = (
-            "Choose another workdir, also to train for longer, since the "
-            "learning rate has followed its schedule to the end"
+            "Choose another workdir. This run cannot be trained further, "
+            "because its learning rate has reached the end of its schedule"
             if config.has_fixed_length
-            else "Choose another workdir, raise train.num_epochs to train on"
+            else "Choose another workdir, or raise train.num_epochs to train on"
         )
         raise ValueError(
             "`workdir` must not hold a finished run. Received: "
             f"workdir={str(folder.path)!r}, where {done} epochs are done and "
-            f"results are in {folder.results}. {advice}, or evaluate with "
+            f"results are in {folder.results}. {advice}. To evaluate it, use "
             "--mode=eval."
         )
     if done > config.num_epochs:

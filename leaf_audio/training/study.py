@@ -87,8 +87,8 @@ class Study:
             or len(set(seeds)) < len(seeds)
         ):
             raise ValueError(
-                "`seeds` must be a list of different integers, 0 or more, one "
-                f"at least. Received: seeds={seeds!r}."
+                "`seeds` must be a list of different integers, 0 or more, with "
+                f"at least one. Received: seeds={seeds!r}."
             )
         if not _is_list_of_text(configs):
             raise ValueError(
@@ -99,7 +99,7 @@ class Study:
         if not all(folders) or len(set(folders)) < len(folders):
             raise ValueError(
                 "Names in `variants` must have letters or digits, and differ "
-                f"in these. Received: {list(variants)}."
+                f"in their letters or digits. Received: {list(variants)}."
             )
         if not isinstance(workdir, (str, os.PathLike)):
             raise ValueError(
@@ -176,8 +176,8 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
             if _settings_of(was) != _settings_of(command):
                 raise ValueError(
                     f"The finished run of {name!r} with seed {seed} must have "
-                    f"been one of this study. Received: {folder}, which came "
-                    f"of {was}, not of {command}."
+                    f"the settings of this study. Received: {folder}, made by "
+                    f"{was}, not by {command}."
                 )
             continue
         log = folder.with_name(f"{seed}.log")

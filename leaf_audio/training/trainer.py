@@ -109,7 +109,7 @@ def train(
         )
         observer.model_checked()
         if progress is not None:
-            # The data is not known yet, and taken to be the same.
+            # The data is not known yet, and assumed to be the same.
             known = progress.identity | _identity(config, observer)
             check_same_run(folder, progress, known, config)
 

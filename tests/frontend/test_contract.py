@@ -124,7 +124,7 @@ def test_a_frozen_frontend_is_frozen_in_any_model(name, tmp_path):
     [
         (np.zeros((2, 1000, 2), "float32"), "one channel"),
         (np.zeros((1000,), "float32"), "batch, time"),
-        (np.zeros((2, 0), "float32"), "a sample at least"),
+        (np.zeros((2, 0), "float32"), "at least one sample"),
         (np.zeros((2, 1000), "int16"), "floating-point"),
         (np.zeros((2, 1, 1000, 1), "float32"), "batch, time"),
     ],

@@ -174,7 +174,7 @@ def test_unless_asked_for_two_channels_are_an_error(name):
 
 
 def test_no_channel_is_an_error():
-    with pytest.raises(ValueError, match="a sample at least"):
+    with pytest.raises(ValueError, match="at least one sample"):
         frontend.Leaf(multichannel=True)(np.zeros((2, 1000, 0), "float32"))
 
 

@@ -27,7 +27,7 @@ def test_sincnet_follows_the_sample_rate():
 
 @pytest.mark.parametrize("name", ["tfbanks", "sincnet", "sincnet_plus"])
 def test_what_makes_a_frontend_cannot_be_changed(name):
-    with pytest.raises(ValueError, match="`conv1d_cls` is what makes a"):
+    with pytest.raises(ValueError, match="`conv1d_cls` is fixed in a"):
         FRONTENDS[name](conv1d_cls=convolution.GaborConv1D)
 
 

@@ -136,7 +136,7 @@ def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
     with pytest.raises(ValueError, match="a finished run") as no:
         train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
     assert "raise train.num_epochs" not in str(no.value)
-    assert "followed its schedule to the end" in str(no.value)
+    assert "reached the end of its schedule" in str(no.value)
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):

@@ -160,7 +160,7 @@ def test_variants_may_have_names_in_any_script():
 
 
 def test_finished_runs_of_other_settings_are_not_taken(two):
-    message = "'LEAF, one' with seed 0 must have been .*E.f = 2"
+    message = "'LEAF, one' with seed 0 must have the settings of .*E.f = 2"
     with pytest.raises(ValueError, match=message):
         study.run_all(two, ["E.f = 2"])
 
