@@ -35,8 +35,8 @@ _LEAF_AUDIO = {
         "ArrayInit GaborInit LowpassInit PreempInit SincInit from_trained"
     ),
     models: (
-        "AudioClassifier ConvBlock ConvNet PANN PANNConvBlock PANNWavBlock "
-        "WaveGram"
+        "AudioClassifier BCResNet ConvBlock ConvNet PANN PANNConvBlock "
+        "PANNWavBlock ResNet WaveGram"
     ),
     pooling: (
         "ChannelWiseLearnablePooling1D GaussianLowpass LearnablePooling1D "
@@ -126,7 +126,7 @@ ARGUMENT_FOR: dict[str, str] = {
             "TemporalMedianSubtraction db_compression log_compression"
         ),
         "conv1d_cls": _LEAF_AUDIO[convolution],
-        "encoder": f"ConvNet PANN {_APPLICATIONS}",
+        "encoder": f"BCResNet ConvNet PANN ResNet {_APPLICATIONS}",
         "frontend": (
             "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus Spectrogram "
             "TimeDomainFilterbanks WaveGram"

@@ -2,8 +2,9 @@
 
 `AudioClassifier` joins a frontend (waveform to features), an encoder (features
 to an embedding) and a linear output layer. The other classes of this package
-are encoders and their blocks, one family of networks to a file: `convnet`,
-`pann` and `wavegram`. `chain` holds the base class that they share.
+are encoders and their blocks, one family of networks to a file: `bcresnet`,
+`convnet`, `pann`, `resnet` and `wavegram`. `heads` holds what the classifier
+puts before and after them, `chain` the base class that they share.
 
 To add an encoder:
 
@@ -21,17 +22,23 @@ A model of `keras.applications` is an encoder too. Create it with
 `include_top=False`, `weights=None` and `input_shape=(None, None, 1)`.
 """
 
+from leaf_audio.models.bcresnet import BCResBlock, BCResNet
 from leaf_audio.models.classifier import AudioClassifier
 from leaf_audio.models.convnet import ConvBlock, ConvNet
 from leaf_audio.models.pann import PANN, PANNConvBlock
+from leaf_audio.models.resnet import ResidualBlock, ResNet
 from leaf_audio.models.wavegram import PANNWavBlock, WaveGram
 
 __all__ = [
     "PANN",
     "AudioClassifier",
+    "BCResBlock",
+    "BCResNet",
     "ConvBlock",
     "ConvNet",
     "PANNConvBlock",
     "PANNWavBlock",
+    "ResNet",
+    "ResidualBlock",
     "WaveGram",
 ]

@@ -9,23 +9,32 @@ import inspect
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import layers
 
-from leaf_audio.common.checks import check_positive_int
+from leaf_audio.common.checks import check_choice, check_positive_int
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
-from leaf_audio.models.chain import Shape, Tensor, from_config_with_objects
+from leaf_audio.models.chain import (
+    Shape,
+    Tensor,
+    check_rate,
+    from_config_with_objects,
+)
+from leaf_audio.models.heads import POOLINGS, BandNormalization, GlobalPooling
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class AudioClassifier(keras.Model):
     """Classifies waveforms with a frontend, an encoder and a dense layer.
 
-    Waveform → frontend → features → encoder → embedding → global max-pooling →
-    dense layer → logits. If the features have no channel axis, the model adds
-    one. The logits are float32 also under mixed precision, and float64 under a
-    float64 policy. A mask reaches the frontend only: the encoder and the
-    pooling also use the frames that are padding.
+    Waveform → frontend → features → normalization → encoder → embedding →
+    global pooling → dropout → dense layer → logits. If the features have no
+    channel axis, the model adds one. The logits are float32 also under mixed
+    precision, and float64 under a float64 policy.
+
+    A mask of the waveform's samples reaches the frontend and the poolings
+    `"average"` and `"attention"`, which leave padding out. The normalization,
+    the encoder and the pooling `"max"` also use the frames that are padding.
 
     Args:
       num_outputs: Positive integer. Number of classes.
@@ -38,6 +47,13 @@ class AudioClassifier(keras.Model):
         `keras.applications` also works; create it with `include_top=False`,
         `weights=None` and `input_shape=(None, None, 1)`. Defaults to None: the
         features themselves are classified.
+      input_norm: `"batch"` or None. `"batch"` brings each band (and channel) of
+        the features to mean 0 and standard deviation 1 with the statistics of
+        the batch, as PANNs do (arXiv:1912.10211). Defaults to None.
+      pooling: `"max"`, `"average"` or `"attention"`. How the embedding is
+        pooled over time and bins; see `GlobalPooling`. Defaults to `"max"`.
+      dropout: Float in [0, 1). Dropout rate of the pooled embedding. Defaults
+        to 0.
       **kwargs: Arguments of `keras.Model`, such as `name`, `dtype` and
         `trainable`.
 
@@ -71,6 +87,9 @@ class AudioClassifier(keras.Model):
         num_outputs: int,
         frontend: layers.Layer | None = None,
         encoder: layers.Layer | None = None,
+        input_norm: str | None = None,
+        pooling: str = "max",
+        dropout: float = 0.0,
         **kwargs: Any,
     ):
         # Without autocast, the frontend receives the waveform in its own dtype.
@@ -79,14 +98,23 @@ class AudioClassifier(keras.Model):
         self.num_outputs = check_positive_int("num_outputs", num_outputs)
         self.frontend = _check_layer("frontend", frontend)
         self.encoder = _check_layer("encoder", encoder)
+        self.input_norm = input_norm
+        if input_norm is not None:
+            check_choice("input_norm", input_norm, ("batch",))
+        self.pooling = check_choice("pooling", pooling, POOLINGS)
+        self.dropout = check_rate("dropout", dropout)
         self._passes_mask = (
             frontend is not None
             and "mask" in inspect.signature(frontend.call).parameters
         )
         self.supports_masking = self._passes_mask
-        self.head = layers.Dense(
-            num_outputs, dtype=wide_dtype(self.variable_dtype), name="head"
+        dtype = wide_dtype(self.variable_dtype)
+        self._normalize = (
+            None if input_norm is None else BandNormalization(dtype=dtype)
         )
+        self._pool = GlobalPooling(pooling, dtype=dtype)
+        self._drop = layers.Dropout(dropout, dtype=dtype)
+        self.head = layers.Dense(num_outputs, dtype=dtype, name="head")
 
     def build(self, input_shape: Shape) -> None:
         inputs = keras.KerasTensor(input_shape, dtype=self.variable_dtype)
@@ -114,9 +142,16 @@ class AudioClassifier(keras.Model):
                 "inputs where it has none. Received: features of shape "
                 f"{tuple(features.shape)} from frontend={self.frontend}."
             )
+        if self._normalize is not None:
+            features = self._normalize(features, training=training)
         encoded = self._encode(features, training)
-        axes = tuple(range(1, len(encoded.shape) - 1))
-        return ops.max(encoded, axis=axes) if axes else encoded
+        pooled = self._pool(encoded, mask=self._frame_mask(inputs, mask))
+        return self._drop(pooled, training=training)
+
+    def _frame_mask(self, inputs: Tensor, mask: Any) -> Any:
+        if mask is None or not self._passes_mask:
+            return mask
+        return self.frontend.compute_mask(inputs, mask)
 
     def _encode(self, features: Tensor, training: bool | None) -> Tensor:
         if self.encoder is None:
@@ -155,6 +190,9 @@ class AudioClassifier(keras.Model):
             "num_outputs": self.num_outputs,
             "frontend": serialize(self.frontend),
             "encoder": serialize(self.encoder),
+            "input_norm": self.input_norm,
+            "pooling": self.pooling,
+            "dropout": self.dropout,
         }
 
     @classmethod

@@ -10,10 +10,14 @@ from leaf_audio import frontend
 from leaf_audio.models import (
     PANN,
     AudioClassifier,
+    BCResBlock,
+    BCResNet,
     ConvBlock,
     ConvNet,
     PANNConvBlock,
     PANNWavBlock,
+    ResidualBlock,
+    ResNet,
     WaveGram,
 )
 
@@ -60,6 +64,25 @@ MODELS = {
     "PANNConvBlock": (lambda: PANNConvBlock(3, (2, 1)), (2, 11, 8, 1)),
     "PANNWavBlock": (lambda: PANNWavBlock(3, 2), (2, 21, 2)),
     "WaveGram": (WaveGram, (2, 1300)),
+    "BCResBlock": (
+        lambda: BCResBlock(4, strides=2, dilation=2, sub_bands=2),
+        (2, 9, 8, 3),
+    ),
+    "BCResNet": (lambda: BCResNet(0.5), (2, 9, 40, 1)),
+    "ResidualBlock": (
+        lambda: ResidualBlock(4, strides=(2, 1), drop_path=0.5),
+        (2, 11, 8, 1),
+    ),
+    "ResNet": (
+        lambda: ResNet([4, 6], blocks=[2, 1], drop_path=0.2),
+        (2, 21, 9, 2),
+    ),
+    "AudioClassifier_recipe": (
+        lambda: small_classifier(
+            input_norm="batch", pooling="attention", dropout=0.2
+        ),
+        (2, 1600),
+    ),
     "AudioClassifier": (small_classifier, (2, 1600)),
 }
 
