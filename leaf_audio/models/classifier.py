@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_positive_int
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
@@ -18,7 +19,7 @@ from leaf_audio.models.chain import Shape, Tensor, from_config_with_objects
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class AudioClassifier(keras.Model):
+class AudioClassifier(KnownArguments, keras.Model):
     """Classifies waveforms with a frontend, an encoder and a dense layer.
 
     Waveform → frontend → features → encoder → embedding → global max-pooling →
