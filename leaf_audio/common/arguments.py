@@ -54,7 +54,7 @@ _OTHER_NAMES = (
     ("bias", "delta", ""),
     ("root_coef", "root", ""),
     ("power", "root", ", which is 1 / power"),
-    ("r", "root", ", which is 1 / r unless `parametrization` is 'log'"),
+    ("r", "root", ", which is 1 / r"),
     ("s", "smooth_coef", ""),
     ("time_constant", "smooth_coef", ", see `smoothing_coefficient`"),
     ("floor_coef", "floor", ""),
@@ -148,7 +148,7 @@ def _answer(cls: type[KnownArguments], name: str) -> str:
     near = difflib.get_close_matches(name.lower(), known, n=1)
     if near:
         return f"{start}. Did you mean `{near[0]}`?"
-    return f"{start}, which takes {', '.join(known)}."
+    return f"{start}, which takes {', '.join(known) or 'none'}."
 
 
 def _elsewhere(name: str) -> Iterator[tuple[str | None, str]]:
