@@ -145,7 +145,7 @@ def _answer(cls: type[KnownArguments], name: str) -> str:
             return f"{start}. Use `{here}`{note}."
         if here in cls._settled:
             return f"{start}, which fixes `{here}`."
-    near = difflib.get_close_matches(name.lower(), known, n=1)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.65)
     if near:
         return f"{start}. Did you mean `{near[0]}`?"
     return f"{start}, which takes {', '.join(known) or 'none'}."

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.any_backend
 REQUIRED = {
     "filters": 8,
     "kernel_size": 5,
+    "num_filters": 8,
     "num_outputs": 2,
     "values": [1.0],
     "coeff_init": 0.1,
