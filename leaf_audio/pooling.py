@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from leaf_audio import impulse_responses
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.checks import (
     check_bool,
@@ -127,7 +128,7 @@ def at_least(value: Any, least: int) -> Any:
     return ops.maximum(value, least)
 
 
-class _Pooling1D(keras.layers.Layer):
+class _Pooling1D(KnownArguments, keras.layers.Layer):
     """Base class of the poolings: arguments, bias and shapes."""
 
     def __init__(
@@ -420,7 +421,7 @@ class ChannelWiseLearnablePooling1D(_Pooling1D):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class MaxPooling1D(keras.layers.MaxPooling1D):
+class MaxPooling1D(KnownArguments, keras.layers.MaxPooling1D):
     """Pools each channel with a maximum over a window.
 
     It is keras.layers.MaxPooling1D with the arguments of the other poolings.

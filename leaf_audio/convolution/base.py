@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
@@ -23,7 +24,7 @@ Shape = tuple[int | None, ...]
 _PADDINGS = ("same", "valid")
 
 
-class ParametricConv1D(keras.layers.Layer):
+class ParametricConv1D(KnownArguments, keras.layers.Layer):
     """Base of the layers that compute their kernels from a weight.
 
     It holds the arguments that these layers share, adds the weights and

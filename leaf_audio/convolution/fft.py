@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.blocks import cut_into_blocks, frames_of_blocks
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.convolution.base import (
@@ -86,7 +87,7 @@ def _fft_length(kernel_size: int) -> int:
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class FFTConv1D(keras.layers.Conv1D):
+class FFTConv1D(KnownArguments, keras.layers.Conv1D):
     """Computes `keras.layers.Conv1D` in the Fourier domain.
 
     The layer has the weights and the outputs of `keras.layers.Conv1D`. It pays

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.lean_ops import complex_energies
 from leaf_audio.convolution.base import (
     ParametricConv1D,
@@ -100,7 +101,7 @@ class NormalizedConv1D(ParametricConv1D):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class WaveformConv1D(keras.layers.Conv1D):
+class WaveformConv1D(KnownArguments, keras.layers.Conv1D):
     """Computes `keras.layers.Conv1D` of a waveform, faster in training.
 
     The layer has the weights and the outputs of `keras.layers.Conv1D`, but

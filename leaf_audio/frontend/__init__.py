@@ -13,9 +13,10 @@ what to write for a new frontend.
 """
 
 from leaf_audio.frontend.efficient_leaf import EfficientLeaf
-from leaf_audio.frontend.leaf import Leaf, SquaredModulus
+from leaf_audio.frontend.leaf import Leaf
 from leaf_audio.frontend.mel_filterbanks import MelFilterbanks
 from leaf_audio.frontend.spectrogram import Spectrogram
+from leaf_audio.frontend.squared_modulus import SquaredModulus
 from leaf_audio.frontend.variants import (
     SincNet,
     SincNetPlus,

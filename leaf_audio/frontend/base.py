@@ -54,6 +54,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
@@ -74,7 +75,7 @@ from leaf_audio.frontend.layer_calls import (
     call_layer,
     output_shape_of,
 )
-from leaf_audio.initializers import FrontendInitializer
+from leaf_audio.initializers import FrontendInitializer, mel
 from leaf_audio.postprocessing import (
     PCENLayer,
     SpecAugment,
@@ -89,7 +90,7 @@ Shape = tuple[int | None, ...]
 ENERGY_FLOOR = 1e-5
 
 
-class Frontend(keras.Model):
+class Frontend(KnownArguments, keras.Model):
     """Base class of the frontends: checks of inputs, masks and channels.
 
     A subclass computes the features of one channel in `_compute_features`. This
@@ -110,11 +111,15 @@ class Frontend(keras.Model):
         A layer is copied.
       multichannel: Boolean. Whether waveforms may have any number of channels.
         Features then have an axis of channels. Defaults to False.
+      min_freq: Lower edge of the band that the initial filters cover, in Hz, or
+        `"auto"`. Defaults to `"auto"`.
+      max_freq: Upper edge of that band in Hz, or None, 0 or `"auto"`. Defaults
+        to `"auto"`. A subclass that has a band gets its edges from `_band`.
       **kwargs: Arguments of `keras.Model`, such as `name`, `dtype` and
         `trainable`.
 
     Raises:
-      ValueError: If an argument is out of range.
+      ValueError: If an argument is out of range or unknown.
 
     Input shape:
       `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
@@ -137,6 +142,8 @@ class Frontend(keras.Model):
         compression_fn: Any,
         spec_augment: Any,
         multichannel: bool = False,
+        min_freq: float | str = "auto",
+        max_freq: float | str | None = "auto",
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -145,6 +152,10 @@ class Frontend(keras.Model):
         self.window_len = check_positive("window_len", window_len)
         self.window_stride = check_positive("window_stride", window_stride)
         self.multichannel = check_bool("multichannel", multichannel)
+        self.min_freq = min_freq
+        self.max_freq = max_freq
+        if self._band_is_given():
+            mel.check_band(*self._band(), sample_rate)
         self.supports_masking = True
         # The dtype of filters and energies: 16 bits would be too few.
         self._internal_dtype = wide_dtype(self.variable_dtype)
@@ -205,6 +216,39 @@ class Frontend(keras.Model):
         if isinstance(init, FrontendInitializer):
             return init.following(self.sample_rate, self.window_len)
         return init
+
+    def _band_is_given(self) -> bool:
+        return not (self.min_freq == "auto" and self.max_freq == "auto")
+
+    def _band(self) -> tuple[float, float]:
+        """Returns the edges of the band that `min_freq` and `max_freq` set.
+
+        Returns:
+          The lower and the upper edge, in Hz. Where they are `"auto"`, they are
+          60 Hz and 97.5 % of the Nyquist frequency.
+        """
+        return (
+            mel.resolve_min_freq(self.min_freq),
+            mel.resolve_max_freq(self.max_freq, self.sample_rate),
+        )
+
+    def _check_band_is_free(self, argument: str, value: Any) -> None:
+        """Raises a ValueError if a band is given together with filters.
+
+        Args:
+          argument: Name of the argument that decides on the initial filters.
+          value: Value of that argument. None leaves the filters to the band.
+        """
+        if value is not None and self._band_is_given():
+            raise ValueError(
+                "`min_freq` and `max_freq` set the band of the default "
+                f"filters. They must not be given together with `{argument}`, "
+                "which has its own filters. Give the band to an initializer, "
+                "as in `complex_conv_init=GaborInit(min_freq=100.0, "
+                "max_freq=4000.0)`. Received: "
+                f"min_freq={self.min_freq!r}, max_freq={self.max_freq!r}, "
+                f"{argument}={value!r}."
+            )
 
     @property
     def compression(self) -> Callable | None:
@@ -358,6 +402,8 @@ class Frontend(keras.Model):
             "compression_fn": serialize(self._compression),
             "spec_augment": serialize(self._spec_augment),
             "multichannel": self.multichannel,
+            "min_freq": self.min_freq,
+            "max_freq": self.max_freq,
         }
 
     @classmethod

@@ -24,7 +24,6 @@ from leaf_audio.frontend.grouped_filterbank import (
 from leaf_audio.frontend.layer_calls import build_chain
 from leaf_audio.frontend.planned import PlannedFrontend
 from leaf_audio.initializers import GaborInit
-from leaf_audio.initializers.mel import DEFAULT_MIN_FREQ
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.postprocessing import LogTBN, PCENLayer
 
@@ -82,9 +81,9 @@ class EfficientLeaf(PlannedFrontend):
         by it. Defaults to None, which is 1e-5 before a PCENLayer, and 0
         otherwise, as published.
       complex_conv_init: Initializer of the centre frequencies and standard
-        deviations. Defaults to None, which is `GaborInit` with method
-        `"mel_analytic"` from 60 Hz to 97.5 % of the Nyquist frequency (7800 Hz
-        at 16 kHz).
+        deviations. It sets their band, and must not be given together with
+        `min_freq` and `max_freq`. Defaults to None, which is `GaborInit` with
+        method `"mel_analytic"` from `min_freq` to `max_freq`.
       pooling_init: Initializer of the pooling widths, as a fraction of half the
         window. Defaults to None, which is 0.4.
       learn_filters: Boolean. Whether the filters are learned. Defaults to True.
@@ -95,6 +94,12 @@ class EfficientLeaf(PlannedFrontend):
       multichannel: Boolean. Whether waveforms may have any number of channels.
         The filters are the same for each. Features then have an axis of
         channels. Defaults to False.
+      min_freq: Lower edge of the lowest initial filter in Hz, at least 0. Or
+        `"auto"`: 60 Hz, or what `complex_conv_init` says. Defaults to `"auto"`.
+      max_freq: Upper edge of the highest initial filter in Hz, up to half the
+        sample rate. None and 0 are half the sample rate. Or `"auto"`: 97.5 % of
+        that, which is 7800 Hz at 16 kHz, or what `complex_conv_init` says.
+        Defaults to `"auto"`.
       name: String. Name of the model. Defaults to `"efficient_leaf"`.
       **kwargs: Arguments of `keras.Model`, such as `dtype` and `trainable`.
 
@@ -150,6 +155,8 @@ class EfficientLeaf(PlannedFrontend):
         learn_pooling: bool = True,
         spec_augment: Any = False,
         multichannel: bool = False,
+        min_freq: float | str = "auto",
+        max_freq: float | str | None = "auto",
         name: str = "efficient_leaf",
         **kwargs: Any,
     ):
@@ -161,6 +168,8 @@ class EfficientLeaf(PlannedFrontend):
             compression_fn=compression_fn,
             spec_augment=spec_augment,
             multichannel=multichannel,
+            min_freq=min_freq,
+            max_freq=max_freq,
             name=name,
             **kwargs,
         )
@@ -183,6 +192,7 @@ class EfficientLeaf(PlannedFrontend):
             self._energy_floor = ENERGY_FLOOR
         else:
             self._energy_floor = 0.0
+        self._check_band_is_free("complex_conv_init", complex_conv_init)
         self.complex_conv_init = keras.initializers.get(complex_conv_init)
         self.pooling_init = keras.initializers.get(pooling_init)
         self.learn_filters = check_bool("learn_filters", learn_filters)
@@ -226,8 +236,8 @@ class EfficientLeaf(PlannedFrontend):
         init = self.complex_conv_init
         if init is None:
             init = GaborInit(
-                min_freq=DEFAULT_MIN_FREQ,
-                max_freq="auto",
+                min_freq=self._band()[0],
+                max_freq=self.max_freq,
                 method="mel_analytic",
             )
         return self._complete_initializer(init)

@@ -1,4 +1,4 @@
-"""Leaf, the learnable frontend, and the squared modulus that it uses.
+"""Leaf, the learnable frontend.
 
 The other frontends of this kind, which only change the parts of a Leaf, are in
 `variants`.
@@ -34,51 +34,13 @@ from leaf_audio.frontend.layer_calls import (
     output_shape_of,
 )
 from leaf_audio.frontend.planned import PlannedFrontend
-from leaf_audio.initializers import GaborInit, PreempInit, mel
+from leaf_audio.frontend.squared_modulus import SquaredModulus
+from leaf_audio.initializers import GaborInit, PreempInit
 from leaf_audio.postprocessing import InstanceNormalization
 
 # `benchmarks/leaf_error.py` measures the error on speech, and
 # `benchmarks/frontends.py` the speed.
 _DEFAULT_TOLERANCE = 2.5e-3
-
-
-@keras.saving.register_keras_serializable("leaf_audio")
-class SquaredModulus(keras.layers.Layer):
-    """Computes the energy of complex channels, `re**2 + im**2`.
-
-    Args:
-      **kwargs: Arguments of `keras.layers.Layer`.
-
-    Raises:
-      ValueError: If the number of channels is odd.
-
-    Input shape:
-      `(batch, time, 2 * channels)`. Channel 2n holds the real part of channel n
-      of the output, channel 2n + 1 its imaginary part.
-
-    Output shape:
-      `(batch, time, channels)`.
-
-    Example:
-
-    ```python
-    energies = frontend.SquaredModulus()(complex_channels)
-    ```
-    """
-
-    def call(self, inputs: Tensor) -> Tensor:
-        channels = self.compute_output_shape(inputs.shape)[-1]
-        shape = (*ops.shape(inputs)[:-1], channels, 2)
-        return ops.sum(ops.square(ops.reshape(inputs, shape)), axis=-1)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if input_shape[-1] % 2:
-            raise ValueError(
-                "SquaredModulus takes an even number of channels, a real and "
-                "an imaginary one each. Received: input shape "
-                f"{tuple(input_shape)}."
-            )
-        return (*input_shape[:-1], input_shape[-1] // 2)
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -93,8 +55,8 @@ class Leaf(PlannedFrontend):
     A Gabor filter has two learned parameters, its centre frequency η and its
     standard deviation σ: `g(t) = exp(iηt) exp(-t²/(2σ²)) / (sqrt(2π) σ)`.
 
-    The initial filters follow `sample_rate` and `window_len`. In the original
-    release they do not. Layers that are passed in are copied.
+    The initial filters follow `sample_rate`. In the original release they do
+    not. Layers that are passed in are copied.
 
     By default the energies are computed by a plan, within a relative error of
     `tolerance`, at a fraction of the cost. The plan is made for the filters
@@ -138,10 +100,10 @@ class Leaf(PlannedFrontend):
         False.
       preemp_init: Initializer of the pre-emphasis. Defaults to None, which is
         `PreempInit()`.
-      complex_conv_init: Initializer of the filters. Defaults to None: for
-        Gabor filters a mel filterbank from 60 Hz to 97.5 % of the Nyquist
-        frequency (7800 Hz at 16 kHz); for a convolution that takes a
-        `sample_rate` its own initializer.
+      complex_conv_init: Initializer of the filters. It sets their band, and
+        must not be given together with `min_freq` and `max_freq`. Defaults to
+        None: for Gabor filters `GaborInit` from `min_freq` to `max_freq`; for a
+        convolution that takes a `sample_rate` its own initializer.
       pooling_init: Initializer of the pooling. Defaults to None, which is the
         pooling's own.
       pooling_padding: `"same"` for one frame every hop, with zeros outside the
@@ -163,6 +125,12 @@ class Leaf(PlannedFrontend):
       multichannel: Boolean. Whether waveforms may have any number of channels.
         The filters are the same for each. Features then have an axis of
         channels. Defaults to False.
+      min_freq: Lower edge of the lowest initial filter in Hz, at least 0. Or
+        `"auto"`: 60 Hz, or what `complex_conv_init` says. Defaults to `"auto"`.
+      max_freq: Upper edge of the highest initial filter in Hz, up to half the
+        sample rate. None and 0 are half the sample rate. Or `"auto"`: 97.5 % of
+        that, which is 7800 Hz at 16 kHz, or what `complex_conv_init` says.
+        Defaults to `"auto"`.
       name: String. Name of the model. Defaults to `"leaf"`.
       **kwargs: Arguments of `keras.Model`, such as `dtype` and `trainable`.
 
@@ -193,9 +161,6 @@ class Leaf(PlannedFrontend):
     """
 
     exact_outside_plan = True
-
-    # Arguments that a subclass fixes, so that they cannot be given to it.
-    _settled: tuple[str, ...] = ()
 
     @classmethod
     def _check_not_settled(cls, arguments: dict[str, Any]) -> None:
@@ -228,6 +193,8 @@ class Leaf(PlannedFrontend):
         spec_augment: Any = False,
         tolerance: float | None = None,
         multichannel: bool = False,
+        min_freq: float | str = "auto",
+        max_freq: float | str | None = "auto",
         name: str = "leaf",
         **kwargs: Any,
     ):
@@ -239,6 +206,8 @@ class Leaf(PlannedFrontend):
             compression_fn=compression_fn,
             spec_augment=spec_augment,
             multichannel=multichannel,
+            min_freq=min_freq,
+            max_freq=max_freq,
             name=name,
             **kwargs,
         )
@@ -248,6 +217,7 @@ class Leaf(PlannedFrontend):
         self.preemp_init = keras.initializers.get(
             PreempInit() if preemp_init is None else preemp_init
         )
+        self._check_band_is_free("complex_conv_init", complex_conv_init)
         self.complex_conv_init = keras.initializers.get(complex_conv_init)
         self.pooling_init = keras.initializers.get(pooling_init)
         self.pooling_padding = check_choice(
@@ -314,6 +284,8 @@ class Leaf(PlannedFrontend):
 
     def _make_convolution(self, conv1d_cls: Any) -> keras.layers.Layer:
         if isinstance(conv1d_cls, keras.layers.Layer):
+            if not self._is_made_for_band(conv1d_cls):
+                self._check_band_is_free("conv1d_cls", conv1d_cls)
             return _copy_for_training(conv1d_cls, self.learn_filters)
         _check_makes_a_layer("conv1d_cls", conv1d_cls)
         conv1d_cls = conv1d_cls or convolution.GaborConv1D
@@ -328,15 +300,40 @@ class Leaf(PlannedFrontend):
             "trainable": self.learn_filters,
             "dtype": self._internal_dtype,
         }
-        init = self.complex_conv_init
-        if "sample_rate" in inspect.signature(conv1d_cls).parameters:
+        has_sample_rate = (
+            "sample_rate" in inspect.signature(conv1d_cls).parameters
+        )
+        if has_sample_rate:
             settings["sample_rate"] = self.sample_rate
-        elif init is None:
-            init = GaborInit(min_freq=mel.DEFAULT_MIN_FREQ, max_freq="auto")
+        init = self.complex_conv_init
+        if init is None:
+            init = self._default_filters(conv1d_cls, has_sample_rate)
         if init is not None:
             settings["kernel_initializer"] = self._complete_initializer(init)
         check_unbound("conv1d_cls", conv1d_cls, settings)
         return conv1d_cls(**settings)
+
+    def _default_filters(self, conv1d_cls: Any, has_sample_rate: bool) -> Any:
+        """Returns the initializer of the filters if none is given.
+
+        Args:
+          conv1d_cls: Class of the convolution.
+          has_sample_rate: Whether it takes a `sample_rate`.
+
+        Returns:
+          An initializer for the band of this frontend, or None for that of the
+          convolution itself.
+        """
+        if has_sample_rate:
+            self._check_band_is_free("conv1d_cls", conv1d_cls)
+            return None
+        return GaborInit(min_freq=self._band()[0], max_freq=self.max_freq)
+
+    def _is_made_for_band(self, convolution: keras.layers.Layer) -> bool:
+        # A frontend that is loaded from a file gets the layer that it has made.
+        init = getattr(convolution, "kernel_initializer", None)
+        band = (getattr(init, "min_freq", None), getattr(init, "max_freq", ""))
+        return band == (self._band()[0], self.max_freq)
 
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
         if isinstance(pooling_cls, keras.layers.Layer):

@@ -49,10 +49,11 @@ class MelFilterbanks(StftFrontend):
       n_filters: Positive integer. Number of mel filters. Defaults to 40.
       sample_rate: Positive number. Sample rate of the waveforms, in Hz.
         Defaults to 16000.
-      n_fft: Positive integer. Length of the FFT in samples, at least the length
-        of the window. Defaults to None: the smallest power of two that is as
-        long as the window and gives every filter at least one bin. That is 512
-        for the other defaults.
+      n_fft: Length of the FFT in samples, at least the length of the window. A
+        positive integer; `"auto"` for 512, as in LEAF, doubled until it is as
+        long as the window and gives every filter a bin; or None for the
+        smallest power of two that is and does so. None is for models that were
+        saved with it. Defaults to `"auto"`.
       window_len: Positive number. Length of the window, in milliseconds.
         Defaults to 25.0.
       window_stride: Positive number. Hop between frames, in milliseconds.
@@ -63,7 +64,7 @@ class MelFilterbanks(StftFrontend):
         as `functools.partial(frontend.log_compression, log_offset=1e-3)`.
         Defaults to `"log"`.
       min_freq: Number in [0, `max_freq`). Lower edge of the lowest filter, in
-        Hz. Defaults to 60.0.
+        Hz. `"auto"` is 60 Hz. Defaults to 60.0.
       max_freq: Number up to half the sample rate. Upper edge of the highest
         filter, in Hz. None and 0 are half the sample rate; `"auto"` is 97.5 %
         of that, which is 7800 Hz at 16 kHz. Defaults to `"auto"`.
@@ -141,11 +142,11 @@ class MelFilterbanks(StftFrontend):
         self,
         n_filters: int = 40,
         sample_rate: float = 16000,
-        n_fft: int | None = None,
+        n_fft: int | str | None = "auto",
         window_len: float = WINDOW_LEN_MS,
         window_stride: float = 10.0,
         compression_fn: Any = "log",
-        min_freq: float = mel.DEFAULT_MIN_FREQ,
+        min_freq: float | str = mel.DEFAULT_MIN_FREQ,
         max_freq: float | str | None = "auto",
         spec_augment: Any = False,
         mel_scale: str = "htk",
@@ -179,11 +180,11 @@ class MelFilterbanks(StftFrontend):
             compression_fn=compression_fn,
             spec_augment=spec_augment,
             multichannel=multichannel,
+            min_freq=min_freq,
+            max_freq=max_freq,
             name=name,
             **kwargs,
         )
-        self.min_freq = min_freq
-        self.max_freq = max_freq
         self.mel_scale = check_choice("mel_scale", mel_scale, mel.MEL_SCALES)
         self.norm = norm
         if norm is not None:
@@ -192,13 +193,15 @@ class MelFilterbanks(StftFrontend):
         self.allow_empty_filters = check_bool(
             "allow_empty_filters", allow_empty_filters
         )
-        highest = mel.resolve_max_freq(max_freq, sample_rate)
-        if n_fft is None:
+        lowest, highest = self._band()
+        mel.check_n_fft(n_fft)
+        if n_fft is None or isinstance(n_fft, str):
+            shortest = mel.LEAF_N_FFT if n_fft == "auto" else 1
             n_fft = mel.smallest_n_fft(
                 n_filters=n_filters,
-                window_size=self._window_size,
+                window_size=max(self._window_size, shortest),
                 sample_rate=sample_rate,
-                min_freq=min_freq,
+                min_freq=lowest,
                 max_freq=highest,
                 mel_scale=self.mel_scale,
             )
@@ -207,7 +210,7 @@ class MelFilterbanks(StftFrontend):
             n_filters=n_filters,
             n_fft=n_fft,
             sample_rate=sample_rate,
-            min_freq=min_freq,
+            min_freq=lowest,
             max_freq=highest,
             mel_scale=self.mel_scale,
             norm=self.norm,
@@ -228,8 +231,6 @@ class MelFilterbanks(StftFrontend):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "min_freq": self.min_freq,
-            "max_freq": self.max_freq,
             "mel_scale": self.mel_scale,
             "norm": self.norm,
             "triangles": self.triangles,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from leaf_audio.common.checks import check_positive, check_positive_int
 from leaf_audio.common.sizes import window_size
@@ -53,24 +54,30 @@ class Spectrogram(StftFrontend):
         frame m covers the samples from `stride * m` to `stride * m + window`.
         If False, frames of `n_fft` samples, with the window in the middle, lie
         within the input. Defaults to True.
+      min_freq: Number that is not negative. Bins of lower frequencies are left
+        out, in Hz. Defaults to 0.0.
+      max_freq: Number up to half the sample rate. Bins of higher frequencies
+        are left out, in Hz. None and 0 are half the sample rate; `"auto"` is
+        97.5 % of that. Defaults to None.
       multichannel: Boolean. Whether waveforms may have any number of channels.
         Features then have an axis of channels. Defaults to False.
       name: String. Name of the model. Defaults to `"spectrogram"`.
       **kwargs: Arguments of `keras.Model`, such as `dtype`.
 
     Raises:
-      ValueError: If an argument is out of range, or if the inputs are not
-        floating-point waveforms of one channel, or too short as
-        `MelFilterbanks` describes.
+      ValueError: If an argument is out of range or unknown, if there is no bin
+        from `min_freq` to `max_freq`, or if the inputs are not floating-point
+        waveforms of one channel, or too short as `MelFilterbanks` describes.
 
     Input shape:
       `(batch, time)` or `(batch, time, 1)`; with `multichannel` also
       `(batch, time, channels)`.
 
     Output shape:
-      `(batch, frames, n_fft // 2 + 1)`; with `multichannel`
-      `(batch, frames, n_fft // 2 + 1, channels)`. The number of frames is that
-      of `MelFilterbanks`: `ceil(time / stride)` by default.
+      `(batch, frames, bins)`; with `multichannel`
+      `(batch, frames, bins, channels)`. There are `n_fft // 2 + 1` bins, or
+      those between `min_freq` and `max_freq`. The number of frames is that of
+      `MelFilterbanks`: `ceil(time / stride)` by default.
 
     Example:
 
@@ -80,6 +87,7 @@ class Spectrogram(StftFrontend):
     """
 
     _presets = STFT_PRESETS
+    _computed = ("n_filters",)
 
     def __init__(
         self,
@@ -97,9 +105,17 @@ class Spectrogram(StftFrontend):
         pad_mode: str = "constant",
         pad_end: bool = True,
         multichannel: bool = False,
+        min_freq: float | str = 0.0,
+        max_freq: float | str | None = None,
         name: str = "spectrogram",
         **kwargs: Any,
     ):
+        if "n_filters" in kwargs:
+            raise ValueError(
+                "`n_filters` of a Spectrogram follows from `n_fft`, `min_freq` "
+                "and `max_freq`. Use MelFilterbanks to choose it. Received: "
+                f"n_filters={kwargs['n_filters']!r}."
+            )
         if n_fft is None:
             fft_length = _shortest_fft(sample_rate, window_len, win_length)
         else:
@@ -120,15 +136,37 @@ class Spectrogram(StftFrontend):
             compression_fn=compression_fn,
             spec_augment=spec_augment,
             multichannel=multichannel,
+            min_freq=min_freq,
+            max_freq=max_freq,
             name=name,
             **kwargs,
         )
         self._set_fft_length(fft_length)
+        self._bins = self._bins_of_band()
+        self.n_filters = self._bins.stop - self._bins.start
+
+    def _bins_of_band(self) -> slice:
+        lowest, highest = self._band()
+        hz = np.arange(self._fft_length // 2 + 1) * (
+            self.sample_rate / self._fft_length
+        )
+        first, last = (
+            np.searchsorted(hz, lowest),
+            np.searchsorted(hz, highest, side="right"),
+        )
+        if first == last:
+            raise ValueError(
+                "`min_freq` and `max_freq` must leave a bin of the FFT between "
+                f"them. Received: min_freq={self.min_freq!r}, "
+                f"max_freq={self.max_freq!r}, n_fft={self._fft_length}, "
+                f"sample_rate={self.sample_rate}."
+            )
+        return slice(int(first), int(last))
 
     def _compute_features(
         self, audio: Tensor, mask: Tensor | None, training: bool | None
     ) -> Tensor:
-        energies = self._spectrogram(audio)
+        energies = self._spectrogram(audio)[..., self._bins]
         return self._compress(
             energies, self.compute_mask(audio, mask), training
         )

@@ -67,7 +67,7 @@ class StftFrontend(Frontend):
     Args:
       n_filters: Positive integer. Number of output channels.
       sample_rate: Positive number. Sample rate, in Hz.
-      n_fft: Positive integer, or None. Length of the FFT as it was given.
+      n_fft: Positive integer, None or `"auto"`. Length of the FFT as given.
       window_len: Positive number. Length of the window, in milliseconds.
       window_stride: Positive number. Hop between frames, in milliseconds.
       win_length: Positive integer. Length of the window in samples, in place of
@@ -90,7 +90,7 @@ class StftFrontend(Frontend):
         self,
         n_filters: int,
         sample_rate: float,
-        n_fft: int | None,
+        n_fft: int | str | None,
         window_len: float,
         window_stride: float,
         win_length: int | None,
@@ -172,7 +172,10 @@ class StftFrontend(Frontend):
         merged = {**cls._presets[preset], **settings}
         if preset != "leaf":
             if "window_len" not in settings:
-                merged.setdefault("win_length", merged["n_fft"])
+                n_fft = merged["n_fft"]
+                merged.setdefault(
+                    "win_length", None if n_fft == "auto" else n_fft
+                )
             if "window_stride" in settings:
                 merged["hop_length"] = settings.get("hop_length")
         if preset == "torchaudio" and "hop_length" not in merged:

@@ -7,7 +7,7 @@ import keras
 from leaf_audio import convolution, pooling
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.frontend.leaf import Leaf
-from leaf_audio.initializers import LowpassInit
+from leaf_audio.initializers import LowpassInit, SincInit
 from leaf_audio.postprocessing import PCENLayer
 
 # The arguments of Leaf that make these frontends what they are.
@@ -100,6 +100,11 @@ class SincNet(Leaf):
       name: String. Name of the model. Defaults to `"sincnet"`.
       learn_pooling: Boolean. Max-pooling has no weights, so this only matters
         with `regularizer_fn`: it must then be False. Defaults to False.
+      min_freq: Lower cutoff frequency of the lowest initial filter in Hz, at
+        least 50. Defaults to `"auto"`, which is 100 Hz.
+      max_freq: Upper cutoff frequency of the highest initial filter in Hz, up
+        to half the sample rate, which None and 0 stand for. Defaults to
+        `"auto"`, which is half the sample rate.
       **kwargs: Other arguments of `Leaf`, except `conv1d_cls`, `activation`,
         `pooling_cls`, `compression_fn`, `complex_conv_init`, `pooling_init` and
         `tolerance`, which this class fixes.
@@ -150,6 +155,9 @@ class SincNet(Leaf):
             **kwargs,
         )
 
+    def _default_filters(self, conv1d_cls: Any, has_sample_rate: bool) -> Any:
+        return _sinc_init(self)
+
 
 @keras.saving.register_keras_serializable("leaf_audio")
 class SincNetPlus(Leaf):
@@ -161,6 +169,11 @@ class SincNetPlus(Leaf):
 
     Args:
       name: String. Name of the model. Defaults to `"sincnet_plus"`.
+      min_freq: Lower cutoff frequency of the lowest initial filter in Hz, at
+        least 50. Defaults to `"auto"`, which is 100 Hz.
+      max_freq: Upper cutoff frequency of the highest initial filter in Hz, up
+        to half the sample rate, which None and 0 stand for. Defaults to
+        `"auto"`, which is half the sample rate.
       **kwargs: Other arguments of `Leaf`, except `conv1d_cls`, `activation`,
         `pooling_cls`, `compression_fn`, `complex_conv_init`, `pooling_init` and
         `tolerance`, which this class fixes.
@@ -202,6 +215,19 @@ class SincNetPlus(Leaf):
             name=name,
             **kwargs,
         )
+
+    def _default_filters(self, conv1d_cls: Any, has_sample_rate: bool) -> Any:
+        return _sinc_init(self)
+
+
+def _sinc_init(sincnet: Leaf) -> SincInit | None:
+    """Returns an initializer for the band of a SincNet, or None without one."""
+    band: dict[str, Any] = {
+        "min_freq": sincnet.min_freq,
+        "max_freq": sincnet.max_freq,
+    }
+    given = {name: hz for name, hz in band.items() if hz != "auto"}
+    return SincInit(**given) if given else None
 
 
 def _internal_dtype_of(policy: Any) -> str:

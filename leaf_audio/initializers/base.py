@@ -2,13 +2,15 @@
 
 import keras
 
+from leaf_audio.common.arguments import KnownArguments
+
 # LEAF's own settings. An initializer uses them for settings left None if the
 # layer that it belongs to is not part of a frontend.
 DEFAULT_SAMPLE_RATE = 16000
 DEFAULT_WINDOW_LEN_MS = 25.0
 
 
-class FrontendInitializer(keras.initializers.Initializer):
+class FrontendInitializer(KnownArguments, keras.initializers.Initializer):
     """Base of the initializers that can take settings from a frontend.
 
     A subclass may have the arguments `sample_rate` and `window_len`. Where they

@@ -58,11 +58,12 @@ class GaborInit(FrontendInitializer):
     - `"uniform"`, `"truncated_normal"`: random centre frequencies and widths,
       sorted by centre frequency.
 
-    Differs from the original, which has the method `"mel"` only. There, a
-    frontend that does not have LEAF's default settings must pass its
-    `sample_rate` and `n_fft` to the initializer again. If the FFT is too short
-    for a filter, the original sets that filter to NaN; GaborInit raises an
-    error.
+    Differs from the original, which has the method `"mel"` only. There,
+    `sample_rate` is 16000 unless it is given to the initializer too, `max_freq`
+    is 8000 and not the Nyquist frequency, and `n_fft` is 512. A filter without
+    a bin is NaN there. Here the FFT is made longer, or, if `n_fft` is given, an
+    error is raised. Wherever the original gives filters, GaborInit gives the
+    same for the same `sample_rate`, `min_freq` and `max_freq`.
 
     Args:
       sample_rate: Sample rate in Hz. Defaults to None, which takes the value
@@ -72,19 +73,20 @@ class GaborInit(FrontendInitializer):
       max_freq: Upper edge of the highest filter in Hz, or `"auto"` for 97.5 %
         of the Nyquist frequency, which is 7800 Hz at 16 kHz as in LEAF.
         Defaults to None, which stands for the Nyquist frequency, as 0 does.
-      n_fft: Integer. Length in samples of the FFT whose bins the mel matrix
-        has. Only for `"mel"`. Defaults to None, which chooses the smallest
-        power of two that is not shorter than the window and gives each filter
-        a bin. That is 512 for LEAF's default settings.
+      n_fft: Length in samples of the FFT whose bins the mel matrix has. Only
+        for `"mel"`. A positive integer; `"auto"` for 512, as in LEAF, doubled
+        until each filter has a bin; or None for the smallest power of two that
+        is not shorter than the window and gives each filter a bin. None is for
+        models that were saved with it. Defaults to `"auto"`.
       normalize_energy: Boolean. Whether to divide each mel filter or triangle
         by its area before the parameters are read off. Only the kernel of a
         plain convolution depends on it. Defaults to False.
       n_filters: Integer. Number of filters that the weight must have. Defaults
         to None, which allows any number.
       window_len: Length of the frontend's window in milliseconds. It affects
-        the choice of `n_fft` and the smallest width of a random filter.
-        Defaults to None, which takes the value from the frontend, or 25 if
-        there is none.
+        the smallest width of a random filter, and the length of the FFT if
+        `n_fft` is None. Defaults to None, which takes the value from the
+        frontend, or 25 if there is none.
       method: One of the strings above. Defaults to `"mel"`.
       bandwidth_hz: Full width at half maximum of the magnitude response of all
         filters, in Hz. Not for `"mel"`. Defaults to None, which lets the method
@@ -96,8 +98,8 @@ class GaborInit(FrontendInitializer):
 
     Raises:
       ValueError: The band is empty or exceeds the Nyquist frequency, `n_fft`
-        leaves a filter without a bin, an argument does not apply to the method,
-        or the weight has another shape.
+        leaves a filter without a bin, an argument does not apply to the method
+        or is unknown, or the weight has another shape.
 
     Example:
 
@@ -121,21 +123,24 @@ class GaborInit(FrontendInitializer):
         sample_rate: float | None = None,
         min_freq: float = 0.0,
         max_freq: float | str | None = None,
-        n_fft: int | None = None,
+        n_fft: int | str | None = "auto",
         normalize_energy: bool = False,
         n_filters: int | None = None,
         window_len: float | None = None,
         method: str = "mel",
         bandwidth_hz: float | None = None,
         seed: int | None = None,
+        **kwargs: Any,
     ):
+        super().__init__(**kwargs)
         check_unless_none(
             check_positive,
             sample_rate=sample_rate,
             window_len=window_len,
             bandwidth_hz=bandwidth_hz,
         )
-        check_unless_none(check_positive_int, n_fft=n_fft, n_filters=n_filters)
+        check_unless_none(check_positive_int, n_filters=n_filters)
+        mel.check_n_fft(n_fft)
         if sample_rate is not None:
             highest = mel.resolve_max_freq(max_freq, sample_rate)
             mel.check_band(min_freq, highest, sample_rate)
@@ -163,9 +168,9 @@ class GaborInit(FrontendInitializer):
             ("seed", spacing.RANDOM),
         ):
             value = getattr(self, name)
-            if value is not None and self.method not in methods:
+            if value not in (None, "auto") and self.method not in methods:
                 raise ValueError(
-                    f"`{name}` must be None unless `method` is one of "
+                    f"`{name}` must be left out unless `method` is one of "
                     f"{methods}. Received: {name}={value!r}, "
                     f"method={self.method!r}."
                 )
@@ -253,18 +258,25 @@ class GaborInit(FrontendInitializer):
 
     def _mel_matrix(self, n_filters: int) -> tuple[np.ndarray, int]:
         sample_rate, max_freq = self._resolve_band(n_filters)
-        n_fft = self.n_fft or mel.smallest_n_fft(
-            n_filters,
-            window_size(sample_rate, self.window_len or DEFAULT_WINDOW_LEN_MS),
-            sample_rate,
-            self.min_freq,
-            max_freq,
-        )
+        n_fft = self._n_fft(n_filters, sample_rate, max_freq)
         weights = mel.mel_matrix(
             n_filters, n_fft, sample_rate, self.min_freq, max_freq
         )
         mel.check_every_filter_has_a_bin(weights, n_fft)
         return weights, n_fft
+
+    def _n_fft(
+        self, n_filters: int, sample_rate: float, max_freq: float
+    ) -> int:
+        if isinstance(self.n_fft, numbers.Integral):
+            return int(self.n_fft)
+        shortest = mel.LEAF_N_FFT
+        if self.n_fft is None:
+            window_len = self.window_len or DEFAULT_WINDOW_LEN_MS
+            shortest = window_size(sample_rate, window_len)
+        return mel.smallest_n_fft(
+            n_filters, shortest, sample_rate, self.min_freq, max_freq
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

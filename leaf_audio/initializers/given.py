@@ -7,9 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
+
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class ArrayInit(keras.initializers.Initializer):
+class ArrayInit(KnownArguments, keras.initializers.Initializer):
     """Initializes a weight with given values.
 
     The values must have the shape of the weight, except that axes of length 1
@@ -35,7 +37,8 @@ class ArrayInit(keras.initializers.Initializer):
     ```
     """
 
-    def __init__(self, values: Any):
+    def __init__(self, values: Any, **kwargs: Any):
+        super().__init__(**kwargs)
         try:
             array = np.asarray(ops.convert_to_numpy(values), "float64")
         except (TypeError, ValueError):

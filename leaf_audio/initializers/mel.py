@@ -15,11 +15,12 @@ layer is built.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.checks import check_not_negative
+from leaf_audio.common.checks import check_not_negative, check_positive_int
 
 _MEL_BREAK_HZ = 700.0
 _MEL_SCALE = 1127.0
@@ -36,6 +37,9 @@ _SLANEY_LOG_STEP = math.log(6.4) / 27
 # The longest FFT that `smallest_n_fft` tries. If a filter has no bin in an FFT
 # of this length, the band is too narrow for the number of filters.
 _MAX_N_FFT = 1 << 18
+
+# Length of the FFT in the release of LEAF, in samples.
+LEAF_N_FFT = 512
 
 # Lower edge of LEAF's lowest filter, in Hz.
 DEFAULT_MIN_FREQ = 60.0
@@ -114,6 +118,23 @@ def resolve_max_freq(max_freq: float | str | None, sample_rate: float) -> float:
             )
         return _AUTO_MAX_FREQ * nyquist
     return float(max_freq) if max_freq else nyquist
+
+
+def resolve_min_freq(min_freq: float | str) -> float:
+    """Returns the frequency in Hz that a setting of `min_freq` stands for.
+
+    Args:
+      min_freq: A frequency in Hz; or `"auto"` for 60 Hz, as in LEAF.
+
+    Returns:
+      The lower edge of the band, in Hz.
+
+    Raises:
+      ValueError: `min_freq` is neither `"auto"` nor a number from 0 on.
+    """
+    if isinstance(min_freq, str) and min_freq == "auto":
+        return DEFAULT_MIN_FREQ
+    return check_not_negative("min_freq", min_freq)
 
 
 def check_band(min_freq: float, max_freq: float, sample_rate: float) -> None:
@@ -231,6 +252,22 @@ def check_every_filter_has_a_bin(weights: np.ndarray, n_fft: int) -> None:
         )
 
 
+def check_n_fft(n_fft: Any) -> None:
+    """Raises a ValueError unless `n_fft` is a positive integer, "auto" or None.
+
+    Args:
+      n_fft: Value of the argument `n_fft`.
+    """
+    if n_fft is None or n_fft == "auto":
+        return
+    if isinstance(n_fft, str):
+        raise ValueError(
+            "`n_fft` must be a positive integer, 'auto' or None. "
+            f"Received: n_fft={n_fft!r}."
+        )
+    check_positive_int("n_fft", n_fft)
+
+
 def smallest_n_fft(
     n_filters: int,
     window_size: int,
@@ -246,7 +283,8 @@ def smallest_n_fft(
 
     Args:
       n_filters: Integer. Number of mel filters.
-      window_size: Integer. Length of the window, in samples.
+      window_size: Integer. Length of the window, in samples, or another lower
+        limit for the FFT, such as `LEAF_N_FFT`.
       sample_rate: Sample rate in Hz.
       min_freq: Lower edge of the lowest filter, in Hz.
       max_freq: Upper edge of the highest filter, in Hz.

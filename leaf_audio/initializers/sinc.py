@@ -32,7 +32,9 @@ class SincInit(FrontendInitializer):
 
     SincConv1D adds `min_low_hz` to the lower edges and `min_band_hz` to the
     widths. Its filters therefore start `min_low_hz` above these edges, as in
-    the original.
+    the original, and are `min_band_hz` wider. With the default settings they
+    cover the band from 100 Hz to the Nyquist frequency. `min_freq` and
+    `max_freq` set another band.
 
     Args:
       sample_rate: Sample rate in Hz. Defaults to None, which takes the value
@@ -41,10 +43,16 @@ class SincInit(FrontendInitializer):
         50.
       min_band_hz: Smallest width that SincConv1D lets a band have in Hz, at
         least 0. Defaults to 50.
+      min_freq: Lower cutoff frequency of the lowest filter of SincConv1D in Hz,
+        at least `min_low_hz`. Defaults to None, which is twice `min_low_hz`.
+      max_freq: Upper cutoff frequency of the highest filter of SincConv1D in
+        Hz, at most the Nyquist frequency; or `"auto"` for 97.5 % of the Nyquist
+        frequency. Defaults to None, which stands for the Nyquist frequency, as
+        0 does.
 
     Raises:
-      ValueError: An argument is out of range, the sample rate leaves no room
-        for a band, or the weight has another shape.
+      ValueError: An argument is out of range or unknown, the sample rate leaves
+        no room for a band, or the weight has another shape.
 
     Example:
 
@@ -65,11 +73,49 @@ class SincInit(FrontendInitializer):
         sample_rate: float | None = None,
         min_low_hz: float = 50.0,
         min_band_hz: float = 50.0,
+        min_freq: float | None = None,
+        max_freq: float | str | None = None,
+        **kwargs: Any,
     ):
+        super().__init__(**kwargs)
         check_unless_none(check_positive, sample_rate=sample_rate)
         self.sample_rate = sample_rate
         self.min_low_hz = check_not_negative("min_low_hz", min_low_hz)
         self.min_band_hz = check_not_negative("min_band_hz", min_band_hz)
+        check_unless_none(check_not_negative, min_freq=min_freq)
+        if min_freq is not None and min_freq < min_low_hz:
+            raise ValueError(
+                "`min_freq` must be at least `min_low_hz`, below which the "
+                "filters of SincConv1D cannot begin. Received: "
+                f"min_freq={min_freq}, min_low_hz={min_low_hz}."
+            )
+        self.min_freq = min_freq
+        self.max_freq = max_freq
+        if sample_rate is not None:
+            self._edges_of_band(sample_rate)
+
+    def _edges_of_band(self, sample_rate: float) -> tuple[float, float]:
+        """Returns the lowest and the highest edge of the bands, in Hz.
+
+        Raises:
+          ValueError: The band is empty or exceeds the Nyquist frequency.
+        """
+        max_freq = mel.resolve_max_freq(self.max_freq, sample_rate)
+        mel.check_band(0.0, max_freq, sample_rate)
+        if self.min_freq is None:
+            low_hz = self.min_low_hz
+        else:
+            low_hz = self.min_freq - self.min_low_hz
+        high_hz = max_freq - (self.min_low_hz + self.min_band_hz)
+        if high_hz <= low_hz:
+            raise ValueError(
+                "`sample_rate` and `max_freq` must leave a band above "
+                "`min_low_hz` and `min_freq`. Received: "
+                f"sample_rate={sample_rate}, max_freq={self.max_freq}, "
+                f"min_low_hz={self.min_low_hz}, min_freq={self.min_freq}, "
+                f"min_band_hz={self.min_band_hz}."
+            )
+        return low_hz, high_hz
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         if len(shape) != 2 or shape[1] != 2:
@@ -77,19 +123,12 @@ class SincInit(FrontendInitializer):
                 "SincInit initializes weights of shape (n_filters, 2). "
                 f"Received: shape={tuple(shape)}."
             )
-        sample_rate = self.sample_rate or DEFAULT_SAMPLE_RATE
-        high_hz = sample_rate / 2 - (self.min_low_hz + self.min_band_hz)
-        if high_hz <= self.min_low_hz:
-            raise ValueError(
-                "`sample_rate` leaves no band above `min_low_hz`. Received: "
-                f"sample_rate={sample_rate}, min_low_hz={self.min_low_hz}, "
-                f"min_band_hz={self.min_band_hz}."
-            )
+        low_hz, high_hz = self._edges_of_band(
+            self.sample_rate or DEFAULT_SAMPLE_RATE
+        )
         edges = mel.mel_to_hz(
             np.linspace(
-                mel.hz_to_mel(self.min_low_hz),
-                mel.hz_to_mel(high_hz),
-                shape[0] + 1,
+                mel.hz_to_mel(low_hz), mel.hz_to_mel(high_hz), shape[0] + 1
             )
         )
         bands = np.stack([edges[:-1], np.diff(edges)], axis=1)
@@ -100,4 +139,6 @@ class SincInit(FrontendInitializer):
             "sample_rate": self.sample_rate,
             "min_low_hz": self.min_low_hz,
             "min_band_hz": self.min_band_hz,
+            "min_freq": self.min_freq,
+            "max_freq": self.max_freq,
         }

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio import impulse_responses
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_not_negative,
     check_positive,
@@ -63,7 +64,9 @@ class LowpassInit(FrontendInitializer):
         sample_rate: float | None = None,
         window_len: float | None = None,
         window_type: str = "squared_hanning",
+        **kwargs: Any,
     ):
+        super().__init__(**kwargs)
         check_unless_none(
             check_positive, sample_rate=sample_rate, window_len=window_len
         )
@@ -114,7 +117,7 @@ class LowpassInit(FrontendInitializer):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class PreempInit(keras.initializers.Initializer):
+class PreempInit(KnownArguments, keras.initializers.Initializer):
     """Initializes a pre-emphasis filter, `y(t) = x(t + 1) − alpha · x(t)`.
 
     The kernel is `[-alpha, 1]` and has the shape `(2, 1, 1)`.
@@ -127,7 +130,8 @@ class PreempInit(keras.initializers.Initializer):
       ValueError: `alpha` is out of range, or the kernel has another shape.
     """
 
-    def __init__(self, alpha: float = 0.97):
+    def __init__(self, alpha: float = 0.97, **kwargs: Any):
+        super().__init__(**kwargs)
         if check_not_negative("alpha", alpha) > 1:
             raise ValueError(
                 f"`alpha` must be at most 1. Received: alpha={alpha!r}."

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_positive, check_positive_int
 from leaf_audio.models.chain import Chain, Shape, Tensor, check_rate
 
@@ -20,7 +21,7 @@ _LAST_KERNEL = 5
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class SubSpectralNormalization(layers.Layer):
+class SubSpectralNormalization(KnownArguments, layers.Layer):
     """Normalizes groups of neighbouring bins, each with its own statistics.
 
     The bins are divided into `sub_bands` groups of the same size. A batch
@@ -79,7 +80,7 @@ class SubSpectralNormalization(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class BCResBlock(keras.Model):
+class BCResBlock(KnownArguments, keras.Model):
     """Adds what a depthwise convolution over time finds to every bin.
 
     `outputs = relu(x + f2(x) + f1(mean over bins of f2(x)))`, where f2 is a

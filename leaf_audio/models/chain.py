@@ -11,13 +11,14 @@ from typing import Any
 import keras
 from keras import layers
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.serialization import deserialize
 
 Tensor = Any
 Shape = tuple[int | None, ...]
 
 
-class Chain(keras.Model):
+class Chain(KnownArguments, keras.Model):
     """Applies layers one after the other.
 
     A subclass creates its layers in the constructor and assigns them to

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_choice, check_positive_int
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
@@ -24,7 +25,7 @@ from leaf_audio.models.heads import POOLINGS, BandNormalization, GlobalPooling
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class AudioClassifier(keras.Model):
+class AudioClassifier(KnownArguments, keras.Model):
     """Classifies waveforms with a frontend, an encoder and a dense layer.
 
     Waveform → frontend → features → normalization → encoder → embedding →

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_choice
 from leaf_audio.models.chain import Shape, Tensor
 
@@ -13,7 +14,7 @@ POOLINGS = ("max", "average", "attention")
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class BandNormalization(layers.Layer):
+class BandNormalization(KnownArguments, layers.Layer):
     """Normalizes each band and channel with the statistics of the batch.
 
     It is a batch normalization over clips and frames, with a learnable scale
@@ -61,7 +62,7 @@ class BandNormalization(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class GlobalPooling(layers.Layer):
+class GlobalPooling(KnownArguments, layers.Layer):
     """Pools an embedding over all axes but the first and the last.
 
     - `"max"`: the maximum.

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_positive_int
 from leaf_audio.models.chain import Chain, Shape, Tensor, check_rate
 
@@ -19,7 +20,7 @@ _MOMENTUM = 0.95
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class ResidualBlock(keras.Model):
+class ResidualBlock(KnownArguments, keras.Model):
     """Adds two convolutions to a shortcut.
 
     `outputs = relu(shortcut(x) + conv(relu(conv(x))))`. Both convolutions are

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
@@ -99,7 +100,7 @@ def _maximum_of_each(x: Tensor) -> Tensor:
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class Log1p(keras.layers.Layer):
+class Log1p(KnownArguments, keras.layers.Layer):
     """Computes `log(1 + 10^a E)`, with a gain `10^a` that can be learned.
 
     The output is close to linear, `10^a E`, where `10^a E` is well below 1, and

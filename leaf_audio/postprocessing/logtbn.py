@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_bool, check_choice
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.postprocessing.logarithms import Log1p
@@ -21,7 +22,7 @@ Shape = tuple[int | None, ...]
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class LogTBN(keras.layers.Layer):
+class LogTBN(KnownArguments, keras.layers.Layer):
     """Takes logarithms, subtracts medians and normalizes over batch and time.
 
     The steps are those of EfficientLEAF:

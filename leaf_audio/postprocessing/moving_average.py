@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.checks import check_choice, check_positive
 from leaf_audio.common.lean_ops import on_tensorflow
@@ -185,7 +186,7 @@ def smoothing_coefficient(
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class ExponentialMovingAverage(keras.layers.Layer):
+class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
     """Smooths energies over time by `M_t = (1 − s) M_{t−1} + s E_t`.
 
     `M_0 = E_0`, unless an initial energy or state is given. A sound is

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_bool,
     check_not_negative,
@@ -22,7 +23,7 @@ Shape = tuple[int | None, ...]
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class InstanceNormalization(keras.layers.Layer):
+class InstanceNormalization(KnownArguments, keras.layers.Layer):
     """Brings each channel of each example to mean 0 and variance 1 over time.
 
     `gamma · (x − mean) / √(variance + epsilon) + beta`. The weights `gamma` and
@@ -96,7 +97,7 @@ class InstanceNormalization(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class TemporalBatchNormalization(keras.layers.Layer):
+class TemporalBatchNormalization(KnownArguments, keras.layers.Layer):
     """Brings each band to mean 0 and variance 1 over batch and time.
 
     In training the statistics are those of the batch. In inference they are
@@ -216,7 +217,7 @@ class TemporalBatchNormalization(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class TemporalMedianSubtraction(keras.layers.Layer):
+class TemporalMedianSubtraction(KnownArguments, keras.layers.Layer):
     """Subtracts the median over time from each band of each example.
 
     In logarithmic features the median is an estimate of the steady background.

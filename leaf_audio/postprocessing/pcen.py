@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
@@ -51,7 +52,7 @@ _MAX_GAINED = 1e25
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class PCENLayer(keras.layers.Layer):
+class PCENLayer(KnownArguments, keras.layers.Layer):
     """Normalizes each channel by its recent energy, then compresses it.
 
     The formula of per-channel energy normalization (PCEN) is

@@ -15,6 +15,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from leaf_audio.common.arguments import KnownArguments
+
 Tensor = Any
 Shape = tuple[int | None, ...]
 
@@ -189,7 +191,7 @@ def spans(
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
-class SpecAugment(keras.layers.Layer):
+class SpecAugment(KnownArguments, keras.layers.Layer):
     """Warps spectrograms in time and masks frames and bins, in training only.
 
     SpecAugment (Park et al., 2019) makes three random changes, in this order:
