@@ -1,0 +1,45 @@
+"""SquaredModulus, the activation of Leaf."""
+
+import keras
+from keras import ops
+
+from leaf_audio.frontend.base import Shape, Tensor
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class SquaredModulus(keras.layers.Layer):
+    """Computes the energy of complex channels, `re**2 + im**2`.
+
+    Args:
+      **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+      ValueError: If the number of channels is odd.
+
+    Input shape:
+      `(batch, time, 2 * channels)`. Channel 2n holds the real part of channel n
+      of the output, channel 2n + 1 its imaginary part.
+
+    Output shape:
+      `(batch, time, channels)`.
+
+    Example:
+
+    ```python
+    energies = frontend.SquaredModulus()(complex_channels)
+    ```
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        channels = self.compute_output_shape(inputs.shape)[-1]
+        shape = (*ops.shape(inputs)[:-1], channels, 2)
+        return ops.sum(ops.square(ops.reshape(inputs, shape)), axis=-1)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if input_shape[-1] % 2:
+            raise ValueError(
+                "SquaredModulus takes an even number of channels, a real and "
+                "an imaginary one each. Received: input shape "
+                f"{tuple(input_shape)}."
+            )
+        return (*input_shape[:-1], input_shape[-1] // 2)
