@@ -290,9 +290,7 @@ class ClipGrid(FrameGrid):
     def edge_windows(self, windows: Tensor) -> list[Tensor]:
         shape = (*windows.shape[:2], self._num_edges, -1)
         windows = ops.reshape(windows, shape)
-        return [
-            ops.transpose(window) for window in ops.unstack(windows, axis=2)
-        ]
+        return ops.unstack(ops.transpose(windows, (2, 3, 1, 0)))
 
     def cut_edges(
         self, x: Tensor, starts: Sequence[Any], size: int
