@@ -87,7 +87,7 @@ def assert_as_alone(layer, x, lengths, features, frame_mask):
     ):
         alone = numpy(layer(clip[None, :n]))[0]
         assert valid.tolist() == [m < len(alone) for m in range(len(valid))]
-        scale = max(np.ptp(alone), 1e-3)
+        scale = max(np.ptp(features), np.abs(alone).max())
         np.testing.assert_allclose(
             padded[: len(alone)], alone, rtol=0, atol=1e-5 * scale
         )
@@ -144,7 +144,7 @@ def test_it_has_them_for_every_remainder_of_the_stride(window_ms):
 
 
 @pytest.mark.parametrize(
-    "name", ["leaf", "leaf_spectral", "sincnet", "efficient_leaf", "mel"]
+    "name", ["leaf_spectral", "sincnet", "efficient_leaf", "mel"]
 )
 @pytest.mark.slow_on_jax
 def test_it_has_them_where_sizes_are_unknown(name):
@@ -181,7 +181,7 @@ class WithMask(keras.layers.Layer):
 
 
 @pytest.mark.parametrize(
-    "name", ["leaf", "leaf_exact", "leaf_spectral", "leaf_centred", "sincnet"]
+    "name", ["leaf_exact", "leaf_spectral", "leaf_centred", "sincnet"]
 )
 @pytest.mark.slow_on_jax
 def test_gradients_are_those_of_the_clip_alone(name):
