@@ -5,7 +5,7 @@ All frontends keep one contract: waveforms of shape `(batch, time)` or
 `(batch, ceil(time / stride), n_filters)`. `base` states it in full, and says
 what to write for a new frontend.
 
-- `leaf`: `Leaf`, the learnable frontend.
+- `leaf`: `Leaf`, the learnable frontend. `squared_modulus`: its activation.
 - `variants`: `SincNet`, `SincNetPlus` and `TimeDomainFilterbanks`, which change
   the parts of a `Leaf`.
 - `efficient_leaf`: `EfficientLeaf`.
@@ -13,9 +13,10 @@ what to write for a new frontend.
 """
 
 from leaf_audio.frontend.efficient_leaf import EfficientLeaf
-from leaf_audio.frontend.leaf import Leaf, SquaredModulus
+from leaf_audio.frontend.leaf import Leaf
 from leaf_audio.frontend.mel_filterbanks import MelFilterbanks
 from leaf_audio.frontend.spectrogram import Spectrogram
+from leaf_audio.frontend.squared_modulus import SquaredModulus
 from leaf_audio.frontend.variants import (
     SincNet,
     SincNetPlus,
