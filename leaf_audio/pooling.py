@@ -1,9 +1,19 @@
 """Layers that pool energies: one value per frame instead of one per sample.
 
-Inputs are `(batch, time, channels)`, outputs `(batch, frames, channels)`. There
-are `ceil(time / strides)` frames with "same" padding. Samples outside the input
-count as 0; a maximum ignores them. All layers take the same arguments, so a
-frontend can use any of them.
+Inputs are `(batch, time, channels)`, outputs `(batch, frames, channels)`.
+Samples outside the input count as 0; a maximum ignores them. All layers take
+the same arguments, so a frontend can use any of them.
+
+The argument `padding` sets where frame m lies:
+
+- `"same"`: TensorFlow's padding, half of it before the input. One more sample
+  moves all frames.
+- `"centred"`: the middle of its window is sample `m * strides`.
+- `"causal"`: the last sample of its window is sample `m * strides`.
+- `"valid"`: the first sample of its window is sample `m * strides`. There are
+  only the frames whose window lies within the input.
+
+`leaf_audio.common.framing` has the formulas.
 """
 
 from typing import Any
@@ -19,13 +29,16 @@ from leaf_audio.common.checks import (
     check_choice,
     check_positive_int,
 )
+from leaf_audio.common.framing import (
+    FIXED_PADDINGS,
+    PADDINGS,
+    frame_layout,
+)
 from leaf_audio.common.sizes import output_length
 from leaf_audio.initializers import LowpassInit
 
 Tensor = Any
 Shape = tuple[int | None, ...]
-
-_PADDINGS = ("same", "valid")
 
 # `pool_blocks` is used for windows of at most this many strides. For longer
 # windows, a depthwise convolution is faster.
@@ -45,7 +58,7 @@ def pool_blocks(
       inputs: `(batch, time, channels)`; `time` may be unknown.
       window: `(kernel_size, channels)`.
       strides: Distance between frames, in samples.
-      padding: `"same"`, `"valid"` or `"centred"`; see `frame_layout`.
+      padding: `"same"`, `"valid"`, `"centred"` or `"causal"`.
 
     Returns:
       An array `(batch, frames, channels)`.
@@ -77,7 +90,7 @@ def pool(inputs: Tensor, window: Tensor, strides: int, padding: str) -> Tensor:
       inputs: `(batch, time, channels)`; `time` may be unknown.
       window: `(kernel_size, channels)`.
       strides: Distance between frames, in samples.
-      padding: `"same"`, `"valid"` or `"centred"`; see `frame_layout`.
+      padding: `"same"`, `"valid"`, `"centred"` or `"causal"`.
 
     Returns:
       An array `(batch, frames, channels)`.
@@ -86,9 +99,8 @@ def pool(inputs: Tensor, window: Tensor, strides: int, padding: str) -> Tensor:
     size = window.shape[0]
     if size <= _MAX_OVERLAP * strides:
         return pool_blocks(inputs, window, strides, padding)
-    if padding == "centred":
-        left = size // 2
-        inputs = ops.pad(inputs, [[0, 0], [left, size - 1 - left], [0, 0]])
+    if padding in FIXED_PADDINGS:
+        inputs = _pad_at_fixed_positions(inputs, size, padding, 0.0)
         padding = "valid"
     return ops.depthwise_conv(
         inputs,
@@ -99,33 +111,16 @@ def pool(inputs: Tensor, window: Tensor, strides: int, padding: str) -> Tensor:
     )
 
 
-def frame_layout(
-    time: Any, size: int, strides: int, padding: str
-) -> tuple[Any, Any]:
-    """Returns the number of frames, and the padding before the first window.
-
-    Args:
-      time: Length of the input in samples, an integer; or a tensor, in which
-        case the results are tensors.
-      size: Length of the window in samples.
-      strides: Distance between frames, in samples.
-      padding: `"same"`, `"valid"`, or `"centred"`, which centres the window of
-        frame m on sample `m * strides`.
-    """
-    if padding == "valid":
-        return at_least((time - size + strides) // strides, 0), 0
-    frames = (time + strides - 1) // strides
-    if padding == "centred":
-        return frames, size // 2
-    missing = (frames - 1) * strides + size - time
-    return frames, at_least(missing, 0) // 2
-
-
-def at_least(value: Any, least: int) -> Any:
-    """Returns the greater of `value`, an integer or a tensor, and `least`."""
-    if isinstance(value, int):
-        return max(value, least)
-    return ops.maximum(value, least)
+def _pad_at_fixed_positions(
+    inputs: Tensor, size: int, padding: str, value: float
+) -> Tensor:
+    """Pads inputs so that windows without padding are those of `padding`."""
+    _, left = frame_layout(0, size, 1, padding)
+    return ops.pad(
+        inputs,
+        [[0, 0], [left, size - 1 - left], [0, 0]],
+        constant_values=value,
+    )
 
 
 class _Pooling1D(KnownArguments, keras.layers.Layer):
@@ -134,21 +129,26 @@ class _Pooling1D(KnownArguments, keras.layers.Layer):
     def __init__(
         self,
         kernel_size: int,
-        strides: int,
-        padding: str,
-        use_bias: bool,
-        kernel_initializer: Any,
-        kernel_regularizer: Any,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+        kernel_initializer: Any = None,
+        kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.kernel_size = check_positive_int("kernel_size", kernel_size)
         self.strides = check_positive_int("strides", strides)
-        self.padding = check_choice("padding", padding, _PADDINGS)
+        self.padding = check_choice("padding", padding, PADDINGS)
         self.use_bias = check_bool("use_bias", use_bias)
+        if kernel_initializer is None:
+            kernel_initializer = self._default_initializer()
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.input_spec = keras.InputSpec(ndim=3)
+
+    def _default_initializer(self) -> keras.initializers.Initializer:
+        return LowpassInit()
 
     def _add_weights(self, kernel_shape: Shape, channels: int) -> None:
         self.kernel = self.add_weight(
@@ -213,7 +213,8 @@ class GaussianLowpass(_Pooling1D):
     Args:
       kernel_size: Positive integer, length of the windows in samples.
       strides: Positive integer, distance between frames in samples. Default 1.
-      padding: `"same"` (default) or `"valid"`.
+      padding: `"same"` (default), `"valid"`, `"centred"` or `"causal"`: where
+        frames lie, as the module's docstring says.
       use_bias: Boolean, whether to add a learnable bias to each channel.
         Default False.
       kernel_initializer: Keras initializer of the weight. Default None,
@@ -241,27 +242,8 @@ class GaussianLowpass(_Pooling1D):
     Reference: LEAF, arXiv:2101.08596, section 3.2.
     """
 
-    def __init__(
-        self,
-        kernel_size: int,
-        strides: int = 1,
-        padding: str = "same",
-        use_bias: bool = False,
-        kernel_initializer: Any = None,
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            use_bias,
-            keras.initializers.Constant(0.4)
-            if kernel_initializer is None
-            else kernel_initializer,
-            kernel_regularizer,
-            **kwargs,
-        )
+    def _default_initializer(self) -> keras.initializers.Initializer:
+        return keras.initializers.Constant(0.4)
 
     def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
@@ -297,7 +279,8 @@ class LearnablePooling1D(_Pooling1D):
     Args:
       kernel_size: Positive integer, length of the window in samples.
       strides: Positive integer, distance between frames in samples. Default 1.
-      padding: `"same"` (default) or `"valid"`.
+      padding: `"same"` (default), `"valid"`, `"centred"` or `"causal"`: where
+        frames lie, as the module's docstring says.
       use_bias: Boolean, whether to add a learnable bias to each channel.
         Default False.
       kernel_initializer: Keras initializer of the weight. Default None,
@@ -325,26 +308,6 @@ class LearnablePooling1D(_Pooling1D):
     Reference: time-domain filterbanks, arXiv:1711.01161, section 2.
     """
 
-    def __init__(
-        self,
-        kernel_size: int,
-        strides: int = 1,
-        padding: str = "same",
-        use_bias: bool = False,
-        kernel_initializer: Any = None,
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            use_bias,
-            LowpassInit() if kernel_initializer is None else kernel_initializer,
-            kernel_regularizer,
-            **kwargs,
-        )
-
     def build(self, input_shape: Shape) -> None:
         self._add_weights((1, self.kernel_size, 1, 1), input_shape[-1])
 
@@ -366,7 +329,8 @@ class ChannelWiseLearnablePooling1D(_Pooling1D):
     Args:
       kernel_size: Positive integer, length of the windows in samples.
       strides: Positive integer, distance between frames in samples. Default 1.
-      padding: `"same"` (default) or `"valid"`.
+      padding: `"same"` (default), `"valid"`, `"centred"` or `"causal"`: where
+        frames lie, as the module's docstring says.
       use_bias: Boolean, whether to add a learnable bias to each channel.
         Default False.
       kernel_initializer: Keras initializer of the weight. Default None,
@@ -392,26 +356,6 @@ class ChannelWiseLearnablePooling1D(_Pooling1D):
     ```
     """
 
-    def __init__(
-        self,
-        kernel_size: int,
-        strides: int = 1,
-        padding: str = "same",
-        use_bias: bool = False,
-        kernel_initializer: Any = None,
-        kernel_regularizer: Any = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            kernel_size,
-            strides,
-            padding,
-            use_bias,
-            LowpassInit() if kernel_initializer is None else kernel_initializer,
-            kernel_regularizer,
-            **kwargs,
-        )
-
     def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
         self._add_weights((self.kernel_size, 1, channels), channels)
@@ -429,7 +373,8 @@ class MaxPooling1D(KnownArguments, keras.layers.MaxPooling1D):
     Args:
       kernel_size: Positive integer, length of the window in samples.
       strides: Positive integer, distance between frames in samples. Default 1.
-      padding: `"same"` (default) or `"valid"`.
+      padding: `"same"` (default), `"valid"`, `"centred"` or `"causal"`: where
+        frames lie, as the module's docstring says.
       use_bias: Must be False; a maximum has no bias.
       kernel_initializer: Must be None; a maximum has no kernel.
       kernel_regularizer: Must be None, for the same reason.
@@ -469,10 +414,31 @@ class MaxPooling1D(KnownArguments, keras.layers.MaxPooling1D):
         super().__init__(
             pool_size=kernel_size,
             strides=check_positive_int("strides", strides),
-            padding=check_choice("padding", padding, _PADDINGS),
+            padding=check_choice("padding", padding, PADDINGS),
             data_format="channels_last",
             **kwargs,
         )
+
+    def call(self, inputs: Tensor) -> Tensor:
+        if self.padding not in FIXED_PADDINGS:
+            return super().call(inputs)
+        return ops.max_pool(
+            _pad_at_fixed_positions(
+                inputs, self.kernel_size, self.padding, float("-inf")
+            ),
+            pool_size=self.pool_size,
+            strides=self.strides,
+            padding="valid",
+            data_format=self.data_format,
+        )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if self.padding not in FIXED_PADDINGS:
+            return tuple(super().compute_output_shape(input_shape))
+        frames = output_length(
+            input_shape[1], self.kernel_size, self.strides[0], self.padding
+        )
+        return (input_shape[0], frames, input_shape[2])
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -14,6 +14,9 @@ LEARNABLE = [
 ]
 
 
+PADDINGS = ["same", "valid", "centred", "causal"]
+
+
 def noise(*shape, seed=0):
     generator = np.random.default_rng(seed)
     return generator.normal(0, 1, shape).astype("float32")
@@ -22,10 +25,15 @@ def noise(*shape, seed=0):
 def window_sums(x, window, strides, padding):
     """Pools `(time, channels)` frame by frame."""
     size, time = len(window), len(x)
-    left, frames = 0, max((time - size) // strides + 1, 0)
-    if padding == "same":
-        frames = -(-time // strides)
-        left = max((frames - 1) * strides + size - time, 0) // 2
+    frames = -(-time // strides)
+    if padding == "valid":
+        frames = max((time - size) // strides + 1, 0)
+    left = {
+        "same": max((frames - 1) * strides + size - time, 0) // 2,
+        "centred": size // 2,
+        "causal": size - 1,
+        "valid": 0,
+    }[padding]
     padded = np.pad(
         x.astype("float64"), ((left, size + frames * strides), (0, 0))
     )
@@ -37,7 +45,7 @@ def window_sums(x, window, strides, padding):
     )
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize(
     "size, strides", [(401, 160), (9, 9), (5, 12), (160, 160), (1, 3), (40, 2)]
 )
@@ -57,7 +65,7 @@ def test_blocks_give_plain_sums(time, size, strides, padding):
     np.testing.assert_allclose(outputs, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("strides", [2, 20])
 @pytest.mark.parametrize("cls", LEARNABLE)
 def test_each_pooling_honours_its_padding_and_stride(cls, strides, padding):
@@ -77,14 +85,26 @@ def test_each_pooling_honours_its_padding_and_stride(cls, strides, padding):
     np.testing.assert_allclose(outputs[0], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("padding, frames", [("same", 17), ("valid", 15)])
-def test_max_pooling_honours_its_padding(padding, frames):
-    layer = pooling.MaxPooling1D(51, strides=20, padding=padding)
-    x = noise(1, 333, 4)
+@pytest.mark.parametrize("size", [50, 51])
+@pytest.mark.parametrize(
+    "padding, frames, first",
+    [
+        ("same", 17, lambda size: -((320 + size - 333) // 2)),
+        ("centred", 17, lambda size: -(size // 2)),
+        ("causal", 17, lambda size: 1 - size),
+        ("valid", 15, lambda size: 0),
+    ],
+)
+def test_max_pooling_honours_its_padding(padding, frames, first, size):
+    """Below zero everywhere, so that a padded zero would be the maximum."""
+    layer = pooling.MaxPooling1D(size, strides=20, padding=padding)
+    x = -np.abs(noise(1, 333, 4))
     outputs = ops.convert_to_numpy(layer(x))
     assert outputs.shape == (1, frames, 4)
-    if padding == "valid":
-        np.testing.assert_array_equal(outputs[0, 1], x[0, 20:71].max(axis=0))
+    assert layer.compute_output_shape(x.shape) == outputs.shape
+    starts = first(size) + 20 * np.arange(frames)
+    expected = [x[0, max(s, 0) : s + size].max(axis=0) for s in starts]
+    np.testing.assert_array_equal(outputs[0], expected)
 
 
 def test_bias_is_added():
@@ -97,10 +117,17 @@ def test_bias_is_added():
     )
 
 
-@pytest.mark.parametrize("cls", [*LEARNABLE, pooling.MaxPooling1D])
-def test_is_a_keras_citizen(cls, tmp_path):
+@pytest.mark.parametrize(
+    "cls, padding",
+    [
+        *((cls, "same") for cls in [*LEARNABLE, pooling.MaxPooling1D]),
+        (pooling.GaussianLowpass, "centred"),
+        (pooling.MaxPooling1D, "causal"),
+    ],
+)
+def test_is_a_keras_citizen(cls, padding, tmp_path):
     def make(**kwargs):
-        return cls(kernel_size=33, strides=10, **kwargs)
+        return cls(kernel_size=33, strides=10, padding=padding, **kwargs)
 
     check_layer(make, np.abs(noise(2, 200, 3)), tmp_path, atol=1e-4)
 
@@ -110,7 +137,8 @@ def test_is_a_keras_citizen(cls, tmp_path):
     [
         (lambda: pooling.GaussianLowpass(0), "kernel_size=0"),
         (lambda: pooling.LearnablePooling1D(9, strides=-1), "strides=-1"),
-        (lambda: pooling.GaussianLowpass(9, padding="causal"), "causal"),
+        (lambda: pooling.GaussianLowpass(9, padding="full"), "padding='full'"),
+        (lambda: pooling.MaxPooling1D(9, padding="full"), "padding='full'"),
         (lambda: pooling.MaxPooling1D(9, use_bias=True), "use_bias=True"),
         (
             lambda: pooling.MaxPooling1D(9, kernel_initializer="zeros"),

@@ -19,7 +19,7 @@ from keras import ops
 
 from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.conv1d import valid_conv1d
-from leaf_audio.common.lean_ops import complex_energies, split_by, with_ends
+from leaf_audio.common.lean_ops import complex_energies, split_by
 from leaf_audio.fast.constants import CONSTANTS
 from leaf_audio.fast.frame_grid import FrameGrid
 from leaf_audio.fast.plan import Geometry, SparseGroup
@@ -81,13 +81,13 @@ class SparseEnergies:
             first = member.start - self.start
             energies = member.energies(audio, first, kernel)
             weights, near_edges = member.weights(window)
-            if self._grid.num_edges:
+            if self._grid.num_first:
                 energies, some = member.edge_energies(energies)
                 edge_energies.append(some)
                 edge_weights.append(near_edges)
             pooled.append(member.pool(energies, weights))
         frames = ops.concatenate(pooled, axis=-1)
-        if not self._grid.num_edges:
+        if not self._grid.num_first:
             return frames, None
         return frames, self._pool_edges(edge_energies, edge_weights)
 
@@ -98,7 +98,7 @@ class SparseEnergies:
 
         Args:
           energies: For each group `(batch, edges, energies * filters)`.
-          weights: For each group `(edges, energies * filters)`.
+          weights: For each group `(batch or 1, edges, energies * filters)`.
 
         Returns:
           An array `(batch, edges, filters)`.
@@ -221,8 +221,8 @@ class _Member:
 
         Returns:
           Two arrays: `(frames_per_block, energies, filters)` for frames inside
-          the audio, and `(edges, energies * filters)` for those near an edge;
-          None if there are no such frames.
+          the audio, and `(batch or 1, edges, energies * filters)` for those
+          near an edge; None if there are no such frames.
         """
         group = self.group
         filters, energies = windows.shape[0], self.num_energies
@@ -237,17 +237,19 @@ class _Member:
             ops.transpose(weights, (2, 1, 0)),
             (-1, per_block, energies, filters),
         )
-        if not self._grid.num_edges:
+        if not self._grid.num_first:
             return weights[0], None
         inside, edges = ops.split(weights, [1], axis=0)
         if per_block > 1:
             # There are weights for each place of a frame in a block. A frame
             # near an edge has one place only; its number may be a tensor.
-            place = [frame % per_block for frame in self._grid.edge_frames()]
-            own = ops.equal(ops.stack(place)[:, None], np.arange(per_block))
+            place = self._grid.each_column(
+                [frame % per_block for frame in self._grid.edge_frames()]
+            )
+            own = ops.equal(place[:, None], np.arange(per_block))
             edges = edges * ops.cast(own[..., None, None], edges.dtype)
         edges = ops.reshape(ops.sum(edges, axis=1), (-1, energies * filters))
-        return inside[0], edges
+        return inside[0], self._grid.by_example(edges)
 
     def pool(self, energies: Tensor, weights: Tensor) -> Tensor:
         """Pools all frames as if the audio had no edges.
@@ -332,22 +334,17 @@ class _Member:
         """
         size, filters = self.num_energies, energies.shape[-1]
         frames = self._grid.edge_frames()
-        starts = [self._first_energy(frame) for frame in frames]
-        begin = starts[: self._grid.num_edges]
-        end = starts[self._grid.num_edges :]
-        energies, head, tail = with_ends(energies, begin[-1] + size, end[0])
-        used = [
-            *(head[:, k : k + size] for k in begin),
-            *(tail[:, k - end[0] : k - end[0] + size] for k in end),
-        ]
-        laid_out = ops.reshape(
-            ops.stack(used, axis=1),
-            (ops.shape(energies)[0], len(used), size * filters),
+        energies, used = self._grid.cut_edges(
+            energies, [self._first_energy(frame) for frame in frames], size
         )
-        return energies, laid_out
+        shape = (ops.shape(energies)[0], len(frames), size * filters)
+        return energies, ops.reshape(used, shape)
 
     def _first_energy(self, frame: Any) -> Any:
-        """Returns the index of a frame's first energy, integer or tensor."""
+        """Returns the index of a frame's first energy, integer or tensor.
+
+        A tensor of frames gives a tensor of its shape.
+        """
         starts = np.array(self.group.first_energies, "int32")
         block, place = frame // len(starts), frame % len(starts)
         if len(starts) == 1:

@@ -13,12 +13,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.framing import place_clips
 from leaf_audio.common.lean_ops import reorder, split_by
 from leaf_audio.common.tracing import is_traced_for_xla
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import gabor_energies
 from leaf_audio.fast.decimation import SparseEnergies
-from leaf_audio.fast.frame_grid import FrameGrid
+from leaf_audio.fast.frame_grid import make_grid
 from leaf_audio.fast.plan import Geometry, Plan, SparseGroup, SpectralGroup
 from leaf_audio.fast.plan_following import PlanFollower
 from leaf_audio.fast.search import make_plan
@@ -84,11 +85,14 @@ class PlannedFilterbank(PlanFollower):
             return None
         return make_plan(parameters, self._geometry, self._tolerance)
 
-    def __call__(self, audio: Tensor) -> Tensor:
+    def __call__(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Computes the pooled energies.
 
         Args:
-          audio: `(batch, time, 1)`; `time` may be unknown.
+          audio: `(batch, time, 1)`, with zeros after the end of each clip;
+            `time` may be unknown.
+          lengths: Int32 tensor of shape `(batch,)`, the lengths of the clips;
+            or None if all are as long as the batch.
 
         Returns:
           An array `(batch, frames, filters)`.
@@ -100,21 +104,24 @@ class PlannedFilterbank(PlanFollower):
             self._pool.window(),
         )
         plan = self._plan
+        # Bound and not an argument: integers have no gradient.
+        exact = functools.partial(self._exact, lengths=lengths)
         if plan is None:
-            return self._exact(*arguments)
+            return exact(*arguments)
 
         planned = functools.partial(
             planned_energies,
             plan=plan,
             geometry=self._geometry,
             padding=self._pool.padding,
+            lengths=lengths,
         )
         if holds:
             return planned(*arguments)
         # A compiled graph keeps what the gradients of both branches need. The
         # energies at the full rate need by far the most memory, so they are
         # not kept, but computed again for the gradient.
-        exact = keras.remat(self._exact)
+        exact = keras.remat(exact)
         if None in audio.shape and is_traced_for_xla(audio):
             # XLA cannot keep arrays of unknown shape for the gradient.
             planned = keras.remat(planned)
@@ -129,9 +136,23 @@ class PlannedFilterbank(PlanFollower):
         )
 
     def _exact(
-        self, audio: Tensor, filters: tuple[Tensor, Tensor], windows: Tensor
+        self,
+        audio: Tensor,
+        filters: tuple[Tensor, Tensor],
+        windows: Tensor,
+        lengths: Tensor | None,
     ) -> Tensor:
-        return self._pool.pool(gabor_energies(audio, *filters), windows)
+        audio, inside = place_clips(
+            audio,
+            lengths,
+            size=self._pool.kernel_size,
+            strides=self._pool.strides,
+            padding=self._pool.padding,
+        )
+        energies = gabor_energies(audio, *filters)
+        if inside is not None:
+            energies = ops.where(inside, energies, 0.0)
+        return self._pool.pool(energies, windows)
 
 
 def planned_energies(
@@ -141,6 +162,7 @@ def planned_energies(
     plan: Plan,
     geometry: Geometry,
     padding: str,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Computes the pooled energies of complex filters by a plan.
 
@@ -151,13 +173,15 @@ def planned_energies(
       plan: Plan for these filters and windows. Whether it holds for them is not
         checked.
       geometry: Sizes that the plan was made for.
-      padding: Padding of the pooling, `"same"` or `"valid"`.
+      padding: Padding of the pooling, one of `framing.PADDINGS`.
+      lengths: Lengths of the clips, `(batch,)`, or None; see
+        `PlannedFilterbank`.
 
     Returns:
       An array `(batch, frames, n_filters)`.
     """
     audio = audio[..., 0]
-    grid = FrameGrid(audio, geometry, padding)
+    grid = make_grid(audio, geometry, padding, lengths)
     parts: list[SparseEnergies | SpectralEnergies] = []
     sparse = [one for one in plan.groups if isinstance(one, SparseGroup)]
     if sparse:
@@ -193,6 +217,6 @@ def planned_energies(
         return reorder(joined, np.argsort(order), axis=-1)
 
     outputs = in_order(frames)
-    if grid.num_edges:
+    if grid.num_first:
         outputs = grid.join(outputs, in_order(edges))
     return outputs[:, : grid.num_frames]

@@ -84,11 +84,11 @@ class SpectralEnergies:
           no edges, and `(batch, edges, filters)`, the frames near an edge; None
           if the grid has no such frames.
         """
-        inside, *near_edges = ops.unstack(windows, axis=-1)
         kernels = ops.unstack(kernels, axis=1)
-        frames = self._inner(audio, kernels, inside)
-        if not self._grid.num_edges:
+        frames = self._inner(audio, kernels, windows[..., 0])
+        if not self._grid.num_first:
             return frames, None
+        near_edges = self._grid.edge_windows(windows[..., 1:])
         return frames, self._edges(audio, kernels, near_edges)
 
     def _inner(
@@ -228,18 +228,20 @@ class SpectralEnergies:
         self, audio: Tensor, kernels: list[Tensor], windows: list[Tensor]
     ) -> Tensor:
         """Computes the frames near an edge at the full rate."""
-        geometry, count = self._geometry, self._grid.num_edges
-        length = (count - 1) * geometry.stride + geometry.frame_length
-        last = (self._grid.computed_frames - count) * geometry.stride
-        ends = (audio[:, :length], audio[:, last : last + length])
+        geometry, grid = self._geometry, self._grid
+        first, last = grid.ends(audio, geometry.frame_length)
         edges = []
-        for end, first in zip(ends, (0, count), strict=True):
+        for end, some in (
+            (first, windows[: grid.num_first]),
+            (last, windows[grid.num_first :]),
+        ):
+            if not some:
+                continue
             energies = gabor_energies(
                 end[..., None], kernels[0], kernels[1], padding="valid"
             )
-            for frame in range(count):
+            for frame, window in enumerate(some):
                 begin = frame * geometry.stride
-                window = ops.transpose(windows[first + frame])
                 part = energies[:, begin : begin + geometry.window_size]
                 edges.append(ops.sum(part * window, axis=1))
         return ops.stack(edges, axis=1)

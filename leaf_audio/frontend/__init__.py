@@ -5,7 +5,7 @@ All frontends keep one contract: waveforms of shape `(batch, time)` or
 `(batch, ceil(time / stride), n_filters)`. `base` states it in full, and says
 what to write for a new frontend.
 
-- `leaf`: `Leaf`, the learnable frontend.
+- `leaf`: `Leaf`, the learnable frontend. `squared_modulus`: its activation.
 - `variants`: `SincNet`, `SincNetPlus` and `TimeDomainFilterbanks`, which change
   the parts of a `Leaf`.
 - `efficient_leaf`: `EfficientLeaf`.

@@ -12,10 +12,14 @@ A frontend turns waveforms into features:
   `sample_rate * ms // 1000`, as in the release of LEAF.
 - Precision: filters and energies are computed in float32, or in float64 under a
   float64 policy. The result is cast to the compute dtype of the dtype policy.
-- Masks: a mask of shape `(batch, time)` marks the valid samples. A frontend
-  replaces the others by zeros, excludes their frames from its statistics, and
-  returns a mask of shape `(batch, frames)`. Frame m is valid if sample
-  `m * stride` is.
+- Masks: a mask of shape `(batch, time)` marks the valid samples. The clip of an
+  example ends at its last valid sample, and has the features that it has alone,
+  without what follows. The mask that is returned has the shape
+  `(batch, frames)`. Frame m is valid if sample `m * stride` is, so a clip of n
+  samples has `ceil(n / stride)` valid frames. Masked samples before the end of
+  a clip, as in a mask with holes or padding on the left, are replaced by
+  zeros. They count as silence in the clip. Statistics over time leave their
+  frames out.
 - Channels: with `multichannel=True`, waveforms may have the shape
   `(batch, time, channels)`. Each channel is transformed like a waveform of its
   own. Features then have the shape
@@ -61,6 +65,7 @@ from leaf_audio.common.checks import (
     check_positive,
     check_positive_int,
 )
+from leaf_audio.common.framing import clip_lengths, is_before
 from leaf_audio.common.serialization import clone_layer, deserialize, serialize
 from leaf_audio.common.sizes import wide_dtype, window_size, window_stride
 from leaf_audio.frontend.channels import (
@@ -132,6 +137,9 @@ class Frontend(KnownArguments, keras.Model):
 
     # The names that `compression_fn` accepts.
     _compression_names: tuple[str, ...] = ("pcen", "log", "db")
+
+    # Smaller energies are replaced by this value before the compression.
+    _energy_floor: float = 0.0
 
     def __init__(
         self,
@@ -300,6 +308,7 @@ class Frontend(KnownArguments, keras.Model):
         if len(inputs.shape) == 2:
             audio = audio[..., None]
         if mask is not None:
+            mask = ops.cast(mask, "bool")
             audio = zero_where_masked(audio, mask)
         # `training` is passed on explicitly, because on JAX `fit` passes it to
         # the outermost model only.
@@ -367,6 +376,25 @@ class Frontend(KnownArguments, keras.Model):
         frame_mask: Tensor | None,
         training: bool | None,
     ) -> Tensor:
+        """Compresses energies, raised to the floor.
+
+        Args:
+          energies: Energies of shape `(batch, frames, n_filters)`.
+          frame_mask: The mask that the frontend returns, or None. Energies
+            after the last valid frame of a clip are replaced by 0: a
+            compression that depends on the maximum over time must not see them.
+          training: Whether the call is for training.
+
+        Returns:
+          The features.
+        """
+        if frame_mask is not None:
+            lengths = clip_lengths(frame_mask)
+            energies = zero_where_masked(
+                energies, is_before(lengths, ops.shape(energies)[1])
+            )
+        if self._energy_floor:
+            energies = ops.maximum(energies, self._energy_floor)
         if self._compression is None:
             return energies
         return call_layer(self._compression, energies, frame_mask, training)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from leaf_audio.common.checks import (
     check_bool,
@@ -11,6 +10,7 @@ from leaf_audio.common.checks import (
     check_positive,
     check_positive_int,
 )
+from leaf_audio.common.framing import clip_lengths
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import output_length
 from leaf_audio.convolution import GaborConv1D
@@ -190,8 +190,6 @@ class EfficientLeaf(PlannedFrontend):
             )
         elif isinstance(self._compression, PCENLayer):
             self._energy_floor = ENERGY_FLOOR
-        else:
-            self._energy_floor = 0.0
         self._check_band_is_free("complex_conv_init", complex_conv_init)
         self.complex_conv_init = keras.initializers.get(complex_conv_init)
         self.pooling_init = keras.initializers.get(pooling_init)
@@ -255,9 +253,8 @@ class EfficientLeaf(PlannedFrontend):
     def _compute_features(
         self, audio: Tensor, mask: Tensor | None, training: bool | None
     ) -> Tensor:
-        energies = self._filterbank(audio, mask)
-        if self._energy_floor:
-            energies = ops.maximum(energies, self._energy_floor)
+        lengths = None if mask is None else clip_lengths(mask)
+        energies = self._filterbank(audio, lengths)
         frame_mask = self.compute_mask(audio, mask)
         return self._compress(energies, frame_mask, training)
 

@@ -21,6 +21,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio import impulse_responses
+from leaf_audio.common.framing import is_before
 from leaf_audio.common.lean_ops import reorder
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import gabor_energies
@@ -193,14 +194,15 @@ class GroupedFilterbank(PlanFollower):
     def _plan_for(self, parameters: np.ndarray) -> GroupedPlan:
         return make_plan(parameters, self._grouping)
 
-    def __call__(self, audio: Tensor, mask: Tensor | None = None) -> Tensor:
+    def __call__(self, audio: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Computes pooled energies.
 
         Args:
-          audio: Waveforms of shape `(batch, time, 1)`, with zeros where the
-            mask is False.
-          mask: Boolean tensor of shape `(batch, time)`, or None. Energies are
-            set to 0 where it is False.
+          audio: Waveforms of shape `(batch, time, 1)`, with zeros after the
+            end of each clip.
+          lengths: Int32 tensor of shape `(batch,)`, the lengths of the clips;
+            or None if all are as long as the batch. Energies after the end of a
+            clip count as 0.
 
         Returns:
           A tensor of shape `(batch, frames, filters)`. Frame m is centred on
@@ -221,8 +223,11 @@ class GroupedFilterbank(PlanFollower):
                 ),
                 strides=group.hop,
             )
-            if mask is not None:
-                energies = zero_where_masked(energies, mask[:, :: group.hop])
+            if lengths is not None:
+                count = ops.shape(energies)[1]
+                energies = zero_where_masked(
+                    energies, is_before(lengths, count, step=group.hop)
+                )
             windows = self._windows(group, ops.take(widths, filters))
             hops = self._grouping.stride // group.hop
             pooled.append(pool(energies, windows, hops, "centred"))

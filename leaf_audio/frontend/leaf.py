@@ -17,6 +17,7 @@ from leaf_audio.common.checks import (
     check_not_negative,
     check_unbound,
 )
+from leaf_audio.common.framing import PADDINGS, clip_lengths, place_clips
 from leaf_audio.common.serialization import clone_layer, serialize
 from leaf_audio.common.sizes import output_length
 from leaf_audio.fast.filterbank import PlannedFilterbank, can_be_planned
@@ -25,7 +26,6 @@ from leaf_audio.frontend.base import (
     Shape,
     Tensor,
     copy_if_layer,
-    zero_where_masked,
 )
 from leaf_audio.frontend.channels import folded_shape
 from leaf_audio.frontend.layer_calls import (
@@ -106,8 +106,15 @@ class Leaf(PlannedFrontend):
         convolution that takes a `sample_rate` its own initializer.
       pooling_init: Initializer of the pooling. Defaults to None, which is the
         pooling's own.
-      pooling_padding: `"same"` for one frame every hop, with zeros outside the
-        input; `"valid"` for the frames whose window lies within the input.
+      pooling_padding: Where frames lie. `"same"` is the padding of TensorFlow,
+        where one more sample moves all frames. The others do not depend on the
+        length: `"centred"` puts the middle of the window of frame m on sample
+        `m * stride`, `"causal"` its last sample, `"valid"` its first sample.
+        `"valid"` has only the frames whose window lies within the input. Where
+        a window is outside, energies count as 0. Filters are centred and look
+        half a window ahead. So frame m depends on the audio up to sample
+        `m * stride + window // 2` with `"causal"`, and up to
+        `m * stride + window - 1` with `"centred"`. Pre-emphasis adds a sample.
         Defaults to `"same"`.
       regularizer_fn: Regularizer of the filters and the pooling, or its name.
         It applies to what is learned. Defaults to None.
@@ -120,8 +127,8 @@ class Leaf(PlannedFrontend):
         over the filters of the error predicted for an input whose neighbouring
         bands are louder. 0 computes every sample exactly, which takes several
         times as long. Other values than 0 need the default convolution,
-        activation and pooling. Waveforms with a mask are computed exactly.
-        Defaults to None: 0.0025 where a plan is possible, otherwise 0.
+        activation and pooling. Defaults to None: 0.0025 where a plan is
+        possible, otherwise 0.
       multichannel: Boolean. Whether waveforms may have any number of channels.
         The filters are the same for each. Features then have an axis of
         channels. Defaults to False.
@@ -161,6 +168,7 @@ class Leaf(PlannedFrontend):
     """
 
     exact_outside_plan = True
+    _energy_floor = ENERGY_FLOOR
 
     @classmethod
     def _check_not_settled(cls, arguments: dict[str, Any]) -> None:
@@ -221,7 +229,7 @@ class Leaf(PlannedFrontend):
         self.complex_conv_init = keras.initializers.get(complex_conv_init)
         self.pooling_init = keras.initializers.get(pooling_init)
         self.pooling_padding = check_choice(
-            "pooling_padding", pooling_padding, ("same", "valid")
+            "pooling_padding", pooling_padding, PADDINGS
         )
         self.regularizer_fn = keras.regularizers.get(regularizer_fn)
         self.mean_var_norm = check_bool("mean_var_norm", mean_var_norm)
@@ -337,6 +345,13 @@ class Leaf(PlannedFrontend):
 
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
         if isinstance(pooling_cls, keras.layers.Layer):
+            padding = getattr(pooling_cls, "padding", self.pooling_padding)
+            if padding != self.pooling_padding:
+                raise ValueError(
+                    "`pooling_padding` must be the padding of the layer given "
+                    f"as `pooling_cls`, {padding!r}. Received: "
+                    f"pooling_padding={self.pooling_padding!r}."
+                )
             return _copy_for_training(pooling_cls, self.learn_pooling)
         _check_makes_a_layer("pooling_cls", pooling_cls)
         pooling_cls = pooling_cls or pooling.GaussianLowpass
@@ -396,7 +411,8 @@ class Leaf(PlannedFrontend):
     ) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
-        energies = ops.maximum(self._pooled_energies(audio, mask), ENERGY_FLOOR)
+        lengths = None if mask is None else clip_lengths(mask)
+        energies = self._pooled_energies(audio, lengths)
         frame_mask = self.compute_mask(audio, mask)
         outputs = self._compress(energies, frame_mask, training)
         if self._instance_norm is not None:
@@ -406,14 +422,23 @@ class Leaf(PlannedFrontend):
     def filter_layer(self) -> keras.layers.Layer:
         return self._complex_conv
 
-    def _pooled_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
-        if self._filterbank is not None and mask is None:
-            return self._filterbank(audio)
+    def _pooled_energies(self, audio: Tensor, lengths: Tensor | None) -> Tensor:
+        if self._filterbank is not None:
+            return self._filterbank(audio, lengths)
+        audio, inside = place_clips(
+            audio,
+            lengths,
+            size=self._window_size,
+            strides=self._stride,
+            padding=self.pooling_padding,
+        )
         energies = self._full_rate_energies(audio)
-        if mask is not None:
-            # A filter responds a little past the last valid sample. Without
-            # padding, that response would lie outside the waveform.
-            energies = zero_where_masked(energies, mask)
+        if inside is not None:
+            # A filter responds a little past the end of a clip. Alone, the clip
+            # would have no such samples: a maximum ignores them.
+            is_max = isinstance(self._pooling, keras.layers.MaxPooling1D)
+            outside = float("-inf") if is_max else 0.0
+            energies = ops.where(inside, energies, outside)
         return self._pooling(energies)
 
     def _full_rate_energies(self, audio: Tensor) -> Tensor:
@@ -454,7 +479,7 @@ class Leaf(PlannedFrontend):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         mask = super().compute_mask(inputs, previous_mask)
-        if mask is None or self.pooling_padding == "same":
+        if mask is None or self.pooling_padding != "valid":
             return mask
         # With "valid" padding, a frame is valid if its whole window is.
         return previous_mask[:, self._window_size - 1 :: self._stride]

@@ -47,8 +47,8 @@ class Spectrogram(StftFrontend):
         the input. If False, frame m begins at sample `stride * m`. Defaults to
         False.
       pad_mode: The samples that are padded with `center`: `"constant"` for
-        zeros or `"reflect"` for the mirrored input. Masked samples are zeros
-        and belong to the input. Defaults to `"constant"`.
+        zeros or `"reflect"` for the mirrored input. A clip with a mask is
+        mirrored at its own end. Defaults to `"constant"`.
       pad_end: Boolean, used without `center`. If True, there is a frame for
         every hop within the input, and zeros follow the end; the window of
         frame m covers the samples from `stride * m` to `stride * m + window`.
@@ -166,7 +166,7 @@ class Spectrogram(StftFrontend):
     def _compute_features(
         self, audio: Tensor, mask: Tensor | None, training: bool | None
     ) -> Tensor:
-        energies = self._spectrogram(audio)[..., self._bins]
+        energies = self._spectrogram(audio, mask)[..., self._bins]
         return self._compress(
             energies, self.compute_mask(audio, mask), training
         )

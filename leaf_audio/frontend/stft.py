@@ -21,6 +21,7 @@ from leaf_audio.common.checks import (
     check_positive,
     check_positive_int,
 )
+from leaf_audio.common.framing import clip_lengths, take_rows
 from leaf_audio.common.sizes import output_length, window_size
 from leaf_audio.frontend.base import Frontend, Shape, Tensor
 from leaf_audio.frontend.channels import folded_shape
@@ -209,11 +210,13 @@ class StftFrontend(Frontend):
         build_chain([self._compression], shape)
         self._finish_build(input_shape)
 
-    def _spectrogram(self, audio: Tensor) -> Tensor:
+    def _spectrogram(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         """Computes `|STFT|**power`.
 
         Args:
-          audio: Waveforms of shape `(batch, time, 1)`.
+          audio: Waveforms of shape `(batch, time, 1)`, with zeros where the
+            mask is False.
+          mask: Boolean tensor of shape `(batch, time)`, or None.
 
         Returns:
           A tensor of shape `(batch, frames, n_fft // 2 + 1)`.
@@ -227,6 +230,8 @@ class StftFrontend(Frontend):
             before = (self._fft_length - self._window_size) // 2
             after = self._fft_length + self._stride - before
             audio = ops.pad(audio, [[0, 0], [before, after]])
+        elif self.center and self.pad_mode == "reflect" and mask is not None:
+            audio = _reflect(audio, clip_lengths(mask), self._centre_pad)
         elif self.center:
             pad = self._centre_pad
             audio = ops.pad(audio, [[0, 0], [pad, pad]], mode=self.pad_mode)
@@ -314,6 +319,27 @@ def _window_values(window: Any, size: int) -> np.ndarray:
             f"of shape {values.shape}."
         )
     return values
+
+
+def _reflect(audio: Tensor, lengths: Tensor, pad: int) -> Tensor:
+    """Mirrors clips at both ends, each at its own.
+
+    Args:
+      audio: `(batch, time)`.
+      lengths: Lengths of the clips in samples, `(batch,)`. Clips that are not
+        longer than `pad` are mirrored again and again, as NumPy does it.
+      pad: Number of samples to add at both ends.
+
+    Returns:
+      An array `(batch, pad + time + pad)`. Its samples from `pad` more than the
+      length of a clip on, after its start, are of no meaning.
+    """
+    count = ops.shape(audio)[1] + 2 * pad
+    positions = ops.arange(count, dtype="int32")[None] - pad
+    last = ops.maximum(lengths - 1, 0)[:, None]
+    # The mirrored signal repeats after there and back.
+    phase = positions % ops.maximum(2 * last, 1)
+    return take_rows(audio, ops.minimum(phase, 2 * last - phase))
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:

@@ -20,6 +20,8 @@ SIZES = {
     "stride over window": {"window_len": 10.0, "window_stride": 16.0},
     "even window": {"sample_rate": 11025},
     "valid": {"pooling_padding": "valid"},
+    "centred": {"pooling_padding": "centred", "n_filters": 64},
+    "causal": {"pooling_padding": "causal", "window_stride": 10.2},
     "frozen": {"learn_filters": False, "learn_pooling": False},
 }
 
@@ -42,7 +44,7 @@ def test_the_tolerance_is_kept_and_used(tolerance):
     assert tolerance / 30 < error < tolerance
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("padding", ["same", "valid", "centred", "causal"])
 @pytest.mark.parametrize("time", [401, 640, 641, 1000, 1599, 1600, 1601])
 @pytest.mark.slow_on_jax
 def test_frames_at_the_edges_are_within_it_too(time, padding):
@@ -95,7 +97,7 @@ class ExactEnergies(keras.layers.Layer):
         return self.pool(parts[..., 0::2] ** 2 + parts[..., 1::2] ** 2)
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("padding", ["same", "valid", "centred", "causal"])
 @pytest.mark.parametrize("window_size, stride", [(21, 12), (22, 12)])
 @pytest.mark.parametrize("far_share", [0.2, 1.0])
 @pytest.mark.slow_on_jax

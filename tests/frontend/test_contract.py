@@ -180,26 +180,6 @@ def test_spec_augment_acts_in_training_only(name):
     np.testing.assert_array_equal(ops.convert_to_numpy(leaf(x)), fixed)
 
 
-@pytest.mark.parametrize("name", FRONTENDS)
-def test_masked_samples_do_not_matter(name):
-    """Lengths a stride apart, so that "same" puts the frames alike."""
-    # A Leaf computes exactly with a mask, and by its plan without.
-    exact = {"tolerance": 0} if name.startswith("leaf") else {}
-    layer = FRONTENDS[name](**exact)
-    x = noise(1, 8000)
-    padded = np.concatenate([x, noise(1, 3200, seed=1)], axis=1)
-    mask = np.arange(padded.shape[1])[None] < 8000
-    features = layer(padded, mask=ops.convert_to_tensor(mask))
-    frame_mask = ops.convert_to_numpy(
-        layer.compute_mask(padded, ops.convert_to_tensor(mask))
-    )
-    assert frame_mask.tolist() == [[True] * 50 + [False] * 20]
-    expected = ops.convert_to_numpy(layer(x))
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(features)[:, :50], expected, rtol=1e-4, atol=1e-5
-    )
-
-
 def test_float64_policy_computes_in_float64():
     if keras.backend.backend() == "jax":
         pytest.skip("JAX has float64 only when the process starts with it")

@@ -338,6 +338,8 @@ def test_frames_are_those_of_the_libraries(time, n_fft):
     [
         {"center": True},
         {"center": True, "n_fft": 401, "win_length": 400},
+        {"center": True, "pad_mode": "reflect"},
+        {"center": True, "n_fft": 401, "pad_mode": "reflect"},
         {"center": False},
     ],
 )
