@@ -8,24 +8,24 @@ import numbers
 import os
 import pathlib
 import struct
+import warnings
 from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 
-# File name extensions that every build of libsndfile decodes.
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
-# Further audio formats. libsndfile decodes only some of them. They are listed
-# so that a folder reader reports such a file and does not silently ignore it.
-OTHER_EXTENSIONS = (
-    *(".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a"),
-    *(".mka", ".mp2", ".oga", ".opus", ".w64", ".wave", ".wma", ".wv"),
-)
-# In Hz. No recorder works outside this range, so a header that claims such a
-# rate is damaged.
-MIN_SAMPLE_RATE = 1000
-MAX_SAMPLE_RATE = 768000
+from leaf_audio.data.channels import ChannelMixer
+from leaf_audio.data.clips import DataWarning
+from leaf_audio.data.extensions import OTHER_EXTENSIONS
+
+# In Hz. Seismometers record at some hundred Hz, ultrasound recorders at up to
+# 2 MHz. A header that claims a rate outside this range is damaged.
+MIN_SAMPLE_RATE = 100
+MAX_SAMPLE_RATE = 2000000
+# In seconds. A segment may end this much after its file, because programs round
+# the times of segments.
+_MAX_EXCESS = 0.01
 
 
 class UnusableFileError(ValueError):
@@ -47,30 +47,40 @@ def decode(
     path: pathlib.Path,
     sample_rate: int,
     source_sample_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    mixer: ChannelMixer | None = None,
 ) -> np.ndarray:
-    """Reads an audio file as float32 mono.
+    """Reads an audio file, or a segment of it, as float32 mono.
 
-    Channels are averaged. A file at another rate is resampled.
+    Channels are averaged. A file at another rate is resampled. Of a segment,
+    no other part of the file is decoded.
 
     Args:
         path: pathlib.Path. The audio file.
         sample_rate: int, in Hz. The sample rate of the result.
         source_sample_rate: int, in Hz, or None. The sample rate that the
             file must have. None accepts any rate. Default: None.
+        start: float, in seconds, or None. Where the segment starts. None is the
+            start of the file. Default: None.
+        end: float, in seconds, or None. Where the segment ends. None is the end
+            of the file. Default: None.
+        mixer: ChannelMixer or None. It averages the channels. Pass one to learn
+            whether the channels cancel each other. Default: None.
 
     Returns:
         A float32 array of shape (time,), with at least one sample.
 
     Raises:
         UnusableFileError: The file cannot be read, is cut off or empty, holds
-            values that are not finite, or has another sample rate than
-            `source_sample_rate`.
+            values that are not finite, has another sample rate than
+            `source_sample_rate`, or ends before the segment does.
     """
     try:
-        samples, rate = _read(path, source_sample_rate)
+        samples, rate = _read(path, source_sample_rate, start, end)
         if not len(samples):
             raise UnusableFileError("it holds no samples")
-        samples = samples.mean(axis=1)
+        samples = (mixer or ChannelMixer())(samples)
         if not np.isfinite(samples).all():
             raise UnusableFileError("it holds samples that are not finite")
         if rate != sample_rate:
@@ -86,7 +96,8 @@ def decode(
             # something else.
             reason = "format not recognised"
         raise UnusableFileError(reason) from error
-    except (OSError, soundfile.SoundFileError) as error:
+    # A TypeError stands for a file without a header, such as .raw.
+    except (OSError, TypeError, soundfile.SoundFileError) as error:
         raise UnusableFileError(str(error)) from error
     return samples.astype(np.float32)
 
@@ -94,7 +105,8 @@ def decode(
 def read_recording(recording: str, sample_rate: int) -> np.ndarray:
     """Reads one recording that a user has named.
 
-    This is `decode` with an error message that names the recording.
+    This is `decode` with messages that name the recording. It issues a
+    `DataWarning` if the channels of the recording cancel each other.
 
     Args:
         recording: str. Path of the audio file.
@@ -107,17 +119,29 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
         ValueError: The recording cannot be used. The message names it and
             gives the reason.
     """
+    mixer = ChannelMixer()
     try:
-        return decode(pathlib.Path(recording), sample_rate)
+        samples = decode(pathlib.Path(recording), sample_rate, mixer=mixer)
     except UnusableFileError as error:
         raise ValueError(
             "`recording` must be a recording that can be read. "
             f"Received: recording={recording!r}: {error}."
         ) from error
+    if mixer.cancels:
+        warnings.warn(
+            f"The channels of {recording!r} cancel each other: their mean, "
+            "which is used, is close to silence.",
+            DataWarning,
+            stacklevel=2,
+        )
+    return samples
 
 
 def _read(
-    path: pathlib.Path, source_sample_rate: int | None
+    path: pathlib.Path,
+    source_sample_rate: int | None,
+    start: float | None,
+    end: float | None,
 ) -> tuple[np.ndarray, int]:
     """Returns samples of shape (time, channels) and the sample rate in Hz."""
     _check_size(path)
@@ -131,14 +155,43 @@ def _read(
                 f"its sample rate is {rate} Hz, not the "
                 f"`audio_folder.source_sample_rate` of {source_sample_rate} Hz"
             )
-        samples = file.read(dtype="float32", always_2d=True)
+        if file.format == "RAW":
+            # libsndfile takes a file of some names for headerless samples if
+            # it finds no header.
+            raise UnusableFileError("it has no header of a known format")
+        first, count = _segment(file.frames / rate, rate, start, end)
+        if first:
+            file.seek(first)
+        samples = file.read(count, dtype="float32", always_2d=True)
+        expected = file.frames - first if count < 0 else count
         # The header of an MP3 need not hold the length. `file.frames` is then
         # only an estimate.
-        if file.format != "MP3" and len(samples) < file.frames:
+        is_known = file.format != "MP3" or count >= 0
+        if is_known and len(samples) < expected:
             raise UnusableFileError(
-                f"it is cut off: {len(samples)} of {file.frames} samples"
+                f"it is cut off: {len(samples)} of {expected} samples"
             )
     return samples, rate
+
+
+def _segment(
+    duration: float, rate: int, start: float | None, end: float | None
+) -> tuple[int, int]:
+    """Returns the first sample of a segment, and the number of its samples.
+
+    The number is -1 if the segment ends where the file does.
+    """
+    for name, seconds in (("starts", start), ("ends", end)):
+        excess = _MAX_EXCESS if name == "ends" else 0.0
+        if seconds is not None and seconds > duration + excess:
+            raise UnusableFileError(
+                f"the segment {name} at {seconds:g} s, but the file has only "
+                f"{duration:g} s"
+            )
+    first = round((start or 0.0) * rate)
+    if end is None or end >= duration:
+        return first, -1
+    return first, round(end * rate) - first
 
 
 def _check_size(path: pathlib.Path) -> None:
