@@ -12,6 +12,7 @@ import numbers
 import os
 import pathlib
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,19 +21,17 @@ import soundfile
 import soxr
 
 from leaf_audio.data import truncation
+from leaf_audio.data.channels import ChannelMixer
+from leaf_audio.data.clips import DataWarning
+from leaf_audio.data.extensions import OTHER_EXTENSIONS
 
-# File name extensions that every build of libsndfile decodes.
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
-# Further audio formats. libsndfile decodes only some of them. They are listed
-# so that a folder reader reports such a file and does not silently ignore it.
-OTHER_EXTENSIONS = (
-    *(".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a"),
-    *(".mka", ".mp2", ".oga", ".opus", ".w64", ".wave", ".wma", ".wv"),
-)
-# In Hz. No recorder works outside this range, so a header that claims such a
-# rate is damaged.
-MIN_SAMPLE_RATE = 1000
-MAX_SAMPLE_RATE = 768000
+# In Hz. Seismometers record at some hundred Hz, ultrasound recorders at up to
+# 2 MHz. A header that claims a rate outside this range is damaged.
+MIN_SAMPLE_RATE = 100
+MAX_SAMPLE_RATE = 2000000
+# In seconds. A segment may end this much after its file, because programs round
+# the times of segments.
+_MAX_EXCESS = 0.01
 # How many values a block holds, all channels together: 4 MiB in float32.
 _BLOCK = 2**20
 # Full scale is 1, but some files hold integers of 32 bits as floating-point
@@ -62,72 +61,100 @@ def decode(
     path: pathlib.Path,
     sample_rate: int,
     source_sample_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    mixer: ChannelMixer | None = None,
 ) -> np.ndarray:
-    """Reads an audio file as float32 mono.
+    """Reads an audio file, or a segment of it, as float32 mono.
 
-    Channels are averaged. A file at another rate is resampled.
+    Channels are averaged. A file at another rate is resampled. Of a segment,
+    no other part of the file is decoded.
 
     Args:
         path: pathlib.Path. The audio file.
         sample_rate: int, in Hz. The sample rate of the result.
         source_sample_rate: int, in Hz, or None. The sample rate that the
             file must have. None accepts any rate. Default: None.
+        start: float, in seconds, or None. Where the segment starts. None is the
+            start of the file. Default: None.
+        end: float, in seconds, or None. Where the segment ends. None is the end
+            of the file. Default: None.
+        mixer: ChannelMixer or None. It averages the channels. Pass one to learn
+            whether the channels cancel each other. Default: None.
 
     Returns:
-        A float32 array of shape (time,), with at least one sample. All its
-        values are finite.
+        A float32 array of shape (time,), with at least one sample. All samples
+        are finite.
 
     Raises:
         UnusableFileError: The file is no regular file, cannot be read, is cut
             off or empty, holds values that are not finite or far too large,
-            or has another sample rate than `source_sample_rate`.
+            has another sample rate than `source_sample_rate`, or ends before
+            the segment does.
     """
-    return np.concatenate(
-        list(decode_blocks(path, sample_rate, source_sample_rate))
+    blocks = decode_blocks(
+        path=path,
+        sample_rate=sample_rate,
+        source_sample_rate=source_sample_rate,
+        start=start,
+        end=end,
+        mixer=mixer,
     )
+    return np.concatenate(list(blocks))
 
 
 def decode_blocks(
     path: pathlib.Path,
     sample_rate: int,
     source_sample_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    mixer: ChannelMixer | None = None,
 ) -> Iterator[np.ndarray]:
     """Reads an audio file as `decode` does, one block after the other.
 
-    The file is known to be usable when all blocks are read, and not before.
+    Whether the file can be used is known after the last block, not before.
 
     Args:
-        path: pathlib.Path. The audio file.
-        sample_rate: int, in Hz. The sample rate of the result.
-        source_sample_rate: int, in Hz, or None. The sample rate that the
-            file must have. None accepts any rate. Default: None.
+        path: As for `decode`.
+        sample_rate: As for `decode`.
+        source_sample_rate: As for `decode`.
+        start: As for `decode`.
+        end: As for `decode`.
+        mixer: As for `decode`.
 
     Yields:
-        At least one float32 array of shape (time,), of 4 MiB at most.
+        At least one float32 array of shape (time,), of about 4 MiB at most.
 
     Raises:
         UnusableFileError: As for `decode`.
     """
     try:
         _check_is_whole_file(path)
-        # As bytes, because a file name need not be valid UTF-8.
-        with _ForwardFile(os.fsencode(path)) as file:
-            _check_rate(file.samplerate, source_sample_rate)
-            yield from _resample(
-                _read_mono(file, sample_rate), file.samplerate, sample_rate
-            )
+        with _open(path) as file:
+            rate = file.samplerate
+            _check_rate(rate, source_sample_rate)
+            first, count = _segment(file.frames / rate, rate, start, end)
+            file.skip(first)
+            frames = _block_length(file, sample_rate)
+            samples = _read(file, frames, count, file.frames - first)
+            mono = map(mixer or ChannelMixer(), samples)
+            yield from _resample(mono, rate, sample_rate)
     except UnusableFileError:
         raise
-    # Whatever a decoder raises, including MemoryError, is the trouble of this
-    # one file.
+    except OSError as error:
+        raise UnusableFileError(error.strerror or str(error)) from error
+    # Whatever else a decoder raises, MemoryError too, is the trouble of this
+    # file and not of the others.
     except Exception as error:
-        raise UnusableFileError(_reason(error, path)) from error
+        raise UnusableFileError(_reason(error)) from error
 
 
 def read_recording(recording: str, sample_rate: int) -> np.ndarray:
     """Reads one recording that a user has named.
 
-    This is `decode` with an error message that names the recording.
+    This is `decode` with messages that name the recording. It issues a
+    `DataWarning` if the channels of the recording cancel each other.
 
     Args:
         recording: str. Path of the audio file.
@@ -140,24 +167,59 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
         ValueError: The recording cannot be used. The message names it and
             gives the reason.
     """
+    mixer = ChannelMixer()
     try:
-        return decode(pathlib.Path(recording), sample_rate)
+        samples = decode(pathlib.Path(recording), sample_rate, mixer=mixer)
     except UnusableFileError as error:
         raise ValueError(
             "`recording` must be a recording that can be read. "
             f"Received: recording={recording!r}: {error}."
         ) from error
+    if mixer.cancels:
+        warnings.warn(
+            f"The channels of {recording!r} cancel each other: their mean, "
+            "which is used, is close to silence.",
+            DataWarning,
+            stacklevel=2,
+        )
+    return samples
 
 
 class _ForwardFile(soundfile.SoundFile):
-    """An audio file that is read from its beginning to its end.
+    """An audio file that is read from a position to its end.
 
-    In a file that is seekable, soundfile seeks after each block. This fails in
-    a FLAC file without a length, and changes the samples of an MP3 file.
+    soundfile seeks after each block if the file is seekable. This fails in a
+    FLAC file without a length, and changes the samples of an MP3 file.
     """
 
     def seekable(self) -> bool:
         return False
+
+    def skip(self, frames: int) -> None:
+        """Goes forward, without decoding where the format allows that."""
+        if frames and super().seekable() and self.frames < _UNKNOWN_FRAMES:
+            self.seek(frames)
+            return
+        block = max(1, _BLOCK // self.channels)
+        while frames and len(self.read(min(frames, block))):
+            frames -= min(frames, block)
+
+
+def _open(path: pathlib.Path) -> _ForwardFile:
+    try:
+        # As bytes, because a file name need not be valid UTF-8.
+        file = _ForwardFile(os.fsencode(path))
+    except Exception as error:
+        if path.suffix.lower() in OTHER_EXTENSIONS:
+            reason = f"{path.suffix} must be converted, such as to wav or flac"
+            raise UnusableFileError(reason) from error
+        raise
+    if file.format == "RAW":
+        # libsndfile takes a file of some names for headerless samples if it
+        # finds no header.
+        file.close()
+        raise UnusableFileError("it has no header of a known format")
+    return file
 
 
 def _check_is_whole_file(path: pathlib.Path) -> None:
@@ -185,28 +247,66 @@ def _check_rate(rate: int, source_sample_rate: int | None) -> None:
         )
 
 
-def _read_mono(
-    file: soundfile.SoundFile, sample_rate: int
+def _segment(
+    duration: float, rate: int, start: float | None, end: float | None
+) -> tuple[int, int | None]:
+    """Returns the first sample of a segment, and the number of its samples.
+
+    The number is None if the segment ends where the file does.
+    """
+    for name, seconds in (("starts", start), ("ends", end)):
+        excess = _MAX_EXCESS if name == "ends" else 0.0
+        if seconds is not None and seconds > duration + excess:
+            raise UnusableFileError(
+                f"the segment {name} at {seconds:g} s, but the file has only "
+                f"{duration:g} s"
+            )
+    first = round((start or 0.0) * rate)
+    if end is None or end >= duration:
+        return first, None
+    return first, round(end * rate) - first
+
+
+def _block_length(file: soundfile.SoundFile, sample_rate: int) -> int:
+    """Returns the number of samples in a block, before resampling.
+
+    It is so small that neither all channels nor the resampled mean of them
+    exceed `_BLOCK` values.
+    """
+    in_file = _BLOCK // file.channels
+    resampled = _BLOCK * file.samplerate // sample_rate
+    return max(1, min(in_file, resampled))
+
+
+def _read(
+    file: soundfile.SoundFile, frames: int, count: int | None, rest: int
 ) -> Iterator[np.ndarray]:
-    """Yields the samples of a file, averaged over its channels."""
-    # So few that neither these samples nor the resampled ones exceed a block.
-    values = min(_BLOCK, _BLOCK * file.samplerate // sample_rate)
-    frames = max(1, values // file.channels)
-    count = 0
-    while True:
-        samples = file.read(frames, dtype="float32", always_2d=True)
+    """Yields blocks of shape (time, channels).
+
+    Args:
+        file: The file, at the place where to start.
+        frames: The number of samples in a block.
+        count: The number of samples to read. None is all that there are.
+        rest: How many there are if the header is right.
+    """
+    n_read = 0
+    while count is None or n_read < count:
+        some = frames if count is None else min(frames, count - n_read)
+        samples = file.read(some, dtype="float32", always_2d=True)
         if not len(samples):
             break
-        count += len(samples)
+        n_read += len(samples)
         _check_values(samples)
-        yield samples.mean(axis=1)
-    if not count:
+        yield samples
+    if not n_read:
         raise UnusableFileError("it holds no samples")
+    expected = rest if count is None else count
     # The header of an MP3 need not hold the length. `file.frames` is then only
     # an estimate.
-    if file.format != "MP3" and count < file.frames < _UNKNOWN_FRAMES:
+    is_known = count is not None or file.format != "MP3"
+    if is_known and n_read < expected < _UNKNOWN_FRAMES:
         raise UnusableFileError(
-            f"it is cut off: {count} of {file.frames} samples"
+            f"it is cut off: {n_read} of {expected} samples"
         )
 
 
@@ -239,15 +339,9 @@ def _check_values(samples: np.ndarray) -> None:
         )
 
 
-def _reason(error: Exception, path: pathlib.Path) -> str:
-    """Says in words why a file could not be decoded."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
+def _reason(error: Exception) -> str:
     if not isinstance(error, soundfile.LibsndfileError):
         return f"the decoder failed with {type(error).__name__}: {error}"
-    # Only an error of opening a file has a prefix.
-    if error.prefix and path.suffix.lower() in OTHER_EXTENSIONS:
-        return f"{path.suffix} must be converted, such as to wav or flac"
     reason = error.error_string.rstrip(".")
     if reason.startswith("File does not exist"):
         # libsndfile reports this for a file that is named .mp3 but holds

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from audio_files import SPOILS, audio_of, put, sine, spoil
 
-from leaf_audio.data import audio_folder, decoding
+from leaf_audio.data import DataWarning, audio_folder, decoding
 
 pytestmark = pytest.mark.any_backend
 
@@ -81,6 +81,7 @@ def test_skipping_may_not_empty_a_split_or_a_label(folder, read_folder):
         {"validation_fraction": "some"},
         {"test_fraction": float("nan")},
         {"validation_fraction": 0.1},  # the folder brings its own splits
+        {"validation_folds": 3},
     ],
 )
 def test_a_wrong_option_is_named_with_its_value(folder, read_folder, options):
@@ -101,7 +102,7 @@ def test_a_folder_that_did_not_change_is_not_prepared_again(
     folder, read_folder, monkeypatch
 ):
     first = read_folder(folder)
-    monkeypatch.setattr(decoding, "decode", None)
+    monkeypatch.setattr(decoding, "decode_blocks", None)
     assert read_folder(folder).path == first.path
 
 
@@ -134,7 +135,8 @@ def test_changed_files_are_never_served_stale(folder, read_folder):
 
 
 def test_real_recordings_are_counted_right(speech_commands, read_folder):
-    result = read_folder(speech_commands)
+    with pytest.warns(DataWarning, match="not used: 'duration_s'"):
+        result = read_folder(speech_commands)
     assert result.counts == {"train": 2684, "validation": 576, "test": 575}
     assert len(result.label_names) == 12
     assert not result.skipped
