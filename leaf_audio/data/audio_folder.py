@@ -7,13 +7,12 @@ any number of channels. `leaf_audio.data.folder_layout` and
 decoded is an error, or is skipped if the caller asks for that.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,16 @@ from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import AudioData, DataWarning
 from leaf_audio.data.decoding import UnusableFileError
 from leaf_audio.data.entries import Recording
+from leaf_audio.data.parallel import decode_in_parallel
 from leaf_audio.data.progress import progress
 
 DEFAULT_SAMPLE_RATE = 16000
 # How many unusable files an error message names.
 _MAX_NAMED_FILES = 5
-# The samples of a recording, and whether its channels cancel each other. Or the
-# reason why there are no samples.
-_Result = tuple[np.ndarray, bool] | UnusableFileError
-_Decoded = Generator[tuple[Recording, _Result], None, None]
+# A recording to decode, and what averages its channels.
+_Job = tuple[Recording, ChannelMixer]
+# The samples, or the reason why there are none.
+_Result = np.ndarray | UnusableFileError
 
 
 def audio_folder(
@@ -119,9 +119,9 @@ def audio_folder(
     wanted = lost_labels.labels_by_split(found)
     lost_labels.check_splits(folder, wanted, wanted, for_training)
 
-    def decode(recording: Recording) -> tuple[np.ndarray, bool]:
-        mixer = ChannelMixer()
-        samples = decoding.decode(
+    def decode_blocks(job: _Job) -> Iterator[np.ndarray]:
+        recording, mixer = job
+        return decoding.decode_blocks(
             path=folder / recording.file,
             sample_rate=sample_rate,
             source_sample_rate=source_sample_rate,
@@ -129,10 +129,10 @@ def audio_folder(
             end=recording.end,
             mixer=mixer,
         )
-        return samples, mixer.cancels
 
     def write(writer: clip_store.ClipWriter) -> dict[str, Any]:
-        decoded = _decode_in_parallel(found, decode)
+        jobs = ((recording, ChannelMixer()) for recording in found)
+        decoded = decode_in_parallel(jobs, decode_blocks)
         label_names = sorted({recording.label for recording in found})
         skipped, cancelled = _write_clips(
             writer=writer,
@@ -184,30 +184,9 @@ def audio_folder(
     return audio_data
 
 
-def _decode_in_parallel(
-    found: list[Recording],
-    decode: Callable[[Recording], tuple[np.ndarray, bool]],
-) -> _Decoded:
-    """Yields every recording with its samples, or why there are none."""
-
-    def attempt(recording: Recording) -> _Result:
-        try:
-            return decode(recording)
-        except UnusableFileError as error:
-            return error
-
-    # Threads suffice, because the decoders and the resampler release the GIL.
-    # Few files are decoded ahead, which limits the memory that is used.
-    workers = os.cpu_count() or 1
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(found), 4 * workers):
-            some = found[start : start + 4 * workers]
-            yield from zip(some, pool.map(attempt, some), strict=True)
-
-
 def _write_clips(
     writer: clip_store.ClipWriter,
-    decoded: _Decoded,
+    decoded: Generator[tuple[_Job, _Result], None, None],
     total: int,
     label_names: list[str],
     description: str,
@@ -228,16 +207,15 @@ def _write_clips(
         contextlib.closing(decoded),
         progress(decoded, total, description) as results,
     ):
-        for recording, result in results:
+        for (recording, mixer), result in results:
             if isinstance(result, UnusableFileError):
                 skipped[recording.name] = str(result)
                 continue
-            samples, cancels = result
-            if cancels:
+            if mixer.cancels:
                 cancelled.append(recording.name)
             if not skipped or on_error == "skip":
                 label = label_names.index(recording.label)
-                writer.add(recording.split, samples, label)
+                writer.add(recording.split, result, label)
     if skipped and on_error == "raise":
         raise ValueError(
             "`audio_folder.path` must hold usable audio files. "

@@ -102,7 +102,7 @@ def test_a_folder_that_did_not_change_is_not_prepared_again(
     folder, read_folder, monkeypatch
 ):
     first = read_folder(folder)
-    monkeypatch.setattr(decoding, "decode", None)
+    monkeypatch.setattr(decoding, "decode_blocks", None)
     assert read_folder(folder).path == first.path
 
 
