@@ -186,21 +186,22 @@ def _check_not_folds(labels: Iterable[str], entries: list[Entry]) -> None:
     )
     if len(folds) < 2:
         return
-    in_columns = (
-        f"{INDEX} with the columns file, label and fold (or split) can name "
-        "the labels, also where these names are the labels."
+    remedy = (
+        f"Name the labels in {INDEX}, with the columns file, label and fold "
+        "(or split)."
     )
     files = [entry.file for entry in entries if entry.label in folds]
     if entries[0].split is None and all(file.count("/") > 1 for file in files):
-        in_columns = (
-            "If they hold folders named by label, choose the folds of each "
-            f"split: audio_folder.validation_folds = [{folds[-2]!r}] and "
-            f"audio_folder.test_folds = [{folds[-1]!r}]. If not, {in_columns}"
+        remedy = (
+            "If there are labels below, choose the folds of each split by "
+            f"audio_folder.validation_folds = [{folds[-2]!r}] and "
+            f"audio_folder.test_folds = [{folds[-1]!r}]. If not, name the "
+            f"labels in {INDEX}, with the columns file, label and fold."
         )
     raise ValueError(
         "`audio_folder.path` must hold audio files in folders named by label. "
         f"Received: folders={_shortened(folds)}, which look like folds. "
-        f"{in_columns}"
+        f"{remedy}"
     )
 
 

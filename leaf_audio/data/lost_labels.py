@@ -55,33 +55,42 @@ def check_splits(
 
 
 def describe(kept: Mapping[str, set[str]], is_drawn: bool) -> list[str]:
-    """Returns a sentence for each split that lacks labels.
+    """Says which splits lack labels.
 
     Args:
         kept: By split, the labels of the recordings that can be used.
         is_drawn: Whether the splits were drawn.
 
     Returns:
-        A list of str. Each names the labels, and what to do about it.
+        A list of one str that names the splits, the labels, and what to do.
+        Or an empty list if no split lacks a label.
     """
     labels = set().union(*kept.values())
-    sentences = []
-    for split in SPLITS:
-        lost = sorted(labels - kept.get(split, labels))
-        if not lost:
-            continue
-        named = ", ".join(map(repr, lost[:_MAX_NAMED_LABELS]))
-        if len(lost) > _MAX_NAMED_LABELS:
-            named += f" and {len(lost) - _MAX_NAMED_LABELS} more"
+    lacking = {
+        split: sorted(labels - kept[split])
+        for split in SPLITS
+        if split in kept and labels - kept[split]
+    }
+    if not lacking:
+        return []
+    named = "; ".join(
+        f"{split} lacks {_shortened(lost)}" for split, lost in lacking.items()
+    )
+    remedy = "Add recordings of them to these splits, or move some there."
+    if is_drawn:
+        fractions = [f"audio_folder.{split}_fraction" for split in lacking]
         remedy = (
-            f"Add recordings of them, raise audio_folder.{split}_fraction, or "
+            f"Add recordings of them, raise {' and '.join(fractions)}, or "
             "choose the split of each file by folders or by index.csv."
-            if is_drawn
-            else f"Add recordings of them to {split!r}, or move some there."
         )
-        sentences.append(
-            f"The split {split!r} has no recordings of the labels {named}, so "
-            f"that its metrics do not tell how well they are recognised. "
-            f"{remedy}"
-        )
-    return sentences
+    return [
+        "Some splits lack labels, so that their metrics say nothing about "
+        f"these: {named}. {remedy}"
+    ]
+
+
+def _shortened(labels: list[str]) -> str:
+    named = ", ".join(map(repr, labels[:_MAX_NAMED_LABELS]))
+    if len(labels) > _MAX_NAMED_LABELS:
+        named += f" and {len(labels) - _MAX_NAMED_LABELS} more"
+    return named

@@ -86,7 +86,7 @@ def list_recordings(
     if for_training:
         _check_labels(folder, recordings)
         if is_drawn:
-            splits.check_drawn(fractions, recordings)
+            splits.check_drawn(fractions, entries, recordings)
     return Listing(recordings, warnings, is_drawn)
 
 

@@ -7,10 +7,10 @@ are drawn.
 A drawn split depends on a hash of the path of the file, or of the name of the
 speaker where the folder knows the speakers. All segments of a file, and all
 files of a speaker, fall into one split. Adding or removing files moves no other
-file, with one exception. For each label, a split must hold at least half of its
-share of the files, and at least one file if its share comes to half a file or
-more. Where the hashes leave less, those files are moved that are nearest in
-hash. Such files may move again when files are added.
+file, with one exception. Of each label, a split holds between half and twice
+its share of the files, and at least one file if its share comes to half a file
+or more. Where the hashes give less or more, those files are moved that are
+nearest in hash. Such files may move again when files are added.
 """
 
 import collections
@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from leaf_audio.data.clips import SPLITS
@@ -75,17 +75,25 @@ def assign_splits(
 
 
 def check_drawn(
-    fractions: Mapping[str, Any], recordings: Sequence[Recording]
+    fractions: Mapping[str, Any],
+    entries: Sequence[Entry],
+    recordings: Sequence[Recording],
 ) -> None:
     """Raises ValueError if a split that was to be drawn is empty."""
     drawn = {recording.split for recording in recordings}
+    together = len({_key(entry) for entry in entries})
+    of_what = f"{len(entries)} files"
+    if together < len(entries):
+        of_what = (
+            f"{len(entries)} recordings of {together} files or speakers, each "
+            "of which stays in one split"
+        )
     for split, fraction in choose_fractions(fractions).items():
         if fraction and split not in drawn:
             raise ValueError(
                 f"`audio_folder.{split}_fraction` must leave a clip for "
-                f"{split!r}, or be 0. Received: "
-                f"{split}_fraction={fraction} of {len(recordings)} files, "
-                "for which it may be too small."
+                f"{split!r}, or be 0. Received: {split}_fraction={fraction} "
+                f"of {of_what}, for which it may be too small."
             )
 
 
@@ -197,6 +205,11 @@ class _Unit:
     labels: set[str] = dataclasses.field(default_factory=set)
 
 
+def _key(entry: Entry) -> str:
+    """Returns what all recordings that stay in one split have in common."""
+    return entry.speaker or entry.file
+
+
 def _draw_number(key: str) -> float:
     """Returns a number from 0 to 1 that depends on a text alone."""
     name = normalized(key).encode("utf-8", "surrogateescape")
@@ -214,7 +227,7 @@ def _draw(
         "train": (held_out, 1.0),
     }
     units: dict[str, _Unit] = {}
-    keys = [entry.speaker or entry.file for entry in entries]
+    keys = [_key(entry) for entry in entries]
     for key, entry in zip(keys, entries, strict=True):
         if key not in units:
             draw = _draw_number(key)
@@ -230,13 +243,13 @@ def _draw(
 def _stratify(
     units: Sequence[_Unit], intervals: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Moves units so that no split has too few of a label."""
+    """Moves units so that no split has too few or too many of a label."""
     by_label = collections.defaultdict(list)
     for unit in units:
         for label in unit.labels:
             by_label[label].append(unit)
-    least = {
-        (label, split): _least(len(some) * (end - start))
+    bounds = {
+        (label, split): _bounds(len(some) * (end - start))
         for label, some in by_label.items()
         for split, (start, end) in intervals.items()
     }
@@ -244,27 +257,46 @@ def _stratify(
         (label, unit.split) for unit in units for label in unit.labels
     )
 
-    def can_spare(unit: _Unit) -> bool:
-        cells = [(label, unit.split) for label in unit.labels]
-        return all(counts[cell] > least[cell] for cell in cells)
+    def may_move(unit: _Unit, split: str) -> bool:
+        return unit.split != split and all(
+            counts[label, unit.split] > bounds[label, unit.split][0]
+            and counts[label, split] < bounds[label, split][1]
+            for label in unit.labels
+        )
 
-    for split in SPLITS:
-        start, end = intervals[split]
-        for label, some in sorted(by_label.items()):
-            while counts[label, split] < least[label, split]:
-                others = [u for u in some if u.split != split and can_spare(u)]
-                if not others:
-                    break
-                unit = min(
-                    others,
-                    key=lambda u: (max(start - u.draw, u.draw - end), u.key),
-                )
-                counts.subtract((name, unit.split) for name in unit.labels)
-                unit.split = split
-                counts.update((name, split) for name in unit.labels)
+    def move_nearest(some: Iterable[_Unit], splits: Sequence[str]) -> bool:
+        """Moves one of some units to one of some splits, if it can be."""
+        moves = [
+            (max(intervals[s][0] - u.draw, u.draw - intervals[s][1]), u.key, s)
+            for u in some
+            for s in splits
+            if may_move(u, s)
+        ]
+        if not moves:
+            return False
+        _, key, split = min(moves)
+        unit = next(unit for unit in some if unit.key == key)
+        counts.subtract((label, unit.split) for label in unit.labels)
+        unit.split = split
+        counts.update((label, split) for label in unit.labels)
+        return True
+
+    for (label, split), (least, most) in sorted(bounds.items()):
+        some = by_label[label]
+        while counts[label, split] < least and move_nearest(some, [split]):
+            pass
+        while counts[label, split] > most and move_nearest(
+            [unit for unit in some if unit.split == split], SPLITS
+        ):
+            pass
 
 
-def _least(share: float) -> int:
-    """Returns how many files of a label a split must have at least."""
+def _bounds(share: float) -> tuple[int, int]:
+    """Returns how many files of a label a split must have, and may have.
+
+    Args:
+        share: float. The files of the label, times the fraction of the split.
+    """
     # The tolerance is for products such as 5 * 0.1.
-    return max(math.floor(share / 2 + 1e-9), int(share + 1e-9 >= 0.5))
+    least = max(math.floor(share / 2 + 1e-9), int(share + 1e-9 >= 0.5))
+    return least, math.ceil(2 * share - 1e-9)

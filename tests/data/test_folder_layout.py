@@ -43,7 +43,9 @@ def test_names_of_folds_are_not_taken_for_labels(tmp_path, names):
     with pytest.raises(ValueError, match="look like folds") as error:
         splits_of(tmp_path)
     assert names[0] in str(error.value)
-    assert "index.csv with the columns file, label and fold" in str(error.value)
+    assert "index.csv, with the columns file, label and fold" in str(
+        error.value
+    )
     # There are no labels in the folders, so that this would not help.
     assert "test_folds" not in str(error.value)
 
