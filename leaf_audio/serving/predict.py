@@ -109,7 +109,7 @@ def predict(
     """
     if not isinstance(classifier, TrainedClassifier):
         classifier = TrainedClassifier.from_run(classifier)
-    predictions = {}
+    predictions: dict[str, dict[str, float]] = {}
     batch: dict[str, np.ndarray] = {}
     for recording, samples in _read(
         recordings, classifier.sample_rate, on_unusable
