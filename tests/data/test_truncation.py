@@ -102,6 +102,27 @@ def test_a_wav_is_whole_whatever_a_pipe_left_behind(
     np.testing.assert_array_equal(decode(tmp_path, whole), expected)
 
 
+@pytest.mark.parametrize(
+    "subtype, order",
+    [("PCM_16", "LITTLE"), ("PCM_16", "BIG"), ("PCM_U8", "FILE")]
+    + [("FLOAT", "LITTLE"), ("FLOAT", "BIG"), ("ULAW", "FILE")],
+)
+def test_a_wav_whose_sizes_were_never_set_is_whole(tmp_path, subtype, order):
+    """As a recorder leaves it that ran out of power."""
+    whole = content(tmp_path, "WAV", subtype, endian=order)
+    assert whole.startswith(b"RIFX" if order == "BIG" else b"RIFF")
+    expected = decode(tmp_path, whole)
+    begin = whole.index(b"data") + 8
+    whole[4:8] = whole[begin - 4 : begin] = bytes(4)
+    np.testing.assert_array_equal(decode(tmp_path, whole), expected)
+    part = decoding.decode(tmp_path / "x.wav", RATE, start=0.5, end=0.75)
+    np.testing.assert_array_equal(part, expected[RATE // 2 : 3 * RATE // 4])
+    layout = ">4sI4s" if order == "BIG" else "<4sI4s"
+    for after in (b"", struct.pack(layout, b"LIST", 4, b"INFO")):
+        with pytest.raises(decoding.UnusableFileError, match="no samples"):
+            decode(tmp_path, whole[:begin] + after)
+
+
 @pytest.mark.parametrize("excess", [-9, -1, 1, 2, 8, 44])
 @pytest.mark.parametrize("name", [b"RIFF", b"data"])
 def test_a_size_may_be_off_by_the_length_of_a_header(tmp_path, excess, name):
