@@ -7,6 +7,7 @@ effect in `data.load` and `data.prepare`.
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,10 @@ def _default_transforms() -> Sequence[Callable]:
 def _load(*args: Any, **kwargs: Any) -> Any:
     """Calls `data.load` with the readers that gin configures."""
     readers = {name: gin.get_configurable(name) for name in data.READERS}
-    return data.load(*args, **{"readers": readers, **kwargs})
+    with warnings.catch_warnings():
+        # A command prints the warnings of the data itself.
+        warnings.simplefilter("ignore", data.DataWarning)
+        return data.load(*args, **{"readers": readers, **kwargs})
 
 
 @functools.wraps(data.prepare)

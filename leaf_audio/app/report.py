@@ -40,6 +40,7 @@ def print_data(audio_data: AudioData, results: os.PathLike) -> None:
         if len(skipped) > len(some):
             rest = len(skipped) - len(some)
             lines.append(f"  and {rest} more, which {results} will name")
+    lines += [f"warning: {sentence}" for sentence in audio_data.warnings]
     print_lines(*lines)
 
 

@@ -16,9 +16,11 @@ EXPECTED_ERRORS = (ValueError, OSError, TrainingStopped)
 
 # The bindings of `train` that apply to an evaluation too.
 _DATA_ARGUMENTS = ("dataset", "data_dir", "batch_size")
-_FRACTIONS = {
+_SPLIT_SETTINGS = {
     "audio_folder.validation_fraction",
     "audio_folder.test_fraction",
+    "audio_folder.validation_folds",
+    "audio_folder.test_folds",
 }
 
 
@@ -91,9 +93,9 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     recorded = configuration.bound()
     # The folder may have been moved since the run was made.
     more = [f"train.workdir = {workdir!r}"]
-    # A share of the files that is asked for replaces both recorded shares.
-    if not _FRACTIONS.isdisjoint(asked):
-        more += [f"{name} = None" for name in _FRACTIONS.difference(asked)]
+    # Shares or folds that are asked for replace all that are recorded.
+    if not _SPLIT_SETTINGS.isdisjoint(asked):
+        more += [f"{name} = None" for name in _SPLIT_SETTINGS.difference(asked)]
     configuration.parse([run_config, *configs], [*bindings, *more])
     settings = gin.get_bindings("train.train")
     arguments = {k: settings[k] for k in _DATA_ARGUMENTS if k in settings}

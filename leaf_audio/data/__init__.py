@@ -22,7 +22,7 @@ from leaf_audio.data.audio_folder import audio_folder
 if TYPE_CHECKING:
     from leaf_audio.data.augmentation import time_shift
     from leaf_audio.data.batches import Batches, prepare
-    from leaf_audio.data.clips import AudioData
+    from leaf_audio.data.clips import AudioData, DataWarning
     from leaf_audio.data.decoding import UnusableFileError, read_recording
     from leaf_audio.data.sources import READERS, Reader, load
     from leaf_audio.data.transforms import (
@@ -36,6 +36,7 @@ __all__ = [
     "READERS",
     "AudioData",
     "Batches",
+    "DataWarning",
     "Reader",
     "UnusableFileError",
     "align",
@@ -53,6 +54,7 @@ _MODULES = {
     "READERS": "sources",
     "AudioData": "clips",
     "Batches": "batches",
+    "DataWarning": "clips",
     "Reader": "sources",
     "UnusableFileError": "decoding",
     "align": "transforms",

@@ -1,34 +1,37 @@
 """Reads a folder of the user's own recordings as a data set.
 
 The folder holds audio files: wav, flac, ogg or mp3, at any sample rate, with
-any number of channels. `leaf_audio.data.recordings` describes how the files
-are laid out, and how they get their labels and splits. A file that cannot be
+any number of channels. `leaf_audio.data.folder_layout` and
+`leaf_audio.data.index_csv` describe how the files are laid out, and
+`leaf_audio.data.splits` how they get their splits. A file that cannot be
 decoded is an error, or is skipped if the caller asks for that.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Generator
+import warnings
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from leaf_audio.data import clip_store, decoding, recordings
-from leaf_audio.data.clips import SPLITS, AudioData
+from leaf_audio.data import clip_store, decoding, lost_labels, recordings
+from leaf_audio.data.channels import ChannelMixer
+from leaf_audio.data.clips import AudioData, DataWarning
 from leaf_audio.data.decoding import UnusableFileError
+from leaf_audio.data.entries import Recording
+from leaf_audio.data.parallel import decode_in_parallel
 from leaf_audio.data.progress import progress
-from leaf_audio.data.recordings import Recording
 
 DEFAULT_SAMPLE_RATE = 16000
 # How many unusable files an error message names.
 _MAX_NAMED_FILES = 5
-# Each recording with its samples, or with the reason why there are none.
-_Decoded = Generator[
-    tuple[Recording, np.ndarray | UnusableFileError], None, None
-]
+# A recording to decode, and what averages its channels.
+_Job = tuple[Recording, ChannelMixer]
+# The samples, or the reason why there are none.
+_Result = np.ndarray | UnusableFileError
 
 
 def audio_folder(
@@ -38,11 +41,18 @@ def audio_folder(
     on_error: str = "raise",
     validation_fraction: float | None = None,
     test_fraction: float | None = None,
+    validation_folds: Sequence[str | int] | None = None,
+    test_folds: Sequence[str | int] | None = None,
     data_dir: str | None = None,
     fallback_sample_rate: int = DEFAULT_SAMPLE_RATE,
     for_training: bool = True,
 ) -> AudioData:
     """Prepares the recordings in a folder.
+
+    A `DataWarning` is issued for each of these: audio files and columns that
+    index.csv makes no use of, channels that cancel each other when they are
+    averaged, and labels that are missing in validation or testing. The result's
+    `warnings` holds the same sentences.
 
     A file counts as changed if its relative path, its size, or one of the times
     of its last change of content and of metadata is another. Contents are not
@@ -60,11 +70,17 @@ def audio_folder(
             raises an error that names it; "skip" leaves it out and lists it in
             the result's `skipped`. Default: "raise".
         validation_fraction: float from 0 to 1, or None. The fraction of the
-            files to draw for validation. Only for folders that do not define
-            their own splits. None stands for 0.1, or for what `test_fraction`
-            leaves if that is less. Default: None.
+            files of each label to draw for validation. Only for folders that
+            have neither splits nor folds. None stands for 0.1, or for what
+            `test_fraction` leaves if that is less. Default: None.
         test_fraction: float from 0 to 1, or None. The same for testing. Use 1
             to evaluate a trained model on all files. Default: None.
+        validation_folds: Sequence of names, or None. The folds to use for
+            validation. Only for folders with folds, which are folders
+            `<fold>/<label>/*` or the column `fold` of index.csv. All folds
+            that are not named are used for training. Default: None.
+        test_folds: Sequence of names, or None. The same for testing.
+            Default: None.
         data_dir: str or None. The folder that holds all data sets; the prepared
             clips go there. None is TFDS's default. Default: None.
         fallback_sample_rate: int, in Hz. The rate that the caller of `load`
@@ -91,19 +107,34 @@ def audio_folder(
             "`audio_folder.on_error` must be 'raise' or 'skip'. "
             f"Received: on_error={on_error!r}."
         )
-    found = recordings.list_recordings(
-        folder, validation_fraction, test_fraction, for_training
+    folds = {"validation_folds": validation_folds, "test_folds": test_folds}
+    listing = recordings.list_recordings(
+        folder=folder,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        for_training=for_training,
+        **folds,
     )
-    wanted = recordings.labels_by_split(found)
-    _check_splits(folder, wanted, wanted, for_training)
+    found = listing.recordings
+    wanted = lost_labels.labels_by_split(found)
+    lost_labels.check_splits(folder, wanted, wanted, for_training)
 
-    def decode_file(file: str) -> np.ndarray:
-        return decoding.decode(folder / file, sample_rate, source_sample_rate)
+    def decode_blocks(job: _Job) -> Iterator[np.ndarray]:
+        recording, mixer = job
+        return decoding.decode_blocks(
+            path=folder / recording.file,
+            sample_rate=sample_rate,
+            source_sample_rate=source_sample_rate,
+            start=recording.start,
+            end=recording.end,
+            mixer=mixer,
+        )
 
     def write(writer: clip_store.ClipWriter) -> dict[str, Any]:
-        decoded = _decode_in_parallel(found, decode_file)
+        jobs = ((recording, ChannelMixer()) for recording in found)
+        decoded = decode_in_parallel(jobs, decode_blocks)
         label_names = sorted({recording.label for recording in found})
-        skipped = _write_clips(
+        skipped, cancelled = _write_clips(
             writer=writer,
             decoded=decoded,
             total=len(found),
@@ -115,6 +146,7 @@ def audio_folder(
             "label_names": label_names,
             "sample_rate": sample_rate,
             "skipped": skipped,
+            "warnings": _describe_cancelled(cancelled),
         }
 
     audio_data = clip_store.prepare_once(
@@ -127,48 +159,47 @@ def audio_folder(
             "on_error": on_error,
             "validation_fraction": validation_fraction,
             "test_fraction": test_fraction,
+            # Settings without folds keep what earlier versions prepared.
+            **{name: names for name, names in folds.items() if names},
         },
         state=[
-            [*dataclasses.astuple(recording), *_file_state(folder, recording)]
+            [*_identity(recording), *_file_state(folder, recording)]
             for recording in found
         ],
         dtype="float32",
         write=write,
     )
-    _check_splits(folder, wanted, audio_data.used_labels, for_training)
+    kept = audio_data.used_labels
+    lost_labels.check_splits(folder, wanted, kept, for_training)
+    audio_data = dataclasses.replace(
+        audio_data, warnings=(*listing.warnings, *audio_data.warnings)
+    )
+    if for_training:
+        lost = lost_labels.describe(kept, listing.is_drawn)
+        audio_data = dataclasses.replace(
+            audio_data, warnings=(*audio_data.warnings, *lost)
+        )
+    for sentence in audio_data.warnings:
+        warnings.warn(sentence, DataWarning, stacklevel=2)
     return audio_data
-
-
-def _decode_in_parallel(
-    found: list[Recording], decode_file: Callable[[str], np.ndarray]
-) -> _Decoded:
-    """Yields every recording with its samples, or why there are none."""
-
-    def attempt(recording: Recording) -> np.ndarray | UnusableFileError:
-        try:
-            return decode_file(recording.file)
-        except UnusableFileError as error:
-            return error
-
-    # Threads suffice, because the decoders and the resampler release the GIL.
-    # Few files are decoded ahead, which limits the memory that is used.
-    workers = os.cpu_count() or 1
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(found), 4 * workers):
-            some = found[start : start + 4 * workers]
-            yield from zip(some, pool.map(attempt, some), strict=True)
 
 
 def _write_clips(
     writer: clip_store.ClipWriter,
-    decoded: _Decoded,
+    decoded: Generator[tuple[_Job, _Result], None, None],
     total: int,
     label_names: list[str],
     description: str,
     on_error: str,
-) -> dict[str, str]:
-    """Writes all clips; returns the reason for each file that was skipped."""
+) -> tuple[dict[str, str], list[str]]:
+    """Writes all clips.
+
+    Returns:
+        The reason for each recording that was skipped, and the names of those
+        whose channels cancel each other.
+    """
     skipped = {}
+    cancelled = []
     # An unfinished generator that is left to the garbage collector would join
     # its decoder threads at an arbitrary point of the program, for instance
     # while another thread starts. Both generators are therefore closed here.
@@ -176,10 +207,13 @@ def _write_clips(
         contextlib.closing(decoded),
         progress(decoded, total, description) as results,
     ):
-        for recording, result in results:
+        for (recording, mixer), result in results:
             if isinstance(result, UnusableFileError):
-                skipped[recording.file] = str(result)
-            elif not skipped or on_error == "skip":
+                skipped[recording.name] = str(result)
+                continue
+            if mixer.cancels:
+                cancelled.append(recording.name)
+            if not skipped or on_error == "skip":
                 label = label_names.index(recording.label)
                 writer.add(recording.split, result, label)
     if skipped and on_error == "raise":
@@ -188,7 +222,17 @@ def _write_clips(
             f"Received: {_describe_unusable(skipped)}. "
             "audio_folder.on_error = 'skip' leaves such files out."
         )
-    return skipped
+    return skipped, cancelled
+
+
+def _describe_cancelled(cancelled: list[str]) -> list[str]:
+    if not cancelled:
+        return []
+    return [
+        f"The channels of {recordings.count_files(cancelled)} cancel each "
+        "other: their mean, which is used, is close to silence. Convert such "
+        "files to one of their channels."
+    ]
 
 
 def _describe_unusable(skipped: dict[str, str]) -> str:
@@ -196,40 +240,6 @@ def _describe_unusable(skipped: dict[str, str]) -> str:
     if len(named) > _MAX_NAMED_FILES:
         named[_MAX_NAMED_FILES:] = [f"and {len(named) - _MAX_NAMED_FILES} more"]
     return "; ".join(named)
-
-
-def _check_splits(
-    folder: pathlib.Path,
-    wanted: dict[str, set[str]],
-    kept: dict[str, set[str]],
-    for_training: bool,
-) -> None:
-    """Checks that no split or label is lost.
-
-    Args:
-        folder: The folder, for the message.
-        wanted: By split, the labels of the files that were found.
-        kept: By split, the labels of the files that can be used.
-        for_training: Whether there must be training clips of every label.
-
-    Raises:
-        ValueError: A split that has files is empty, or a label has no training
-            clips.
-    """
-    needed = {*wanted, "train"} if for_training else {*wanted} - {"train"}
-    for split in SPLITS:
-        if split in needed and split not in kept:
-            raise ValueError(
-                "`audio_folder.path` must hold usable clips for every split. "
-                f"Received: path={str(folder)!r}, without any for {split!r}."
-            )
-    missing = set().union(*wanted.values()) - kept.get("train", set())
-    if for_training and missing:
-        raise ValueError(
-            "`audio_folder.path` must hold training clips for every label. "
-            f"Received: path={str(folder)!r}, without any for "
-            f"{sorted(missing)}."
-        )
 
 
 def _check_folder(path: str | None) -> pathlib.Path:
@@ -253,6 +263,15 @@ def _check_sample_rate(name: str, value: Any) -> None:
             f"{decoding.MIN_SAMPLE_RATE} to {decoding.MAX_SAMPLE_RATE}. "
             f"Received: {name}={value!r}."
         )
+
+
+def _identity(recording: Recording) -> list[str | float | None]:
+    """Returns what a recording is, apart from the contents of its file."""
+    identity = [recording.file, recording.label, recording.split]
+    # Folders without segments keep what was prepared by earlier versions.
+    if recording.is_segment:
+        return [*identity, recording.start, recording.end]
+    return [*identity]
 
 
 def _file_state(folder: pathlib.Path, recording: Recording) -> list[int]:

@@ -156,8 +156,8 @@ def prepare_once(
             the sizes and times of its files.
         dtype: str. The type of the samples on disk, "int16" or "float32".
         write: Function that adds all clips to a `ClipWriter`. It returns a dict
-            with `label_names`, `sample_rate` and `skipped`, as `AudioData`
-            holds them.
+            with `label_names`, `sample_rate`, `skipped` and optionally
+            `warnings`, as `AudioData` holds them.
 
     Returns:
         An `AudioData`.
@@ -263,6 +263,7 @@ def _read(
         skipped=info["skipped"],
         fingerprint=fingerprint,
         path=str(directory),
+        warnings=tuple(info.get("warnings", ())),
     )
 
 

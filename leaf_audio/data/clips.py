@@ -21,6 +21,10 @@ SPLITS = ("train", "validation", "test")
 INT16_MAX = 32767
 
 
+class DataWarning(UserWarning):
+    """Recordings are used, but probably not as the user means."""
+
+
 class Clips:
     """The clips of one split.
 
@@ -144,6 +148,8 @@ class AudioData:
         skipped: For each file that was left out, the reason.
         fingerprint: A hash of the settings and of the state of the source.
         path: The folder that holds the prepared clips.
+        warnings: Sentences about recordings that are probably not used as the
+            user means.
     """
 
     name: str
@@ -153,6 +159,7 @@ class AudioData:
     skipped: dict[str, str]
     fingerprint: str
     path: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:

@@ -2,30 +2,46 @@
 
 libsndfile decodes, soxr resamples. Every reason why a file cannot be used is
 an `UnusableFileError`, so that a caller can collect the reasons of many files.
+
+Files are decoded in blocks. The memory that this takes depends on how much
+audio a file holds, and not on what its header says, which may be damaged.
 """
 
+import contextlib
+import io
+import itertools
 import numbers
 import os
 import pathlib
-import struct
+import stat
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 
-# File name extensions that every build of libsndfile decodes.
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
-# Further audio formats. libsndfile decodes only some of them. They are listed
-# so that a folder reader reports such a file and does not silently ignore it.
-OTHER_EXTENSIONS = (
-    *(".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a"),
-    *(".mka", ".mp2", ".oga", ".opus", ".w64", ".wave", ".wma", ".wv"),
-)
-# In Hz. No recorder works outside this range, so a header that claims such a
-# rate is damaged.
-MIN_SAMPLE_RATE = 1000
-MAX_SAMPLE_RATE = 768000
+from leaf_audio.data import truncation
+from leaf_audio.data.channels import ChannelMixer
+from leaf_audio.data.clips import DataWarning
+from leaf_audio.data.extensions import OTHER_EXTENSIONS
+
+# In Hz. Seismometers record at some hundred Hz, ultrasound recorders at up to
+# 2 MHz. A header that claims a rate outside this range is damaged.
+MIN_SAMPLE_RATE = 100
+MAX_SAMPLE_RATE = 2000000
+# In seconds. A segment may end this much after its file, because programs round
+# the times of segments.
+_MAX_EXCESS = 0.01
+# How many values a block holds, all channels together: 4 MiB in float32.
+_BLOCK = 2**20
+# Full scale is 1, but some files hold integers of 32 bits as floating-point
+# numbers. Larger values are damage, and the squares of still larger ones are
+# infinite.
+_MAX_LEVEL = 2.0**40
+# libsndfile gives the largest integer if a header leaves the length open.
+_UNKNOWN_FRAMES = 2**62
 
 
 class UnusableFileError(ValueError):
@@ -47,54 +63,100 @@ def decode(
     path: pathlib.Path,
     sample_rate: int,
     source_sample_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    mixer: ChannelMixer | None = None,
 ) -> np.ndarray:
-    """Reads an audio file as float32 mono.
+    """Reads an audio file, or a segment of it, as float32 mono.
 
-    Channels are averaged. A file at another rate is resampled.
+    Channels are averaged. A file at another rate is resampled. Of a segment,
+    no other part of the file is decoded.
 
     Args:
         path: pathlib.Path. The audio file.
         sample_rate: int, in Hz. The sample rate of the result.
         source_sample_rate: int, in Hz, or None. The sample rate that the
             file must have. None accepts any rate. Default: None.
+        start: float, in seconds, or None. Where the segment starts. None is the
+            start of the file. Default: None.
+        end: float, in seconds, or None. Where the segment ends. None is the end
+            of the file. Default: None.
+        mixer: ChannelMixer or None. It averages the channels. Pass one to learn
+            whether the channels cancel each other. Default: None.
 
     Returns:
-        A float32 array of shape (time,), with at least one sample.
+        A float32 array of shape (time,), with at least one sample. All samples
+        are finite.
 
     Raises:
-        UnusableFileError: The file cannot be read, is cut off or empty, holds
-            values that are not finite, or has another sample rate than
-            `source_sample_rate`.
+        UnusableFileError: The file is no regular file, cannot be read, is cut
+            off or empty, holds values that are not finite or far too large,
+            has another sample rate than `source_sample_rate`, or ends before
+            the segment does.
+    """
+    blocks = decode_blocks(
+        path=path,
+        sample_rate=sample_rate,
+        source_sample_rate=source_sample_rate,
+        start=start,
+        end=end,
+        mixer=mixer,
+    )
+    return np.concatenate(list(blocks))
+
+
+def decode_blocks(
+    path: pathlib.Path,
+    sample_rate: int,
+    source_sample_rate: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    mixer: ChannelMixer | None = None,
+) -> Iterator[np.ndarray]:
+    """Reads an audio file as `decode` does, one block after the other.
+
+    Whether the file can be used is known after the last block, not before.
+
+    Args:
+        path: As for `decode`.
+        sample_rate: As for `decode`.
+        source_sample_rate: As for `decode`.
+        start: As for `decode`.
+        end: As for `decode`.
+        mixer: As for `decode`.
+
+    Yields:
+        At least one float32 array of shape (time,), of about 4 MiB at most.
+
+    Raises:
+        UnusableFileError: As for `decode`.
     """
     try:
-        samples, rate = _read(path, source_sample_rate)
-        if not len(samples):
-            raise UnusableFileError("it holds no samples")
-        samples = samples.mean(axis=1)
-        if not np.isfinite(samples).all():
-            raise UnusableFileError("it holds samples that are not finite")
-        if rate != sample_rate:
-            samples = soxr.resample(samples, rate, sample_rate)
-        if not len(samples):
-            raise UnusableFileError(f"it is empty at {sample_rate} Hz")
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".")
-        if path.suffix.lower() in OTHER_EXTENSIONS:
-            reason = f"{path.suffix} must be converted, such as to wav or flac"
-        elif reason.startswith("File does not exist") and path.is_file():
-            # libsndfile reports this for a file that is named .mp3 but holds
-            # something else.
-            reason = "format not recognised"
-        raise UnusableFileError(reason) from error
-    except (OSError, soundfile.SoundFileError) as error:
-        raise UnusableFileError(str(error)) from error
-    return samples.astype(np.float32)
+        _check_is_whole_file(path)
+        with _open(path) as file:
+            rate = file.samplerate
+            _check_rate(rate, source_sample_rate)
+            first, count = _segment(file.frames / rate, rate, start, end)
+            file.skip(first)
+            frames = _block_length(file, sample_rate)
+            samples = _read(file, frames, count, file.frames - first)
+            mono = map(mixer or ChannelMixer(), samples)
+            yield from _resample(mono, rate, sample_rate)
+    except UnusableFileError:
+        raise
+    except OSError as error:
+        raise UnusableFileError(error.strerror or str(error)) from error
+    # Whatever else a decoder raises, MemoryError too, is the trouble of this
+    # file and not of the others.
+    except Exception as error:
+        raise UnusableFileError(_reason(error)) from error
 
 
 def read_recording(recording: str, sample_rate: int) -> np.ndarray:
     """Reads one recording that a user has named.
 
-    This is `decode` with an error message that names the recording.
+    This is `decode` with messages that name the recording. It issues a
+    `DataWarning` if the channels of the recording cancel each other.
 
     Args:
         recording: str. Path of the audio file.
@@ -107,57 +169,213 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
         ValueError: The recording cannot be used. The message names it and
             gives the reason.
     """
+    mixer = ChannelMixer()
     try:
-        return decode(pathlib.Path(recording), sample_rate)
+        samples = decode(pathlib.Path(recording), sample_rate, mixer=mixer)
     except UnusableFileError as error:
         raise ValueError(
             "`recording` must be a recording that can be read. "
             f"Received: recording={recording!r}: {error}."
         ) from error
+    if mixer.cancels:
+        warnings.warn(
+            f"The channels of {recording!r} cancel each other: their mean, "
+            "which is used, is close to silence.",
+            DataWarning,
+            stacklevel=2,
+        )
+    return samples
+
+
+class _ForwardFile(soundfile.SoundFile):
+    """An audio file that is read from a position to its end.
+
+    soundfile seeks after each block if the file is seekable. This fails in a
+    FLAC file without a length, and changes the samples of an MP3 file.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+    def skip(self, frames: int) -> None:
+        """Goes forward, without decoding where the format allows that."""
+        if frames and super().seekable() and self.frames < _UNKNOWN_FRAMES:
+            self.seek(frames)
+            return
+        block = max(1, _BLOCK // self.channels)
+        while frames and len(self.read(min(frames, block))):
+            frames -= min(frames, block)
+
+
+class _PatchedFile(io.FileIO):
+    """A file in which some bytes are replaced when it is read."""
+
+    def __init__(self, path: pathlib.Path, position: int, patch: bytes):
+        super().__init__(path)
+        self._position = position
+        self._patch = patch
+
+    def readinto(self, buffer: Any) -> int:
+        start = self.tell()
+        count = super().readinto(buffer)
+        for i, byte in enumerate(self._patch, self._position - start):
+            if 0 <= i < count:
+                memoryview(buffer)[i : i + 1] = bytes([byte])
+        return count
+
+
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator[_ForwardFile]:
+    with contextlib.ExitStack() as stack:
+        # As bytes, because a file name need not be valid UTF-8.
+        source: bytes | _PatchedFile = os.fsencode(path)
+        unset = truncation.unset_size(path)
+        if unset is not None:
+            source = stack.enter_context(_PatchedFile(path, *unset))
+        yield stack.enter_context(_open_source(source, path))
+
+
+def _open_source(
+    source: bytes | _PatchedFile, path: pathlib.Path
+) -> _ForwardFile:
+    try:
+        file = _ForwardFile(source)
+    except Exception as error:
+        if path.suffix.lower() in OTHER_EXTENSIONS:
+            reason = f"{path.suffix} must be converted, such as to wav or flac"
+            raise UnusableFileError(reason) from error
+        raise
+    if file.format == "RAW":
+        # libsndfile takes a file of some names for headerless samples if it
+        # finds no header.
+        file.close()
+        raise UnusableFileError("it has no header of a known format")
+    return file
+
+
+def _check_is_whole_file(path: pathlib.Path) -> None:
+    """Raises UnusableFileError for what is no file, empty or cut off."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise UnusableFileError("it is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        # To open a pipe would wait for a program that writes to it.
+        raise UnusableFileError("it is a pipe or a device, not a file")
+    if not status.st_size:
+        raise UnusableFileError("the file is empty")
+    missing = truncation.missing_bytes(path)
+    if missing:
+        raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
+
+
+def _check_rate(rate: int, source_sample_rate: int | None) -> None:
+    if not is_sample_rate(rate):
+        raise UnusableFileError(f"it claims a sample rate of {rate} Hz")
+    if source_sample_rate not in (None, rate):
+        raise UnusableFileError(
+            f"its sample rate is {rate} Hz, not the "
+            f"`audio_folder.source_sample_rate` of {source_sample_rate} Hz"
+        )
+
+
+def _segment(
+    duration: float, rate: int, start: float | None, end: float | None
+) -> tuple[int, int | None]:
+    """Returns the first sample of a segment, and the number of its samples.
+
+    The number is None if the segment ends where the file does.
+    """
+    for name, seconds in (("starts", start), ("ends", end)):
+        excess = _MAX_EXCESS if name == "ends" else 0.0
+        if seconds is not None and seconds > duration + excess:
+            raise UnusableFileError(
+                f"the segment {name} at {seconds:g} s, but the file has only "
+                f"{duration:g} s"
+            )
+    first = round((start or 0.0) * rate)
+    if end is None or end >= duration:
+        return first, None
+    return first, round(end * rate) - first
+
+
+def _block_length(file: soundfile.SoundFile, sample_rate: int) -> int:
+    """Returns the number of samples in a block, before resampling.
+
+    It is so small that neither all channels nor the resampled mean of them
+    exceed `_BLOCK` values.
+    """
+    in_file = _BLOCK // file.channels
+    resampled = _BLOCK * file.samplerate // sample_rate
+    return max(1, min(in_file, resampled))
 
 
 def _read(
-    path: pathlib.Path, source_sample_rate: int | None
-) -> tuple[np.ndarray, int]:
-    """Returns samples of shape (time, channels) and the sample rate in Hz."""
-    _check_size(path)
-    # As bytes, because a file name need not be valid UTF-8.
-    with soundfile.SoundFile(os.fsencode(path)) as file:
-        rate = file.samplerate
-        if not is_sample_rate(rate):
-            raise UnusableFileError(f"it claims a sample rate of {rate} Hz")
-        if source_sample_rate not in (None, rate):
-            raise UnusableFileError(
-                f"its sample rate is {rate} Hz, not the "
-                f"`audio_folder.source_sample_rate` of {source_sample_rate} Hz"
-            )
-        samples = file.read(dtype="float32", always_2d=True)
-        # The header of an MP3 need not hold the length. `file.frames` is then
-        # only an estimate.
-        if file.format != "MP3" and len(samples) < file.frames:
-            raise UnusableFileError(
-                f"it is cut off: {len(samples)} of {file.frames} samples"
-            )
-    return samples, rate
+    file: soundfile.SoundFile, frames: int, count: int | None, rest: int
+) -> Iterator[np.ndarray]:
+    """Yields blocks of shape (time, channels).
 
-
-def _check_size(path: pathlib.Path) -> None:
-    """Raises UnusableFileError for an empty file or a truncated wav file.
-
-    libsndfile reads a truncated wav file without an error.
+    Args:
+        file: The file, at the place where to start.
+        frames: The number of samples in a block.
+        count: The number of samples to read. None is all that there are.
+        rest: How many there are if the header is right.
     """
-    with open(path, "rb") as file:
-        header = file.read(8)
-    if not header:
-        raise UnusableFileError("the file is empty")
-    if len(header) < 8 or header[:4] != b"RIFF":
+    n_read = 0
+    while count is None or n_read < count:
+        some = frames if count is None else min(frames, count - n_read)
+        samples = file.read(some, dtype="float32", always_2d=True)
+        if not len(samples):
+            break
+        n_read += len(samples)
+        _check_values(samples)
+        yield samples
+    if not n_read:
+        raise UnusableFileError("it holds no samples")
+    expected = rest if count is None else count
+    # The header of an MP3 need not hold the length. `file.frames` is then only
+    # an estimate.
+    is_known = count is not None or file.format != "MP3"
+    if is_known and n_read < expected < _UNKNOWN_FRAMES:
+        raise UnusableFileError(
+            f"it is cut off: {n_read} of {expected} samples"
+        )
+
+
+def _resample(
+    blocks: Iterable[np.ndarray], rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    if rate == sample_rate:
+        yield from blocks
         return
-    (declared,) = struct.unpack("<I", header[4:])
-    # A program that writes to a pipe does not know the size in advance and
-    # writes one of these two values.
-    if declared in (0, 0xFFFFFFFF):
-        return
-    # Many programs omit the byte that pads an odd size, hence 1.
-    missing = declared + 8 - path.stat().st_size
-    if missing > 1:
-        raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
+    stream = soxr.ResampleStream(rate, sample_rate, num_channels=1)
+    end = np.zeros(0, np.float32)
+    is_empty = True
+    for samples in itertools.chain(blocks, [end]):
+        resampled = stream.resample_chunk(samples, last=samples is end)
+        _check_values(resampled)
+        if len(resampled):
+            is_empty = False
+            yield resampled
+    if is_empty:
+        raise UnusableFileError(f"it is empty at {sample_rate} Hz")
+
+
+def _check_values(samples: np.ndarray) -> None:
+    if not np.isfinite(samples).all():
+        raise UnusableFileError("it holds samples that are not finite")
+    level = np.abs(samples).max(initial=0)
+    if level > _MAX_LEVEL:
+        raise UnusableFileError(
+            f"it holds samples of {level:.1e}, where 1 is full scale"
+        )
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, soundfile.LibsndfileError):
+        return f"the decoder failed with {type(error).__name__}: {error}"
+    reason = error.error_string.rstrip(".")
+    if reason.startswith("File does not exist"):
+        # libsndfile reports this for a file that is named .mp3 but holds
+        # something else.
+        return "format not recognised"
+    return reason

@@ -1,5 +1,7 @@
 """What configs bind of the loading and preparing of data."""
 
+import shutil
+
 import gin
 import numpy as np
 import pytest
@@ -54,6 +56,28 @@ def test_gin_bindings_reach_audio_folder_through_load(load):
 def test_the_rate_that_load_is_bound_to_is_the_default(load):
     gin.parse_config("data.load.sample_rate = 11025")
     assert load().sample_rate == 11025
+
+
+def test_folds_can_be_bound_and_commands_warn_by_themselves(folder):
+    root = folder / "folds"
+    write_tones(root)
+    (root / "train").rename(root / "fold1")
+    (root / "test").rename(root / "fold2")
+    shutil.rmtree(root / "validation")
+    shutil.rmtree(root / "fold2/low")
+    gin.parse_config(
+        f"""
+        audio_folder.path = {str(root)!r}
+        audio_folder.test_folds = ['fold2']
+        """
+    )
+    result = gin.get_configurable("data.load")(
+        "audio_folder", data_dir=str(folder)
+    )
+    assert result.counts == {"train": 21, "test": 6}
+    # Python would make an error of a warning here.
+    (sentence,) = result.warnings
+    assert "test lacks 'low'" in sentence
 
 
 @gin.configurable(module="mine")

@@ -37,6 +37,14 @@ def test_labels_that_a_split_lacks_are_named(capsys):
     assert lines[2:] == ["  test has none of: a, c"]
 
 
+def test_warnings_of_the_data_are_printed(capsys):
+    report.print_data(
+        clips.AudioData("set", ("a",), 8000, {}, {}, "", "", ("x.", "y.")),
+        "run/results.json",
+    )
+    assert capsys.readouterr().out.endswith("\nwarning: x.\nwarning: y.\n")
+
+
 def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
     assert "skipped" not in describe(capsys, ("a",), {})
     some = describe(capsys, ("a",), {"x.wav": "it is empty"})

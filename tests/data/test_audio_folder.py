@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from audio_files import SPOILS, audio_of, put, sine, spoil
 
-from leaf_audio.data import audio_folder, decoding
+from leaf_audio.data import DataWarning, audio_folder, decoding
 
 pytestmark = pytest.mark.any_backend
 
@@ -81,6 +81,7 @@ def test_skipping_may_not_empty_a_split_or_a_label(folder, read_folder):
         {"validation_fraction": "some"},
         {"test_fraction": float("nan")},
         {"validation_fraction": 0.1},  # the folder brings its own splits
+        {"validation_folds": 3},
     ],
 )
 def test_a_wrong_option_is_named_with_its_value(folder, read_folder, options):
@@ -101,7 +102,7 @@ def test_a_folder_that_did_not_change_is_not_prepared_again(
     folder, read_folder, monkeypatch
 ):
     first = read_folder(folder)
-    monkeypatch.setattr(decoding, "decode", None)
+    monkeypatch.setattr(decoding, "decode_blocks", None)
     assert read_folder(folder).path == first.path
 
 
@@ -133,8 +134,55 @@ def test_changed_files_are_never_served_stale(folder, read_folder):
     check(6)
 
 
+def put_labels(root, counts):
+    for label, count in counts.items():
+        for i in range(count):
+            put(root / label / f"{i}.wav", sine(300, seconds=0.01))
+    return root
+
+
+def test_a_drawn_split_without_a_label_is_told_with_the_remedy(
+    tmp_path, read_folder
+):
+    root = put_labels(tmp_path / "few", {"no": 20, "yes": 20, "so": 2})
+    with pytest.warns(DataWarning, match="Some splits lack labels") as caught:
+        result = read_folder(root)
+    (sentence,) = result.warnings
+    assert [str(one.message) for one in caught] == [sentence]
+    assert "validation lacks 'so'" in sentence and "'no'" not in sentence
+    assert "raise audio_folder.validation_fraction" in sentence
+    assert "index.csv" in sentence
+    # An evaluation may lack labels.
+    read_folder(root, for_training=False)
+    put_labels(root, {"so": 5})
+    read_folder(root)
+
+
+def test_a_given_split_without_a_label_is_told_with_the_remedy(
+    folder, read_folder
+):
+    for label in "abcdef":
+        put(folder / "train" / label / "0.wav")
+    with pytest.warns(DataWarning) as caught:
+        read_folder(folder)
+    (message,) = (str(one.message) for one in caught)
+    for split in ("validation", "test"):
+        assert f"{split} lacks 'a', 'b', 'c', 'd', 'e' and 1 more" in message
+    assert "Add recordings of them to these splits" in message
+    assert "fraction" not in message
+
+
+def test_an_error_about_a_label_without_training_clips_names_the_remedy(
+    folder, read_folder
+):
+    put(folder / "test/maybe/0.wav")
+    with pytest.raises(ValueError, match=r"\['maybe'\]. Move or add rec"):
+        read_folder(folder)
+
+
 def test_real_recordings_are_counted_right(speech_commands, read_folder):
-    result = read_folder(speech_commands)
+    with pytest.warns(DataWarning, match="not used: 'duration_s'"):
+        result = read_folder(speech_commands)
     assert result.counts == {"train": 2684, "validation": 576, "test": 575}
     assert len(result.label_names) == 12
     assert not result.skipped

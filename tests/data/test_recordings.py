@@ -3,13 +3,13 @@
 import csv
 import os
 import shutil
-import unicodedata
 
 import numpy as np
 import pytest
 import soundfile
 from audio_files import RATE, audio_of, labels_of, put, sine
 
+from leaf_audio import data
 from leaf_audio.data import recordings
 
 pytestmark = pytest.mark.any_backend
@@ -48,7 +48,8 @@ def test_unicode_names_nested_folders_and_links_are_followed(
     elsewhere = put(folder.parent / "elsewhere/x.wav").parent
     os.symlink(elsewhere, folder / "train/größe/linked")
     os.symlink(folder, folder / "train/größe/loop")
-    result = read_folder(folder)
+    with pytest.warns(data.DataWarning, match="validation lacks 'größe'"):
+        result = read_folder(folder)
     assert result.label_names == ("größe", "no", "yes")
     assert labels_of(result).count("größe") == 3
 
@@ -64,7 +65,7 @@ def label_tree(tmp_path):
 
 def files_by_split(path, **fractions):
     found = recordings.list_recordings(path, **fractions)
-    return {r.file: r.split for r in found}
+    return {r.file: r.split for r in found.recordings}
 
 
 def test_label_folders_are_split_in_the_asked_shares(label_tree, read_folder):
@@ -90,16 +91,6 @@ def test_adding_and_removing_files_moves_no_other(label_tree):
     assert {f: s for f, s in after.items() if f in before} == {
         f: s for f, s in before.items() if f in after
     }
-
-
-def test_the_split_does_not_depend_on_the_spelling_of_accents():
-    for i in range(50):
-        names = [
-            unicodedata.normalize(form, f"é/{i}.wav") for form in ("NFC", "NFD")
-        ]
-        assert names[0] != names[1]
-        first, second = (recordings.draw_split(n, 0.3, 0.3) for n in names)
-        assert first == second
 
 
 def test_train_can_be_a_label(tmp_path):
@@ -182,7 +173,6 @@ def indexed(tmp_path):
     for i, split in enumerate(["train"] * 4 + ["test"] * 2):
         put(root / "clips" / f"é{i}.flac", sine(300 + i))
         rows.append([f"clips/é{i}.flac", f"l{i % 2}", split, "someone"])
-    put(root / "clips/unlisted.flac")
     return root, rows
 
 
@@ -217,6 +207,7 @@ def test_an_index_without_splits_leaves_them_to_be_drawn(
 )
 def test_a_wrong_index_row_is_named(indexed, read_folder, row, message):
     root, rows = indexed
+    put(root / "clips/unlisted.flac")
     write_index(root, [*rows, row])
     with pytest.raises(ValueError, match=message):
         read_folder(root)

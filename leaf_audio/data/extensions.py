@@ -1,0 +1,41 @@
+"""File name extensions of audio and video.
+
+A reader of a folder takes a file for a recording by its extension. It ignores
+files of other kinds, such as texts and pictures. It does not ignore a recording
+in a format that it cannot decode, because the user would then train on less
+than the folder holds.
+"""
+
+# Formats that every build of libsndfile decodes.
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+
+# Further formats. libsndfile decodes some of them. Of the others, a reader
+# reports the file.
+OTHER_EXTENSIONS = (
+    # Uncompressed audio, with and without a header.
+    *(".8svx", ".aif", ".aifc", ".aiff", ".al", ".au", ".avr", ".bwf", ".caf"),
+    *(".ircam", ".lpcm", ".nist", ".paf", ".pcm", ".pvf", ".raw", ".rf64"),
+    *(".sd2", ".sds", ".sf", ".snd", ".sph", ".svx", ".ul", ".ulaw", ".voc"),
+    *(".w64", ".wave", ".wv1", ".wv2"),
+    # Audio with lossless compression.
+    *(".alac", ".ape", ".dff", ".dsf", ".dts", ".fla", ".la", ".mlp", ".ofr"),
+    *(".shn", ".tak", ".thd", ".tta", ".wv"),
+    # Audio with lossy compression.
+    *(".aac", ".ac3", ".adts", ".at3", ".eac3", ".m1a", ".m2a", ".m4a"),
+    *(".m4b", ".m4p", ".m4r", ".mka", ".mogg", ".mp1", ".mp2", ".mpa"),
+    *(".mpc", ".mpga", ".oga", ".oma", ".opus", ".ra", ".spx", ".weba"),
+    *(".wma",),
+    # Audio of telephones and dictation machines.
+    *(".3ga", ".aa", ".aax", ".act", ".amr", ".awb", ".ds2", ".dss", ".dvf"),
+    *(".evrc", ".g722", ".g726", ".g729", ".gsm", ".msv", ".qcp", ".vox"),
+    # Video.
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m1v"),
+    *(".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".mxf", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".vob"),
+    *(".webm", ".wmv"),
+)
+
+
+def is_recording(name: str) -> bool:
+    """Returns whether a file name has the extension of audio or video."""
+    return name.lower().endswith(EXTENSIONS + OTHER_EXTENSIONS)

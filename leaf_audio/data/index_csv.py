@@ -1,0 +1,216 @@
+"""Reads index.csv, the table that tells what a folder of recordings holds.
+
+One line describes one recording. The columns are:
+
+    file     path of the audio file, relative to the folder
+    label    name of the class
+    split    train, validation or test
+    fold     name of a fold, where folds are given to splits by the caller
+    speaker  who or what is recorded, where splits are drawn
+    start    where the recording begins in the file, in seconds
+    end      where it ends, in seconds
+
+`file` and `label` must be there. `start` and `end` come together. A file may
+have several lines with different segments. An empty `start` is the start of the
+file, and an empty `end` is its end.
+"""
+
+import csv
+import dataclasses
+import difflib
+import math
+import pathlib
+import posixpath
+from collections.abc import Iterator
+from typing import Any
+
+from leaf_audio.data.clips import SPLITS
+from leaf_audio.data.entries import Entry
+from leaf_audio.data.folder_layout import INDEX, normalized
+
+COLUMNS = ("file", "label", "split", "fold", "speaker", "start", "end")
+# What other programs call these columns.
+_OTHER_NAMES = {
+    "file": "filename filepath path audio wav recording slice_file_name",
+    "label": "class category target annotation",
+    "split": "subset partition set",
+    "fold": "cv cv_fold",
+    "speaker": "speaker_id subject patient",
+    "start": "onset begin offset start_time start_s t_start begin_time xmin",
+    "end": "offset stop end_time end_s t_end finish xmax",
+}
+_CLOSENESS = 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """What index.csv holds.
+
+    Attributes:
+        entries: The recordings, in the order of the lines.
+        unused_columns: The names of the columns that are not understood.
+    """
+
+    entries: list[Entry]
+    unused_columns: list[str]
+
+
+def read_index(folder: pathlib.Path) -> Index:
+    """Reads the index of a folder.
+
+    Args:
+        folder: pathlib.Path. The folder that holds index.csv.
+
+    Returns:
+        An `Index`.
+
+    Raises:
+        ValueError: The file cannot be read, or a column or a line is not valid.
+    """
+    path = folder / INDEX
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or [])
+            unused = _check_columns(columns)
+            entries = list(_read_rows(reader, path))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"`{INDEX}` must be comma-separated text in UTF-8. "
+            f"Received: {path} ({error})."
+        ) from error
+    return Index(entries, unused)
+
+
+def _check_columns(columns: list[str]) -> list[str]:
+    """Checks the names of the columns; returns those without a meaning."""
+    unknown = [name for name in columns if name not in COLUMNS]
+    absent = set(COLUMNS) - set(columns)
+    if not {"split", "fold"} <= absent:
+        # Splits are known. Nothing else that could make them is missed.
+        absent -= {"split", "fold", "speaker"}
+    for name in unknown:
+        meant = [known for known in _meant(name) if known in absent]
+        if meant:
+            raise ValueError(
+                f"`{INDEX}` must have columns of these names: "
+                f"{', '.join(COLUMNS)}. Received: columns={columns}, with "
+                f"the unknown {name!r}. Did you mean "
+                f"{' or '.join(map(repr, meant))}? If not, rename or remove "
+                "the column."
+            )
+    if not {"file", "label"} <= set(columns):
+        raise ValueError(
+            f"`{INDEX}` must be comma-separated, with the columns file and "
+            "label and, unless the split is to be drawn, split. Received: "
+            f"columns={columns}."
+        )
+    if ("start" in columns) != ("end" in columns):
+        raise ValueError(
+            f"`{INDEX}` must have both columns, start and end, or neither. "
+            f"Received: columns={columns}. Where a value is not known, leave "
+            "its place empty."
+        )
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"`{INDEX}` must have each column once. Received: columns "
+            f"{twice} more than once."
+        )
+    return unknown
+
+
+def _meant(name: str) -> list[str]:
+    """Returns the known columns that an unknown name may stand for."""
+    bare = "_".join(name.lower().split()).removesuffix("_(s)")
+    meant = [
+        known
+        for known, others in _OTHER_NAMES.items()
+        if bare == known or bare in others.split()
+    ]
+    return meant or difflib.get_close_matches(
+        bare, COLUMNS, n=1, cutoff=_CLOSENESS
+    )
+
+
+def _read_rows(
+    reader: "csv.DictReader[str]", path: pathlib.Path
+) -> Iterator[Entry]:
+    seen = set()
+    for row in reader:
+        where = f"line {reader.line_num} of {path}"
+        entry = _read_row(row, where)
+        key = (entry.file, entry.start, entry.end)
+        if key in seen:
+            what, so = "`file`", ""
+            if "start" in row:
+                what, so = "A segment of a `file`", f" with {_segment(entry)}"
+            raise ValueError(
+                f"{what} must not be listed twice, as in {where}. "
+                f"Received: file={entry.file!r}{so}."
+            )
+        seen.add(key)
+        yield entry
+
+
+def _read_row(row: dict[Any, Any], where: str) -> Entry:
+    # `csv` puts what lies beyond the last column under the key None.
+    surplus = [value for value in row.pop(None, []) if value]
+    if surplus:
+        raise ValueError(
+            f"A line must have a value for each column, and no more, as in "
+            f"{where}. Received: {surplus} after the last column. Put a value "
+            'that holds a comma in quotes (").'
+        )
+    file, label = row["file"], row["label"]
+    if not file or not label:
+        raise ValueError(
+            f"`file` and `label` must be given in {where}. "
+            f"Received: file={file!r}, label={label!r}."
+        )
+    split, fold = row.get("split"), row.get("fold")
+    if "split" in row and split not in SPLITS:
+        raise ValueError(
+            f"`split` must be one of {', '.join(SPLITS)} in "
+            f"{where}. Received: file={file!r}, split={split!r}."
+        )
+    if "fold" in row and "split" not in row and not fold:
+        raise ValueError(
+            f"`fold` must be given in {where}. Received: file={file!r}, "
+            f"fold={fold!r}."
+        )
+    entry = Entry(
+        file=posixpath.normpath(file),
+        label=normalized(label),
+        split=split,
+        fold=None if split or not fold else normalized(fold),
+        speaker=normalized(row.get("speaker") or "") or None,
+        start=_read_seconds(row, "start", where),
+        end=_read_seconds(row, "end", where),
+    )
+    if entry.end is not None and entry.end <= (entry.start or 0):
+        raise ValueError(
+            f"`end` must be after `start` in {where}. "
+            f"Received: file={file!r}, {_segment(entry)}."
+        )
+    return entry
+
+
+def _read_seconds(row: dict[str, str], name: str, where: str) -> float | None:
+    text = row.get(name) or ""
+    if not text.strip():
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(
+            f"`{name}` must be a number of seconds, such as 1.5, in {where}. "
+            f"Received: file={row['file']!r}, {name}={text!r}."
+        )
+    return seconds
+
+
+def _segment(entry: Entry) -> str:
+    return f"start={entry.start}, end={entry.end}"

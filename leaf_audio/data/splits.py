@@ -1,0 +1,302 @@
+"""Decides which split each recording belongs to.
+
+A folder that names its splits decides itself. If it has folds, the caller says
+which of them are for validation and for testing. In all other cases the splits
+are drawn.
+
+A drawn split depends on a hash of the path of the file, or of the name of the
+speaker where the folder knows the speakers. All segments of a file, and all
+files of a speaker, fall into one split. Adding or removing files moves no other
+file, with one exception. Of each label, a split holds between half and twice
+its share of the files, and at least one file if its share comes to half a file
+or more. Where the hashes give less or more, those files are moved that are
+nearest in hash. Such files may move again when files are added.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from leaf_audio.data.clips import SPLITS
+from leaf_audio.data.entries import Entry, Recording
+from leaf_audio.data.folder_layout import normalized
+
+DEFAULT_FRACTION = 0.1
+
+
+def assign_splits(
+    entries: Sequence[Entry],
+    fractions: Mapping[str, Any],
+    folds: Mapping[str, Any],
+) -> list[Recording]:
+    """Gives each recording its split.
+
+    Args:
+        entries: Sequence of `Entry`. It is not empty.
+        fractions: Mapping from "validation" and "test" to the fraction of the
+            files to draw, or None.
+        folds: Mapping from "validation" and "test" to the names of folds, or
+            None.
+
+    Returns:
+        A list of `Recording`, in the same order.
+
+    Raises:
+        ValueError: A fraction or a fold is not valid, or cannot be used with
+            this folder.
+    """
+    has_splits = entries[0].split is not None
+    has_folds = entries[0].fold is not None
+    if has_splits or has_folds:
+        _check_none("fraction", fractions, "brings its own splits or folds")
+    if has_splits or not has_folds:
+        _check_none(
+            "folds",
+            folds,
+            "has no folds (<fold>/<label>/*, or "
+            "index.csv with a column `fold` and without `split`)",
+        )
+    if has_splits:
+        splits = [entry.split or "" for entry in entries]
+    elif has_folds:
+        splits = _splits_of_folds(
+            [entry.fold or "" for entry in entries], folds
+        )
+    else:
+        splits = _draw(entries, choose_fractions(fractions))
+    return [
+        Recording(entry.file, entry.label, split, entry.start, entry.end)
+        for entry, split in zip(entries, splits, strict=True)
+    ]
+
+
+def check_drawn(
+    fractions: Mapping[str, Any],
+    entries: Sequence[Entry],
+    recordings: Sequence[Recording],
+) -> None:
+    """Raises ValueError if a split that was to be drawn is empty."""
+    drawn = {recording.split for recording in recordings}
+    together = len({_key(entry) for entry in entries})
+    of_what = f"{len(entries)} files"
+    if together < len(entries):
+        of_what = (
+            f"{len(entries)} recordings of {together} files or speakers, each "
+            "of which stays in one split"
+        )
+    for split, fraction in choose_fractions(fractions).items():
+        if fraction and split not in drawn:
+            raise ValueError(
+                f"`audio_folder.{split}_fraction` must leave a clip for "
+                f"{split!r}, or be 0. Received: {split}_fraction={fraction} "
+                f"of {of_what}, for which it may be too small."
+            )
+
+
+def choose_fractions(fractions: Mapping[str, Any]) -> dict[str, float]:
+    """Checks fractions, and replaces None by a default.
+
+    Args:
+        fractions: Mapping from "validation" and "test" to a fraction or None.
+
+    Returns:
+        The same with numbers only.
+
+    Raises:
+        ValueError: A fraction is not valid.
+    """
+    given = {k: v for k, v in fractions.items() if v is not None}
+    # The comparison is false for NaN, which is therefore refused.
+    are_shares = all(
+        isinstance(v, numbers.Real) and 0 <= float(v) <= 1
+        for v in given.values()
+    )
+    if not are_shares or sum(given.values()) > 1:
+        received = [f"{k}_fraction={v!r}" for k, v in given.items()]
+        raise ValueError(
+            "`audio_folder.validation_fraction` and "
+            "`audio_folder.test_fraction` must be numbers that are not "
+            "negative, nor more than 1 together. Received: "
+            f"{', '.join(received)}."
+        )
+    default = min(DEFAULT_FRACTION, 1 - sum(given.values()))
+    return dict.fromkeys(fractions, default) | given
+
+
+def _check_none(what: str, arguments: Mapping[str, Any], because: str) -> None:
+    for split, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"`audio_folder.{split}_{what}` must be None for a folder "
+                f"that {because}. Received: {split}_{what}={value!r}. (An "
+                "evaluation takes it from the run, unless it is bound to "
+                "None.)"
+            )
+
+
+def _splits_of_folds(
+    folds: Sequence[str], wanted: Mapping[str, Any]
+) -> list[str]:
+    """Returns the split of each recording, by the name of its fold."""
+    known = sorted(set(folds))
+    split_of = {}
+    for split, names in wanted.items():
+        _check_folds(split, names, known)
+        for name in map(_fold_name, names or ()):
+            if name in split_of:
+                raise ValueError(
+                    "`audio_folder.validation_folds` and "
+                    "`audio_folder.test_folds` must name each fold once. "
+                    f"Received: {split}_folds={names!r}, with {name!r} twice."
+                )
+            split_of[name] = split
+    if all(names is None for names in wanted.values()):
+        raise ValueError(
+            "`audio_folder.validation_folds` and `audio_folder.test_folds` "
+            "must say which folds are for validation and for testing, such as "
+            f"audio_folder.test_folds = [{known[-1]!r}]. Received: neither, "
+            f"for folds={known}."
+        )
+    return [split_of.get(fold, "train") for fold in folds]
+
+
+def _check_folds(split: str, names: Any, known: Sequence[str]) -> None:
+    argument = f"`audio_folder.{split}_folds`"
+    if names is None:
+        return
+    if not isinstance(names, (list, tuple)) or not all(
+        isinstance(name, (str, int)) and not isinstance(name, bool)
+        for name in names
+    ):
+        raise ValueError(
+            f"{argument} must be a list of names of folds or None. "
+            f"Received: {split}_folds={names!r}."
+        )
+    unknown = [name for name in names if _fold_name(name) not in known]
+    if unknown:
+        raise ValueError(
+            f"{argument} must name folds of the folder, {list(known)}. "
+            f"Received: {split}_folds={names!r}, with the unknown {unknown}."
+        )
+
+
+def _fold_name(name: str | int) -> str:
+    return normalized(str(name))
+
+
+@dataclasses.dataclass
+class _Unit:
+    """Recordings that stay together in one split.
+
+    Attributes:
+        key: The path of their file, or the name of their speaker.
+        draw: A number from 0 to 1.
+        split: The name of a split.
+        labels: The labels of the recordings.
+    """
+
+    key: str
+    draw: float
+    split: str
+    labels: set[str] = dataclasses.field(default_factory=set)
+
+
+def _key(entry: Entry) -> str:
+    """Returns what all recordings that stay in one split have in common."""
+    return entry.speaker or entry.file
+
+
+def _draw_number(key: str) -> float:
+    """Returns a number from 0 to 1 that depends on a text alone."""
+    name = normalized(key).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
+
+
+def _draw(
+    entries: Sequence[Entry], fractions: Mapping[str, float]
+) -> list[str]:
+    """Draws the split of each recording, stratified by label."""
+    test, held_out = fractions["test"], sum(fractions.values())
+    intervals = {
+        "test": (0.0, test),
+        "validation": (test, held_out),
+        "train": (held_out, 1.0),
+    }
+    units: dict[str, _Unit] = {}
+    keys = [_key(entry) for entry in entries]
+    for key, entry in zip(keys, entries, strict=True):
+        if key not in units:
+            draw = _draw_number(key)
+            split = next(
+                (s for s, (_, end) in intervals.items() if draw < end), "train"
+            )
+            units[key] = _Unit(key, draw, split)
+        units[key].labels.add(entry.label)
+    _stratify(list(units.values()), intervals)
+    return [units[key].split for key in keys]
+
+
+def _stratify(
+    units: Sequence[_Unit], intervals: Mapping[str, tuple[float, float]]
+) -> None:
+    """Moves units so that no split has too few or too many of a label."""
+    by_label = collections.defaultdict(list)
+    for unit in units:
+        for label in unit.labels:
+            by_label[label].append(unit)
+    bounds = {
+        (label, split): _bounds(len(some) * (end - start))
+        for label, some in by_label.items()
+        for split, (start, end) in intervals.items()
+    }
+    counts = collections.Counter(
+        (label, unit.split) for unit in units for label in unit.labels
+    )
+
+    def may_move(unit: _Unit, split: str) -> bool:
+        return unit.split != split and all(
+            counts[label, unit.split] > bounds[label, unit.split][0]
+            and counts[label, split] < bounds[label, split][1]
+            for label in unit.labels
+        )
+
+    def move_nearest(some: Iterable[_Unit], splits: Sequence[str]) -> bool:
+        """Moves one of some units to one of some splits, if it can be."""
+        moves = [
+            (max(intervals[s][0] - u.draw, u.draw - intervals[s][1]), u.key, s)
+            for u in some
+            for s in splits
+            if may_move(u, s)
+        ]
+        if not moves:
+            return False
+        _, key, split = min(moves)
+        unit = next(unit for unit in some if unit.key == key)
+        counts.subtract((label, unit.split) for label in unit.labels)
+        unit.split = split
+        counts.update((label, split) for label in unit.labels)
+        return True
+
+    for (label, split), (least, most) in sorted(bounds.items()):
+        some = by_label[label]
+        while counts[label, split] < least and move_nearest(some, [split]):
+            pass
+        while counts[label, split] > most and move_nearest(
+            [unit for unit in some if unit.split == split], SPLITS
+        ):
+            pass
+
+
+def _bounds(share: float) -> tuple[int, int]:
+    """Returns how many files of a label a split must have, and may have.
+
+    Args:
+        share: float. The files of the label, times the fraction of the split.
+    """
+    # The tolerance is for products such as 5 * 0.1.
+    least = max(math.floor(share / 2 + 1e-9), int(share + 1e-9 >= 0.5))
+    return least, math.ceil(2 * share - 1e-9)

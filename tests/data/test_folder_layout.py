@@ -1,0 +1,155 @@
+"""Folders whose names are not taken for labels."""
+
+import pytest
+from audio_files import labels_of, put, sine
+
+from leaf_audio.data import folder_layout, recordings
+
+pytestmark = pytest.mark.any_backend
+
+
+def touch(root, *files):
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def splits_of(root, **options):
+    found = recordings.list_recordings(root, **options).recordings
+    return {r.file: (r.label, r.split) for r in found}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"fold{i}" for i in range(1, 11)],
+        ["cv1", "cv2"],
+        ["part1", "part2", "part3"],
+        ["split1", "split2"],
+        ["Fold_01", "Fold_02"],
+        ["fold-a", "fold-b"],
+        ["k-fold 1", "k-fold 2"],
+        ["1st fold", "2nd fold"],
+        ["fold1of5", "fold2of5"],
+        ["subset 1", "subset 2"],
+        ["batch_1", "batch_2"],
+        ["fold1", "fold2", "background"],
+    ],
+)
+def test_names_of_folds_are_not_taken_for_labels(tmp_path, names):
+    touch(tmp_path, *[f"{name}/{i}.wav" for name in names for i in range(9)])
+    with pytest.raises(ValueError, match="look like folds") as error:
+        splits_of(tmp_path)
+    assert names[0] in str(error.value)
+    assert "index.csv, with the columns file, label and fold" in str(
+        error.value
+    )
+    # There are no labels in the folders, so that this would not help.
+    assert "test_folds" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0", "1", "2"],
+        ["fold", "unfold"],
+        ["folding1", "party1", "cvs1"],
+        ["part of speech 1", "part of speech 2"],
+        ["part1", "whole"],
+        ["class1", "class2"],
+        ["sunset1", "sunset2"],
+    ],
+)
+def test_labels_with_numbers_are_labels(tmp_path, names):
+    touch(tmp_path, *[f"{name}/{i}.wav" for name in names for i in range(9)])
+    assert {label for label, _ in splits_of(tmp_path).values()} == set(names)
+
+
+def test_folds_below_splits_are_not_taken_for_labels(tmp_path):
+    for split in ("train", "test"):
+        for fold in ("fold1", "fold2"):
+            touch(tmp_path, f"{split}/{fold}/x.wav")
+    with pytest.raises(ValueError, match="look like folds") as error:
+        splits_of(tmp_path)
+    assert "test_folds" not in str(error.value)
+
+
+def test_an_index_can_say_that_such_names_are_labels(tmp_path):
+    names = ("part1", "part2")
+    files = [f"{name}/{i}.wav" for name in names for i in range(9)]
+    touch(tmp_path, *files)
+    lines = [f"{file},{file[:5]}" for file in files]
+    (tmp_path / "index.csv").write_text("\n".join(["file,label", *lines]))
+    assert {label for label, _ in splits_of(tmp_path).values()} == set(names)
+
+
+@pytest.fixture
+def fold_tree(tmp_path):
+    root = tmp_path / "folds"
+    for fold in range(1, 5):
+        for label in ("no", "yes"):
+            put(root / f"fold{fold}" / label / "x.wav", sine(300 + fold))
+    return root
+
+
+def test_folds_above_labels_are_chosen_by_settings(fold_tree, read_folder):
+    with pytest.raises(ValueError, match="look like folds") as error:
+        read_folder(fold_tree)
+    assert "audio_folder.validation_folds = ['fold3']" in str(error.value)
+    assert "audio_folder.test_folds = ['fold4']" in str(error.value)
+    result = read_folder(
+        fold_tree, validation_folds=["fold3"], test_folds=["fold4"]
+    )
+    assert result.counts == {"train": 4, "validation": 2, "test": 2}
+    assert labels_of(result) == ["no", "yes", "no", "yes"]
+    other = read_folder(fold_tree, test_folds=["fold1", "fold4"])
+    assert other.counts == {"train": 4, "test": 4}
+    assert other.fingerprint != result.fingerprint
+
+
+def test_folds_that_are_not_there_or_hold_no_labels_are_named(fold_tree):
+    with pytest.raises(ValueError, match=r"'fold4'\].*unknown \['fold5'\]"):
+        splits_of(fold_tree, test_folds=["fold5"])
+    touch(fold_tree, "fold2/stray.wav")
+    with pytest.raises(ValueError, match="fold2/stray.wav.*of a fold"):
+        splits_of(fold_tree, test_folds=["fold1"])
+
+
+@pytest.mark.parametrize(
+    "below",
+    [
+        ("train", "test"),
+        ("Train", "Val", "Test"),
+        ("training", "validation"),
+        ("fold1", "fold2", "fold3"),
+        ("cv_1", "cv_2"),
+    ],
+)
+def test_splits_and_folds_below_labels_are_not_mixed(tmp_path, below):
+    for label in ("no", "yes"):
+        touch(tmp_path, *[f"{label}/{name}/{label}.wav" for name in below])
+    with pytest.raises(ValueError, match="above those of labels") as error:
+        splits_of(tmp_path)
+    assert all(name in str(error.value) for name in below)
+    assert "index.csv" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "below",
+    [("2026", "2027"), ("part1", "part2"), ("test",), ("test", "rehearsal")],
+)
+def test_other_folders_below_labels_are_no_splits(tmp_path, below):
+    for label in ("no", "yes"):
+        for name in below:
+            touch(tmp_path, *[f"{label}/{name}/{i}.wav" for i in range(9)])
+    assert {label for label, _ in splits_of(tmp_path).values()} == {"no", "yes"}
+
+
+def test_many_folds_are_named_in_part(tmp_path):
+    touch(tmp_path, *[f"fold{i}/{i}.wav" for i in range(40)])
+    with pytest.raises(ValueError, match=r"\] and 30 more, which look"):
+        splits_of(tmp_path)
+    assert folder_layout.looks_like_fold("fold 7", {"fold"})
+    assert not folder_layout.looks_like_fold("fold", {"fold"})

@@ -1,0 +1,218 @@
+"""Drawn splits: stratified by label, stable; folds."""
+
+import collections
+import math
+import unicodedata
+
+import pytest
+
+from leaf_audio.data import splits
+from leaf_audio.data.entries import Entry
+
+pytestmark = pytest.mark.any_backend
+
+NONE = {"validation": None, "test": None}
+
+
+def entries(n_files, labels="abcdefgh", **options):
+    return [
+        Entry(f"{label}/{i}.wav", label, **options)
+        for label in labels
+        for i in range(n_files)
+    ]
+
+
+def assign(some, folds=NONE, **fractions):
+    found = splits.assign_splits(some, NONE | fractions, folds)
+    return {(r.file, r.start): r.split for r in found}
+
+
+def counts(some, **fractions):
+    """Counts the files of each label in each split."""
+    drawn = assign(some, **fractions)
+    return collections.Counter(
+        (entry.label, drawn[entry.file, entry.start]) for entry in some
+    )
+
+
+@pytest.mark.parametrize(
+    "n_files, fractions",
+    [
+        (5, {}),
+        (9, {}),
+        (40, {}),
+        (200, {}),
+        (5, {"validation": 0.2, "test": 0.2}),
+        (20, {"validation": 0.05, "test": 0.6}),
+        (30, {"validation": 0, "test": 0.5}),
+    ],
+)
+def test_each_split_holds_half_to_twice_its_share_of_each_label(
+    n_files, fractions
+):
+    some = entries(n_files)
+    found = counts(some, **fractions)
+    shares = splits.choose_fractions(NONE | fractions)
+    shares["train"] = 1 - sum(shares.values())
+    for split, share in shares.items():
+        for label in "abcdefgh":
+            least = max(1, int(share * n_files / 2)) if share else 0
+            most = math.ceil(2 * share * n_files - 1e-9)
+            assert least <= found[label, split] <= most
+
+
+def test_a_share_of_less_than_half_a_file_takes_no_file_by_force():
+    found = counts(entries(60), test=1e-6)
+    assert not any(found[label, "test"] for label in "abcdefgh")
+
+
+def test_a_label_of_one_file_is_for_training():
+    some = entries(30, "a") + [
+        Entry(f"{i}/only.wav", str(i)) for i in range(40)
+    ]
+    assert all(counts(some)[str(i), "train"] == 1 for i in range(40))
+
+
+def test_a_file_keeps_its_split_when_files_are_added():
+    some = entries(40)
+    before = assign(some)
+    more = (
+        some
+        + entries(40, "xyz")
+        + [Entry(f"a/new {i}.wav", "a") for i in range(100)]
+    )
+    after = assign(more)
+    moved = [key for key, split in before.items() if after[key] != split]
+    # Only files that were moved for the sake of a label may move back.
+    assert len(moved) <= 1
+    assert assign(more[::-1]) == after
+
+
+def test_labels_with_enough_in_each_split_are_drawn_by_the_hash_alone():
+    """These are the splits of earlier versions."""
+    found = assign(entries(50, "ab"))
+    numbers = collections.defaultdict(list)
+    for (file, _), split in found.items():
+        numbers[file[0], split].append(int(file[2:-4]))
+    assert numbers["a", "test"] == [20, 29, 31, 41, 45]
+    assert numbers["a", "validation"] == [3, 13, 17, 19, 26, 28, 48]
+    assert numbers["b", "test"] == [6, 24, 26, 40]
+    assert numbers["b", "validation"] == [7, 10, 14, 30, 36, 37, 44]
+
+
+def test_the_split_does_not_depend_on_the_spelling_of_accents():
+    drawn = [
+        [
+            r.split
+            for r in splits.assign_splits(
+                [
+                    Entry(unicodedata.normalize(form, f"é/{i}.wav"), "é")
+                    for i in range(50)
+                ],
+                {"validation": 0.3, "test": 0.3},
+                NONE,
+            )
+        ]
+        for form in ("NFC", "NFD")
+    ]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 3
+
+
+def test_all_recordings_of_a_speaker_fall_into_one_split():
+    some = [
+        Entry(f"{label}/{i}.wav", label, speaker=f"speaker {i // 4}")
+        for label in "abc"
+        for i in range(80)
+    ]
+    found = assign(some)
+    by_speaker = collections.defaultdict(set)
+    for entry in some:
+        by_speaker[entry.speaker].add(found[entry.file, None])
+    assert len(by_speaker) == 20
+    assert all(len(of_one) == 1 for of_one in by_speaker.values())
+    assert len(counts(some)) == 9
+
+
+def test_speakers_of_one_label_each_are_stratified():
+    some = [
+        Entry(f"{label}/{i}.wav", label, speaker=f"{label}{i // 2}")
+        for label in "abcdefgh"
+        for i in range(12)
+    ]
+    found = counts(some)
+    assert len(found) == 24
+    assert all(count % 2 == 0 for count in found.values())
+
+
+def test_too_few_speakers_for_a_split_are_named():
+    some = [
+        Entry(f"{i}.wav", "ab"[i % 2], speaker=f"s{i % 3}") for i in range(60)
+    ]
+    found = splits.assign_splits(some, NONE, NONE)
+    with pytest.raises(ValueError, match="0.1 of 60 recordings of 3 files or"):
+        splits.check_drawn(NONE, some, found)
+    more = NONE | {"validation": 0.25, "test": 0.25}
+    splits.check_drawn(more, some, splits.assign_splits(some, more, NONE))
+
+
+def test_all_segments_of_a_file_fall_into_one_split():
+    some = [
+        Entry(f"{i}.wav", label, start=start, end=start + 1)
+        for i in range(60)
+        for label, start in (("a", 0.0), ("b", 1.0), ("a", 2.0))
+    ]
+    found = assign(some)
+    for i in range(60):
+        assert len({found[f"{i}.wav", start] for start in (0, 1, 2)}) == 1
+
+
+def in_folds(*names):
+    return [
+        Entry(f"{fold}/{label}/0.wav", label, fold=fold)
+        for fold in names
+        for label in "ab"
+    ]
+
+
+def test_folds_go_to_the_splits_that_name_them():
+    some = in_folds("1", "2", "3", "4")
+    found = assign(some, {"validation": ["3"], "test": (4,)})
+    by_fold = {file[0]: split for (file, _), split in found.items()}
+    assert by_fold == {
+        "1": "train",
+        "2": "train",
+        "3": "validation",
+        "4": "test",
+    }
+    found = assign(some, {"validation": None, "test": ["1", "2"]})
+    assert sorted(found.values()) == ["test"] * 4 + ["train"] * 4
+
+
+@pytest.mark.parametrize(
+    "folds, message",
+    [
+        (NONE, r"must say which folds.*test_folds = \['3'\].*'1', '2', '3'"),
+        ({"test": ["4"]}, r"test_folds=\['4'\], with the unknown \['4'\]"),
+        ({"validation": "3"}, "validation_folds` must be a list.*'3'"),
+        ({"validation": 3}, "validation_folds` must be a list.*=3"),
+        ({"test": [True]}, "test_folds` must be a list.*True"),
+        ({"test": [1.0]}, "test_folds` must be a list.*1.0"),
+        ({"test": [3], "validation": [2, "3"]}, "'3' twice"),
+    ],
+)
+def test_wrong_folds_are_named(folds, message):
+    with pytest.raises(ValueError, match=message):
+        assign(in_folds("1", "2", "3"), NONE | folds)
+
+
+def test_a_setting_that_the_folder_has_no_use_for_is_an_error():
+    with pytest.raises(ValueError, match="test_folds.*has no folds"):
+        assign(entries(4), {"validation": None, "test": ["1"]})
+    with pytest.raises(ValueError, match="test_fraction.*brings its own"):
+        assign(in_folds("1", "2"), test=0.1)
+    split = [Entry("a.wav", "a", split="train")]
+    with pytest.raises(ValueError, match="test_fraction.*brings its own"):
+        assign(split, test=0.1)
+    with pytest.raises(ValueError, match="validation_folds.*has no folds"):
+        assign(split, {"validation": [1], "test": None})
