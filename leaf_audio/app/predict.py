@@ -19,18 +19,22 @@ def run() -> None:
 
 
 def predict(
-    workdir: str, recordings: Sequence[str]
+    workdir: str, recordings: Sequence[str], configs: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
 
     Recordings are treated as the run treats clips in an evaluation: mixed to
     one channel, resampled, brought to one length and normalized. The settings
-    are read from `config.gin` in the folder of the run. They replace the
-    configuration that gin holds.
+    are those that the run has recorded. Its `config.gin` is not executed, so
+    the run of somebody else can be used; see `leaf_audio.app.recorded`. gin is
+    left as it was.
 
     Args:
         workdir: str. The folder of a finished run.
         recordings: list of str. Names of audio files, at any sample rate.
+        configs: list of str. Gin configs, which are executed and override the
+            recorded settings. A run with classes or transforms of your own
+            needs one that imports them. Default: none.
 
     Returns:
         For each recording, by its name, the probability of each label.
@@ -44,14 +48,20 @@ def predict(
     from leaf_audio.app import (
         configuration,
         data_configurables,
+        recorded,
         train,  # noqa: F401
     )
 
     folder = serving.finished_run(workdir)
-    # Before the model is loaded: the config may import classes that it needs.
-    configuration.parse([str(folder.config.resolve())], [])
-    transform_fns = data_configurables.transform_fns()
-    return serving.predict(workdir, recordings, transform_fns)
+    with configuration.restored():
+        # Before the model is loaded: they may import classes that it needs.
+        configuration.parse(configs, [])
+        settings = recorded.data_bindings(
+            recorded.read(folder), replaced=configuration.bound()
+        )
+        configuration.parse(configs, [], settings)
+        transform_fns = data_configurables.transform_fns()
+        return serving.predict(workdir, recordings, transform_fns)
 
 
 def main(argv: list[str]) -> None:
@@ -75,7 +85,7 @@ def main(argv: list[str]) -> None:
 
     escape_what_stdout_cannot_show()
     try:
-        predictions = predict(workdir, recordings)
+        predictions = predict(workdir, recordings, flags.FLAGS.gin_config)
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
     for recording, shares in predictions.items():
@@ -89,7 +99,20 @@ def main(argv: list[str]) -> None:
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
-    flags.DEFINE_string("workdir", None, "The folder of the run.", **own)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The folder of the run. Its config.gin is not executed.",
+        **own,
+    )
+    flags.DEFINE_multi_string(
+        "gin_config",
+        [],
+        "A gin config that imports classes and functions of your own which the "
+        "run uses; may be repeated. A config is code: its import lines run. "
+        "Give only configs that you trust.",
+        **own,
+    )
     flags.DEFINE_integer(
         "top",
         3,

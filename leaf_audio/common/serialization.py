@@ -14,6 +14,7 @@ with plain arguments, and no argument may be a class.
 
 import functools
 import inspect
+import os
 import types
 from typing import Any
 
@@ -24,6 +25,31 @@ _PARTIAL = "functools.partial"
 
 # Functions of Keras that compute something from a tensor and do nothing else.
 _KERAS_FUNCTIONS = ("keras.src.activations", "keras.src.ops")
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Loads a saved layer or model for use, not for further training.
+
+    Keras' safe mode is on: a file that holds code is refused.
+
+    Args:
+      path: Name of a `.keras` file.
+
+    Returns:
+      The model, without its optimizer.
+
+    Raises:
+      ValueError: The file cannot be loaded. The message names it, and says what
+        Keras found wrong.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    # A file that was damaged or made up can raise about any error in Keras.
+    except Exception as error:
+        raise ValueError(
+            f"{str(path)!r} must be a model that can be loaded. Received: "
+            f"{error}"
+        ) from error
 
 
 def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:

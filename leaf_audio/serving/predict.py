@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from leaf_audio import data
+from leaf_audio.common.serialization import load_model
 from leaf_audio.training import Workdir
 
 Path = str | os.PathLike
@@ -45,7 +46,7 @@ class TrainedClassifier:
         """
         folder = finished_run(workdir)
         trained_on = folder.read_data()
-        model = keras.models.load_model(folder.best)
+        model = load_model(folder.best)
         frontend = getattr(model, "frontend", None)
         rate = trained_on.get("sample_rate") or getattr(
             frontend, "sample_rate", None
