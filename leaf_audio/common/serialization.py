@@ -205,7 +205,10 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
     if isinstance(value, dict):
-        return all(map(_is_plain, (*value, *value.values())))
+        # An object that is saved within a list or a dictionary stays a
+        # dictionary, which no function expects.
+        is_object = "class_name" in value
+        return not is_object and all(map(_is_plain, (*value, *value.values())))
     plain = (str, int, float, bool, np.ndarray, np.generic)
     return value is None or isinstance(value, plain)
 

@@ -65,9 +65,7 @@ def python_code(mark):
 
 
 TFSM = function("TFSMLayer", "keras.layers")
-LOG = function(
-    "log_compression", "leaf_audio.postprocessing", "leaf_audio>log_compression"
-)
+LOG = serialization.serialize(frontend.log_compression)
 
 
 def hostile_values(folder):
@@ -77,25 +75,28 @@ def hostile_values(folder):
     code = {"class_name": "__lambda__", "config": python_code(mark)}
     run_python = layer("Lambda", {"name": "f", "function": code})
     return {
-        "partial of TFSMLayer": (partial(TFSM, saved), "class"),
-        "partial of a partial": (partial(partial(TFSM, saved)), "class"),
+        "partial of TFSMLayer": (partial(TFSM, saved), "not a class"),
+        "partial of a partial": (partial(partial(TFSM, saved)), "not a class"),
         "partial of an instance": (
             partial(layer("TFSMLayer", {"filepath": saved})),
             "not a class or an instance",
         ),
-        "class in the arguments": (partial(LOG, log_offset=TFSM), "class"),
+        "class in the arguments": (
+            partial(LOG, log_offset=TFSM),
+            "not a class",
+        ),
         "layer in the arguments": (
             partial(LOG, log_offset=layer("ReLU", {})),
             "plain values",
         ),
-        "function in a list": (partial(LOG, [TFSM]), "plain values|class"),
+        "class in a list": (partial(LOG, [TFSM]), "plain values"),
+        "class in a dictionary": (
+            partial(LOG, log_offset={"of": [{"one": TFSM}]}),
+            "plain values",
+        ),
         "class of this package": (
-            partial(
-                function(
-                    "LingvoSpecAugment", "leaf_audio", "leaf_audio>PCENLayer"
-                )
-            ),
-            "Could not locate|class",
+            partial(function("leaf_audio>PCENLayer", "leaf_audio")),
+            "not a class",
         ),
         "function of Keras in a partial": (
             partial(function("cond", "keras.ops"), True, 1),
@@ -146,7 +147,7 @@ def hostile_values(folder):
         "Python code alone": (code, "disallowed by default"),
         "TFSMLayer": (
             layer("TFSMLayer", {"filepath": saved}),
-            "TFSMLayer.*disallowed|disallowed",
+            "disallowed by default",
         ),
         "a class": (TFSM, "not a class"),
         "a function with effects": (
