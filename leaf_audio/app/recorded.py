@@ -96,9 +96,11 @@ def data_bindings(
     transforms = {gin_files.short_name(name) for name in TRANSFORMS}
     lines = []
     for name, text in settings.items():
-        if name in replaced or not _is_of_data(name):
+        if not _is_of_data(name):
             continue
         binding = _parse(name, text)
+        if str(binding.key) in replaced:
+            continue
         for reference in bindings.references(binding.value):
             _check_reference(binding.key, reference, transforms)
         # Written anew, and not `text`, so that nothing else can be in it.
@@ -116,10 +118,11 @@ def _is_of_data(name: str) -> bool:
 
 
 def _parse(name: str, text: str) -> Binding:
+    line = f"{name} = {text}"
     try:
-        (binding,) = gin_files.read_text(
-            f"{name} = {text}", follow_includes=False
-        )
+        # In a line of its own there might be another statement.
+        (line,) = line.splitlines()
+        (binding,) = gin_files.read_text(line, follow_includes=False)
     except (SyntaxError, ValueError) as error:
         raise ValueError(
             "The recorded settings of a run must each be one value in gin's "
