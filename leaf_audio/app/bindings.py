@@ -26,11 +26,29 @@ def used() -> dict[Key, Any]:
 
 def called() -> set[tuple[str, str]]:
     """Returns the scope and the name of each configurable called so far."""
-    titles = re.findall(
-        r"^# Parameters for (.+):$", gin.operative_config_str(), re.MULTILINE
-    )
+    titles = _configurables(gin.operative_config_str())
     parts = (title.rpartition("/") for title in titles)
     return {(scope, name) for scope, _, name in parts}
+
+
+def bound_objects() -> dict[str, Any]:
+    """Returns the values that gin holds, macros apart, by their names.
+
+    Unlike the text of a config, they include values that no config can state,
+    such as arrays. References are gin's own objects.
+    """
+    return {
+        f"{name}.{argument}": value
+        for name in _configurables(gin.config_str())
+        for argument, value in gin.get_bindings(
+            name, resolve_references=False, inherit_scopes=False
+        ).items()
+    }
+
+
+def _configurables(config: str) -> list[str]:
+    """Returns what a config of gin has parameters for, scopes included."""
+    return re.findall(r"^# Parameters for (.+):$", config, re.MULTILINE)
 
 
 def replaced(statements: Iterable[Binding]) -> set[Key]:

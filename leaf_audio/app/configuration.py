@@ -4,15 +4,21 @@ A "binding" is a key such as `Leaf.n_filters` or `data.align.seq_len`, or the
 name of a macro, with its value as text in gin's syntax. Macros in a value are
 replaced by what they stand for.
 
-gin keeps one configuration for the whole process, and so does this module.
+gin keeps one configuration for the whole process, and so does this module. A
+command of the package runs within `restored`, so that a program that uses gin
+for itself finds its configuration unchanged.
+
+A config is code: its `import` lines run when it is read.
+`leaf_audio.app.recorded` reads the settings of a run without that.
 """
 
+import contextlib
 import difflib
 import inspect
 import logging
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import gin
 
@@ -30,20 +36,51 @@ __all__ = [
     "operative",
     "operative_text",
     "parse",
+    "restored",
 ]
 
 # All statements of the last parse, in their order.
 _STATEMENTS: list[Binding] = []
 
 
-def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """Gives gin back the configuration that it has now, after a `with` block.
+
+    The bindings and whether they are locked are restored. gin's record of the
+    arguments that were used, and its singletons, begin anew.
+    """
+    statements = list(_STATEMENTS)
+    text, objects = gin.config_str(), _bindings.bound_objects()
+    is_locked = gin.config_is_locked()
+    try:
+        yield
+    finally:
+        gin.clear_config()
+        gin.parse_config(text)
+        for key, value in objects.items():
+            gin.bind_parameter(key, value)
+        if is_locked:
+            gin.finalize()
+        _STATEMENTS[:] = statements
+
+
+def parse(
+    files: Sequence[str],
+    bindings: Sequence[str],
+    recorded: Sequence[str] = (),
+) -> None:
     """Replaces gin's configuration by that of `files`, then `bindings`.
+
+    The configuration is not locked: it can be changed later.
 
     Args:
         files: Names of configs. A config is looked for in the current folder,
             then among those that come with the package, which may also be
             named `example/configs/leaf.gin`.
         bindings: Lines in gin's syntax, which override those of the files.
+        recorded: Lines in gin's syntax, which the files override. Default:
+            none.
 
     Raises:
         ValueError: A file, a configurable or a parameter does not exist, or a
@@ -60,7 +97,11 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     # gin logs an error for each place in which it does not find a file.
     logging.disable(logging.ERROR)
     try:
-        gin.parse_config_files_and_bindings(files, bindings)
+        # gin checks the whole and then locks it. This takes the lock off.
+        with gin.unlock_config():
+            gin.parse_config(list(recorded))
+            gin.parse_config_files_and_bindings(files, bindings)
+        _STATEMENTS.extend(gin_files.read_text("\n".join(recorded)))
         _STATEMENTS.extend(gin_files.read(files, bindings))
     except SyntaxError as error:
         raise ValueError(_syntax_message(error, bindings)) from error

@@ -26,6 +26,10 @@ _PASSED = {
 }
 
 
+# Functions of `leaf_audio.data` that `data.prepare.transform_fns` may name.
+TRANSFORMS = tuple(f"data.{name}" for name in _PASSED)
+
+
 def transform_fns() -> Sequence[Callable]:
     """Returns the transforms of `data.prepare`, as configs have bound them."""
     bound = gin.get_bindings("data.prepare")

@@ -131,9 +131,17 @@ def read(files: Sequence[str], bindings: Sequence[str]) -> list[Binding]:
     ]
 
 
-def read_text(text: str) -> Iterator[Binding]:
-    """Reads the bindings in a text, such as that of `gin.config_str()`."""
-    return _read(io.StringIO(text), None)
+def read_text(text: str, follow_includes: bool = True) -> Iterator[Binding]:
+    """Reads the bindings in a text, such as that of `gin.config_str()`.
+
+    Nothing is executed: `import` lines have no effect.
+
+    Args:
+        text: The text.
+        follow_includes: Whether to read the files that `include` lines name.
+            Default: True.
+    """
+    return _read(io.StringIO(text), None, follow_includes)
 
 
 def short_name(name: str) -> str:
@@ -179,10 +187,13 @@ def _read_file(file: str) -> list[Binding]:
         return list(_read(opened, opened.name))
 
 
-def _read(stream: TextIO, file: str | None) -> Iterator[Binding]:
+def _read(
+    stream: TextIO, file: str | None, follow_includes: bool = True
+) -> Iterator[Binding]:
     for statement in config_parser.ConfigParser(stream, _Values()):
         if isinstance(statement, config_parser.IncludeStatement):
-            yield from _read_file(statement.filename)
+            if follow_includes:
+                yield from _read_file(statement.filename)
         elif isinstance(statement, config_parser.BindingStatement):
             line = statement.location.line_num
             yield Binding(_key(statement), statement.value, file, line)

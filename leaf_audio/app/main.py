@@ -81,7 +81,8 @@ def _define_flags() -> None:
         "gin_config",
         [],
         "A gin config; may be repeated, later ones override. Found in the "
-        "current folder or among those that come with the package.",
+        "current folder or among those that come with the package. A config "
+        "is code: its import lines run. Give only configs that you trust.",
         **own,
     )
     flags.DEFINE_multi_string(
@@ -96,7 +97,8 @@ def _define_flags() -> None:
         "train",
         ["train", "eval"],
         "Train, or evaluate the best model in the workdir, which prints a "
-        "table and writes evaluation.json there.",
+        "table and writes evaluation.json there. An evaluation does not "
+        "execute the config.gin of the workdir.",
         **own,
     )
     flags.DEFINE_string(

@@ -35,10 +35,9 @@ def draw(
             cannot be used.
         ImportError: matplotlib is not installed.
     """
-    import keras
-
     # `models` has the classes of the saved model.
     from leaf_audio import diagnostics, frontend, models  # noqa: F401
+    from leaf_audio.common.serialization import load_model
     from leaf_audio.data import read_recording
     from leaf_audio.diagnostics import figures
     from leaf_audio.training.workdir import Workdir
@@ -49,7 +48,7 @@ def draw(
             "`workdir` must hold a run with one completed epoch at least. "
             f"Received: workdir={workdir!r} without {folder.best.name}."
         )
-    model = keras.models.load_model(folder.best)
+    model = load_model(folder.best)
     found = diagnostics.learned_frontends(model)
     if len(found) != 1:
         raise ValueError(

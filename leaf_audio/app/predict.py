@@ -21,19 +21,24 @@ def run() -> None:
 def predict(
     workdir: str,
     recordings: Sequence[str],
+    configs: Sequence[str] = (),
     on_unusable: Callable[[str, ValueError], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
 
     Recordings are treated as the run treats clips in an evaluation: mixed to
     one channel, resampled, brought to one length and normalized. The settings
-    are read from `config.gin` in the folder of the run. They replace the
-    configuration that gin holds.
+    are those that the run has recorded. Its `config.gin` is not executed, so
+    the run of somebody else can be used; see `leaf_audio.app.recorded`. gin is
+    left as it was.
 
     Args:
         workdir: str. The folder of a finished run.
         recordings: list of str. Names of audio files, at any sample rate. A
             folder stands for all audio files below it.
+        configs: list of str. Gin configs, which are executed and override the
+            recorded settings. A run with classes or transforms of your own
+            needs one that imports them. Default: none.
         on_unusable: Function that is called with the name of a recording that
             cannot be read and the error. The recording is then left out. None
             raises the error. Default: None.
@@ -51,16 +56,22 @@ def predict(
     from leaf_audio.app import (
         configuration,
         data_configurables,
+        recorded,
         train,  # noqa: F401
     )
 
     folder = serving.finished_run(workdir)
-    # Before the model is loaded: the config may import classes that it needs.
-    configuration.parse([str(folder.config.resolve())], [])
-    transform_fns = data_configurables.transform_fns()
-    return serving.predict(
-        workdir, recordings, transform_fns, on_unusable=on_unusable
-    )
+    with configuration.restored():
+        # Before the model is loaded: they may import classes that it needs.
+        configuration.parse(configs, [])
+        settings = recorded.data_bindings(
+            recorded.read(folder), replaced=configuration.bound()
+        )
+        configuration.parse(configs, [], settings)
+        transform_fns = data_configurables.transform_fns()
+        return serving.predict(
+            workdir, recordings, transform_fns, on_unusable=on_unusable
+        )
 
 
 def main(argv: list[str]) -> None:
@@ -94,7 +105,9 @@ def main(argv: list[str]) -> None:
         print(f"Error: {message}", file=sys.stderr, flush=True)
 
     try:
-        predictions = predict(workdir, recordings, on_unusable=tell)
+        predictions = predict(
+            workdir, recordings, flags.FLAGS.gin_config, on_unusable=tell
+        )
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
     for recording, shares in predictions.items():
@@ -111,7 +124,20 @@ def main(argv: list[str]) -> None:
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
-    flags.DEFINE_string("workdir", None, "The folder of the run.", **own)
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The folder of the run. Its config.gin is not executed.",
+        **own,
+    )
+    flags.DEFINE_multi_string(
+        "gin_config",
+        [],
+        "A gin config that imports classes and functions of your own which the "
+        "run uses; may be repeated. A config is code: its import lines run. "
+        "Give only configs that you trust.",
+        **own,
+    )
     flags.DEFINE_integer(
         "top",
         3,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import gin
 
-from leaf_audio.app import configuration, report
+from leaf_audio.app import configuration, recorded, report
 from leaf_audio.app import train as gin_training
 from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
 from leaf_audio.training import TrainingStopped, Workdir
@@ -14,8 +14,6 @@ from leaf_audio.training import TrainingStopped, Workdir
 # Errors that a mistake in the configuration or in the data leads to.
 EXPECTED_ERRORS = (ValueError, OSError, TrainingStopped)
 
-# The bindings of `train` that apply to an evaluation too.
-_DATA_ARGUMENTS = ("dataset", "data_dir", "batch_size")
 _SPLIT_SETTINGS = {
     "audio_folder.validation_fraction",
     "audio_folder.test_fraction",
@@ -27,6 +25,8 @@ _SPLIT_SETTINGS = {
 def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     """Trains as configs and bindings say, and prints the results.
 
+    gin is left as it was.
+
     Args:
         configs: Gin configs. Later ones override earlier ones.
         bindings: Lines in gin's syntax. They override the configs.
@@ -36,9 +36,10 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
             used.
         TrainingStopped: If a loss is not a finite number.
     """
-    configuration.parse(configs, bindings)
-    results = gin_training.train()
-    folder = Workdir(gin.query_parameter("train.workdir"))
+    with configuration.restored():
+        configuration.parse(configs, bindings)
+        results = gin_training.train()
+        folder = Workdir(gin.query_parameter("train.workdir"))
     workdir = shlex.quote(str(folder.path))
     report.print_metrics(
         f"{results['data']['name']}, best epoch {results['best_epoch']} of "
@@ -61,9 +62,10 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
 def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     """Evaluates the best model of a run, and prints the metrics.
 
-    The configuration is the one that the run has recorded, then `configs`,
-    then `bindings`. They may choose other data. A binding that would need
-    another model is an error.
+    The data is the one that the run has recorded, then that of `configs`, then
+    that of `bindings`. A binding that would need another model is an error.
+    The `config.gin` of the run is not executed; see
+    `leaf_audio.app.recorded`. gin is left as it was.
 
     Args:
         configs: Gin configs.
@@ -74,6 +76,11 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
         ValueError: If there is no run, or a binding or the data cannot be
             used.
     """
+    with configuration.restored():
+        _evaluate(configs, bindings)
+
+
+def _evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     configuration.parse(configs, bindings)
     asked = configuration.bound()
     workdir = gin.get_bindings("train.train").get("workdir")
@@ -83,25 +90,21 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
             "Received: workdir=None."
         )
     folder = Workdir(workdir)
-    if not folder.config.exists():
-        raise ValueError(
-            f"`workdir` must hold a run. Received: workdir={workdir!r} "
-            f"without {folder.config.name}."
-        )
-    run_config = str(folder.config.resolve())
-    configuration.parse([run_config], [])
-    recorded = configuration.bound()
+    settings = recorded.read(folder)
     # The folder may have been moved since the run was made.
     more = [f"train.workdir = {workdir!r}"]
     # Shares or folds that are asked for replace all that are recorded.
     if not _SPLIT_SETTINGS.isdisjoint(asked):
         more += [f"{name} = None" for name in _SPLIT_SETTINGS.difference(asked)]
-    configuration.parse([run_config, *configs], [*bindings, *more])
-    settings = gin.get_bindings("train.train")
-    arguments = {k: settings[k] for k in _DATA_ARGUMENTS if k in settings}
-    exempt = recorded | {
+    configuration.parse(
+        configs, [*bindings, *more], recorded.data_bindings(settings, asked)
+    )
+    bound = gin.get_bindings("train.train")
+    names = recorded.DATA_ARGUMENTS
+    arguments = {name: bound[name] for name in names if name in bound}
+    exempt = settings | {
         f"train.{name}": configuration.bound().get(f"train.{name}", "")
-        for name in ("workdir", *_DATA_ARGUMENTS)
+        for name in ("workdir", *names)
     }
     configuration.check_all_used(exempt, later=DATA_CONFIGURABLES)
     metrics = gin_training.evaluate(workdir, **arguments)

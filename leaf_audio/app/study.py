@@ -70,21 +70,22 @@ def read(configs: Sequence[str], bindings: Sequence[str]) -> "Study":
     # Importing `train` registers everything that a config may name.
     from leaf_audio.app import configuration, train  # noqa: F401
 
-    configuration.parse(configs, bindings)
-    others = [
-        key
-        for key in configuration.bound()
-        if "." in key and not key.startswith("Study.")
-    ]
-    if others:
-        raise ValueError(
-            "A study's config must bind Study alone; configs of example.main "
-            "belong into Study.configs or Study.variants. "
-            f"Received: {', '.join(others)}."
-        )
-    study = gin.get_configurable("Study")()
-    configuration.check_all_used()
-    return study
+    with configuration.restored():
+        configuration.parse(configs, bindings)
+        others = [
+            key
+            for key in configuration.bound()
+            if "." in key and not key.startswith("Study.")
+        ]
+        if others:
+            raise ValueError(
+                "A study's config must bind Study alone; configs of "
+                "example.main belong into Study.configs or Study.variants. "
+                f"Received: {', '.join(others)}."
+            )
+        study = gin.get_configurable("Study")()
+        configuration.check_all_used()
+        return study
 
 
 def check_settings(study: "Study", bindings: Sequence[str]) -> None:
@@ -104,8 +105,9 @@ def check_settings(study: "Study", bindings: Sequence[str]) -> None:
 
     for name in study.variants:
         try:
-            configuration.parse(*study.settings(name, bindings))
-            bound = configuration.bound()
+            with configuration.restored():
+                configuration.parse(*study.settings(name, bindings))
+                bound = configuration.bound()
             own = [key for key in bound if key.startswith("Study.")]
             if own:
                 raise ValueError(
@@ -142,7 +144,11 @@ def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_multi_string(
-        "gin_config", [], "A gin config of a study; may be repeated.", **own
+        "gin_config",
+        [],
+        "A gin config of a study; may be repeated. A config is code: its "
+        "import lines run. Give only configs that you trust.",
+        **own,
     )
     flags.DEFINE_multi_string(
         "gin_bindings",

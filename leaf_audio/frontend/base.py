@@ -4,7 +4,8 @@ A frontend turns waveforms into features:
 
 - Inputs: waveforms of shape `(batch, time)` or `(batch, time, 1)`, of any
   floating-point dtype. The number of samples may be unknown when the frontend
-  is built.
+  is built, and so may the length of the axis of channels. That there is one
+  channel is then checked when the waveforms arrive.
 - Outputs: features of shape `(batch, ceil(time / stride), n_filters)`. A
   compression may append an axis of channels.
 - Units: the window length and the hop between frames (the stride) are given in
@@ -71,7 +72,9 @@ from leaf_audio.common.sizes import wide_dtype, window_size, window_stride
 from leaf_audio.frontend.channels import (
     fold_channels,
     folded_shape,
+    is_one_channel,
     num_channels,
+    one_channel,
     unfold_channels,
     unfolded_shape,
 )
@@ -305,7 +308,9 @@ class Frontend(KnownArguments, keras.Model):
     ) -> Tensor:
         self._check_inputs(inputs.shape, inputs.dtype)
         audio = ops.cast(inputs, self._internal_dtype)
-        if len(inputs.shape) == 2:
+        if not self.multichannel:
+            audio = one_channel(audio)
+        elif len(inputs.shape) == 2:
             audio = audio[..., None]
         if mask is not None:
             mask = ops.cast(mask, "bool")
@@ -330,6 +335,27 @@ class Frontend(KnownArguments, keras.Model):
             )
         return ops.cast(features, self.compute_dtype)
 
+    def _fixed_layers(self) -> list[keras.layers.Layer]:
+        """Returns the layers that an argument such as `learn_filters` fixes."""
+        return []
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the frontend is trained; settable.
+
+        A frontend that is frozen and unfrozen again, alone or as a part of a
+        model, learns what it learned before. What its arguments have fixed
+        (`learn_filters=False`, `learn_pooling=False`) stays fixed.
+        """
+        return keras.Model.trainable.fget(self)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        # Keras sets the attribute of every layer inside a layer to `value`.
+        keras.Model.trainable.fset(self, value)
+        for layer in self._fixed_layers():
+            layer.trainable = False
+
     def _finish_build(self, input_shape: Shape) -> None:
         """Builds the augmentation, and freezes the layers if asked to.
 
@@ -353,7 +379,7 @@ class Frontend(KnownArguments, keras.Model):
                 f"{self.name} takes waveforms of shape (batch, time) or "
                 f"(batch, time, 1). {received}."
             )
-        if not self.multichannel and num_channels(shape) != 1:
+        if not self.multichannel and not is_one_channel(shape):
             raise ValueError(
                 f"{self.name} takes waveforms of one channel: average the "
                 "channels, put them on the batch axis, or set "
@@ -401,10 +427,11 @@ class Frontend(KnownArguments, keras.Model):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
+        if not self.multichannel:
+            shape = self._energies_shape(*input_shape[:2])
+            return output_shape_of(self._compression, shape)
         shape = self._energies_shape(*folded_shape(input_shape)[:2])
         shape = output_shape_of(self._compression, shape)
-        if not self.multichannel:
-            return shape
         return unfolded_shape(shape, input_shape)
 
     def compute_output_spec(

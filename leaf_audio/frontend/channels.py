@@ -27,6 +27,40 @@ def num_channels(shape: Shape) -> int | None:
     return shape[2] if len(shape) == 3 else 1
 
 
+def is_one_channel(shape: Shape) -> bool:
+    """Returns whether waveforms have one channel, or an unknown number.
+
+    `keras.utils.audio_dataset_from_directory` yields waveforms whose number of
+    channels is unknown until they are read. `one_channel` then checks it.
+
+    Args:
+      shape: `(batch, time)` or `(batch, time, channels)`.
+    """
+    return num_channels(shape) in (1, None)
+
+
+def one_channel(audio: Tensor) -> Tensor:
+    """Declares that an axis of channels of unknown length has length 1.
+
+    Args:
+      audio: Waveforms `(batch, time)` or `(batch, time, channels)`, for which
+        `is_one_channel` is True.
+
+    Returns:
+      Waveforms of shape `(batch, time, 1)`. A compiled function that is given
+      several channels fails here: the backend reports that the axis has not
+      the size 1.
+    """
+    if len(audio.shape) == 2:
+        return audio[..., None]
+    if audio.shape[2] == 1:
+        return audio
+    # Not `reshape`: TensorFlow may take a reshape to the shape that it expects
+    # for one that does nothing, and leave it and its check out.
+    (waveform,) = ops.unstack(audio, num=1, axis=2)
+    return waveform[..., None]
+
+
 def fold_channels(audio: Tensor) -> Tensor:
     """Reshapes `(batch, time, channels)` to `(batch * channels, time, 1)`."""
     batch, time, channels = ops.shape(audio)

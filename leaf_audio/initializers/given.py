@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
+from leaf_audio.common.serialization import load_model
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -84,8 +85,9 @@ def from_trained(source: Any, weight: str = "complex_conv/kernel") -> ArrayInit:
       An ArrayInit that holds a copy of the values.
 
     Raises:
-      ValueError: `source` is neither a layer nor a path, or it has no weight
-        or several weights whose path ends like this.
+      ValueError: `source` is neither a layer nor the path of a file that can
+        be loaded, or it has no weight or several weights whose path ends like
+        this.
 
     Example:
 
@@ -96,7 +98,7 @@ def from_trained(source: Any, weight: str = "complex_conv/kernel") -> ArrayInit:
     ```
     """
     if isinstance(source, (str, os.PathLike)):
-        source = keras.models.load_model(source, compile=False)
+        source = load_model(source)
     if not isinstance(source, keras.layers.Layer):
         raise ValueError(
             "`source` must be a layer, a model or the path of a .keras file. "

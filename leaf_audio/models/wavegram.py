@@ -15,7 +15,8 @@ from leaf_audio.common.checks import check_bool, check_positive_int
 from leaf_audio.frontend.channels import (
     fold_channels,
     folded_shape,
-    num_channels,
+    is_one_channel,
+    one_channel,
     unfold_channels,
     unfolded_shape,
 )
@@ -171,7 +172,7 @@ class WaveGram(Chain):
     def _check_shape(self, shape: Shape) -> None:
         is_waveform = len(shape) in (2, 3)
         if is_waveform and not self.multichannel:
-            is_waveform = num_channels(shape) == 1
+            is_waveform = is_one_channel(shape)
         if not is_waveform:
             raise ValueError(
                 "WaveGram takes waveforms of shape (batch, time) or (batch, "
@@ -186,7 +187,7 @@ class WaveGram(Chain):
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         self._check_shape(inputs.shape)
         if not self.multichannel:
-            return super().call(inputs, training=training)
+            return super().call(one_channel(inputs), training=training)
         if len(inputs.shape) == 2:
             inputs = inputs[..., None]
         outputs = super().call(fold_channels(inputs), training=training)
@@ -194,6 +195,8 @@ class WaveGram(Chain):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_shape(input_shape)
+        if not self.multichannel:
+            input_shape = input_shape[:2]
         shape = super().compute_output_shape(folded_shape(input_shape))
         return unfolded_shape(shape, input_shape)
 

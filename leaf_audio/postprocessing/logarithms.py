@@ -112,7 +112,9 @@ class Log1p(KnownArguments, keras.layers.Layer):
         holds it. Defaults to 0.0.
       per_band: Boolean. True gives each band its own a, False gives all bands
         one. Defaults to False.
-      trainable: Boolean. Whether a is learned. Defaults to False.
+      trainable: Boolean. Whether a is learned. If False, a stays fixed also
+        when a model that holds the layer is frozen and unfrozen. Defaults to
+        False.
       **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
         `dtype`.
 
@@ -144,7 +146,10 @@ class Log1p(KnownArguments, keras.layers.Layer):
     ):
         # Keras would cast the energies to float16, where they may overflow.
         # `call` casts them instead.
-        super().__init__(trainable=trainable, autocast=False, **kwargs)
+        # `trainable` is about a. The layer itself stays trainable, so that a is
+        # still fixed after a model with the layer was frozen and unfrozen.
+        super().__init__(autocast=False, **kwargs)
+        self.learn_a = check_bool("trainable", trainable)
         self.a_init = check_finite("a", a)
         self.per_band = check_bool("per_band", per_band)
 
@@ -153,6 +158,7 @@ class Log1p(KnownArguments, keras.layers.Layer):
             name="a",
             shape=(input_shape[-1],) if self.per_band else (1,),
             initializer=keras.initializers.Constant(self.a_init),
+            trainable=self.learn_a,
         )
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -165,8 +171,10 @@ class Log1p(KnownArguments, keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
+        # A layer that was frozen is loaded with nothing to learn.
         return {
             **super().get_config(),
+            "trainable": self.learn_a and self.trainable,
             "a": self.a_init,
             "per_band": self.per_band,
         }

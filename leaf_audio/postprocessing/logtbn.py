@@ -94,10 +94,11 @@ class LogTBN(KnownArguments, keras.layers.Layer):
         self.log1p = Log1p(
             a,
             per_band=per_band,
-            trainable=learn_a and self.trainable,
+            trainable=learn_a,
             name="log1p",
             dtype=dtype,
         )
+        self.log1p.trainable = self.trainable
         self.median_subtraction = None
         if self.median != "keep":
             self.median_subtraction = TemporalMedianSubtraction(

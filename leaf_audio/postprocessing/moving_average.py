@@ -13,7 +13,11 @@ from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.blocks import cut_into_blocks
-from leaf_audio.common.checks import check_choice, check_positive
+from leaf_audio.common.checks import (
+    check_bool,
+    check_choice,
+    check_positive,
+)
 from leaf_audio.common.lean_ops import on_tensorflow
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
@@ -201,7 +205,9 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
         act as 1.
       per_channel: Boolean. True gives each channel its own s, False gives all
         channels one. Defaults to False.
-      trainable: Boolean. Whether s is learned. Defaults to False.
+      trainable: Boolean. Whether s is learned. If False, s stays fixed also
+        when a model that holds the layer is frozen and unfrozen. Defaults to
+        False.
       parametrization: `"linear"` or `"log"`. With `"linear"` the weight
         `smooth` holds s and is used clipped to [0, 1]. With `"log"` the weight
         `log_smooth` holds log s, and s is used between 1e-6 and 1. Defaults to
@@ -216,9 +222,9 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
         3.
 
     Input shape:
-      `(batch, frames, channels)`. A call also takes `initial_state`, M before
-      the first frame, of shape `(batch, channels)`. It replaces
-      `initial_energy`.
+      `(batch, frames, channels)`; there may be no frames at all. A call also
+      takes `initial_state`, M before the first frame, of shape
+      `(batch, channels)`. It replaces `initial_energy`.
 
     Output shape:
       `(batch, frames, channels)`. The last frame is the `initial_state` of the
@@ -244,7 +250,10 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
         initial_energy: float | None = None,
         **kwargs: Any,
     ):
-        super().__init__(trainable=trainable, **kwargs)
+        # `trainable` is about s. The layer itself stays trainable, so that s is
+        # still fixed after a model with the layer was frozen and unfrozen.
+        super().__init__(**kwargs)
+        self.learn_coefficient = check_bool("trainable", trainable)
         self.parametrization = check_choice(
             "parametrization", parametrization, PARAMETRIZATIONS
         )
@@ -262,6 +271,7 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
             name=name,
             shape=(input_shape[-1],) if self.per_channel else (1,),
             initializer=weight_initializer(self.coeff_init, self._log),
+            trainable=self.learn_coefficient,
         )
         setattr(self, name, weight)
 
@@ -278,7 +288,8 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
         dtype = wide_dtype(self.compute_dtype)
         energy = ops.cast(inputs, dtype)
         if initial_state is None:
-            initial_state = energy[:, 0]
+            # A sum over at most one frame, because there may be none at all.
+            initial_state = ops.sum(energy[:, :1], axis=1)
             if self.initial_energy is not None:
                 initial_state = ops.full_like(
                     initial_state, self.initial_energy
@@ -294,8 +305,10 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
         return tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
+        # A layer that was frozen is loaded with nothing to learn.
         return {
             **super().get_config(),
+            "trainable": self.learn_coefficient and self.trainable,
             "coeff_init": serialize(self.coeff_init),
             "per_channel": self.per_channel,
             "parametrization": self.parametrization,

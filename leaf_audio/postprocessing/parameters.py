@@ -52,7 +52,13 @@ def check_initial_value(name: str, value: Any, positive: bool) -> Any:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, (dict, keras.initializers.Initializer)):
-        return keras.initializers.get(value)
+        initializer = keras.initializers.get(value)
+        if not isinstance(initializer, keras.initializers.Initializer):
+            raise ValueError(
+                f"`{name}` must be a number, numbers or an initializer. "
+                f"Received: {name}={value!r}."
+            )
+        return initializer
     if isinstance(value, (list, tuple, np.ndarray)):
         return [check(name, number) for number in np.asarray(value).tolist()]
     return check(name, value)

@@ -51,6 +51,10 @@ _MAX_LOG = 60.0
 _MAX_GAINED = 1e25
 
 
+# The state of a stream that has had no frame. Energies are not negative.
+_NO_FRAME_YET = -1.0
+
+
 @keras.saving.register_keras_serializable("leaf_audio")
 class PCENLayer(KnownArguments, keras.layers.Layer):
     """Normalizes each channel by its recent energy, then compresses it.
@@ -118,7 +122,8 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
 
     **Streams.** Call the layer chunk by chunk with `return_state=True`, and
     pass each state on as the next `initial_state`, as in the example. The
-    outputs are those of one call on the whole.
+    outputs are those of one call on the whole. A chunk may have no frames. A
+    negative state says that the stream has had no frame so far.
 
     Differences from the original: s is learned itself, as in LEAF, where the
     PCEN paper learns how to mix several fixed smoothers. δ is kept from falling
@@ -161,9 +166,9 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
         3.
 
     Input shape:
-      `(batch, frames, channels)`. A call also takes `initial_state`, M before
-      the first frame, of shape `(batch, channels)`. It replaces
-      `initial_energy`.
+      `(batch, frames, channels)`; there may be no frames at all. A call also
+      takes `initial_state`, M before the first frame, of shape
+      `(batch, channels)`. It replaces `initial_energy`.
 
     Output shape:
       `(batch, frames, channels)`. With `return_state=True` a call returns a
@@ -366,8 +371,10 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
     ) -> Tensor | tuple[Tensor, Tensor]:
         dtype = self.ema.compute_dtype
         energy = ops.maximum(ops.cast(inputs, dtype), 0.0)
-        if initial_state is not None:
-            initial_state = ops.maximum(ops.cast(initial_state, dtype), 0.0)
+        before = initial_state
+        if before is not None:
+            before = ops.cast(before, dtype)
+            initial_state = ops.where(before < 0, _first(energy), before)
         smoothed = self.ema(energy, initial_state=initial_state)
         used = self.constrained_parameters()
         outputs = _normalize(
@@ -378,7 +385,15 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
             power=used["exponent"],
         )
         outputs = ops.cast(outputs, self.compute_dtype)
-        return (outputs, smoothed[:, -1]) if return_state else outputs
+        if not return_state:
+            return outputs
+        if before is None:
+            fill = self.initial_energy
+            fill = _NO_FRAME_YET if fill is None else fill
+            before = ops.full_like(_first(energy), fill)
+        # A chunk without frames leaves the state as it was.
+        states = ops.concatenate([before[:, None], smoothed], axis=1)
+        return outputs, states[:, -1]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
@@ -432,6 +447,11 @@ def _normalize(
     room = _MAX_LOG - ops.maximum(log_scale, 0.0)
     exponent = ops.minimum(power * ops.log1p(gained / delta), room)
     return ops.exp(log_scale) * ops.expm1(exponent)
+
+
+def _first(energy: Tensor) -> Tensor:
+    """Returns the energy of the first frame, or 0 if there is no frame."""
+    return ops.sum(energy[:, :1], axis=1)
 
 
 def _negated(initializer: Callable) -> Callable:

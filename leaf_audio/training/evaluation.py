@@ -13,6 +13,7 @@ import tensorflow as tf
 from leaf_audio import data
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_positive_int
+from leaf_audio.common.serialization import load_model
 from leaf_audio.training import checks
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.workdir import Workdir
@@ -129,7 +130,7 @@ def evaluate(
         )
     audio_data = load(dataset, data_dir=data_dir, for_training=False)
     checks.check_evaluation_split(audio_data)
-    model = keras.models.load_model(folder.best)
+    model = load_model(folder.best)
     audio_data = _with_labels_of_model(audio_data, model, folder)
     checks.check_sample_rate(model, audio_data.sample_rate)
     evaluated = dataclasses.replace(

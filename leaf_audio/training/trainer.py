@@ -201,6 +201,7 @@ class _Run:
             text = self._observer.config_text()
             if text is not None:
                 files.write_text(self._folder.config, text)
+                files.write_json(self._folder.settings, self._recorded())
             fitting.fit(
                 model,
                 self._folder,
@@ -211,15 +212,19 @@ class _Run:
             )
         return model
 
+    def _recorded(self) -> dict[str, str]:
+        """Returns all settings as text, by name."""
+        return {
+            **self._observer.shared_values(),
+            **_settings(self._config, self._observer),
+        }
+
     def summarize(self, model: keras.Model) -> dict[str, Any]:
         """Evaluates the best model, and returns all that is to be recorded."""
         history = self._progress.history
         best = keras.models.load_model(self._folder.best)
         return {
-            "config": {
-                **self._observer.shared_values(),
-                **_settings(self._config, self._observer),
-            },
+            "config": self._recorded(),
             "seed": self._config.seed,
             "data": {
                 "name": self._data.name,

@@ -42,6 +42,8 @@ class Workdir:
         state: `state.npz`, the weights, the state of the optimizer and the
             progress after the last completed epoch.
         config: `config.gin`, every setting that was in force.
+        settings: `settings.json`, the same settings as plain data: a text for
+            each, by its name.
         metrics: `metrics.csv`, a row for each epoch.
         filters: `filters.csv`, a row for each epoch and learned filter.
         tensorboard: `tensorboard`, a folder of logs.
@@ -64,6 +66,7 @@ class Workdir:
         self.best = self.path / "best.keras"
         self.state = self.path / "state.npz"
         self.config = self.path / "config.gin"
+        self.settings = self.path / "settings.json"
         self.metrics = self.path / "metrics.csv"
         self.filters = self.path / "filters.csv"
         self.tensorboard = self.path / "tensorboard"

@@ -41,6 +41,7 @@ def state_loop(layer, x, sizes):
     [
         [170, 130],
         pytest.param([1, 16, 17, 2, 264], marks=pytest.mark.slow_on_jax),
+        pytest.param([0, 0, 250, 0, 50, 0], marks=pytest.mark.slow_on_jax),
     ],
 )
 @pytest.mark.parametrize("settings", [LEAF, LOG])
@@ -50,6 +51,19 @@ def test_chunks_in_turn_give_the_whole(sizes, settings, before):
     x = energies(2, 300, 3)
     whole = ops.convert_to_numpy(layer(x))
     np.testing.assert_allclose(state_loop(layer, x, sizes), whole, rtol=1e-5)
+
+
+def test_no_frames_give_no_outputs_and_leave_the_state():
+    empty = energies(2, 10, 3)[:, :0]
+    given = np.full((2, 3), 0.5, "float32")
+    for settings in (LEAF, LOG, {"initial_energy": 2.0}):
+        layer = postprocessing.PCENLayer(**settings)
+        assert layer(empty).shape == (2, 0, 3)
+        outputs, state = layer(empty, initial_state=given, return_state=True)
+        assert outputs.shape == (2, 0, 3)
+        np.testing.assert_array_equal(ops.convert_to_numpy(state), given)
+    average = postprocessing.ExponentialMovingAverage(0.1)
+    assert average(empty).shape == (2, 0, 3)
 
 
 def test_a_state_keeps_its_digits_under_mixed_precision():

@@ -89,11 +89,17 @@ def test_a_class_of_ones_own_is_found(folder, tmp_path, monkeypatch):
     )
     train.train()
     # As in a process that has yet to import it.
+    gin.clear_config()
     keras.saving.get_custom_objects().pop("own>OwnEncoder")
     del sys.modules["own_encoder"]
     gin.config._REGISTRY.pop("own_encoder.OwnEncoder")
     recording = str(folder / "tones/test/low/0.wav")
-    assert set(predict.predict(str(workdir), [recording])[recording]) == {
+    # The run's config would import it, but is not executed unasked.
+    with pytest.raises(ValueError, match="best.keras.*OwnEncoder"):
+        predict.predict(str(workdir), [recording])
+    assert "own_encoder" not in sys.modules
+    found = predict.predict(str(workdir), [recording], [str(config)])
+    assert set(found[recording]) == {
         "high",
         "low",
         "mid",
