@@ -40,6 +40,11 @@ _PART_WORDS = {
 # What may stand beside them, as in "fold 1 of 10", "k-fold-1" and "1st_fold".
 _FILLERS = {"of", "k", "st", "nd", "rd", "th", "no", "nr", "num"}
 _MAX_NAMED = 10
+# What to know about a setting that does not fit the folder.
+FROM_THE_RUN = (
+    "(An evaluation takes audio_folder.validation_folds and "
+    "audio_folder.test_folds from the run, unless they are bound to None.)"
+)
 
 
 def list_tree(
@@ -120,7 +125,8 @@ def _list_fold_folders(by_top: dict[str, list[str]]) -> Iterator[Entry]:
                     "`audio_folder.path` must hold folders named by fold, and "
                     f"in them folders named by label. Received: file={file!r}, "
                     f"directly in the folder of a fold. {INDEX} with the "
-                    "columns file, label and fold can name the labels."
+                    "columns file, label and fold can name the labels. "
+                    f"{FROM_THE_RUN}"
                 )
             yield Entry(file, normalized(parts[1]), fold=normalized(top))
 

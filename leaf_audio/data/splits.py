@@ -7,10 +7,10 @@ are drawn.
 A drawn split depends on a hash of the path of the file, or of the name of the
 speaker where the folder knows the speakers. All segments of a file, and all
 files of a speaker, fall into one split. Adding or removing files moves no other
-file, with one exception. Of each label, a split holds between half and twice
-its share of the files, and at least one file if its share comes to half a file
-or more. Where the hashes give less or more, those files are moved that are
-nearest in hash. Such files may move again when files are added.
+file, with one exception. Of each label, a split holds from 0.5 to 1.5 times its
+share of the files, and at least one file if its share comes to half a file or
+more. Where the hashes give less or more, those files are moved that are nearest
+in hash. Such files may move again when files are added.
 """
 
 import collections
@@ -23,7 +23,7 @@ from typing import Any
 
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry, Recording
-from leaf_audio.data.folder_layout import normalized
+from leaf_audio.data.folder_layout import FROM_THE_RUN, normalized
 
 DEFAULT_FRACTION = 0.1
 
@@ -180,7 +180,8 @@ def _check_folds(split: str, names: Any, known: Sequence[str]) -> None:
     if unknown:
         raise ValueError(
             f"{argument} must name folds of the folder, {list(known)}. "
-            f"Received: {split}_folds={names!r}, with the unknown {unknown}."
+            f"Received: {split}_folds={names!r}, with the unknown {unknown}. "
+            f"{FROM_THE_RUN}"
         )
 
 
@@ -236,59 +237,77 @@ def _draw(
             )
             units[key] = _Unit(key, draw, split)
         units[key].labels.add(entry.label)
-    _stratify(list(units.values()), intervals)
+    _Stratifier(list(units.values()), intervals).run()
     return [units[key].split for key in keys]
 
 
-def _stratify(
-    units: Sequence[_Unit], intervals: Mapping[str, tuple[float, float]]
-) -> None:
-    """Moves units so that no split has too few or too many of a label."""
-    by_label = collections.defaultdict(list)
-    for unit in units:
-        for label in unit.labels:
-            by_label[label].append(unit)
-    bounds = {
-        (label, split): _bounds(len(some) * (end - start))
-        for label, some in by_label.items()
-        for split, (start, end) in intervals.items()
-    }
-    counts = collections.Counter(
-        (label, unit.split) for unit in units for label in unit.labels
-    )
+class _Stratifier:
+    """Moves units so that no split has too few or too many of a label.
 
-    def may_move(unit: _Unit, split: str) -> bool:
-        return unit.split != split and all(
-            counts[label, unit.split] > bounds[label, unit.split][0]
-            and counts[label, split] < bounds[label, split][1]
-            for label in unit.labels
+    Args:
+        units: The units, with the splits that were drawn.
+        intervals: For each split, the drawn numbers that belong to it.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[_Unit],
+        intervals: Mapping[str, tuple[float, float]],
+    ):
+        self._intervals = intervals
+        self._by_label = collections.defaultdict(list)
+        for unit in units:
+            for label in unit.labels:
+                self._by_label[label].append(unit)
+        self._shares = {
+            (label, split): len(some) * (end - start)
+            for label, some in self._by_label.items()
+            for split, (start, end) in intervals.items()
+        }
+        self._bounds = {c: _bounds(share) for c, share in self._shares.items()}
+        self._counts = collections.Counter(
+            (label, unit.split) for unit in units for label in unit.labels
         )
 
-    def move_nearest(some: Iterable[_Unit], splits: Sequence[str]) -> bool:
-        """Moves one of some units to one of some splits, if it can be."""
-        moves = [
-            (max(intervals[s][0] - u.draw, u.draw - intervals[s][1]), u.key, s)
-            for u in some
-            for s in splits
-            if may_move(u, s)
-        ]
-        if not moves:
+    def run(self) -> None:
+        """Moves as few units as it can."""
+        for (label, split), (least, most) in sorted(self._bounds.items()):
+            some = self._by_label[label]
+            while self._counts[label, split] < least:
+                if not self._move_nearest(some, split):
+                    break
+            while self._counts[label, split] > most:
+                here = [unit for unit in some if unit.split == split]
+                if not self._move_nearest(here, self._emptiest(label)):
+                    break
+
+    def _emptiest(self, label: str) -> str:
+        """Returns the split that lacks most of its share of a label."""
+        return min(
+            SPLITS,
+            key=lambda s: self._counts[label, s] - self._shares[label, s],
+        )
+
+    def _move_nearest(self, units: Iterable[_Unit], split: str) -> bool:
+        """Moves the nearest of some units to a split, if one may move."""
+        start, end = self._intervals[split]
+        movable = [unit for unit in units if self._may_move(unit, split)]
+        if not movable:
             return False
-        _, key, split = min(moves)
-        unit = next(unit for unit in some if unit.key == key)
-        counts.subtract((label, unit.split) for label in unit.labels)
+        unit = min(
+            movable, key=lambda u: (max(start - u.draw, u.draw - end), u.key)
+        )
+        self._counts.subtract((label, unit.split) for label in unit.labels)
         unit.split = split
-        counts.update((label, split) for label in unit.labels)
+        self._counts.update((label, split) for label in unit.labels)
         return True
 
-    for (label, split), (least, most) in sorted(bounds.items()):
-        some = by_label[label]
-        while counts[label, split] < least and move_nearest(some, [split]):
-            pass
-        while counts[label, split] > most and move_nearest(
-            [unit for unit in some if unit.split == split], SPLITS
-        ):
-            pass
+    def _may_move(self, unit: _Unit, split: str) -> bool:
+        return unit.split != split and all(
+            self._counts[label, unit.split] > self._bounds[label, unit.split][0]
+            and self._counts[label, split] < self._bounds[label, split][1]
+            for label in unit.labels
+        )
 
 
 def _bounds(share: float) -> tuple[int, int]:
@@ -299,4 +318,4 @@ def _bounds(share: float) -> tuple[int, int]:
     """
     # The tolerance is for products such as 5 * 0.1.
     least = max(math.floor(share / 2 + 1e-9), int(share + 1e-9 >= 0.5))
-    return least, math.ceil(2 * share - 1e-9)
+    return least, math.ceil(1.5 * share - 1e-9)

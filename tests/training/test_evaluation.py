@@ -161,6 +161,36 @@ def test_evaluation_draws_anew_where_it_is_asked_for_a_share(tmp_path, capsys):
     }
 
 
+def test_evaluation_takes_folds_from_the_run_or_from_what_is_asked(tmp_path):
+    write_tones(tmp_path / "tones")
+    write_tones(tmp_path / "other")
+    for split, fold in (("train", 1), ("validation", 2), ("test", 3)):
+        (tmp_path / "tones" / split).rename(tmp_path / f"tones/fold{fold}")
+    workdir = f"train.workdir = '{tmp_path / 'run'}'"
+    train_with(
+        tmp_path,
+        tmp_path / "run",
+        "train.num_epochs = 1",
+        "audio_folder.validation_folds = ['fold2']",
+        "audio_folder.test_folds = ['fold3']",
+    )
+
+    def counts(*asked):
+        run.evaluate([], [workdir, *asked])
+        text = (tmp_path / "run/evaluation.json").read_text()
+        return json.loads(text)["data"]["counts"]
+
+    assert counts() == {"train": 21, "validation": 9, "test": 9}
+    assert counts("audio_folder.test_folds = ['fold1', 'fold2']") == {
+        "train": 9,
+        "test": 30,
+    }
+    path = f"audio_folder.path = '{tmp_path / 'other'}'"
+    with pytest.raises(ValueError, match="fold2.*from the run, unless"):
+        counts(path)
+    assert counts(path, "audio_folder.test_folds = None")["test"] == 9
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_evaluation_needs_a_run(tmp_path, is_there):
     workdir = tmp_path if is_there else tmp_path / "nothing"
