@@ -35,8 +35,6 @@ def draw(
             cannot be used.
         ImportError: matplotlib is not installed.
     """
-    import keras
-
     # `models` has the classes of the saved model.
     from leaf_audio import diagnostics, frontend, models  # noqa: F401
     from leaf_audio.data import read_recording
@@ -44,12 +42,7 @@ def draw(
     from leaf_audio.training.workdir import Workdir
 
     folder = Workdir(workdir)
-    if not folder.best.exists():
-        raise ValueError(
-            "`workdir` must hold a run with one completed epoch at least. "
-            f"Received: workdir={workdir!r} without {folder.best.name}."
-        )
-    model = keras.models.load_model(folder.best)
+    model = folder.load_best()
     found = diagnostics.learned_frontends(model)
     if len(found) != 1:
         raise ValueError(
