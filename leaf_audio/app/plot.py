@@ -6,7 +6,7 @@ python -m example.plot --workdir=runs/leaf --output=figures \
 
 import pathlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from absl import app, flags
@@ -75,21 +75,37 @@ def draw(
             waveform,
         )
     target = folder.path / "figures" if output is None else pathlib.Path(output)
-    target.mkdir(parents=True, exist_ok=True)
-    figures_of = {
-        target / f"{name}.{suffix}": figure
+    return save(drawn, target)
+
+
+def save(drawn: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Saves figures as PNG and as SVG.
+
+    Args:
+        drawn: Figures of matplotlib, by name.
+        folder: The folder to save them to. It is created if it does not exist.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ValueError: A file that was not written here would be replaced.
+    """
+    figure_of = {
+        folder / f"{name}.{suffix}": figure
         for name, figure in drawn.items()
         for suffix in _FORMATS
     }
-    _check_replaceable(figures_of)
-    for file, figure in figures_of.items():
+    _check_replaceable(figure_of)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, figure in figure_of.items():
         key = "Software" if file.suffix == ".png" else "Creator"
         figure.savefig(file, dpi=150, metadata={key: _MARK})
-    return list(figures_of)
+    return list(figure_of)
 
 
 def _check_replaceable(files: Iterable[pathlib.Path]) -> None:
-    """Raises a ValueError if a file exists that is no figure of `draw`."""
+    """Raises a ValueError if a file exists that `save` has not written."""
     found = [
         str(file)
         for file in files
