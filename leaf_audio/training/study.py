@@ -227,10 +227,10 @@ def check_replaceable(study: Study) -> None:
                 found += [told, folder.with_name(f"{seed}.log")]
     found = [file for file in found if os.path.lexists(file)]
     if found:
-        names = ", ".join(str(one.relative_to(study.folder)) for one in found)
+        held = ", ".join(str(one.relative_to(study.folder)) for one in found)
         raise ValueError(
             "`workdir` must be new or hold a study. Received: "
-            f"workdir={str(study.folder)!r}, which holds {names}. A study "
+            f"workdir={str(study.folder)!r}, which holds {held}. A study "
             "would replace them: choose another workdir, or move them "
             "elsewhere."
         )

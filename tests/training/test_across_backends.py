@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-from tones import LEAF, bindings, main_flags, python, write_tones
+from tones import bindings, main_flags, python, write_tones
 
 BACKENDS = [
     name
@@ -45,7 +45,8 @@ def test_what_one_backend_has_trained_the_others_read(tmp_path):
         "train.steps_per_epoch = 2",
         # PyTorch has an Adam of its own in Keras, which others cannot import.
         "train.optimizer = @Adam",
-        frontend=LEAF,
+        # It learns, and JAX compiles it quickly.
+        "MelFilterbanks.compression_fn = 'pcen'",
     )
     runs = {name: str(tmp_path / name) for name in BACKENDS}
     for name, workdir in runs.items():

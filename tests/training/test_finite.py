@@ -18,7 +18,7 @@ BACKEND = keras.backend.backend()
 
 @keras.saving.register_keras_serializable("tests")
 class Trap(keras.layers.Layer):
-    """Adds a number to its inputs, whose gradient at one step is not finite.
+    """Adds a number to its inputs; at one step its gradient is not finite.
 
     Args:
       step: The step of training, from 0, at which it happens; None for never.
@@ -46,7 +46,7 @@ class Trap(keras.layers.Layer):
         if self.value is not None:
             now = ops.where(left < 0.5, self.value, 0.0)
             self.mean.assign(ops.cast(now, "float32"))
-            return inputs
+            return inputs * ops.cast(self.factor, inputs.dtype)
         # The square root of 0 is finite, and its derivative is not.
         return inputs + ops.cast(ops.sqrt(self.factor * left), inputs.dtype)
 
