@@ -51,7 +51,7 @@ def _configurables(config: str) -> list[str]:
     return re.findall(r"^# Parameters for (.+):$", config, re.MULTILINE)
 
 
-def replaced(statements: Iterable[Binding]) -> set[Key]:
+def replaced(statements: Iterable[Binding]) -> dict[Key, Binding]:
     """Finds the bindings of parts that a later statement replaces.
 
     An example: a config says `AudioClassifier.encoder = @ConvNet()` and
@@ -63,16 +63,19 @@ def replaced(statements: Iterable[Binding]) -> set[Key]:
         statements: All statements, in the order in which gin has read them.
 
     Returns:
-        Keys that were bound before the replacement, and not again after it.
+        For each key that was bound before the replacement, and not again after
+        it, the statement that was replaced.
     """
-    found: set[Key] = set()
-    values: dict[Key, Any] = {}
+    found: dict[Key, Binding] = {}
+    last: dict[Key, Binding] = {}
     for statement in statements:
-        key, value = statement.key, statement.value
-        if key in values and values[key] != value:
-            found |= reached_from(values[key], values)
-        found.discard(key)
-        values[key] = value
+        key = statement.key
+        if key in last and last[key].value != statement.value:
+            values = {k: one.value for k, one in last.items()}
+            for reached in reached_from(last[key].value, values):
+                found[reached] = last[key]
+        found.pop(key, None)
+        last[key] = statement
     return found
 
 

@@ -6,6 +6,7 @@ python -m example.plot --workdir=runs/leaf --output=figures \
 
 import pathlib
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from absl import app, flags
@@ -13,6 +14,8 @@ from absl import app, flags
 from leaf_audio.app.startup import without_startup_messages
 
 _FORMATS = ("png", "svg")
+# Written into each figure. Only a file that holds it is replaced.
+_MARK = "leaf-audio plot"
 
 
 def draw(
@@ -31,24 +34,18 @@ def draw(
         The files that were written.
 
     Raises:
-        ValueError: There is no model or no learned frontend, or the recording
-            cannot be used.
+        ValueError: There is no model or no learned frontend, the recording
+            cannot be used, or a file that is no such figure would be replaced.
         ImportError: matplotlib is not installed.
     """
     # `models` has the classes of the saved model.
     from leaf_audio import diagnostics, frontend, models  # noqa: F401
-    from leaf_audio.common.serialization import load_model
     from leaf_audio.data import read_recording
     from leaf_audio.diagnostics import figures
     from leaf_audio.training.workdir import Workdir
 
     folder = Workdir(workdir)
-    if not folder.best.exists():
-        raise ValueError(
-            "`workdir` must hold a run with one completed epoch at least. "
-            f"Received: workdir={workdir!r} without {folder.best.name}."
-        )
-    model = load_model(folder.best)
+    model = folder.load_best()
     found = diagnostics.learned_frontends(model)
     if len(found) != 1:
         raise ValueError(
@@ -78,13 +75,47 @@ def draw(
             waveform,
         )
     target = folder.path / "figures" if output is None else pathlib.Path(output)
-    target.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, figure in drawn.items():
-        for suffix in _FORMATS:
-            files.append(target / f"{name}.{suffix}")
-            figure.savefig(files[-1], dpi=150)
-    return files
+    return save(drawn, target)
+
+
+def save(drawn: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
+    """Saves figures as PNG and as SVG.
+
+    Args:
+        drawn: Figures of matplotlib, by name.
+        folder: The folder to save them to. It is created if it does not exist.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ValueError: A file that was not written here would be replaced.
+    """
+    figure_of = {
+        folder / f"{name}.{suffix}": figure
+        for name, figure in drawn.items()
+        for suffix in _FORMATS
+    }
+    _check_replaceable(figure_of)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, figure in figure_of.items():
+        key = "Software" if file.suffix == ".png" else "Creator"
+        figure.savefig(file, dpi=150, metadata={key: _MARK})
+    return list(figure_of)
+
+
+def _check_replaceable(files: Iterable[pathlib.Path]) -> None:
+    """Raises a ValueError if a file exists that `save` has not written."""
+    found = [
+        str(file)
+        for file in files
+        if file.exists() and _MARK.encode() not in file.read_bytes()
+    ]
+    if found:
+        raise ValueError(
+            "`output` must be a folder without other files of these names. "
+            f"Received: {', '.join(found)}, which would be replaced."
+        )
 
 
 def main(argv: list[str]) -> None:

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from leaf_audio import data
-from leaf_audio.common.serialization import load_model
 from leaf_audio.data.recordings import audio_files
 from leaf_audio.training import Workdir
 
@@ -49,7 +48,7 @@ class TrainedClassifier:
         """
         folder = finished_run(workdir)
         trained_on = folder.read_data()
-        model = load_model(folder.best)
+        model = folder.load_best()
         frontend = getattr(model, "frontend", None)
         rate = trained_on.get("sample_rate") or getattr(
             frontend, "sample_rate", None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from leaf_audio import frontend
+from leaf_audio.app import plot
 from leaf_audio.diagnostics import figures
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -56,3 +57,15 @@ def test_outputs_of_different_rates_are_rejected(leaf):
         figures.outputs({"a": leaf, "b": other}, np.zeros(1000))
     with pytest.raises(ValueError, match=r"\(2, 1000\)"):
         figures.outputs({"a": leaf}, np.zeros((2, 1000)))
+
+
+@pytest.mark.parametrize("name", ["bands.png", "bands.svg"])
+def test_only_figures_of_the_command_are_replaced(leaf, tmp_path, name):
+    drawn = {"bands": figures.bands(leaf)}
+    written = plot.save(drawn, tmp_path / "figures")
+    assert plot.save(drawn, tmp_path / "figures") == written
+    other = tmp_path / "figures" / name
+    other.write_bytes(b"mine")
+    with pytest.raises(ValueError, match=f"{name}, which would be replaced"):
+        plot.save(drawn, tmp_path / "figures")
+    assert other.read_bytes() == b"mine"

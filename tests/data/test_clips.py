@@ -59,6 +59,29 @@ def test_splits_and_counts_describe_what_was_written(tmp_path):
     assert firsts == [9, 10, 11]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_clip_that_is_not_finite_is_not_stored(tmp_path, value):
+    def write_one(writer):
+        writer.add("train", ramp(0), 0)
+        samples = ramp(1)
+        samples[-1] = value
+        writer.add("train", samples, 0)
+
+    with pytest.raises(ValueError, match="infinity in clip 1 of 'train'"):
+        prepare(tmp_path, write=write_one)
+    assert not list(pathlib.Path(tmp_path).rglob("info.json"))
+
+
+def test_a_stored_clip_that_is_not_finite_is_told(tmp_path):
+    """An earlier version may have stored it."""
+    train = prepare(tmp_path).clips["train"]
+    samples = np.fromfile(train.directory / "1", "<f4")
+    samples[3] = np.nan
+    samples.tofile(train.directory / "1")
+    with pytest.raises(ValueError, match="train/1. Remove the folder"):
+        train.reader(in_memory=True)
+
+
 def test_prepared_clips_are_used_again(tmp_path):
     first = prepare(tmp_path)
     again = prepare(tmp_path, write=refuse)

@@ -11,6 +11,16 @@ from leaf_audio import data
 pytestmark = pytest.mark.any_backend
 
 
+@pytest.mark.parametrize("level", [1e18, 1e25, 3e38])
+@pytest.mark.parametrize("has_offset", [True, False])
+def test_loudness_stays_finite_for_every_finite_clip(level, has_offset):
+    samples = np.full(4000, level, np.float32)
+    samples[1::2] *= 0.5 if has_offset else -1
+    result = data.loudness_normalization(tf.constant(samples)).numpy()
+    assert np.isfinite(result).all()
+    np.testing.assert_allclose(result.std(), 10**0.75, rtol=1e-3)
+
+
 @pytest.mark.parametrize("level", [0.0, 1e-4, 0.03, 0.5, 7.0])
 def test_loudness_is_brought_to_the_target_up_to_the_largest_gain(level):
     samples = level * np.random.default_rng(0).standard_normal(4000)
