@@ -17,6 +17,7 @@ from leaf_audio.convolution.base import (
     Tensor,
     add_bias_and_activate,
     check_conv1d_settings,
+    check_conv1d_sizes,
 )
 
 
@@ -126,6 +127,7 @@ class FFTConv1D(keras.layers.Conv1D):
 
     def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
         kwargs.setdefault("data_format", "channels_last")
+        check_conv1d_sizes(filters, kernel_size, kwargs)
         super().__init__(filters, kernel_size, **kwargs)
         check_conv1d_settings(self)
 

@@ -15,6 +15,9 @@ lists what a transform must observe besides.
 
 import tensorflow as tf
 
+from leaf_audio.common.checks import check_count
+from leaf_audio.data.transforms import MAX_CLIP_SAMPLES
+
 
 def time_shift(
     samples: tf.Tensor, max_shift: int = 1600, seed: tf.Tensor | None = None
@@ -35,12 +38,12 @@ def time_shift(
         A tensor of the same shape as `samples`.
 
     Raises:
-        ValueError: `max_shift` is not an integer, or is negative.
+        ValueError: `max_shift` is not an integer from 0 to less than 2**30.
     """
-    if not isinstance(max_shift, int) or max_shift < 0:
+    if check_count("time_shift.max_shift", max_shift) >= MAX_CLIP_SAMPLES:
         raise ValueError(
-            "`time_shift.max_shift` must be a number of samples, 0 or more. "
-            f"Received: max_shift={max_shift!r}."
+            "`time_shift.max_shift` must be less than "
+            f"{MAX_CLIP_SAMPLES} samples. Received: max_shift={max_shift!r}."
         )
     if seed is None:
         return samples

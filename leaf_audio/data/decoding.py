@@ -14,6 +14,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from leaf_audio.common.checks import check_path
+
 # File name extensions that every build of libsndfile decodes.
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 # Further audio formats. libsndfile decodes only some of them. They are listed
@@ -107,6 +109,12 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
         ValueError: The recording cannot be used. The message names it and
             gives the reason.
     """
+    check_path("recording", recording)
+    if not is_sample_rate(sample_rate):
+        raise ValueError(
+            f"`sample_rate` must be a rate in Hz from {MIN_SAMPLE_RATE} to "
+            f"{MAX_SAMPLE_RATE}. Received: sample_rate={sample_rate!r}."
+        )
     try:
         return decode(pathlib.Path(recording), sample_rate)
     except UnusableFileError as error:

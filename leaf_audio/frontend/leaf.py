@@ -14,8 +14,15 @@ from leaf_audio import convolution, pooling
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
-    check_not_negative,
+    check_rate,
     check_unbound,
+)
+from leaf_audio.common.keras_checks import (
+    check_activation,
+    check_initializer,
+    check_layer_arguments,
+    check_regularizer,
+    make_layer,
 )
 from leaf_audio.common.serialization import clone_layer, serialize
 from leaf_audio.common.sizes import output_length
@@ -65,6 +72,9 @@ class SquaredModulus(keras.layers.Layer):
     energies = frontend.SquaredModulus()(complex_channels)
     ```
     """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**check_layer_arguments(kwargs))
 
     def call(self, inputs: Tensor) -> Tensor:
         channels = self.compute_output_shape(inputs.shape)[-1]
@@ -245,19 +255,24 @@ class Leaf(PlannedFrontend):
         self.learn_pooling = check_bool("learn_pooling", learn_pooling)
         self.learn_filters = check_bool("learn_filters", learn_filters)
         self.preemp = check_bool("preemp", preemp)
-        self.preemp_init = keras.initializers.get(
-            PreempInit() if preemp_init is None else preemp_init
+        self.preemp_init = check_initializer(
+            "preemp_init", PreempInit() if preemp_init is None else preemp_init
         )
-        self.complex_conv_init = keras.initializers.get(complex_conv_init)
-        self.pooling_init = keras.initializers.get(pooling_init)
+        self.complex_conv_init = check_initializer(
+            "complex_conv_init", complex_conv_init
+        )
+        self.pooling_init = check_initializer("pooling_init", pooling_init)
         self.pooling_padding = check_choice(
             "pooling_padding", pooling_padding, ("same", "valid")
         )
-        self.regularizer_fn = keras.regularizers.get(regularizer_fn)
+        self.regularizer_fn = check_regularizer(
+            "regularizer_fn", regularizer_fn
+        )
         self.mean_var_norm = check_bool("mean_var_norm", mean_var_norm)
 
         self._preemp_conv = self._make_preemp() if preemp else None
         self._complex_conv = self._make_convolution(conv1d_cls)
+        check_activation("activation", activation)
         if activation is None:
             activation = SquaredModulus(dtype=self._internal_dtype)
         elif isinstance(activation, str):
@@ -280,12 +295,7 @@ class Leaf(PlannedFrontend):
         )
         if tolerance is None:
             tolerance = _DEFAULT_TOLERANCE if applies else 0
-        elif check_not_negative("tolerance", tolerance) >= 1:
-            raise ValueError(
-                "`tolerance` is a relative error and must be less than 1. "
-                f"Received: tolerance={tolerance}."
-            )
-        elif tolerance and not applies:
+        elif check_rate("tolerance", tolerance) and not applies:
             raise ValueError(
                 "`tolerance` must be 0 or None unless the filterbank is a "
                 "GaborConv1D, a SquaredModulus and a GaussianLowpass. "
@@ -336,7 +346,7 @@ class Leaf(PlannedFrontend):
         if init is not None:
             settings["kernel_initializer"] = self._complete_initializer(init)
         check_unbound("conv1d_cls", conv1d_cls, settings)
-        return conv1d_cls(**settings)
+        return make_layer("conv1d_cls", conv1d_cls, settings)
 
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
         if isinstance(pooling_cls, keras.layers.Layer):
@@ -359,7 +369,7 @@ class Leaf(PlannedFrontend):
         if self.regularizer_fn is not None and self.learn_pooling:
             settings["kernel_regularizer"] = self.regularizer_fn
         check_unbound("pooling_cls", pooling_cls, settings)
-        return pooling_cls(**settings)
+        return make_layer("pooling_cls", pooling_cls, settings)
 
     def _regularizer(self, learned: bool) -> Any:
         return self.regularizer_fn if learned else None
@@ -497,7 +507,11 @@ def _copy_for_training(
 
 
 def _check_makes_a_layer(argument: str, value: Any) -> None:
-    if value is not None and not callable(value):
+    made = getattr(value, "func", value)
+    is_other_class = inspect.isclass(made) and not issubclass(
+        made, keras.layers.Layer
+    )
+    if value is not None and (not callable(value) or is_other_class):
         raise ValueError(
             f"`{argument}` must be a class, a layer or None. "
             f"Received: {argument}={value!r}."

@@ -18,8 +18,10 @@ from leaf_audio import impulse_responses
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
+    check_numbers,
     check_positive,
     check_positive_int,
+    check_size,
 )
 from leaf_audio.common.sizes import output_length, window_size
 from leaf_audio.frontend.base import Frontend, Shape, Tensor
@@ -119,15 +121,19 @@ class StftFrontend(Frontend):
         self.n_fft = n_fft
         self.win_length = win_length
         self.hop_length = hop_length
-        self.window = window if isinstance(window, str) else list(window)
+        self.window = (
+            window
+            if isinstance(window, str)
+            else check_numbers("window", window)
+        )
         self.power = power
         self.center = check_bool("center", center)
         self.pad_mode = check_choice("pad_mode", pad_mode, _PAD_MODES)
         self.pad_end = check_bool("pad_end", pad_end)
         if win_length is not None:
-            self._window_size = check_positive_int("win_length", win_length)
+            self._window_size = check_size("win_length", win_length)
         if hop_length is not None:
-            self._stride = check_positive_int("hop_length", hop_length)
+            self._stride = check_size("hop_length", hop_length)
         self._window = _window_values(window, self._window_size).astype(
             self._internal_dtype
         )

@@ -17,6 +17,7 @@ from leaf_audio.common.checks import (
     check_not_negative,
     check_positive,
 )
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.sizes import wide_dtype
 
 Tensor = Any
@@ -35,7 +36,11 @@ def log_compression(inputs: Tensor, log_offset: float = 1e-5) -> Tensor:
 
     Returns:
       A tensor of the shape of `inputs`.
+
+    Raises:
+      ValueError: If `log_offset` is not a positive number.
     """
+    check_positive("log_offset", log_offset)
     return ops.log(inputs + log_offset)
 
 
@@ -143,6 +148,7 @@ class Log1p(keras.layers.Layer):
     ):
         # Keras would cast the energies to float16, where they may overflow.
         # `call` casts them instead.
+        check_layer_arguments({"trainable": trainable, **kwargs})
         super().__init__(trainable=trainable, autocast=False, **kwargs)
         self.a_init = check_finite("a", a)
         self.per_band = check_bool("per_band", per_band)

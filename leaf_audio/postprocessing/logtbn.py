@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.checks import check_bool, check_choice
+from leaf_audio.common.checks import check_bool, check_choice, check_finite
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.postprocessing.logarithms import Log1p
 from leaf_audio.postprocessing.normalization import (
@@ -79,14 +80,14 @@ class LogTBN(keras.layers.Layer):
         affine: bool = True,
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.a = a
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
+        self.a = check_finite("a", a)
         self.learn_a = check_bool("learn_a", learn_a)
-        self.per_band = per_band
+        self.per_band = check_bool("per_band", per_band)
         self.median = check_choice(
             "median", median, ("append", "subtract", "keep")
         )
-        self.affine = affine
+        self.affine = check_bool("affine", affine)
         self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True
         dtype = wide_dtype(self.compute_dtype)

@@ -12,7 +12,12 @@ import keras
 from keras import ops
 
 from leaf_audio.common.blocks import cut_into_blocks
-from leaf_audio.common.checks import check_choice, check_positive
+from leaf_audio.common.checks import (
+    check_bool,
+    check_choice,
+    check_positive,
+)
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.lean_ops import on_tensorflow
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
@@ -21,6 +26,8 @@ from leaf_audio.postprocessing.parameters import (
     InitialValue,
     check_initial_energy,
     check_initial_value,
+    check_shared_value,
+    check_value_for_each,
     exp_within_limits,
     weight_initializer,
 )
@@ -243,6 +250,7 @@ class ExponentialMovingAverage(keras.layers.Layer):
         initial_energy: float | None = None,
         **kwargs: Any,
     ):
+        check_layer_arguments({"trainable": trainable, **kwargs})
         super().__init__(trainable=trainable, **kwargs)
         self.parametrization = check_choice(
             "parametrization", parametrization, PARAMETRIZATIONS
@@ -251,11 +259,15 @@ class ExponentialMovingAverage(keras.layers.Layer):
         self.coeff_init = check_initial_value(
             "coeff_init", coeff_init, positive=self._log
         )
-        self.per_channel = per_channel
+        self.per_channel = check_bool("per_channel", per_channel)
+        check_shared_value(
+            "coeff_init", self.coeff_init, "per_channel", per_channel
+        )
         self.initial_energy = check_initial_energy(initial_energy)
         self.input_spec = keras.InputSpec(ndim=3)
 
     def build(self, input_shape: Shape) -> None:
+        check_value_for_each("coeff_init", self.coeff_init, input_shape[-1])
         name = "log_smooth" if self._log else "smooth"
         weight = self.add_weight(
             name=name,

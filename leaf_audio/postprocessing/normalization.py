@@ -12,9 +12,10 @@ from keras import ops
 
 from leaf_audio.common.checks import (
     check_bool,
-    check_not_negative,
     check_positive,
+    check_rate,
 )
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.sizes import wide_dtype
 
 Tensor = Any
@@ -58,7 +59,7 @@ class InstanceNormalization(keras.layers.Layer):
     def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
         # In float16 the inputs would lose digits or overflow. So Keras does
         # not cast them; `call` casts them to float32.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
         self.epsilon = check_positive("epsilon", epsilon)
         self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True
@@ -148,14 +149,10 @@ class TemporalBatchNormalization(keras.layers.Layer):
         epsilon: float = 1e-5,
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
         self.per_channel = check_bool("per_channel", per_channel)
         self.affine = check_bool("affine", affine)
-        if check_not_negative("momentum", momentum) >= 1:
-            raise ValueError(
-                f"`momentum` must be below 1. Received: momentum={momentum}."
-            )
-        self.momentum = momentum
+        self.momentum = check_rate("momentum", momentum)
         self.epsilon = check_positive("epsilon", epsilon)
         self.supports_masking = True
         self._norm = keras.layers.BatchNormalization(
@@ -250,7 +247,7 @@ class TemporalMedianSubtraction(keras.layers.Layer):
     """
 
     def __init__(self, append: bool = False, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**check_layer_arguments(kwargs))
         self.append = check_bool("append", append)
         self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 from leaf_audio import data
+from leaf_audio.common.checks import check_path, check_positive_int
+from leaf_audio.data.transforms import check_transforms
 from leaf_audio.training import Workdir
 
 Path = str | os.PathLike
@@ -97,7 +99,15 @@ def predict(
     )
     ```
     """
+    check_positive_int("batch_size", batch_size)
+    check_transforms(transform_fns)
+    if not isinstance(recordings, (list, tuple)):
+        raise ValueError(
+            "`recordings` must be a list of names of audio files. "
+            f"Received: recordings={recordings!r}."
+        )
     if not isinstance(classifier, TrainedClassifier):
+        check_path("classifier", classifier)
         classifier = TrainedClassifier.from_run(classifier)
     clips = []
     for recording in recordings:

@@ -7,7 +7,6 @@ finished are not repeated.
 
 import csv
 import json
-import os
 import pathlib
 import re
 import statistics
@@ -20,6 +19,7 @@ import numpy as np
 import rich.progress
 
 from leaf_audio.common import files
+from leaf_audio.common.checks import check_path
 
 # The command that trains, as `python -m` takes it.
 _PROGRAM = ("-m", "leaf_audio.app.main")
@@ -45,7 +45,8 @@ class Study:
             any other is a binding. Must be given.
         configs: list of str. Configs and bindings of all variants. They come
             after those of a variant, and override them. Defaults to none.
-        seeds: list of int, at least 0. The seeds. Defaults to `(0, 1, 2)`.
+        seeds: list of int, from 0 to less than 2**32. The seeds. Defaults to
+            `(0, 1, 2)`.
         workdir: str or path. The folder of the study, for runs, table and
             figure. Defaults to "runs/study".
 
@@ -83,12 +84,12 @@ class Study:
         if (
             not isinstance(seeds, (list, tuple))
             or not seeds
-            or not all(type(seed) is int and seed >= 0 for seed in seeds)
+            or not all(type(one) is int and 0 <= one < 2**32 for one in seeds)
             or len(set(seeds)) < len(seeds)
         ):
             raise ValueError(
-                "`seeds` must be a list of different integers, 0 or more, one "
-                f"at least. Received: seeds={seeds!r}."
+                "`seeds` must be a list of different integers from 0 to less "
+                f"than 2**32, one at least. Received: seeds={seeds!r}."
             )
         if not _is_list_of_text(configs):
             raise ValueError(
@@ -101,10 +102,7 @@ class Study:
                 "Names in `variants` must have letters or digits, and differ "
                 f"in these. Received: {list(variants)}."
             )
-        if not isinstance(workdir, (str, os.PathLike)):
-            raise ValueError(
-                f"`workdir` must name a folder. Received: workdir={workdir!r}."
-            )
+        check_path("workdir", workdir)
         self.variants = variants
         self.configs = configs
         self.seeds = seeds
