@@ -1,5 +1,6 @@
 """What is legal for which argument: the tables of the walks over arguments."""
 
+import functools
 import importlib
 import inspect
 import math
@@ -25,6 +26,13 @@ def function(*args, **kwargs):
     return 1
 
 
+@functools.cache
+def built_leaf():
+    leaf = frontend.Leaf(n_filters=2, tolerance=0)
+    leaf.build((None, 800))
+    return leaf
+
+
 WAVE = np.ones(8, "float32")
 
 # Values to try, by name. A kind of argument names those that are legal.
@@ -36,7 +44,6 @@ VALUES = {
     "fraction": 0.5,
     "large": 1e9,
     "large integer": 10**9,
-    "vast integer": 10**400,
     "infinite": math.inf,
     "nan": math.nan,
     "bool": True,
@@ -54,7 +61,7 @@ POSITIVE = {"integer", "fraction", "large", "large integer"}
 KINDS: dict[str, set[str]] = {
     "size": {"integer"},
     "positive integer": {"integer", "large integer"},
-    "count": {"integer", "zero", "large integer"},
+    "count": {"integer", "zero"},
     "seed": {"integer", "zero", "large integer"},
     "positive": POSITIVE,
     "not negative": {*POSITIVE, "zero"},
@@ -67,6 +74,9 @@ KINDS: dict[str, set[str]] = {
     "text": {"text"},
     "path": {"text"},
     "sizes": {"list"},
+    "pair": {"integer", "list"},
+    "integers": {"list"},
+    "list": {"empty list"},
     "numbers": {*POSITIVE, "zero", "negative", "list"},
     "initial value": {*POSITIVE, "zero", "list"},
     # Keras calls a function in place of an initializer and the like.
@@ -96,7 +106,7 @@ ARGUMENTS = {
     ),
     **dict.fromkeys(
         (
-            *("filters", "kernel_size", "min_size", "n_filters"),
+            *("filters", "kernel_size", "min_size", "n_filters", "seq_len"),
             *("num_filters", "num_outputs", "pool_size", "strides", "depth"),
             *("num_groups",),
         ),
@@ -151,7 +161,9 @@ ARGUMENTS = {
     **dict.fromkeys(
         ("audio_key", "dataset", "label_key", "strategy", "weight"), "text"
     ),
-    **dict.fromkeys(("classifier", "path", "recording", "source", "workdir"), "path"),
+    **dict.fromkeys(
+        ("classifier", "path", "recording", "source", "workdir"), "path"
+    ),
     "data_dir": "path or none",
     "address": "text",
     **dict.fromkeys(
@@ -181,10 +193,12 @@ ARGUMENTS = {
     **dict.fromkeys(
         (
             *("audio_data", "configs", "frontends", "model"),
-            *("recordings", "seeds", "transform_fns", "variants", "waveform"),
+            *("recordings", "seeds", "variants"),
         ),
         "given",
     ),
+    "transform_fns": "list",
+    "waveform": "integers",
     "fallback_sample_rate": "positive",
     # Those of librosa.
     **dict.fromkeys(("sr", "bias", "eps"), "positive"),
@@ -194,7 +208,11 @@ ARGUMENTS = {
 # Where an argument of this name is of another kind.
 EXCEPTIONS = {
     "ConvNet.filters": "sizes",
-    "FFTConv1D.kernel_size": "size",
+    "PANNConvBlock.pool_size": "pair",
+    "Study.configs": "list",
+    "Study.seeds": "integers",
+    "Study.workdir": "path",
+    "TrainingConfig.jit_compile": "bool",
     "GaborInit.n_filters": "size or none",
     **dict.fromkeys(
         (
@@ -215,7 +233,6 @@ EXCEPTIONS = {
     "LogFilters.path": "path or none",
     "prepare.seed": "seed",
     "TrainingConfig.seed": "seed",
-    "create.name": "choice",
     **dict.fromkeys(
         (
             *("bands.frontend", "drift.frontend", "filters.frontend"),
@@ -254,6 +271,11 @@ REQUIRED = {
     "align": {"samples": WAVE},
     "audio_folder": {"path": "."},
     "db_compression": {"inputs": WAVE[None]},
+    **dict.fromkeys(
+        ("filters", "impulse_responses", "responses"),
+        {"frontend": built_leaf()},
+    ),
+    "from_trained": {"source": built_leaf()},
     "evaluate": {
         "workdir": "no_such",
         "dataset": "no_such",
@@ -262,10 +284,10 @@ REQUIRED = {
     },
     "log_compression": {"inputs": WAVE[None]},
     "loudness_normalization": {"samples": WAVE},
-    "outputs": {"frontends": {}, "waveform": WAVE},
+    "outputs": {"frontends": {"leaf": built_leaf()}, "waveform": WAVE},
     "predict": {
         "classifier": TrainedClassifier(None, ["a", "b"], 16000),
-        "recordings": [],
+        "recordings": ["a.wav"],
         "transform_fns": [],
     },
     "prepare": {
@@ -294,12 +316,13 @@ SKIPPED = {
     *("conv1d_by_blocks", "fft_conv1d", "gabor_energies"),
     *("exponential_moving_average", "FrontendInitializer"),
     *("AudioData", "Batches", "READERS", "Reader", "UnusableFileError"),
-    *("Observer", "TrainingStopped", "train", "TrainedClassifier"),
+    *("Observer", "TrainingStopped", "train", "TrainedClassifier", "Workdir"),
 }
 # With legal values they read files, train or fetch data.
 COSTLY = {
     *("audio_folder", "evaluate", "example_shape", "load", "predict"),
     *("prepare", "read_recording", "mirrored", "data_parallel", "tpu"),
+    *("LingvoSpecAugment", "from_trained"),
 }
 ROOMS = (
     *("convolution", "data", "diagnostics", "frontend", "initializers"),
@@ -318,7 +341,6 @@ OTHERS = (
     pooling.LearnablePooling1D,
     pooling.MaxPooling1D,
     postprocessing.PCENLayer.like_librosa,
-    strategies.create,
     strategies.data_parallel,
     strategies.mirrored,
     strategies.tpu,

@@ -45,10 +45,18 @@ def check_size(name: str, value: Any) -> int:
     return check_positive_int(name, value, at_most=MAX_SIZE)
 
 
-def check_count(name: str, value: Any) -> int:
-    """Returns an integer that is 0 or above, or raises a ValueError."""
+def check_count(name: str, value: Any, at_most: int | None = None) -> int:
+    """Returns an integer that is 0 or above, or raises a ValueError.
+
+    Args:
+      name: Name of the argument.
+      value: Value of the argument.
+      at_most: The largest allowed value. Defaults to None for no limit.
+    """
     if not _is_int(value) or value < 0:
         raise _error(name, value, "a non-negative integer")
+    if at_most is not None and value > at_most:
+        raise _error(name, value, f"an integer from 0 to {at_most}")
     return int(value)
 
 
@@ -136,7 +144,7 @@ def check_path(name: str, value: Any) -> str | os.PathLike:
       value: A string that is not empty, or a `pathlib.Path`.
     """
     if not isinstance(value, (str, os.PathLike)) or not str(value):
-        raise _error(name, value, "a path: a text that is not empty")
+        raise _error(name, value, "a path, as a text that is not empty")
     return value
 
 

@@ -38,13 +38,11 @@ def time_shift(
         A tensor of the same shape as `samples`.
 
     Raises:
-        ValueError: `max_shift` is not an integer from 0 to less than 2**30.
+        ValueError: `max_shift` is not an integer from 0 to 2**28.
     """
-    if check_count("time_shift.max_shift", max_shift) >= MAX_CLIP_SAMPLES:
-        raise ValueError(
-            "`time_shift.max_shift` must be less than "
-            f"{MAX_CLIP_SAMPLES} samples. Received: max_shift={max_shift!r}."
-        )
+    max_shift = check_count(
+        "time_shift.max_shift", max_shift, at_most=MAX_CLIP_SAMPLES
+    )
     if seed is None:
         return samples
     start = tf.random.stateless_uniform(

@@ -17,8 +17,8 @@ from leaf_audio.data.clips import INT16_MAX
 
 Transform = Callable[..., tf.Tensor]
 
-# About a day at 16 kHz.
-MAX_CLIP_SAMPLES = 2**30
+# More than four hours at 16 kHz, 1 GiB of float32.
+MAX_CLIP_SAMPLES = 2**28
 # Beyond, the samples of float32 would be infinite or 0.
 _MAX_DECIBELS = 300
 
@@ -41,7 +41,7 @@ def align(
         A tensor of shape (seq_len,).
 
     Raises:
-        ValueError: `seq_len` is not an integer from 1 to 2**30.
+        ValueError: `seq_len` is not an integer from 1 to 2**28.
     """
     seq_len = check_positive_int(
         "align.seq_len", seq_len, at_most=MAX_CLIP_SAMPLES

@@ -134,8 +134,10 @@ def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
         rank.
       ImportError: If matplotlib is not installed.
     """
-    if not isinstance(frontends, Mapping) or not all(
-        isinstance(one, Frontend) for one in frontends.values()
+    if (
+        not isinstance(frontends, Mapping)
+        or not frontends
+        or not all(isinstance(one, Frontend) for one in frontends.values())
     ):
         raise ValueError(
             "`frontends` must be a dictionary of frontends. "
@@ -147,7 +149,8 @@ def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
             "`frontends` must be of one sample rate. "
             f"Received: frontends of {sorted(rates)} Hz."
         )
-    if np.ndim(waveform) != 1 or np.asarray(waveform).dtype.kind not in "iuf":
+    is_wave = np.ndim(waveform) == 1 and np.size(waveform)
+    if not is_wave or np.asarray(waveform).dtype.kind not in "iuf":
         raise ValueError(
             "`waveform` must be numbers of shape (time,). "
             f"Received: waveform={waveform!r}."

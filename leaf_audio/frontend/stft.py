@@ -8,6 +8,7 @@ the release of LEAF; `from_preset` offers those of librosa and torchaudio.
 """
 
 import functools
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -313,8 +314,8 @@ def _window_values(window: Any, size: int) -> np.ndarray:
     if values.shape != (size,):
         raise ValueError(
             f"`window` must be one of {impulse_responses.STFT_WINDOWS} or as "
-            f"many values as the window has samples, {size}. Received: values "
-            f"of shape {values.shape}."
+            f"many values as the window has samples, {size}. Received: "
+            f"window={reprlib.repr(window)}, of shape {values.shape}."
         )
     return values
 

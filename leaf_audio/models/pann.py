@@ -9,6 +9,7 @@ from leaf_audio.common.checks import (
     check_positive_int,
     check_rate,
     check_size,
+    check_sizes,
 )
 from leaf_audio.models.chain import Chain, Shape
 
@@ -171,11 +172,12 @@ class PANN(Chain):
 
 
 def _check_pair(name: str, value: Any) -> tuple[int, int]:
-    pair = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2:
+    if not isinstance(value, (tuple, list)):
+        size = check_size(name, value)
+        return size, size
+    if len(check_sizes(name, value)) != 2:
         raise ValueError(
             f"`{name}` must be a positive integer or a pair of them. "
             f"Received: {name}={value!r}."
         )
-    first, second = (check_size(name, size) for size in pair)
-    return first, second
+    return tuple(value)

@@ -5,6 +5,7 @@ it holds the natural logarithm. The limits below apply to the parameter.
 """
 
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ def check_shared_value(
     if not per_channel and isinstance(value, list) and len(value) > 1:
         raise ValueError(
             f"`{name}` must be one number unless `{flag}` is True. "
-            f"Received: {name} of {len(value)} numbers."
+            f"Received: {name}={reprlib.repr(value)}."
         )
 
 
@@ -98,7 +99,7 @@ def check_value_for_each(name: str, value: Any, channels: int) -> None:
     if isinstance(value, list) and len(value) not in (1, channels):
         raise ValueError(
             f"`{name}` must be one number, or one for each of the {channels} "
-            f"channels. Received: {name}={value!r}."
+            f"channels. Received: {name}={reprlib.repr(value)}."
         )
 
 

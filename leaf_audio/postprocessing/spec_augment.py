@@ -14,7 +14,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.checks import check_count, check_seed, check_share
+from leaf_audio.common.checks import (
+    MAX_SIZE,
+    check_count,
+    check_seed,
+    check_share,
+)
 from leaf_audio.common.keras_checks import check_layer_arguments
 
 Tensor = Any
@@ -269,18 +274,18 @@ class SpecAugment(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**check_layer_arguments(kwargs))
-        self.freq_mask_max_bins = check_count(
+        self.freq_mask_max_bins = _check_count(
             "freq_mask_max_bins", freq_mask_max_bins
         )
-        self.freq_mask_count = check_count("freq_mask_count", freq_mask_count)
-        self.time_mask_max_frames = check_count(
+        self.freq_mask_count = _check_count("freq_mask_count", freq_mask_count)
+        self.time_mask_max_frames = _check_count(
             "time_mask_max_frames", time_mask_max_frames
         )
-        self.time_mask_count = check_count("time_mask_count", time_mask_count)
+        self.time_mask_count = _check_count("time_mask_count", time_mask_count)
         self.time_mask_max_ratio = check_share(
             "time_mask_max_ratio", time_mask_max_ratio
         )
-        self.time_warp_max_frames = check_count(
+        self.time_warp_max_frames = _check_count(
             "time_warp_max_frames", time_warp_max_frames
         )
         self.time_warp_max_ratio = check_share(
@@ -411,3 +416,7 @@ def _zero_where(masked: Tensor, inputs: Tensor) -> Tensor:
     if len(inputs.shape) == 4:
         masked = masked[..., None]
     return ops.where(masked, ops.zeros_like(inputs), inputs)
+
+
+def _check_count(name: str, value: Any) -> int:
+    return check_count(name, value, at_most=MAX_SIZE)
