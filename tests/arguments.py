@@ -259,6 +259,8 @@ REQUIRED = {
         ),
         {"kernel_size": 7},
     ),
+    # They take less time to make than the default compressions.
+    **dict.fromkeys(("EfficientLeaf", "Leaf"), {"compression_fn": "log"}),
     "ArrayInit": {"values": [1.0]},
     "AudioClassifier": {"num_outputs": 3},
     "ConvBlock": {"num_filters": 3},

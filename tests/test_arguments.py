@@ -10,6 +10,7 @@ import time
 import tracemalloc
 
 import keras
+import numpy as np
 import pytest
 from arguments import (
     COSTLY,
@@ -181,8 +182,6 @@ def test_a_part_of_a_leaf_that_does_not_fit_is_named(arguments, named):
 
 
 def test_numbers_of_numpy_are_numbers():
-    import numpy as np
-
     assert checks.check_positive_int("n", np.int64(3)) == 3
     assert checks.check_share("n", np.float32(0.5)) == 0.5
     assert checks.check_numbers("n", np.array([1, 2])) == [1, 2]
