@@ -49,7 +49,7 @@ def check(
     """
     for name, value in arguments.items():
         default = parameters[name].default
-        if value is None or value == default or _is_object(value):
+        if value is None or value is default or _is_object(value):
             continue
         if isinstance(default, bool):
             check_bool(name, value)

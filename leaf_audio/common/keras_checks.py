@@ -174,6 +174,26 @@ def check_layer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def check_maker(name: str, value: Any, base: type, allowed: str) -> Any:
+    """Returns a class or a function that makes an object, or None.
+
+    Args:
+      name: Name of the argument.
+      value: A class, a function, a `functools.partial` of one of these, or
+        None.
+      base: What a class must derive from.
+      allowed: What the value must be, in words.
+
+    Raises:
+      ValueError: The value is something else.
+    """
+    made = getattr(value, "func", value)
+    is_other_class = inspect.isclass(made) and not issubclass(made, base)
+    if value is not None and (not callable(value) or is_other_class):
+        raise _error(name, value, allowed)
+    return value
+
+
 def make_layer(
     name: str, factory: Callable, settings: Mapping[str, Any]
 ) -> keras.layers.Layer:

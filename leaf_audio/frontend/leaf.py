@@ -21,6 +21,7 @@ from leaf_audio.common.keras_checks import (
     check_activation,
     check_initializer,
     check_layer_arguments,
+    check_maker,
     check_regularizer,
     make_layer,
 )
@@ -47,6 +48,8 @@ from leaf_audio.postprocessing import InstanceNormalization
 # `benchmarks/leaf_error.py` measures the error on speech, and
 # `benchmarks/frontends.py` the speed.
 _DEFAULT_TOLERANCE = 2.5e-3
+
+_MAKER = "a class of layers, a layer or None"
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -325,7 +328,7 @@ class Leaf(PlannedFrontend):
     def _make_convolution(self, conv1d_cls: Any) -> keras.layers.Layer:
         if isinstance(conv1d_cls, keras.layers.Layer):
             return _copy_for_training(conv1d_cls, self.learn_filters)
-        _check_makes_a_layer("conv1d_cls", conv1d_cls)
+        check_maker("conv1d_cls", conv1d_cls, keras.layers.Layer, _MAKER)
         conv1d_cls = conv1d_cls or convolution.GaborConv1D
         settings = {
             "filters": 2 * self.n_filters,
@@ -351,7 +354,7 @@ class Leaf(PlannedFrontend):
     def _make_pooling(self, pooling_cls: Any) -> keras.layers.Layer:
         if isinstance(pooling_cls, keras.layers.Layer):
             return _copy_for_training(pooling_cls, self.learn_pooling)
-        _check_makes_a_layer("pooling_cls", pooling_cls)
+        check_maker("pooling_cls", pooling_cls, keras.layers.Layer, _MAKER)
         pooling_cls = pooling_cls or pooling.GaussianLowpass
         settings = {
             "kernel_size": self._window_size,
@@ -504,15 +507,3 @@ def _copy_for_training(
     copy = clone_layer(layer)
     copy.trainable = copy.trainable and learned
     return copy
-
-
-def _check_makes_a_layer(argument: str, value: Any) -> None:
-    made = getattr(value, "func", value)
-    is_other_class = inspect.isclass(made) and not issubclass(
-        made, keras.layers.Layer
-    )
-    if value is not None and (not callable(value) or is_other_class):
-        raise ValueError(
-            f"`{argument}` must be a class, a layer or None. "
-            f"Received: {argument}={value!r}."
-        )

@@ -14,7 +14,11 @@ from leaf_audio.common.checks import (
     check_sizes,
     check_unbound,
 )
-from leaf_audio.common.keras_checks import check_activation, make_layer
+from leaf_audio.common.keras_checks import (
+    check_activation,
+    check_maker,
+    make_layer,
+)
 from leaf_audio.common.serialization import deserialize, serialize
 from leaf_audio.models.chain import (
     Chain,
@@ -194,11 +198,12 @@ class ConvNet(Chain):
     ):
         super().__init__(**kwargs)
         self.filters = check_sizes("filters", filters)
-        if block is not None and not callable(block):
-            raise ValueError(
-                "`block` must be None or a callable that makes a block. "
-                f"Received: block={block!r}."
-            )
+        check_maker(
+            name="block",
+            value=block,
+            base=layers.Layer,
+            allowed="a class or a function that makes a block, or None",
+        )
         self.block = block
         if block is None:
 

@@ -18,7 +18,7 @@ from leaf_audio.common.checks import (
     check_text,
     check_unless_none,
 )
-from leaf_audio.common.keras_checks import check_dtype
+from leaf_audio.common.keras_checks import check_dtype, check_maker
 
 _SCHEDULES = ("constant", "cosine")
 
@@ -116,27 +116,19 @@ class TrainingConfig:
         check_unless_none(check_path, data_dir=self.data_dir)
         check_dtype("dtype_policy", self.dtype_policy)
         self._check_schedule()
-        self._check_optimizer()
+        check_maker(
+            name="optimizer",
+            value=self.optimizer,
+            base=keras.optimizers.Optimizer,
+            allowed="a factory of a Keras optimizer, in gin a reference "
+            "without parentheses such as @AdamW",
+        )
         if self.jit_compile != "auto" and not isinstance(
             self.jit_compile, bool
         ):
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
                 f"Received: jit_compile={self.jit_compile!r}."
-            )
-
-    def _check_optimizer(self) -> None:
-        made = getattr(self.optimizer, "func", self.optimizer)
-        is_other_class = inspect.isclass(made) and not issubclass(
-            made, keras.optimizers.Optimizer
-        )
-        if self.optimizer is not None and (
-            not callable(self.optimizer) or is_other_class
-        ):
-            raise ValueError(
-                "`optimizer` must be a factory of a Keras optimizer, in gin a "
-                "reference without parentheses such as @AdamW. "
-                f"Received: optimizer={self.optimizer!r}."
             )
 
     def _check_schedule(self) -> None:

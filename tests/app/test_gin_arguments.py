@@ -160,7 +160,7 @@ def test_wrong_settings_of_a_function_are_named_when_a_frontend_is_built():
 
 def test_an_undefined_macro_is_named_with_its_place(tmp_path):
     config = tmp_path / "own.gin"
-    config.write_text("n = 3\n\nLeaf.n_filters = %nf\n")
+    config.write_text("count = 3\n\nLeaf.n_filters = %nf\n")
     with pytest.raises(ValueError) as error:
         configuration.parse([str(config)], [])
     assert str(error.value) == (
