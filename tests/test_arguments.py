@@ -114,6 +114,51 @@ def test_a_huge_value_is_refused_before_it_takes_memory(make, named):
         tracemalloc.stop()
 
 
+def shape_for(layer):
+    """Returns an input shape for a layer of any room."""
+    room = type(layer).__module__.split(".")[1]
+    if isinstance(layer, models.PANNWavBlock):
+        return (2, 800, 3)
+    return {
+        "convolution": (2, 800, 1),
+        "frontend": (2, 800),
+        "models": (2, 800) if isinstance(layer, models.WaveGram) else None,
+    }.get(room, (2, 30, 4)) or (2, 32, 16, 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, one in TARGETS.items()
+        if isinstance(one, type)
+        and issubclass(one, keras.layers.Layer)
+        and name not in COSTLY | {"SquaredModulus"}
+    ],
+)
+def test_a_layer_with_a_large_number_is_built_or_names_it(name):
+    wrong = []
+    for argument in arguments(name, TARGETS[name]):
+        label = next(
+            (
+                one
+                for one in ("large", "large integer")
+                if is_legal(name, argument, one)
+            ),
+            None,
+        )
+        if label is None or argument == "seed":
+            continue
+        settings = {**REQUIRED.get(name, {}), argument: VALUES[label]}
+        try:
+            layer = TARGETS[name](**settings)
+            layer.build(shape_for(layer))
+        except ValueError as error:
+            if f"{argument}={VALUES[label]!r}" not in str(error):
+                wrong.append(f"{argument}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize(
     "layer, named",
     [

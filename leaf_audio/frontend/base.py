@@ -9,7 +9,8 @@ A frontend turns waveforms into features:
   compression may append an axis of channels.
 - Units: the window length and the hop between frames (the stride) are given in
   milliseconds. In samples they are `sample_rate * ms // 1000 + 1` and
-  `sample_rate * ms // 1000`, as in the release of LEAF.
+  `sample_rate * ms // 1000`, as in the release of LEAF. They must be less than
+  2**20 samples.
 - Precision: filters and energies are computed in float32, or in float64 under a
   float64 policy. The result is cast to the compute dtype of the dtype policy.
 - Masks: a mask of shape `(batch, time)` marks the valid samples. A frontend
