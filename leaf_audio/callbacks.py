@@ -10,7 +10,11 @@ import numpy as np
 
 from leaf_audio import diagnostics
 from leaf_audio.common import files
-from leaf_audio.common.checks import check_positive_int
+from leaf_audio.common.checks import (
+    check_path,
+    check_positive_int,
+    check_unless_none,
+)
 from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.frontend.planned import PlannedFrontend
 
@@ -108,6 +112,7 @@ class LogFilters(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike | None = None):
         super().__init__()
+        check_unless_none(check_path, path=path)
         self.path = None if path is None else pathlib.Path(path)
 
     def on_train_begin(self, logs: Any = None) -> None:

@@ -241,7 +241,8 @@ def window(name: str, size: int) -> np.ndarray:
     if name == "squared_hanning":
         return hanning**2
     raise ValueError(
-        f"`window_type` must be one of {WINDOWS}. Received: {name!r}."
+        f"`window_type` must be one of {WINDOWS}. Received: "
+        f"window_type={name!r}."
     )
 
 

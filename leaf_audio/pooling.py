@@ -27,12 +27,17 @@ from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
-    check_positive_int,
+    check_size,
 )
 from leaf_audio.common.framing import (
     FIXED_PADDINGS,
     PADDINGS,
     frame_layout,
+)
+from leaf_audio.common.keras_checks import (
+    check_initializer,
+    check_layer_arguments,
+    check_regularizer,
 )
 from leaf_audio.common.sizes import output_length
 from leaf_audio.initializers import LowpassInit
@@ -136,15 +141,19 @@ class _Pooling1D(KnownArguments, keras.layers.Layer):
         kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.kernel_size = check_positive_int("kernel_size", kernel_size)
-        self.strides = check_positive_int("strides", strides)
+        super().__init__(**check_layer_arguments(kwargs))
+        self.kernel_size = check_size("kernel_size", kernel_size)
+        self.strides = check_size("strides", strides)
         self.padding = check_choice("padding", padding, PADDINGS)
         self.use_bias = check_bool("use_bias", use_bias)
         if kernel_initializer is None:
             kernel_initializer = self._default_initializer()
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.kernel_initializer = check_initializer(
+            "kernel_initializer", kernel_initializer
+        )
+        self.kernel_regularizer = check_regularizer(
+            "kernel_regularizer", kernel_regularizer
+        )
         self.input_spec = keras.InputSpec(ndim=3)
 
     def _default_initializer(self) -> keras.initializers.Initializer:
@@ -400,23 +409,24 @@ class MaxPooling1D(KnownArguments, keras.layers.MaxPooling1D):
         kernel_regularizer: Any = None,
         **kwargs: Any,
     ):
-        for name, value in (
-            ("use_bias", use_bias),
-            ("kernel_initializer", kernel_initializer),
-            ("kernel_regularizer", kernel_regularizer),
+        check_bool("use_bias", use_bias)
+        for name, value, unused in (
+            ("use_bias", use_bias, False),
+            ("kernel_initializer", kernel_initializer, None),
+            ("kernel_regularizer", kernel_regularizer, None),
         ):
-            if value:
+            if value is not unused:
                 raise ValueError(
                     f"`{name}` has no meaning for MaxPooling1D, which has no "
                     f"weights. Received: {name}={value!r}."
                 )
-        self.kernel_size = check_positive_int("kernel_size", kernel_size)
+        self.kernel_size = check_size("kernel_size", kernel_size)
         super().__init__(
             pool_size=kernel_size,
-            strides=check_positive_int("strides", strides),
+            strides=check_size("strides", strides),
             padding=check_choice("padding", padding, PADDINGS),
             data_format="channels_last",
-            **kwargs,
+            **check_layer_arguments(kwargs),
         )
 
     def call(self, inputs: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Tells which bindings are in force, used, replaced, or wait to be used."""
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -77,6 +78,39 @@ def replaced(statements: Iterable[Binding]) -> dict[Key, Binding]:
         found.pop(key, None)
         last[key] = statement
     return found
+
+
+def check_macros(statements: Sequence[Binding]) -> None:
+    """Raises a ValueError if a binding in force refers to an unknown macro.
+
+    Args:
+        statements: All statements, in the order in which gin has read them.
+    """
+    bound = {statement.key: statement for statement in statements}
+    known = {key.argument for key in bound if key.is_macro}
+    for statement in bound.values():
+        for one in references(statement.value):
+            if (
+                isinstance(one, Macro)
+                and one.name not in known
+                and not _is_constant(one.name)
+            ):
+                near = difflib.get_close_matches(one.name, known)
+                hint = f" Did you mean %{near[0]}?" if near else ""
+                raise ValueError(
+                    f"`{one}` must be defined, by a line such as "
+                    f"{one.name} = 1. Received: {statement.key} = "
+                    f"{text(statement.value, {})} ({statement.place}).{hint}"
+                )
+
+
+def _is_constant(name: str) -> bool:
+    """Returns whether `gin.constant` has defined a name."""
+    try:
+        gin.query_parameter(name)
+    except ValueError:
+        return False
+    return True
 
 
 def reached_from(value: Any, values: Values) -> set[Key]:

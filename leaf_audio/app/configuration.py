@@ -84,8 +84,8 @@ def parse(
             none.
 
     Raises:
-        ValueError: A file, a configurable or a parameter does not exist, or a
-            line is not valid gin.
+        ValueError: A file, a configurable, a parameter or a macro does not
+            exist, or a line is not valid gin.
     """
     gin.clear_config()
     _STATEMENTS.clear()
@@ -120,6 +120,10 @@ def parse(
         ) from error
     except (OSError, ImportError) as error:
         raise ValueError(str(error)) from error
+    except ValueError:
+        # gin shows the whole config where a macro is not defined.
+        _bindings.check_macros(gin_files.read(files, bindings))
+        raise
     finally:
         logging.disable(logging.NOTSET)
 
@@ -188,9 +192,12 @@ def check_all_used(
         return
     found.sort(key=str)
     places = {one.key: f" ({one.place})" for one in _STATEMENTS}
+    by_reason: dict[str, list[str]] = {}
+    for key in found:
+        reason = explain(key, in_force, used)
+        by_reason.setdefault(reason, []).append(f"{key}{places.get(key, '')}")
     reasons = [
-        f"\n  {key}{places.get(key, '')}: {explain(key, in_force, used)}"
-        for key in found
+        f"\n  {', '.join(keys)}: {reason}" for reason, keys in by_reason.items()
     ]
     raise ValueError(
         "Every binding must be used by what it configures. Received, without "

@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from leaf_audio.app import keras_parts
+
 
 class Factory:
     """Calls a class or a function, in a form that gin can configure.
@@ -63,11 +65,15 @@ class Factory:
             arguments bound, or the target itself if there are none.
 
         Raises:
-            ValueError: A required argument is missing.
+            ValueError: A required argument is missing, or Keras does not take
+                an argument.
         """
         kwargs = {name: without_gin(value) for name, value in kwargs.items()}
         bound = self.__signature__.bind_partial(*args, **kwargs)
         arguments = {**bound.arguments, **self._fixed}
+        is_of_keras = keras_parts.is_of_keras(self.target)
+        if is_of_keras:
+            keras_parts.check(bound.arguments, self.__signature__.parameters)
         if as_partial:
             arguments = self._not_default(arguments)
             if not arguments:
@@ -80,6 +86,8 @@ class Factory:
                     f"`{name}` of {self.__name__} must be given. "
                     f"Received: {', '.join(arguments) or 'nothing'}."
                 )
+        if is_of_keras:
+            return keras_parts.call(self.target, arguments)
         return self.target(**arguments)
 
     def _not_default(self, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -8,19 +8,77 @@ says which values are allowed, and shows the value received.
 import functools
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 
-def check_positive_int(name: str, value: Any) -> int:
+# The largest length of a window, hop or FFT in samples, and the largest number
+# of filters or units. A window of so many samples lasts 65 s at 16 kHz. A
+# larger number is a mistake, such as Hz in place of ms, and its arrays would
+# fill the memory before anything else tells of it.
+MAX_SIZE = 2**20
+
+
+def check_positive_int(
+    name: str, value: Any, at_most: int | None = None
+) -> int:
     """Returns an integer above 0, or raises a ValueError.
 
     NumPy's integers are allowed, Booleans are not.
+
+    Args:
+      name: Name of the argument.
+      value: Value of the argument.
+      at_most: The largest allowed value. Defaults to None for no limit.
     """
-    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_int or value <= 0:
+    if not _is_int(value) or value <= 0:
         raise _error(name, value, "a positive integer")
+    if at_most is not None and value > at_most:
+        raise _error(name, value, f"an integer from 1 to {at_most}")
     return int(value)
+
+
+def check_size(name: str, value: Any) -> int:
+    """Returns an integer from 1 to `MAX_SIZE`, or raises a ValueError."""
+    return check_positive_int(name, value, at_most=MAX_SIZE)
+
+
+def check_count(name: str, value: Any, at_most: int | None = None) -> int:
+    """Returns an integer that is 0 or above, or raises a ValueError.
+
+    Args:
+      name: Name of the argument.
+      value: Value of the argument.
+      at_most: The largest allowed value. Defaults to None for no limit.
+    """
+    if not _is_int(value) or value < 0:
+        raise _error(name, value, "a non-negative integer")
+    if at_most is not None and value > at_most:
+        raise _error(name, value, f"an integer from 0 to {at_most}")
+    return int(value)
+
+
+def check_seed(name: str, value: Any) -> int:
+    """Returns an integer from 0 to less than 2**32, or raises a ValueError."""
+    if not _is_int(value) or not 0 <= value < 2**32:
+        raise _error(name, value, "an integer from 0 to less than 2**32")
+    return int(value)
+
+
+def check_share(name: str, value: Any) -> float:
+    """Returns a number in [0, 1], or raises a ValueError."""
+    if not _is_finite(value) or not 0 <= value <= 1:
+        raise _error(name, value, "a number in [0, 1]")
+    return float(value)
+
+
+def check_rate(name: str, value: Any) -> float:
+    """Returns a number in [0, 1), or raises a ValueError."""
+    if not _is_finite(value) or not 0 <= value < 1:
+        raise _error(name, value, "a number in [0, 1)")
+    return value
 
 
 def check_positive(name: str, value: Any) -> float:
@@ -65,10 +123,77 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     Raises:
       ValueError: The value is not among the choices.
     """
-    lowered = value.lower() if isinstance(value, str) else value
+    lowered = value.lower() if isinstance(value, str) else None
     if lowered not in choices:
         raise _error(name, value, f"one of {tuple(choices)}")
     return lowered
+
+
+def check_text(name: str, value: Any) -> str:
+    """Returns a string that is not empty, or raises a ValueError."""
+    if not isinstance(value, str) or not value:
+        raise _error(name, value, "a text that is not empty")
+    return value
+
+
+def check_path(name: str, value: Any) -> str | os.PathLike:
+    """Returns a path, or raises a ValueError.
+
+    Args:
+      name: Name of the argument.
+      value: A string that is not empty, or a `pathlib.Path`.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise _error(name, value, "a path, as a text that is not empty")
+    return value
+
+
+def check_numbers(name: str, value: Any) -> list[float]:
+    """Returns a list of one finite number or more, or raises a ValueError.
+
+    Args:
+      name: Name of the argument.
+      value: A list, a tuple or an array with one axis.
+    """
+    is_list = isinstance(value, (list, tuple, np.ndarray))
+    values = np.asarray(value, "object").tolist() if is_list else None
+    if not values or not all(map(_is_finite, values)):
+        raise _error(name, value, "a list of finite numbers")
+    return values
+
+
+def check_sizes(name: str, value: Any) -> list[int]:
+    """Returns a list of one integer or more from 1 to `MAX_SIZE`.
+
+    Args:
+      name: Name of the argument.
+      value: A list or a tuple.
+
+    Raises:
+      ValueError: The value is something else.
+    """
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if (
+        not is_list
+        or not value
+        or not all(_is_int(one) and 1 <= one <= MAX_SIZE for one in value)
+    ):
+        raise _error(name, value, f"a list of integers from 1 to {MAX_SIZE}")
+    return [int(one) for one in value]
+
+
+def check_is(name: str, value: Any, kind: type, allowed: str) -> Any:
+    """Returns an instance of a class, or raises a ValueError.
+
+    Args:
+      name: Name of the argument.
+      value: Value of the argument.
+      kind: The class.
+      allowed: What the value must be, in words.
+    """
+    if not isinstance(value, kind):
+        raise _error(name, value, allowed)
+    return value
 
 
 def check_unless_none(
@@ -119,10 +244,18 @@ def check_unbound(name: str, value: Any, settings: Iterable[str]) -> None:
         )
 
 
-def _is_finite(value: Any) -> bool:
+def _is_int(value: Any) -> bool:
     # True and False are integers in Python, but not numbers to a user.
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_real and -math.inf < value < math.inf
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # It is an integer that no float can hold.
+        return False
 
 
 def _error(name: str, value: Any, allowed: str) -> ValueError:

@@ -4,6 +4,8 @@ Conventions: sample rates in Hz, `window_len` and `stride` in milliseconds,
 results in samples or frames.
 """
 
+from leaf_audio.common.checks import MAX_SIZE
+
 
 def window_size(sample_rate: float, window_len: float) -> int:
     """Converts the length of a window from milliseconds to samples.
@@ -17,7 +19,11 @@ def window_size(sample_rate: float, window_len: float) -> int:
 
     Returns:
       The length of the window, in samples.
+
+    Raises:
+      ValueError: The window is longer than `checks.MAX_SIZE` samples.
     """
+    _check_samples("window_len", window_len, sample_rate)
     return int(sample_rate * window_len // 1000 + 1)
 
 
@@ -30,8 +36,20 @@ def window_stride(sample_rate: float, stride: float) -> int:
 
     Returns:
       The hop in samples, rounded down.
+
+    Raises:
+      ValueError: The hop is longer than `checks.MAX_SIZE` samples.
     """
+    _check_samples("window_stride", stride, sample_rate)
     return int(sample_rate * stride // 1000)
+
+
+def _check_samples(name: str, milliseconds: float, sample_rate: float) -> None:
+    if sample_rate * milliseconds >= 1000 * MAX_SIZE:
+        raise ValueError(
+            f"`{name}`, in ms, must be less than {MAX_SIZE} samples. Received: "
+            f"{name}={milliseconds!r}, sample_rate={sample_rate!r}."
+        )
 
 
 def output_length(

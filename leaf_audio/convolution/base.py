@@ -13,7 +13,12 @@ from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
-    check_positive_int,
+    check_size,
+)
+from leaf_audio.common.keras_checks import (
+    check_initializer,
+    check_layer_arguments,
+    check_regularizer,
 )
 from leaf_audio.common.sizes import output_length
 from leaf_audio.convolution.by_blocks import conv1d_by_blocks
@@ -56,14 +61,18 @@ class ParametricConv1D(KnownArguments, keras.layers.Layer):
         kernel_regularizer: Any,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.filters = check_positive_int("filters", filters)
-        self.kernel_size = check_positive_int("kernel_size", kernel_size)
-        self.strides = check_positive_int("strides", strides)
+        super().__init__(**check_layer_arguments(kwargs))
+        self.filters = check_size("filters", filters)
+        self.kernel_size = check_size("kernel_size", kernel_size)
+        self.strides = check_size("strides", strides)
         self.padding = check_choice("padding", padding, _PADDINGS)
         self.use_bias = check_bool("use_bias", use_bias)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.kernel_initializer = check_initializer(
+            "kernel_initializer", kernel_initializer
+        )
+        self.kernel_regularizer = check_regularizer(
+            "kernel_regularizer", kernel_regularizer
+        )
 
     def _half_of_filters(self) -> int:
         """Returns `filters // 2`, where `filters` counts each filter twice.
@@ -179,6 +188,25 @@ def check_one_channel(layer: keras.layers.Layer, input_shape: Shape) -> None:
             f"{type(layer).__name__} takes inputs of shape (batch, time, 1). "
             f"Received: input shape {tuple(input_shape)}."
         )
+
+
+def check_conv1d_sizes(
+    filters: Any, kernel_size: Any, arguments: dict[str, Any]
+) -> None:
+    """Raises a ValueError if arguments of `Conv1D` are not allowed.
+
+    Args:
+      filters: Value of this argument.
+      kernel_size: Value of this argument. A list or tuple of one number stands
+        for the number, as in Keras.
+      arguments: Further arguments of `Conv1D`, by name.
+    """
+    check_layer_arguments(arguments)
+    check_size("filters", filters)
+    if not isinstance(kernel_size, (list, tuple)) or len(kernel_size) != 1:
+        check_size("kernel_size", kernel_size)
+    else:
+        check_size("kernel_size", kernel_size[0])
 
 
 def check_conv1d_settings(layer: keras.layers.Conv1D, **required: Any) -> None:

@@ -18,6 +18,7 @@ from leaf_audio.convolution.base import (
     Tensor,
     add_bias_and_activate,
     check_conv1d_settings,
+    check_conv1d_sizes,
 )
 
 
@@ -127,6 +128,7 @@ class FFTConv1D(KnownArguments, keras.layers.Conv1D):
 
     def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
         kwargs.setdefault("data_format", "channels_last")
+        check_conv1d_sizes(filters, kernel_size, kwargs)
         super().__init__(filters, kernel_size, **kwargs)
         check_conv1d_settings(self)
 

@@ -13,6 +13,7 @@ from leaf_audio.convolution.base import (
     Tensor,
     add_bias_and_activate,
     check_conv1d_settings,
+    check_conv1d_sizes,
     check_one_channel,
     energies_output_spec,
     real_then_imaginary,
@@ -140,6 +141,7 @@ class WaveformConv1D(KnownArguments, keras.layers.Conv1D):
     def __init__(self, filters: int, kernel_size: int, **kwargs: Any):
         kwargs.setdefault("data_format", "channels_last")
         kwargs.setdefault("padding", "same")
+        check_conv1d_sizes(filters, kernel_size, kwargs)
         super().__init__(filters, kernel_size, **kwargs)
         check_conv1d_settings(self, strides=1, padding="same")
 

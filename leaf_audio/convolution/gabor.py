@@ -21,7 +21,8 @@ import keras
 from keras import ops
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.checks import check_bool, check_positive_int
+from leaf_audio.common.checks import check_bool, check_size
+from leaf_audio.common.keras_checks import check_constraint
 from leaf_audio.common.lean_ops import complex_energies
 from leaf_audio.convolution.base import (
     ParametricConv1D,
@@ -64,8 +65,8 @@ class GaborConstraint(keras.constraints.Constraint):
     """
 
     def __init__(self, kernel_size: int, min_size: int = 4):
-        self.kernel_size = check_positive_int("kernel_size", kernel_size)
-        self.min_size = check_positive_int("min_size", min_size)
+        self.kernel_size = check_size("kernel_size", kernel_size)
+        self.min_size = check_size("min_size", min_size)
 
     def __call__(self, w: Any) -> Any:
         unit = math.sqrt(2 * math.log(2)) / math.pi
@@ -169,10 +170,11 @@ class GaborConv1D(ParametricConv1D):
             **kwargs,
         )
         self.sort_filters = check_bool("sort_filters", sort_filters)
-        self.kernel_constraint = keras.constraints.get(
+        self.kernel_constraint = check_constraint(
+            "kernel_constraint",
             GaborConstraint(kernel_size)
             if kernel_constraint is None
-            else kernel_constraint
+            else kernel_constraint,
         )
         self._num_complex = self._half_of_filters()
 

@@ -96,6 +96,8 @@ class SincConv1D(ParametricConv1D):
         **kwargs: Any,
     ):
         self.sample_rate = check_positive("sample_rate", sample_rate)
+        self.min_low_hz = check_not_negative("min_low_hz", min_low_hz)
+        self.min_band_hz = check_not_negative("min_band_hz", min_band_hz)
         if kernel_initializer is None:
             kernel_initializer = SincInit(sample_rate, min_low_hz, min_band_hz)
         super().__init__(
@@ -108,8 +110,6 @@ class SincConv1D(ParametricConv1D):
             kernel_regularizer=kernel_regularizer,
             **kwargs,
         )
-        self.min_low_hz = check_not_negative("min_low_hz", min_low_hz)
-        self.min_band_hz = check_not_negative("min_band_hz", min_band_hz)
         self._num_bands = self._half_of_filters()
 
     def build(self, input_shape: Shape) -> None:

@@ -17,6 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from leaf_audio.common.checks import (
+    check_bool,
+    check_path,
+    check_share,
+    check_unless_none,
+)
 from leaf_audio.data import clip_store, decoding, lost_labels, recordings
 from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import AudioData, DataWarning
@@ -97,11 +103,21 @@ def audio_folder(
             valid.
     """
     folder = _check_folder(path)
+    check_unless_none(
+        _check_sample_rate,
+        sample_rate=sample_rate,
+        source_sample_rate=source_sample_rate,
+    )
+    _check_sample_rate("fallback_sample_rate", fallback_sample_rate)
+    check_unless_none(check_path, data_dir=data_dir)
+    check_unless_none(
+        check_share,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+    )
+    check_bool("for_training", for_training)
     if sample_rate is None:
         sample_rate = fallback_sample_rate
-    _check_sample_rate("sample_rate", sample_rate)
-    if source_sample_rate is not None:
-        _check_sample_rate("source_sample_rate", source_sample_rate)
     if on_error not in ("raise", "skip"):
         raise ValueError(
             "`audio_folder.on_error` must be 'raise' or 'skip'. "
@@ -243,10 +259,11 @@ def _describe_unusable(skipped: dict[str, str]) -> str:
 
 
 def _check_folder(path: str | None) -> pathlib.Path:
-    folder = pathlib.Path(path or "").expanduser()
-    if not path or not folder.is_dir():
+    is_path = isinstance(path, (str, os.PathLike)) and str(path)
+    folder = pathlib.Path(path if is_path else "").expanduser()
+    if not is_path or not folder.is_dir():
         what = ""
-        if path:
+        if is_path:
             what = ", a file" if folder.exists() else ", which is not there"
         raise ValueError(
             "`audio_folder.path` must be a folder of recordings, set by "

@@ -15,6 +15,9 @@ lists what a transform must observe besides.
 
 import tensorflow as tf
 
+from leaf_audio.common.checks import check_count
+from leaf_audio.data.transforms import MAX_CLIP_SAMPLES
+
 
 def time_shift(
     samples: tf.Tensor, max_shift: int = 1600, seed: tf.Tensor | None = None
@@ -35,13 +38,11 @@ def time_shift(
         A tensor of the same shape as `samples`.
 
     Raises:
-        ValueError: `max_shift` is not an integer, or is negative.
+        ValueError: `max_shift` is not an integer from 0 to 2**28.
     """
-    if not isinstance(max_shift, int) or max_shift < 0:
-        raise ValueError(
-            "`time_shift.max_shift` must be a number of samples, 0 or more. "
-            f"Received: max_shift={max_shift!r}."
-        )
+    max_shift = check_count(
+        "time_shift.max_shift", max_shift, at_most=MAX_CLIP_SAMPLES
+    )
     if seed is None:
         return samples
     start = tf.random.stateless_uniform(

@@ -12,6 +12,13 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from leaf_audio.common.checks import (
+    check_count,
+    check_is,
+    check_not_negative,
+    check_positive_int,
+    check_seed,
+)
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.transforms import (
     Transform,
@@ -50,11 +57,11 @@ def prepare(
             Default: `align`, then `loudness_normalization`.
         batch_size: int. The number of clips in a batch. The last evaluation
             batch may be smaller. Default: 64.
-        seed: int. Determines the order of the training clips and what the
-            transforms draw. Default: 0.
-        max_cache_bytes: int, in bytes. If all splits together fit into this,
-            they are held in memory. Otherwise clips are read from disk when
-            they are needed. Default: 2**31.
+        seed: int, from 0 to less than 2**32. Determines the order of the
+            training clips and what the transforms draw. Default: 0.
+        max_cache_bytes: int, in bytes, 0 or more. If all splits together fit
+            into this, they are held in memory. Otherwise clips are read from
+            disk when they are needed. Default: 2**31.
 
     Returns:
         A `Batches`.
@@ -90,12 +97,13 @@ class Batches:
         seed: int,
         max_cache_bytes: int,
     ):
-        if batch_size < 1:
-            raise ValueError(
-                "`batch_size` must be a positive number of clips. "
-                f"Received: batch_size={batch_size}."
-            )
+        check_is(
+            "audio_data", audio_data, AudioData, "what `data.load` returned"
+        )
         check_transforms(transform_fns)
+        batch_size = check_positive_int("batch_size", batch_size)
+        seed = check_seed("seed", seed)
+        check_not_negative("max_cache_bytes", max_cache_bytes)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
@@ -133,11 +141,7 @@ class Batches:
                 "`audio_data` must have clips to train on. Received: "
                 f"splits={list(self.evaluation)}."
             )
-        if first_step < 0:
-            raise ValueError(
-                "`first_step` must not be negative. "
-                f"Received: first_step={first_step}."
-            )
+        check_count("first_step", first_step)
         first_pass, first_position = divmod(
             first_step * self.batch_size, self._count
         )

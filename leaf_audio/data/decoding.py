@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from leaf_audio.common.checks import check_path
 from leaf_audio.data import truncation
 from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import DataWarning
@@ -169,6 +170,12 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
         ValueError: The recording cannot be used. The message names it and
             gives the reason.
     """
+    check_path("recording", recording)
+    if not is_sample_rate(sample_rate):
+        raise ValueError(
+            f"`sample_rate` must be a rate in Hz from {MIN_SAMPLE_RATE} to "
+            f"{MAX_SAMPLE_RATE}. Received: sample_rate={sample_rate!r}."
+        )
     mixer = ChannelMixer()
     try:
         samples = decode(pathlib.Path(recording), sample_rate, mixer=mixer)

@@ -11,10 +11,17 @@ A source that is a TensorFlow Datasets builder needs no reader. Add the builder
 to `tfds_audio.BUILDERS`. `synthetic_vowels.py` is an example.
 """
 
-import numbers
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from leaf_audio.common.checks import (
+    check_bool,
+    check_path,
+    check_positive,
+    check_text,
+    check_unless_none,
+)
+from leaf_audio.data import decoding
 from leaf_audio.data.audio_folder import audio_folder
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.tfds_audio import tfds_audio
@@ -111,17 +118,17 @@ def load(
         ValueError: An argument or the data is not valid, or the data cannot be
             downloaded.
     """
-    if not isinstance(dataset, str):
-        raise ValueError(
-            f"`dataset` must be a name. Received: dataset={dataset!r}."
-        )
-    if sample_rate is not None and not (
-        isinstance(sample_rate, numbers.Real) and sample_rate >= 1
-    ):
-        raise ValueError(
-            "`sample_rate` must be a positive number of Hz or None. "
-            f"Received: sample_rate={sample_rate!r}."
-        )
+    check_text("dataset", dataset)
+    check_text("audio_key", audio_key)
+    check_text("label_key", label_key)
+    check_bool("for_training", for_training)
+    check_unless_none(check_path, data_dir=data_dir)
+    check_unless_none(
+        _check_rate,
+        sample_rate=sample_rate,
+        source_sample_rate=source_sample_rate,
+    )
+    _check_mappings(split_names, readers)
     reader = {**READERS, **(readers or {})}.get(dataset)
     if reader is None:
         return tfds_audio(
@@ -139,6 +146,34 @@ def load(
     _check_unset(dataset, "source_sample_rate", source_sample_rate, None)
     _check_unset(dataset, "split_names", split_names, None)
     return _read(dataset, reader, data_dir, sample_rate, for_training)
+
+
+def _check_rate(name: str, value: Any) -> None:
+    if not 1 <= check_positive(name, value) <= decoding.MAX_SAMPLE_RATE:
+        raise ValueError(
+            f"`{name}` must be a number of Hz from 1 to "
+            f"{decoding.MAX_SAMPLE_RATE}, or None. Received: {name}={value!r}."
+        )
+
+
+def _check_mappings(split_names: Any, readers: Any) -> None:
+    for name, value, is_allowed, what in (
+        ("split_names", split_names, _is_text, "names of TFDS splits"),
+        ("readers", readers, callable, "readers"),
+    ):
+        if value is not None and not (
+            isinstance(value, Mapping)
+            and all(map(_is_text, value))
+            and all(map(is_allowed, value.values()))
+        ):
+            raise ValueError(
+                f"`{name}` must be a dictionary from names to {what}, or None. "
+                f"Received: {name}={value!r}."
+            )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _check_unset(dataset: str, name: str, value: Any, default: Any) -> None:

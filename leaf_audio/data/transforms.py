@@ -6,16 +6,21 @@ makes, are in `leaf_audio.data.augmentation`.
 """
 
 import inspect
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from leaf_audio.common.checks import check_finite, check_positive_int
 from leaf_audio.data.clips import INT16_MAX
 
 Transform = Callable[..., tf.Tensor]
+
+# More than four hours at 16 kHz, 1 GiB of float32.
+MAX_CLIP_SAMPLES = 2**28
+# Beyond, the samples of float32 would be infinite or 0.
+_MAX_DECIBELS = 300
 
 
 def align(
@@ -36,13 +41,11 @@ def align(
         A tensor of shape (seq_len,).
 
     Raises:
-        ValueError: `seq_len` is not a positive integer.
+        ValueError: `seq_len` is not an integer from 1 to 2**28.
     """
-    if not isinstance(seq_len, int) or seq_len < 1:
-        raise ValueError(
-            "`align.seq_len` must be a positive number of samples. "
-            f"Received: seq_len={seq_len!r}."
-        )
+    seq_len = check_positive_int(
+        "align.seq_len", seq_len, at_most=MAX_CLIP_SAMPLES
+    )
     surplus = tf.shape(samples)[0] - seq_len
     samples = tf.pad(samples, [[0, tf.maximum(-surplus, 0)]])
     surplus = tf.maximum(surplus, 0)
@@ -73,19 +76,11 @@ def loudness_normalization(
         A tensor of the same shape as `samples`.
 
     Raises:
-        ValueError: `target_db` or `max_gain_db` is not a number.
+        ValueError: `target_db` or `max_gain_db` is not a number from -300 to
+            300.
     """
-    for name, value in (
-        ("target_db", target_db),
-        ("max_gain_db", max_gain_db),
-    ):
-        if not isinstance(value, numbers.Real):
-            raise ValueError(
-                f"`{name}` must be a number of decibels. "
-                f"Received: {name}={value!r}."
-            )
-    target = 10 ** (target_db / 20)
-    max_gain = 10 ** (max_gain_db / 20)
+    target = 10 ** (_check_decibels("target_db", target_db) / 20)
+    max_gain = 10 ** (_check_decibels("max_gain_db", max_gain_db) / 20)
     std = tf.math.reduce_std(samples)
     # The squares of samples above 1e19 are infinite in float32.
     peak = tf.reduce_max(tf.abs(samples))
@@ -93,6 +88,15 @@ def loudness_normalization(
     std = tf.where(tf.math.is_finite(std), std, scaled)
     # For silence the quotient is infinite, and `max_gain` is used.
     return samples * tf.minimum(max_gain, target / std)
+
+
+def _check_decibels(name: str, value: Any) -> float:
+    if abs(check_finite(name, value)) > _MAX_DECIBELS:
+        raise ValueError(
+            f"`{name}` must be a number of decibels from -{_MAX_DECIBELS} to "
+            f"{_MAX_DECIBELS}. Received: {name}={value!r}."
+        )
+    return float(value)
 
 
 def transform(

@@ -134,16 +134,26 @@ def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
         rank.
       ImportError: If matplotlib is not installed.
     """
+    if (
+        not isinstance(frontends, Mapping)
+        or not frontends
+        or not all(isinstance(one, Frontend) for one in frontends.values())
+    ):
+        raise ValueError(
+            "`frontends` must be a dictionary of frontends. "
+            f"Received: frontends={frontends!r}."
+        )
     rates = {frontend.sample_rate for frontend in frontends.values()}
     if len(rates) != 1:
         raise ValueError(
             "`frontends` must be of one sample rate. "
             f"Received: frontends of {sorted(rates)} Hz."
         )
-    if np.ndim(waveform) != 1:
+    is_wave = np.ndim(waveform) == 1 and np.size(waveform)
+    if not is_wave or np.asarray(waveform).dtype.kind not in "iuf":
         raise ValueError(
-            "`waveform` must be of shape (time,). "
-            f"Received: waveform of shape {np.shape(waveform)}."
+            "`waveform` must be numbers of shape (time,). "
+            f"Received: waveform={waveform!r}."
         )
     (rate,) = rates
     figure = _figure(3.2 * len(frontends) + 0.6, 3.4)

@@ -19,6 +19,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.checks import check_bool
+from leaf_audio.common.keras_checks import check_layer
 from leaf_audio.convolution import GaborConv1D, SincConv1D
 from leaf_audio.frontend.base import Frontend
 from leaf_audio.frontend.layer_calls import find_layers
@@ -143,8 +145,11 @@ def learned_frontends(model: keras.Model) -> list[Frontend]:
 
     Returns:
       The frontends, each once.
+
+    Raises:
+      ValueError: If `model` is not a layer or a model.
     """
-    found = find_layers(model, Frontend)
+    found = find_layers(check_layer("model", model), Frontend)
     return [frontend for frontend in found if _has_filters(frontend)]
 
 
@@ -172,6 +177,7 @@ def _to_numpy(
       The dictionary, with NumPy arrays.
     """
     _check_built(frontend)
+    check_bool("initial", initial)
     values = []
     if initial:
         layers = (_filter_layer(frontend), *_gaussian_poolings(frontend))

@@ -10,7 +10,8 @@ A frontend turns waveforms into features:
   compression may append an axis of channels.
 - Units: the window length and the hop between frames (the stride) are given in
   milliseconds. In samples they are `sample_rate * ms // 1000 + 1` and
-  `sample_rate * ms // 1000`, as in the release of LEAF.
+  `sample_rate * ms // 1000`, as in the release of LEAF. They must be less than
+  2**20 samples.
 - Precision: filters and energies are computed in float32, or in float64 under a
   float64 policy. The result is cast to the compute dtype of the dtype policy.
 - Masks: a mask of shape `(batch, time)` marks the valid samples. The clip of an
@@ -64,9 +65,10 @@ from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_positive,
-    check_positive_int,
+    check_size,
 )
 from leaf_audio.common.framing import clip_lengths, is_before
+from leaf_audio.common.keras_checks import check_layer_arguments, is_function
 from leaf_audio.common.serialization import clone_layer, deserialize, serialize
 from leaf_audio.common.sizes import wide_dtype, window_size, window_stride
 from leaf_audio.frontend.channels import (
@@ -157,8 +159,8 @@ class Frontend(KnownArguments, keras.Model):
         max_freq: float | str | None = "auto",
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.n_filters = check_positive_int("n_filters", n_filters)
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
+        self.n_filters = check_size("n_filters", n_filters)
         self.sample_rate = check_positive("sample_rate", sample_rate)
         self.window_len = check_positive("window_len", window_len)
         self.window_stride = check_positive("window_stride", window_stride)
@@ -203,8 +205,8 @@ class Frontend(KnownArguments, keras.Model):
     def _make_augmentation(self, spec_augment: Any) -> Callable | None:
         if spec_augment is True:
             spec_augment = SpecAugment(dtype=self._internal_dtype)
-        elif not spec_augment:
-            spec_augment = None
+        elif spec_augment is None or spec_augment is False:
+            return None
         elif not isinstance(spec_augment, keras.layers.Layer):
             # A function could not tell training from inference.
             raise ValueError(
@@ -511,9 +513,7 @@ def copy_if_layer(argument: str, value: Any) -> Callable | None:
     """
     if isinstance(value, keras.layers.Layer):
         return clone_layer(value)
-    # A call of a class would take the energies for a constructor's argument.
-    called = getattr(value, "func", value)
-    if value is None or (callable(value) and not isinstance(called, type)):
+    if value is None or is_function(value):
         return value
     raise ValueError(
         f"`{argument}` must be a layer, a function or None. "

@@ -11,6 +11,7 @@ from leaf_audio.common.checks import (
     check_positive_int,
 )
 from leaf_audio.common.framing import clip_lengths
+from leaf_audio.common.keras_checks import check_initializer
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import output_length
 from leaf_audio.convolution import GaborConv1D
@@ -30,6 +31,9 @@ from leaf_audio.postprocessing import LogTBN, PCENLayer
 # The lower bound of the standard deviations is that of a kernel with this many
 # samples.
 _MIN_SIZE = 2
+
+# A Gaussian is 0 in float32 from 14 standard deviations on.
+_MAX_WIN_FACTOR = 100
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -60,8 +64,9 @@ class EfficientLeaf(PlannedFrontend):
       n_filters: Positive integer. Number of filters. Defaults to 40.
       num_groups: Positive integer, at most `n_filters`. Number of groups.
         Defaults to 4.
-      conv_win_factor: Positive number. Length of the filters of a group,
-        divided by the largest standard deviation in it. Defaults to 4.77.
+      conv_win_factor: Positive number up to 100. Length of the filters of a
+        group, divided by the largest standard deviation in it. Defaults to
+        4.77.
       stride_factor: Positive number. Largest hop of a group, divided by half
         the period of its highest centre frequency. Defaults to 1.0. The
         published variant "8G-opt" has `num_groups=8`, `conv_win_factor=6.0` and
@@ -179,9 +184,7 @@ class EfficientLeaf(PlannedFrontend):
                 "`num_groups` must be at most `n_filters`. Received: "
                 f"num_groups={num_groups}, n_filters={n_filters}."
             )
-        self.conv_win_factor = check_positive(
-            "conv_win_factor", conv_win_factor
-        )
+        self.conv_win_factor = _check_win_factor(conv_win_factor)
         self.stride_factor = check_positive("stride_factor", stride_factor)
         self.energy_floor = energy_floor
         if energy_floor is not None:
@@ -191,8 +194,10 @@ class EfficientLeaf(PlannedFrontend):
         elif isinstance(self._compression, PCENLayer):
             self._energy_floor = ENERGY_FLOOR
         self._check_band_is_free("complex_conv_init", complex_conv_init)
-        self.complex_conv_init = keras.initializers.get(complex_conv_init)
-        self.pooling_init = keras.initializers.get(pooling_init)
+        self.complex_conv_init = check_initializer(
+            "complex_conv_init", complex_conv_init
+        )
+        self.pooling_init = check_initializer("pooling_init", pooling_init)
         self.learn_filters = check_bool("learn_filters", learn_filters)
         self.learn_pooling = check_bool("learn_pooling", learn_pooling)
 
@@ -281,3 +286,12 @@ class EfficientLeaf(PlannedFrontend):
             "learn_filters": self.learn_filters,
             "learn_pooling": self.learn_pooling,
         }
+
+
+def _check_win_factor(value: Any) -> float:
+    if check_positive("conv_win_factor", value) > _MAX_WIN_FACTOR:
+        raise ValueError(
+            f"`conv_win_factor` must be at most {_MAX_WIN_FACTOR}. Received: "
+            f"conv_win_factor={value!r}."
+        )
+    return value

@@ -75,18 +75,33 @@ def output_shape_of(layer: Callable | None, shape: Shape) -> Shape:
 
     Returns:
       The output shape.
+
+    Raises:
+      ValueError: If a function cannot be called with a tensor of the shape.
     """
     if layer is None:
         return shape
-    is_layer = isinstance(layer, keras.layers.Layer)
-    called: Any = layer if is_layer else keras.layers.Lambda(layer)
+    if not isinstance(layer, keras.layers.Layer):
+        return _output_shape_of_function(layer, shape)
     try:
-        return tuple(called.compute_output_shape(shape))
+        return tuple(layer.compute_output_shape(shape))
     except NotImplementedError:
         # A layer need not define `compute_output_shape`. A call on a symbolic
         # tensor returns the shape, but builds the layer: call a copy.
-        called = called if called.built else clone_layer(called)
+        called = layer if layer.built else clone_layer(layer)
         return tuple(called(keras.KerasTensor(shape)).shape)
+
+
+def _output_shape_of_function(function: Callable, shape: Shape) -> Shape:
+    try:
+        return tuple(keras.layers.Lambda(function).compute_output_shape(shape))
+    except NotImplementedError as error:
+        # Keras tells nothing of the error that the function has raised.
+        reason = error.__context__ or error
+    raise ValueError(
+        "A function in place of a layer must take a tensor and return one. "
+        f"Received: {function!r}, for inputs of shape {tuple(shape)}: {reason}"
+    ) from reason
 
 
 def find_layers(

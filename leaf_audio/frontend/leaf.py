@@ -14,10 +14,17 @@ from leaf_audio import convolution, pooling
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
-    check_not_negative,
+    check_rate,
     check_unbound,
 )
 from leaf_audio.common.framing import PADDINGS, clip_lengths, place_clips
+from leaf_audio.common.keras_checks import (
+    check_activation,
+    check_initializer,
+    check_maker,
+    check_regularizer,
+    make_layer,
+)
 from leaf_audio.common.serialization import clone_layer, serialize
 from leaf_audio.common.sizes import output_length
 from leaf_audio.fast.filterbank import PlannedFilterbank, can_be_planned
@@ -41,6 +48,8 @@ from leaf_audio.postprocessing import InstanceNormalization
 # `benchmarks/leaf_error.py` measures the error on speech, and
 # `benchmarks/frontends.py` the speed.
 _DEFAULT_TOLERANCE = 2.5e-3
+
+_MAKER = "a class of layers, a layer or None"
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -222,20 +231,25 @@ class Leaf(PlannedFrontend):
         self.learn_pooling = check_bool("learn_pooling", learn_pooling)
         self.learn_filters = check_bool("learn_filters", learn_filters)
         self.preemp = check_bool("preemp", preemp)
-        self.preemp_init = keras.initializers.get(
-            PreempInit() if preemp_init is None else preemp_init
+        self.preemp_init = check_initializer(
+            "preemp_init", PreempInit() if preemp_init is None else preemp_init
         )
         self._check_band_is_free("complex_conv_init", complex_conv_init)
-        self.complex_conv_init = keras.initializers.get(complex_conv_init)
-        self.pooling_init = keras.initializers.get(pooling_init)
+        self.complex_conv_init = check_initializer(
+            "complex_conv_init", complex_conv_init
+        )
+        self.pooling_init = check_initializer("pooling_init", pooling_init)
         self.pooling_padding = check_choice(
             "pooling_padding", pooling_padding, PADDINGS
         )
-        self.regularizer_fn = keras.regularizers.get(regularizer_fn)
+        self.regularizer_fn = check_regularizer(
+            "regularizer_fn", regularizer_fn
+        )
         self.mean_var_norm = check_bool("mean_var_norm", mean_var_norm)
 
         self._preemp_conv = self._make_preemp() if preemp else None
         self._complex_conv = self._make_convolution(conv1d_cls)
+        check_activation("activation", activation)
         if activation is None:
             activation = SquaredModulus(dtype=self._internal_dtype)
         elif isinstance(activation, str):
@@ -258,12 +272,7 @@ class Leaf(PlannedFrontend):
         )
         if tolerance is None:
             tolerance = _DEFAULT_TOLERANCE if applies else 0
-        elif check_not_negative("tolerance", tolerance) >= 1:
-            raise ValueError(
-                "`tolerance` is a relative error and must be less than 1. "
-                f"Received: tolerance={tolerance}."
-            )
-        elif tolerance and not applies:
+        elif check_rate("tolerance", tolerance) and not applies:
             raise ValueError(
                 "`tolerance` must be 0 or None unless the filterbank is a "
                 "GaborConv1D, a SquaredModulus and a GaussianLowpass. "
@@ -295,7 +304,7 @@ class Leaf(PlannedFrontend):
             if not self._is_made_for_band(conv1d_cls):
                 self._check_band_is_free("conv1d_cls", conv1d_cls)
             return _copy_for_training(conv1d_cls, self.learn_filters)
-        _check_makes_a_layer("conv1d_cls", conv1d_cls)
+        check_maker("conv1d_cls", conv1d_cls, keras.layers.Layer, _MAKER)
         conv1d_cls = conv1d_cls or convolution.GaborConv1D
         settings = {
             "filters": 2 * self.n_filters,
@@ -319,7 +328,7 @@ class Leaf(PlannedFrontend):
         if init is not None:
             settings["kernel_initializer"] = self._complete_initializer(init)
         check_unbound("conv1d_cls", conv1d_cls, settings)
-        return conv1d_cls(**settings)
+        return make_layer("conv1d_cls", conv1d_cls, settings)
 
     def _default_filters(self, conv1d_cls: Any, has_sample_rate: bool) -> Any:
         """Returns the initializer of the filters if none is given.
@@ -353,7 +362,7 @@ class Leaf(PlannedFrontend):
                     f"pooling_padding={self.pooling_padding!r}."
                 )
             return _copy_for_training(pooling_cls, self.learn_pooling)
-        _check_makes_a_layer("pooling_cls", pooling_cls)
+        check_maker("pooling_cls", pooling_cls, keras.layers.Layer, _MAKER)
         pooling_cls = pooling_cls or pooling.GaussianLowpass
         settings = {
             "kernel_size": self._window_size,
@@ -371,7 +380,7 @@ class Leaf(PlannedFrontend):
         if self.regularizer_fn is not None and self.learn_pooling:
             settings["kernel_regularizer"] = self.regularizer_fn
         check_unbound("pooling_cls", pooling_cls, settings)
-        return pooling_cls(**settings)
+        return make_layer("pooling_cls", pooling_cls, settings)
 
     def _regularizer(self, learned: bool) -> Any:
         return self.regularizer_fn if learned else None
@@ -524,11 +533,3 @@ def _copy_for_training(
     copy = clone_layer(layer)
     copy.trainable = copy.trainable and learned
     return copy
-
-
-def _check_makes_a_layer(argument: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise ValueError(
-            f"`{argument}` must be a class, a layer or None. "
-            f"Received: {argument}={value!r}."
-        )

@@ -9,7 +9,7 @@ from keras import ops
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
-    check_positive_int,
+    check_size,
 )
 from leaf_audio.frontend.base import Tensor
 from leaf_audio.frontend.stft import STFT_PRESETS, WINDOW_LEN_MS, StftFrontend
@@ -205,7 +205,7 @@ class MelFilterbanks(StftFrontend):
                 max_freq=highest,
                 mel_scale=self.mel_scale,
             )
-        self._set_fft_length(check_positive_int("n_fft", n_fft))
+        self._set_fft_length(check_size("n_fft", n_fft))
         weights = mel.mel_matrix(
             n_filters=n_filters,
             n_fft=n_fft,

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from leaf_audio.common.checks import check_positive, check_positive_int
+from leaf_audio.common.checks import check_positive, check_size
 from leaf_audio.common.sizes import window_size
 from leaf_audio.frontend.base import Tensor
 from leaf_audio.frontend.stft import STFT_PRESETS, WINDOW_LEN_MS, StftFrontend
@@ -119,7 +119,7 @@ class Spectrogram(StftFrontend):
         if n_fft is None:
             fft_length = _shortest_fft(sample_rate, window_len, win_length)
         else:
-            fft_length = check_positive_int("n_fft", n_fft)
+            fft_length = check_size("n_fft", n_fft)
         super().__init__(
             n_filters=fft_length // 2 + 1,
             sample_rate=sample_rate,
@@ -188,5 +188,5 @@ def _shortest_fft(
             check_positive("sample_rate", sample_rate),
             check_positive("window_len", window_len),
         )
-    size = check_positive_int("win_length", size)
+    size = check_size("win_length", size)
     return 1 << max(1, (size - 1).bit_length())

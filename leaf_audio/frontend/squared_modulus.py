@@ -1,9 +1,12 @@
 """The squared modulus, Leaf's activation."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.frontend.base import Shape, Tensor
 
 
@@ -30,6 +33,9 @@ class SquaredModulus(KnownArguments, keras.layers.Layer):
     energies = frontend.SquaredModulus()(complex_channels)
     ```
     """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**check_layer_arguments(kwargs))
 
     def call(self, inputs: Tensor) -> Tensor:
         channels = self.compute_output_shape(inputs.shape)[-1]

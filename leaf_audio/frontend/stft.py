@@ -8,6 +8,7 @@ the release of LEAF; `from_preset` offers those of librosa and torchaudio.
 """
 
 import functools
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +19,10 @@ from leaf_audio import impulse_responses
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
+    check_numbers,
     check_positive,
     check_positive_int,
+    check_size,
 )
 from leaf_audio.common.framing import clip_lengths, take_rows
 from leaf_audio.common.sizes import output_length, window_size
@@ -120,15 +123,19 @@ class StftFrontend(Frontend):
         self.n_fft = n_fft
         self.win_length = win_length
         self.hop_length = hop_length
-        self.window = window if isinstance(window, str) else list(window)
+        self.window = (
+            window
+            if isinstance(window, str)
+            else check_numbers("window", window)
+        )
         self.power = power
         self.center = check_bool("center", center)
         self.pad_mode = check_choice("pad_mode", pad_mode, _PAD_MODES)
         self.pad_end = check_bool("pad_end", pad_end)
         if win_length is not None:
-            self._window_size = check_positive_int("win_length", win_length)
+            self._window_size = check_size("win_length", win_length)
         if hop_length is not None:
-            self._stride = check_positive_int("hop_length", hop_length)
+            self._stride = check_size("hop_length", hop_length)
         self._window = _window_values(window, self._window_size).astype(
             self._internal_dtype
         )
@@ -315,8 +322,8 @@ def _window_values(window: Any, size: int) -> np.ndarray:
     if values.shape != (size,):
         raise ValueError(
             f"`window` must be one of {impulse_responses.STFT_WINDOWS} or as "
-            f"many values as the window has samples, {size}. Received: values "
-            f"of shape {values.shape}."
+            f"many values as the window has samples, {size}. Received: "
+            f"window={reprlib.repr(window)}, of shape {values.shape}."
         )
     return values
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from leaf_audio import convolution, pooling
+from leaf_audio.common.keras_checks import check_dtype
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.frontend.leaf import Leaf
 from leaf_audio.initializers import LowpassInit, SincInit
@@ -232,4 +233,5 @@ def _sinc_init(sincnet: Leaf) -> SincInit | None:
 
 def _internal_dtype_of(policy: Any) -> str:
     """Returns the dtype that a frontend with this dtype policy computes in."""
+    check_dtype("dtype", policy)
     return wide_dtype(keras.dtype_policies.get(policy).variable_dtype)

@@ -19,7 +19,8 @@ from leaf_audio.common.checks import (
     check_choice,
     check_not_negative,
     check_positive,
-    check_positive_int,
+    check_seed,
+    check_size,
     check_unless_none,
 )
 from leaf_audio.common.sizes import window_size
@@ -91,10 +92,10 @@ class GaborInit(FrontendInitializer):
       bandwidth_hz: Full width at half maximum of the magnitude response of all
         filters, in Hz. Not for `"mel"`. Defaults to None, which lets the method
         choose the widths.
-      seed: Integer, at least 0. Seed of the random methods. The same seed
-        always gives the same filters. Defaults to None, which draws a seed when
-        the initializer is created. `keras.utils.set_random_seed` makes that
-        draw reproducible.
+      seed: Integer from 0 to less than 2**32. Seed of the random methods. The
+        same seed always gives the same filters. Defaults to None, which draws a
+        seed when the initializer is created. `keras.utils.set_random_seed`
+        makes that draw reproducible.
 
     Raises:
       ValueError: The band is empty or exceeds the Nyquist frequency, `n_fft`
@@ -139,7 +140,10 @@ class GaborInit(FrontendInitializer):
             window_len=window_len,
             bandwidth_hz=bandwidth_hz,
         )
-        check_unless_none(check_positive_int, n_filters=n_filters)
+        check_unless_none(check_size, n_filters=n_filters)
+        check_unless_none(check_seed, seed=seed)
+        check_not_negative("min_freq", min_freq)
+        mel.check_max_freq(max_freq)
         mel.check_n_fft(n_fft)
         if sample_rate is not None:
             highest = mel.resolve_max_freq(max_freq, sample_rate)
@@ -180,13 +184,6 @@ class GaborInit(FrontendInitializer):
                 "filters lie at the geometric mean of the band's edges. "
                 f"Received: min_freq={self.min_freq!r}."
             )
-        if self.seed is not None:
-            check_not_negative("seed", self.seed)
-            if not isinstance(self.seed, numbers.Integral):
-                raise ValueError(
-                    "`seed` must be an integer that is not negative. "
-                    f"Received: seed={self.seed!r}."
-                )
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         shape = tuple(shape)

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
+from leaf_audio.common.checks import check_text
 from leaf_audio.common.serialization import load_model
 
 
@@ -41,10 +42,12 @@ class ArrayInit(KnownArguments, keras.initializers.Initializer):
     def __init__(self, values: Any, **kwargs: Any):
         super().__init__(**kwargs)
         try:
-            array = np.asarray(ops.convert_to_numpy(values), "float64")
+            array = np.asarray(ops.convert_to_numpy(values))
+            is_real = array.size > 0 and array.dtype.kind in "iuf"
+            array = array.astype("float64")
         except (TypeError, ValueError):
-            array = np.array(np.nan)
-        if not np.isfinite(array).all():
+            is_real = False
+        if not is_real or not np.isfinite(array).all():
             raise ValueError(
                 "`values` must be finite numbers, nested as the weight's axes "
                 f"are. Received: values={values!r}."
@@ -97,7 +100,13 @@ def from_trained(source: Any, weight: str = "complex_conv/kernel") -> ArrayInit:
     leaf = frontend.Leaf(complex_conv_init=initializers.from_trained(trained))
     ```
     """
+    check_text("weight", weight)
     if isinstance(source, (str, os.PathLike)):
+        if not os.path.exists(source):
+            raise ValueError(
+                "`source` must be a layer, a model or the path of a .keras "
+                f"file. Received: source={source!r}, which is not there."
+            )
         source = load_model(source)
     if not isinstance(source, keras.layers.Layer):
         raise ValueError(

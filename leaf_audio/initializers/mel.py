@@ -107,17 +107,26 @@ def resolve_max_freq(max_freq: float | str | None, sample_rate: float) -> float:
       The upper edge of the band, in Hz.
 
     Raises:
-      ValueError: `max_freq` is a string other than `"auto"`.
+      ValueError: `max_freq` is a string other than `"auto"`, or a number that
+        is negative or not finite.
     """
+    check_max_freq(max_freq)
     nyquist = sample_rate / 2
+    if isinstance(max_freq, str):
+        return _AUTO_MAX_FREQ * nyquist
+    return float(max_freq) if max_freq else nyquist
+
+
+def check_max_freq(max_freq: Any) -> None:
+    """Raises a ValueError unless `resolve_max_freq` takes the setting."""
     if isinstance(max_freq, str):
         if max_freq != "auto":
             raise ValueError(
                 "`max_freq` must be a frequency in Hz, None or 'auto'. "
                 f"Received: max_freq={max_freq!r}."
             )
-        return _AUTO_MAX_FREQ * nyquist
-    return float(max_freq) if max_freq else nyquist
+    elif max_freq is not None:
+        check_not_negative("max_freq", max_freq)
 
 
 def resolve_min_freq(min_freq: float | str) -> float:
@@ -302,7 +311,8 @@ def smallest_n_fft(
         _edges_mel(n_filters, min_freq, max_freq, mel_scale), mel_scale
     )
     n_fft = 1 << max(1, math.ceil(math.log2(window_size)))
-    while n_fft <= _MAX_N_FFT:
+    longest = max(n_fft, _MAX_N_FFT)
+    while n_fft <= longest:
         # Index of the first bin above each filter's lower edge. It is never 0,
         # since the bin at 0 Hz has no weight.
         first = np.floor(edges[:-2] * n_fft / sample_rate) + 1

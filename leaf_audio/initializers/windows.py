@@ -14,8 +14,9 @@ from keras import ops
 from leaf_audio import impulse_responses
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
-    check_not_negative,
+    check_choice,
     check_positive,
+    check_share,
     check_unless_none,
 )
 from leaf_audio.common.sizes import window_size
@@ -70,14 +71,11 @@ class LowpassInit(FrontendInitializer):
         check_unless_none(
             check_positive, sample_rate=sample_rate, window_len=window_len
         )
-        if window_type not in impulse_responses.WINDOWS:
-            raise ValueError(
-                f"`window_type` must be one of {impulse_responses.WINDOWS}. "
-                f"Received: window_type={window_type!r}."
-            )
         self.sample_rate = sample_rate
         self.window_len = window_len
-        self.window_type = window_type
+        self.window_type = check_choice(
+            "window_type", window_type, impulse_responses.WINDOWS
+        )
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         shape = tuple(shape)
@@ -132,11 +130,7 @@ class PreempInit(KnownArguments, keras.initializers.Initializer):
 
     def __init__(self, alpha: float = 0.97, **kwargs: Any):
         super().__init__(**kwargs)
-        if check_not_negative("alpha", alpha) > 1:
-            raise ValueError(
-                f"`alpha` must be at most 1. Received: alpha={alpha!r}."
-            )
-        self.alpha = alpha
+        self.alpha = check_share("alpha", alpha)
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         if tuple(shape) != (2, 1, 1):

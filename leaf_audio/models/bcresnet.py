@@ -10,8 +10,13 @@ import keras
 from keras import layers, ops
 
 from leaf_audio.common.arguments import KnownArguments
-from leaf_audio.common.checks import check_positive, check_positive_int
-from leaf_audio.models.chain import Chain, Shape, Tensor, check_rate
+from leaf_audio.common.checks import (
+    check_positive,
+    check_rate,
+    check_size,
+)
+from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.models.chain import Chain, Shape, Tensor
 
 # Blocks, channels (times the size), stride over bins and dilation over time of
 # each stage.
@@ -45,8 +50,8 @@ class SubSpectralNormalization(KnownArguments, layers.Layer):
     """
 
     def __init__(self, sub_bands: int = 5, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.sub_bands = check_positive_int("sub_bands", sub_bands)
+        super().__init__(**check_layer_arguments(kwargs))
+        self.sub_bands = check_size("sub_bands", sub_bands)
         self._norm = layers.BatchNormalization(dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
@@ -124,11 +129,11 @@ class BCResBlock(KnownArguments, keras.Model):
         dropout: float = 0.1,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.num_filters = check_positive_int("num_filters", num_filters)
-        self.strides = check_positive_int("strides", strides)
-        self.dilation = check_positive_int("dilation", dilation)
-        self.sub_bands = check_positive_int("sub_bands", sub_bands)
+        super().__init__(**check_layer_arguments(kwargs))
+        self.num_filters = check_size("num_filters", num_filters)
+        self.strides = check_size("strides", strides)
+        self.dilation = check_size("dilation", dilation)
+        self.sub_bands = check_size("sub_bands", sub_bands)
         self.dropout = check_rate("dropout", dropout)
         dtype = self.dtype_policy
         options = {"dtype": dtype, "data_format": "channels_last"}
@@ -264,13 +269,13 @@ class BCResNet(Chain):
     ):
         super().__init__(**kwargs)
         self.size = check_positive("size", size)
-        self.sub_bands = check_positive_int("sub_bands", sub_bands)
+        self.sub_bands = check_size("sub_bands", sub_bands)
         self.dropout = check_rate("dropout", dropout)
         dtype = self.dtype_policy
         options = {"dtype": dtype, "data_format": "channels_last"}
 
         def channels(count: int) -> int:
-            return check_positive_int("size", int(count * size))
+            return check_size("size", int(count * size))
 
         self.chain = [
             layers.Conv2D(

@@ -1,4 +1,4 @@
-"""The base class of the encoders, and the argument checks that they share.
+"""The base class of the encoders.
 
 Encoders take and return `(batch, time, bins, channels)`. Their convolutions use
 "same" padding, so only pooling changes the number of frames and bins. The
@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from leaf_audio.common.arguments import KnownArguments
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.serialization import deserialize
 
 Tensor = Any
@@ -32,6 +33,9 @@ class Chain(KnownArguments, keras.Model):
     """
 
     chain: Sequence[layers.Layer]
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**check_layer_arguments(kwargs))
 
     def _check_shape(self, shape: Shape) -> None:
         """Raises a ValueError if inputs of this shape do not fit."""
@@ -84,24 +88,3 @@ def from_config_with_objects(
     with keras.saving.custom_object_scope(custom_objects or {}):
         objects = {name: deserialize(config[name]) for name in names}
     return cls(**{**config, **objects})
-
-
-def check_rate(name: str, value: Any) -> float:
-    """Checks a dropout rate.
-
-    Args:
-      name: Name of the argument, for the error message.
-      value: Value of the argument.
-
-    Returns:
-      `value`.
-
-    Raises:
-      ValueError: `value` is not a number in [0, 1).
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < 1:
-        raise ValueError(
-            f"`{name}` must be a number in [0, 1). Received: {name}={value!r}."
-        )
-    return value

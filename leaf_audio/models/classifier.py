@@ -12,13 +12,13 @@ import keras
 from keras import layers
 
 from leaf_audio.common.arguments import KnownArguments
-from leaf_audio.common.checks import check_choice, check_positive_int
+from leaf_audio.common.checks import check_choice, check_rate, check_size
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.models.chain import (
     Shape,
     Tensor,
-    check_rate,
     from_config_with_objects,
 )
 from leaf_audio.models.heads import POOLINGS, BandNormalization, GlobalPooling
@@ -95,8 +95,8 @@ class AudioClassifier(KnownArguments, keras.Model):
     ):
         # Without autocast, the frontend receives the waveform in its own dtype.
         # bfloat16 would lose quiet sounds.
-        super().__init__(autocast=False, **kwargs)
-        self.num_outputs = check_positive_int("num_outputs", num_outputs)
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
+        self.num_outputs = check_size("num_outputs", num_outputs)
         self.frontend = _check_layer("frontend", frontend)
         self.encoder = _check_layer("encoder", encoder)
         self.input_norm = input_norm

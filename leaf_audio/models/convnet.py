@@ -9,14 +9,20 @@ from keras import layers
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
-    check_positive_int,
+    check_rate,
+    check_size,
+    check_sizes,
     check_unbound,
+)
+from leaf_audio.common.keras_checks import (
+    check_activation,
+    check_maker,
+    make_layer,
 )
 from leaf_audio.common.serialization import deserialize, serialize
 from leaf_audio.models.chain import (
     Chain,
     Shape,
-    check_rate,
     from_config_with_objects,
 )
 
@@ -81,7 +87,8 @@ class ConvBlock(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.num_filters = check_positive_int("num_filters", num_filters)
+        self.num_filters = check_size("num_filters", num_filters)
+        check_activation("activation", activation)
         self.dropout = check_rate("dropout", dropout)
         self.max_pooling = check_bool("max_pooling", max_pooling)
         dtype = self.dtype_policy
@@ -190,20 +197,13 @@ class ConvNet(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        is_sequence = isinstance(filters, Sequence) and not isinstance(
-            filters, str
+        self.filters = check_sizes("filters", filters)
+        check_maker(
+            name="block",
+            value=block,
+            base=layers.Layer,
+            allowed="a class or a function that makes a block, or None",
         )
-        if not is_sequence or not filters:
-            raise ValueError(
-                "`filters` must be a list with a number for each block. "
-                f"Received: filters={filters!r}."
-            )
-        if block is not None and not callable(block):
-            raise ValueError(
-                "`block` must be None or a callable that makes a block. "
-                f"Received: block={block!r}."
-            )
-        self.filters = [check_positive_int("filters", n) for n in filters]
         self.block = block
         if block is None:
 
@@ -214,15 +214,13 @@ class ConvNet(Chain):
         pools = [i == 0 or i % 2 == 1 for i in range(len(filters))]
         self._min_size = 2 ** sum(pools)
         self.chain = [
-            block(num_filters=num_filters, max_pooling=max_pooling)
+            make_layer(
+                "block",
+                block,
+                {"num_filters": num_filters, "max_pooling": max_pooling},
+            )
             for num_filters, max_pooling in zip(filters, pools, strict=True)
         ]
-        for made in self.chain:
-            if not isinstance(made, layers.Layer):
-                raise ValueError(
-                    "`block` must make a Keras layer. "
-                    f"Received: block={self.block!r}, which made {made!r}."
-                )
 
     def _check_shape(self, shape: Shape) -> None:
         super()._check_shape(shape)
@@ -272,14 +270,13 @@ def _make_normalization(value: Any, dtype: Any) -> layers.Layer | None:
             "normalization_layer", value, tuple(_NORMALIZATIONS)
         )
         return _NORMALIZATIONS[name](dtype=dtype)
-    layer = value() if callable(value) else value
-    if not isinstance(layer, layers.Layer):
+    if not callable(value):
         raise ValueError(
             f"`normalization_layer` must be one of {tuple(_NORMALIZATIONS)}, a "
             "layer, a class or function that makes one, or None. Received: "
             f"normalization_layer={value!r}."
         )
-    return layer
+    return make_layer("normalization_layer", value, {})
 
 
 def _copy_without_weights(layer: layers.Layer) -> layers.Layer:

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_choice
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.models.chain import Shape, Tensor
 
 POOLINGS = ("max", "average", "attention")
@@ -37,7 +38,7 @@ class BandNormalization(KnownArguments, layers.Layer):
     """
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**check_layer_arguments(kwargs))
         self._norm = layers.BatchNormalization(
             momentum=0.95, dtype=self.dtype_policy
         )
@@ -93,7 +94,7 @@ class GlobalPooling(KnownArguments, layers.Layer):
     """
 
     def __init__(self, mode: str = "average", **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**check_layer_arguments(kwargs))
         self.mode = check_choice("mode", mode, POOLINGS)
         self.supports_masking = True
 

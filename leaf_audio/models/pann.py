@@ -5,13 +5,19 @@ from typing import Any
 import keras
 from keras import layers
 
-from leaf_audio.common.checks import check_positive_int
-from leaf_audio.models.chain import Chain, Shape, check_rate
+from leaf_audio.common.checks import (
+    check_positive_int,
+    check_rate,
+    check_size,
+    check_sizes,
+)
+from leaf_audio.models.chain import Chain, Shape
 
-# Of the blocks of a PANN: how many halve time and frequency, and the largest
-# number of channels.
+# Of the blocks of a PANN: how many halve time and frequency, the largest number
+# of channels, and the largest number of blocks.
 _POOLING_BLOCKS = 5
 _MAX_FILTERS = 2048
+_MAX_DEPTH = 100
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -57,7 +63,7 @@ class PANNConvBlock(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters = check_positive_int("filters", filters)
+        self.filters = check_size("filters", filters)
         self.pool_size = _check_pair("pool_size", pool_size)
         dtype = self.dtype_policy
         self.chain = []
@@ -101,7 +107,7 @@ class PANN(Chain):
     not pool. Dropout follows each block.
 
     Args:
-      depth: Positive integer. Number of blocks. Defaults to 6.
+      depth: Integer from 1 to 100. Number of blocks. Defaults to 6.
       dropout_rate: Float in [0, 1). Dropout rate. Defaults to 0.2.
       **kwargs: Arguments of `keras.Model`, such as `name`, `dtype` and
         `trainable`.
@@ -133,7 +139,7 @@ class PANN(Chain):
         self, depth: int = 6, dropout_rate: float = 0.2, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self.depth = check_positive_int("depth", depth)
+        self.depth = check_positive_int("depth", depth, at_most=_MAX_DEPTH)
         self.dropout_rate = check_rate("dropout_rate", dropout_rate)
         dtype = self.dtype_policy
         # Axis 2 is frequency: each bin has its own statistics.
@@ -166,11 +172,12 @@ class PANN(Chain):
 
 
 def _check_pair(name: str, value: Any) -> tuple[int, int]:
-    pair = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2:
+    if not isinstance(value, (tuple, list)):
+        size = check_size(name, value)
+        return size, size
+    if len(check_sizes(name, value)) != 2:
         raise ValueError(
             f"`{name}` must be a positive integer or a pair of them. "
             f"Received: {name}={value!r}."
         )
-    first, second = (check_positive_int(name, size) for size in pair)
-    return first, second
+    return tuple(value)

@@ -11,8 +11,9 @@ import keras
 from keras import layers
 
 from leaf_audio.common.arguments import KnownArguments
-from leaf_audio.common.checks import check_positive_int
-from leaf_audio.models.chain import Chain, Shape, Tensor, check_rate
+from leaf_audio.common.checks import check_positive_int, check_rate, check_size
+from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.models.chain import Chain, Shape, Tensor
 
 # With Keras' default of 0.99, the moving averages need some hundred steps to
 # settle, which is as long as a whole training on few clips takes.
@@ -57,8 +58,8 @@ class ResidualBlock(KnownArguments, keras.Model):
         drop_path: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.num_filters = check_positive_int("num_filters", num_filters)
+        super().__init__(**check_layer_arguments(kwargs))
+        self.num_filters = check_size("num_filters", num_filters)
         self.strides = check_strides("strides", strides)
         self.drop_path = check_rate("drop_path", drop_path)
         dtype = self.dtype_policy
@@ -172,7 +173,7 @@ class ResNet(Chain):
     ):
         super().__init__(**kwargs)
         check_list("widths", widths)
-        self.widths = [check_positive_int("widths", n) for n in widths]
+        self.widths = [check_size("widths", n) for n in widths]
         self.blocks = blocks
         counts = [blocks] * len(widths) if isinstance(blocks, int) else blocks
         self.strides = strides
@@ -185,7 +186,7 @@ class ResNet(Chain):
                     f"`{name}` must have a value for each stage. Received: "
                     f"{name}={value!r}, widths={self.widths}."
                 )
-        counts = [check_positive_int("blocks", n) for n in counts]
+        counts = [check_size("blocks", n) for n in counts]
         steps = [check_strides("strides", stride) for stride in strides]
         self.stem_strides = check_strides("stem_strides", stem_strides)
         self.drop_path = check_rate("drop_path", drop_path)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from leaf_audio.common.checks import check_bool, check_positive_int
+from leaf_audio.common.checks import check_bool, check_size
 from leaf_audio.frontend.channels import (
     fold_channels,
     folded_shape,
@@ -64,8 +64,8 @@ class PANNWavBlock(Chain):
 
     def __init__(self, filters: int, pool_size: int = 4, **kwargs: Any):
         super().__init__(**kwargs)
-        self.filters = check_positive_int("filters", filters)
-        self.pool_size = check_positive_int("pool_size", pool_size)
+        self.filters = check_size("filters", filters)
+        self.pool_size = check_size("pool_size", pool_size)
         dtype = self.dtype_policy
         self.chain = []
         for dilation_rate in (1, 2):

@@ -18,6 +18,7 @@ from leaf_audio.common.checks import (
     check_not_negative,
     check_positive,
 )
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.sizes import wide_dtype
 
 Tensor = Any
@@ -36,7 +37,11 @@ def log_compression(inputs: Tensor, log_offset: float = 1e-5) -> Tensor:
 
     Returns:
       A tensor of the shape of `inputs`.
+
+    Raises:
+      ValueError: If `log_offset` is not a positive number.
     """
+    check_positive("log_offset", log_offset)
     return ops.log(inputs + log_offset)
 
 
@@ -148,7 +153,7 @@ class Log1p(KnownArguments, keras.layers.Layer):
         # `call` casts them instead.
         # `trainable` is about a. The layer itself stays trainable, so that a is
         # still fixed after a model with the layer was frozen and unfrozen.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
         self.learn_a = check_bool("trainable", trainable)
         self.a_init = check_finite("a", a)
         self.per_band = check_bool("per_band", per_band)

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
-from leaf_audio.common.checks import check_bool, check_choice
+from leaf_audio.common.checks import check_bool, check_choice, check_finite
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.postprocessing.logarithms import Log1p
 from leaf_audio.postprocessing.normalization import (
@@ -80,14 +81,14 @@ class LogTBN(KnownArguments, keras.layers.Layer):
         affine: bool = True,
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.a = a
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
+        self.a = check_finite("a", a)
         self.learn_a = check_bool("learn_a", learn_a)
-        self.per_band = per_band
+        self.per_band = check_bool("per_band", per_band)
         self.median = check_choice(
             "median", median, ("append", "subtract", "keep")
         )
-        self.affine = affine
+        self.affine = check_bool("affine", affine)
         self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True
         dtype = wide_dtype(self.compute_dtype)

@@ -18,6 +18,7 @@ from leaf_audio.common.checks import (
     check_choice,
     check_positive,
 )
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.lean_ops import on_tensorflow
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
@@ -26,6 +27,8 @@ from leaf_audio.postprocessing.parameters import (
     InitialValue,
     check_initial_energy,
     check_initial_value,
+    check_shared_value,
+    check_value_for_each,
     exp_within_limits,
     weight_initializer,
 )
@@ -252,7 +255,7 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
     ):
         # `trainable` is about s. The layer itself stays trainable, so that s is
         # still fixed after a model with the layer was frozen and unfrozen.
-        super().__init__(**kwargs)
+        super().__init__(**check_layer_arguments(kwargs))
         self.learn_coefficient = check_bool("trainable", trainable)
         self.parametrization = check_choice(
             "parametrization", parametrization, PARAMETRIZATIONS
@@ -261,11 +264,15 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
         self.coeff_init = check_initial_value(
             "coeff_init", coeff_init, positive=self._log
         )
-        self.per_channel = per_channel
+        self.per_channel = check_bool("per_channel", per_channel)
+        check_shared_value(
+            "coeff_init", self.coeff_init, "per_channel", per_channel
+        )
         self.initial_energy = check_initial_energy(initial_energy)
         self.input_spec = keras.InputSpec(ndim=3)
 
     def build(self, input_shape: Shape) -> None:
+        check_value_for_each("coeff_init", self.coeff_init, input_shape[-1])
         name = "log_smooth" if self._log else "smooth"
         weight = self.add_weight(
             name=name,

@@ -13,9 +13,10 @@ from keras import ops
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import (
     check_bool,
-    check_not_negative,
     check_positive,
+    check_rate,
 )
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.sizes import wide_dtype
 
 Tensor = Any
@@ -59,7 +60,7 @@ class InstanceNormalization(KnownArguments, keras.layers.Layer):
     def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
         # In float16 the inputs would lose digits or overflow. So Keras does
         # not cast them; `call` casts them to float32.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
         self.epsilon = check_positive("epsilon", epsilon)
         self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True
@@ -149,14 +150,10 @@ class TemporalBatchNormalization(KnownArguments, keras.layers.Layer):
         epsilon: float = 1e-5,
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, **check_layer_arguments(kwargs))
         self.per_channel = check_bool("per_channel", per_channel)
         self.affine = check_bool("affine", affine)
-        if check_not_negative("momentum", momentum) >= 1:
-            raise ValueError(
-                f"`momentum` must be below 1. Received: momentum={momentum}."
-            )
-        self.momentum = momentum
+        self.momentum = check_rate("momentum", momentum)
         self.epsilon = check_positive("epsilon", epsilon)
         self.supports_masking = True
         self._norm = keras.layers.BatchNormalization(
@@ -251,7 +248,7 @@ class TemporalMedianSubtraction(KnownArguments, keras.layers.Layer):
     """
 
     def __init__(self, append: bool = False, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(**check_layer_arguments(kwargs))
         self.append = check_bool("append", append)
         self.input_spec = keras.InputSpec(ndim=3)
         self.supports_masking = True

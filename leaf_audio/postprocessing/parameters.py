@@ -5,6 +5,7 @@ it holds the natural logarithm. The limits below apply to the parameter.
 """
 
 import math
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from leaf_audio.common.checks import check_not_negative, check_positive
+from leaf_audio.common.checks import (
+    check_not_negative,
+    check_numbers,
+    check_positive,
+)
+from leaf_audio.common.keras_checks import check_initializer
 from leaf_audio.initializers import ArrayInit
 
 Tensor = Any
@@ -52,15 +58,9 @@ def check_initial_value(name: str, value: Any, positive: bool) -> Any:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, (dict, keras.initializers.Initializer)):
-        initializer = keras.initializers.get(value)
-        if not isinstance(initializer, keras.initializers.Initializer):
-            raise ValueError(
-                f"`{name}` must be a number, numbers or an initializer. "
-                f"Received: {name}={value!r}."
-            )
-        return initializer
+        return check_initializer(name, value)
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [check(name, number) for number in np.asarray(value).tolist()]
+        return [check(name, number) for number in check_numbers(name, value)]
     return check(name, value)
 
 
@@ -81,7 +81,25 @@ def check_shared_value(
     if not per_channel and isinstance(value, list) and len(value) > 1:
         raise ValueError(
             f"`{name}` must be one number unless `{flag}` is True. "
-            f"Received: {name} of {len(value)} numbers."
+            f"Received: {name}={reprlib.repr(value)}."
+        )
+
+
+def check_value_for_each(name: str, value: Any, channels: int) -> None:
+    """Checks that several values are as many as there are channels.
+
+    Args:
+      name: String. The argument's name, for the message.
+      value: What `check_initial_value` returned.
+      channels: Number of channels.
+
+    Raises:
+      ValueError: If there are several values, but not one for each channel.
+    """
+    if isinstance(value, list) and len(value) not in (1, channels):
+        raise ValueError(
+            f"`{name}` must be one number, or one for each of the {channels} "
+            f"channels. Received: {name}={reprlib.repr(value)}."
         )
 
 

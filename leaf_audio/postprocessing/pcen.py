@@ -17,6 +17,7 @@ from leaf_audio.common.checks import (
     check_not_negative,
     check_positive,
 )
+from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.postprocessing.moving_average import (
@@ -31,6 +32,7 @@ from leaf_audio.postprocessing.parameters import (
     check_initial_energy,
     check_initial_value,
     check_shared_value,
+    check_value_for_each,
     exp_within_limits,
     weight_initializer,
 )
@@ -211,7 +213,9 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
         # `trainable` is about α, δ and r only. The layer itself stays
         # trainable, so that s can be learned without them. Without autocast,
         # Keras does not round a state to 16 bits from chunk to chunk.
-        super().__init__(name=name, autocast=False, **kwargs)
+        super().__init__(
+            autocast=False, **check_layer_arguments({"name": name, **kwargs})
+        )
         self.parametrization = check_choice(
             "parametrization", parametrization, PARAMETRIZATIONS
         )
@@ -230,7 +234,7 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
                 f"floor={floor!r}."
             )
         self.floor = floor
-        self.learn_parameters = trainable
+        self.learn_parameters = check_bool("trainable", trainable)
         self.learn_smooth_coef = check_bool(
             "learn_smooth_coef", learn_smooth_coef
         )
@@ -304,6 +308,9 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
         Raises:
           ValueError: If an argument is out of range.
         """
+        check_positive("sr", sr)
+        check_positive("hop_length", hop_length)
+        check_positive("time_constant", time_constant)
         if b is None:
             b = smoothing_coefficient(time_constant, sr, hop_length)
         return cls(
@@ -316,11 +323,13 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
         )
 
     def build(self, input_shape: Shape) -> None:
+        check_value_for_each("smooth_coef", self.smooth_coef, input_shape[-1])
         for name, value in (
             ("alpha", self.alpha_init),
             ("delta", self.delta_init),
             ("root", self.root_init),
         ):
+            check_value_for_each(name, value, input_shape[-1])
             initializer = weight_initializer(value, self._log)
             if self._log and name == "root":
                 name, initializer = "exponent", _negated(initializer)

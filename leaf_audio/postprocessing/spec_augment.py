@@ -9,13 +9,19 @@ The functions are deterministic: they take random numbers as arguments, drawn
 uniformly from [0, 1).
 """
 
-import numbers
 from typing import Any
 
 import keras
 from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
+from leaf_audio.common.checks import (
+    MAX_SIZE,
+    check_count,
+    check_seed,
+    check_share,
+)
+from leaf_audio.common.keras_checks import check_layer_arguments
 
 Tensor = Any
 Shape = tuple[int | None, ...]
@@ -230,8 +236,8 @@ class SpecAugment(KnownArguments, keras.layers.Layer):
         in frames. 0 switches the warp off. Defaults to 8.
       time_warp_max_ratio: Float in [0, 1]. Largest shift of the anchor, as a
         share of the example's frames. 0 switches the warp off. Defaults to 1.0.
-      seed: Integer, not negative, that makes the sequence of random numbers
-        reproducible. None takes a random seed. Defaults to None.
+      seed: Integer from 0 to less than 2**32 that makes the sequence of random
+        numbers reproducible. None takes a random seed. Defaults to None.
       **kwargs: Other arguments of `keras.layers.Layer`, such as `name` and
         `dtype`.
 
@@ -268,7 +274,7 @@ class SpecAugment(KnownArguments, keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**check_layer_arguments(kwargs))
         self.freq_mask_max_bins = _check_count(
             "freq_mask_max_bins", freq_mask_max_bins
         )
@@ -277,16 +283,16 @@ class SpecAugment(KnownArguments, keras.layers.Layer):
             "time_mask_max_frames", time_mask_max_frames
         )
         self.time_mask_count = _check_count("time_mask_count", time_mask_count)
-        self.time_mask_max_ratio = _check_share(
+        self.time_mask_max_ratio = check_share(
             "time_mask_max_ratio", time_mask_max_ratio
         )
         self.time_warp_max_frames = _check_count(
             "time_warp_max_frames", time_warp_max_frames
         )
-        self.time_warp_max_ratio = _check_share(
+        self.time_warp_max_ratio = check_share(
             "time_warp_max_ratio", time_warp_max_ratio
         )
-        self.seed = None if seed is None else _check_count("seed", seed)
+        self.seed = None if seed is None else check_seed("seed", seed)
         self.supports_masking = True
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
@@ -414,19 +420,4 @@ def _zero_where(masked: Tensor, inputs: Tensor) -> Tensor:
 
 
 def _check_count(name: str, value: Any) -> int:
-    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_int or value < 0:
-        raise ValueError(
-            f"`{name}` must be a non-negative integer. "
-            f"Received: {name}={value!r}."
-        )
-    return int(value)
-
-
-def _check_share(name: str, value: Any) -> float:
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_real or not 0 <= value <= 1:
-        raise ValueError(
-            f"`{name}` must be a number in [0, 1]. Received: {name}={value!r}."
-        )
-    return float(value)
+    return check_count(name, value, at_most=MAX_SIZE)

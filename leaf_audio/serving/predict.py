@@ -12,7 +12,9 @@ import keras
 import numpy as np
 
 from leaf_audio import data
+from leaf_audio.common.checks import check_path, check_positive_int
 from leaf_audio.data.recordings import audio_files
+from leaf_audio.data.transforms import check_transforms
 from leaf_audio.training import Workdir
 
 Path = str | os.PathLike
@@ -107,7 +109,19 @@ def predict(
     )
     ```
     """
+    check_positive_int("batch_size", batch_size)
+    check_transforms(transform_fns)
+    if (
+        not isinstance(recordings, (list, tuple))
+        or not recordings
+        or not all(isinstance(one, (str, os.PathLike)) for one in recordings)
+    ):
+        raise ValueError(
+            "`recordings` must be a list of names of audio files. "
+            f"Received: recordings={recordings!r}."
+        )
     if not isinstance(classifier, TrainedClassifier):
+        check_path("classifier", classifier)
         classifier = TrainedClassifier.from_run(classifier)
     predictions: dict[str, dict[str, float]] = {}
     batch: dict[str, np.ndarray] = {}

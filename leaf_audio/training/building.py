@@ -109,12 +109,28 @@ def _compiled(
     num_outputs: int,
     learning_rate: Any,
 ) -> keras.Model:
-    optimizer = config.optimizer or keras.optimizers.Adam
     model = make_model(num_outputs=num_outputs)
     model.compile(
-        optimizer(learning_rate=learning_rate),
+        _make_optimizer(config, learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
     )
     return model
+
+
+def _make_optimizer(
+    config: TrainingConfig, learning_rate: Any
+) -> keras.optimizers.Optimizer:
+    factory = config.optimizer or keras.optimizers.Adam
+    problem = "which made no Keras optimizer"
+    try:
+        made = factory(learning_rate=learning_rate)
+    except (TypeError, ValueError) as error:
+        made, problem = None, f"which failed: {error}"
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise ValueError(
+            "`optimizer` must make a Keras optimizer from the argument "
+            f"`learning_rate`. Received: optimizer={factory!r}, {problem}."
+        )
+    return made

@@ -1,12 +1,24 @@
 """The settings of a training run."""
 
 import dataclasses
-import numbers
+import functools
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any
 
-from leaf_audio.common.checks import check_positive, check_positive_int
+import keras
+
+from leaf_audio.common.checks import (
+    check_not_negative,
+    check_path,
+    check_positive,
+    check_positive_int,
+    check_seed,
+    check_text,
+    check_unless_none,
+)
+from leaf_audio.common.keras_checks import check_dtype, check_maker
 
 _SCHEDULES = ("constant", "cosine")
 
@@ -92,23 +104,28 @@ class TrainingConfig:
                 "`workdir` must be given, as --workdir or train.workdir. "
                 "Received: workdir=None."
             )
+        check_path("workdir", self.workdir)
+        check_text("dataset", self.dataset)
+        check_text("strategy", self.strategy)
         check_positive_int("num_epochs", self.num_epochs)
         check_positive_int("batch_size", self.batch_size)
-        if self.steps_per_epoch is not None:
-            check_positive_int("steps_per_epoch", self.steps_per_epoch)
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(
-                "`seed` must be an integer from 0 to less than 2**32. "
-                f"Received: seed={self.seed!r}."
-            )
+        check_seed("seed", self.seed)
+        check_unless_none(
+            check_positive_int, steps_per_epoch=self.steps_per_epoch
+        )
+        check_unless_none(check_path, data_dir=self.data_dir)
+        check_dtype("dtype_policy", self.dtype_policy)
         self._check_schedule()
-        if self.optimizer is not None and not callable(self.optimizer):
-            raise ValueError(
-                "`optimizer` must be a factory, in gin a reference without "
-                "parentheses such as @AdamW. "
-                f"Received: optimizer={self.optimizer!r}."
-            )
-        if self.jit_compile not in (True, False, "auto"):
+        check_maker(
+            name="optimizer",
+            value=self.optimizer,
+            base=keras.optimizers.Optimizer,
+            allowed="a factory of a Keras optimizer, in gin a reference "
+            "without parentheses such as @AdamW",
+        )
+        if self.jit_compile != "auto" and not isinstance(
+            self.jit_compile, bool
+        ):
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
                 f"Received: jit_compile={self.jit_compile!r}."
@@ -122,10 +139,8 @@ class TrainingConfig:
                 f"Received: learning_rate_schedule={name!r}."
             )
         check_positive("learning_rate", self.learning_rate)
-        if (
-            not isinstance(self.warmup_epochs, numbers.Real)
-            or not 0 <= self.warmup_epochs < self.num_epochs
-        ):
+        check_not_negative("warmup_epochs", self.warmup_epochs)
+        if self.warmup_epochs >= self.num_epochs:
             raise ValueError(
                 "`warmup_epochs` must be a number from 0 to less than "
                 f"`num_epochs`. Received: warmup_epochs={self.warmup_epochs!r},"
@@ -150,6 +165,21 @@ class TrainingConfig:
 
 
 def _as_text(value: Any) -> str:
-    # The default text of a function holds its address in memory, by which no
-    # two processes would agree on the settings.
-    return getattr(value, "__qualname__", None) or repr(value)
+    # The default text of a function or an object holds its address in memory,
+    # by which no two processes would agree on the settings.
+    if isinstance(value, functools.partial):
+        arguments = [_as_text(one) for one in value.args]
+        arguments += [f"{k}={_as_text(v)}" for k, v in value.keywords.items()]
+        return f"{_as_text(value.func)}({', '.join(arguments)})"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_as_text, value))}]"
+    if isinstance(value, dict):
+        items = [f"{_as_text(k)}: {_as_text(v)}" for k, v in value.items()]
+        return f"{{{', '.join(items)}}}"
+    if hasattr(value, "get_config") and not inspect.isclass(value):
+        return f"{type(value).__qualname__}({_as_text(value.get_config())})"
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if type(value).__repr__ is object.__repr__:
+        return f"{type(value).__qualname__}()"
+    return repr(value)

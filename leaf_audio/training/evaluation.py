@@ -14,7 +14,12 @@ import tensorflow as tf
 
 from leaf_audio import data
 from leaf_audio.common import files
-from leaf_audio.common.checks import check_positive_int
+from leaf_audio.common.checks import (
+    check_path,
+    check_positive_int,
+    check_text,
+    check_unless_none,
+)
 from leaf_audio.training import checks
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.workdir import Workdir
@@ -133,6 +138,8 @@ def evaluate(
     """
     observer = observer or Observer()
     check_positive_int("batch_size", batch_size)
+    check_text("dataset", dataset)
+    check_unless_none(check_path, data_dir=data_dir)
     folder = Workdir(workdir)
     _check_replaceable(folder)
     # Before the data is loaded, which may take hours.

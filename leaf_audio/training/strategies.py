@@ -8,6 +8,7 @@ import dataclasses
 import socket
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -46,6 +47,7 @@ def mirrored(devices: Sequence[str] | None = None) -> Strategy:
     Raises:
         ValueError: If a device does not exist, or on another backend.
     """
+    _check_devices(devices)
     _check_backend("mirrored", "tensorflow")
     known = [d.name for d in tf.config.list_logical_devices()]
     for device in devices or ():
@@ -73,12 +75,12 @@ def tpu(address: str | None = None) -> Strategy:
     Raises:
         ValueError: If there is no TPU at the address, or on another backend.
     """
-    _check_backend("tpu", "tensorflow")
-    if not address:
+    if not isinstance(address, str) or not address:
         raise ValueError(
             "`tpu` must be the address of a TPU, its name, or 'local' "
-            f"(--tpu, or tpu.address in gin). Received: tpu={address!r}."
+            f"(--tpu, or tpu.address). Received: tpu.address={address!r}."
         )
+    _check_backend("tpu", "tensorflow")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
         _check_reachable(resolver.master())
@@ -114,6 +116,7 @@ def data_parallel(devices: Sequence[str] | None = None) -> Strategy:
     Raises:
         ValueError: If a device does not exist, or on another backend.
     """
+    _check_devices(devices)
     _check_backend("data_parallel", "jax")
     known = keras.distribution.list_devices()
     if devices and not set(devices) <= set(known):
@@ -157,12 +160,23 @@ def create(
     """
     if name == "default":
         return Strategy(contextlib.nullcontext)
-    if name not in factories:
+    if not isinstance(name, str) or name not in factories:
         raise ValueError(
             f"`strategy` must be one of {['default', *factories]}. "
             f"Received: strategy={name!r}."
         )
     return factories[name]()
+
+
+def _check_devices(devices: Any) -> None:
+    is_list = isinstance(devices, (list, tuple))
+    if devices is not None and not (
+        is_list and devices and all(isinstance(one, str) for one in devices)
+    ):
+        raise ValueError(
+            "`devices` must be a list of names of devices, or None. "
+            f"Received: devices={devices!r}."
+        )
 
 
 def _check_backend(strategy: str, backend: str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import rich.progress
 
 from leaf_audio.common import files
+from leaf_audio.common.checks import check_path
 
 # The command that trains, as `python -m` takes it.
 _PROGRAM = ("-m", "leaf_audio.app.main")
@@ -48,7 +49,8 @@ class Study:
             any other is a binding. Must be given.
         configs: list of str. Configs and bindings of all variants. They come
             after those of a variant, and override them. Defaults to none.
-        seeds: list of int, at least 0. The seeds. Defaults to `(0, 1, 2)`.
+        seeds: list of int, from 0 to less than 2**32. The seeds. Defaults to
+            `(0, 1, 2)`.
         workdir: str or path. The folder of the study, for runs, table and
             figure. Defaults to "runs/study".
 
@@ -86,12 +88,12 @@ class Study:
         if (
             not isinstance(seeds, (list, tuple))
             or not seeds
-            or not all(type(seed) is int and seed >= 0 for seed in seeds)
+            or not all(type(one) is int and 0 <= one < 2**32 for one in seeds)
             or len(set(seeds)) < len(seeds)
         ):
             raise ValueError(
-                "`seeds` must be a list of different integers, 0 or more, with "
-                f"at least one. Received: seeds={seeds!r}."
+                "`seeds` must be a list of different integers from 0 to less "
+                f"than 2**32, with at least one. Received: seeds={seeds!r}."
             )
         if not _is_list_of_text(configs):
             raise ValueError(
@@ -104,10 +106,7 @@ class Study:
                 "Names in `variants` must have letters or digits, and differ "
                 f"in their letters or digits. Received: {list(variants)}."
             )
-        if not isinstance(workdir, (str, os.PathLike)):
-            raise ValueError(
-                f"`workdir` must name a folder. Received: workdir={workdir!r}."
-            )
+        check_path("workdir", workdir)
         self.variants = variants
         self.configs = configs
         self.seeds = seeds

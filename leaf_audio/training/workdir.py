@@ -23,6 +23,7 @@ import numpy as np
 
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
+from leaf_audio.common.checks import check_path
 from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite
 from leaf_audio.training.progress import Progress
@@ -59,7 +60,8 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike):
-        if "://" in str(path) or not str(path):
+        check_path("workdir", path)
+        if "://" in str(path):
             raise ValueError(
                 "`workdir` must be a local folder. "
                 f"Received: workdir={str(path)!r}."

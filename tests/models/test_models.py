@@ -183,11 +183,11 @@ def test_smallest_input_suffices():
         ),
         (
             lambda: ConvBlock(2, normalization_layer=lambda: 3),
-            "`normalization_layer` must be .*normalization_layer=<function",
+            "`normalization_layer` must .*normalization_layer=<function",
         ),
         (lambda: ConvNet([]), r"`filters` must be .*filters=\[\]"),
         (lambda: ConvNet(64), "`filters` must be .*filters=64"),
-        (lambda: ConvNet([64, 0]), "`filters` must be .*filters=0"),
+        (lambda: ConvNet([64, 0]), r"`filters` must be .*filters=\[64, 0\]"),
         (lambda: ConvNet([2], block="x"), "`block` must be .*block='x'"),
         (
             lambda: ConvNet([2], block=lambda **_: 3),

@@ -4,6 +4,7 @@ import functools
 import json
 
 import gin
+import keras
 import pytest
 
 from leaf_audio import data, frontend, models, serving, training
@@ -23,6 +24,10 @@ def test_a_run_needs_no_gin_and_goes_on(folder, tmp_path, capsys):
                 dataset="audio_folder",
                 data_dir=str(folder / "prepared"),
                 batch_size=6,
+                # A new object each time, as in a program that is started anew.
+                optimizer=functools.partial(
+                    keras.optimizers.AdamW, weight_decay=1e-3
+                ),
                 **settings,
             ),
             make_model=lambda num_outputs: models.AudioClassifier(
@@ -60,8 +65,79 @@ def test_a_run_needs_no_gin_and_goes_on(folder, tmp_path, capsys):
         ({"learning_rate": -1.0}, "`learning_rate` must be a positive number"),
         ({"optimizer": "adam"}, "`optimizer` must be a factory"),
         ({"warmup_epochs": 10}, "`warmup_epochs` must be a number from 0"),
+        ({"workdir": 3}, "`workdir` must be a path.*workdir=3"),
+        ({"seed": True}, "`seed` must be an integer.*seed=True"),
+        ({"learning_rate": "a"}, "`learning_rate` must .*learning_rate='a'"),
+        ({"jit_compile": 1}, "`jit_compile` must be.*jit_compile=1"),
+        ({"optimizer": models.ConvNet}, "`optimizer` must be a factory"),
+        ({"dtype_policy": "half"}, "`dtype_policy` must be.*='half'"),
     ],
 )
 def test_settings_are_checked_when_they_are_made(settings, named):
     with pytest.raises(ValueError, match=named):
         training.TrainingConfig(**{"workdir": "run", **settings})
+
+
+def own_optimizer(learning_rate):
+    return keras.optimizers.SGD(learning_rate)
+
+
+class Factory:
+    def __call__(self, learning_rate):
+        return keras.optimizers.SGD(learning_rate)
+
+
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: None, "None"),
+        (lambda: keras.optimizers.AdamW, "AdamW"),
+        (lambda: own_optimizer, "own_optimizer"),
+        (lambda: Factory(), "Factory()"),
+        (
+            lambda: functools.partial(keras.optimizers.SGD, momentum=0.9),
+            "SGD(momentum=0.9)",
+        ),
+        (
+            lambda: functools.partial(
+                functools.partial(own_optimizer),
+                keras.losses.mean_squared_error,
+            ),
+            "own_optimizer(mean_squared_error)",
+        ),
+        (
+            lambda: functools.partial(Factory(), clip=[keras.activations.relu]),
+            "Factory()(clip=[relu])",
+        ),
+        (
+            lambda: functools.partial(
+                own_optimizer, keras.regularizers.L2(0.5)
+            ),
+            "own_optimizer(L2({'l2': 0.5}))",
+        ),
+    ],
+)
+def test_the_text_of_an_optimizer_is_the_same_in_each_process(make, text):
+    config = training.TrainingConfig("run", optimizer=make())
+    assert config.as_settings()["train.optimizer"] == text
+
+
+@pytest.mark.parametrize(
+    "factory, named",
+    [
+        (lambda learning_rate: 3, "must make a Keras optimizer"),
+        (lambda rate: 3, "which failed: .*learning_rate"),
+        (
+            functools.partial(keras.optimizers.SGD, momentum=2.0),
+            "which failed: .*momentum",
+        ),
+    ],
+)
+def test_what_makes_no_optimizer_is_named(folder, tmp_path, factory, named):
+    with pytest.raises(ValueError, match=f"`optimizer`.*{named}"):
+        training.train(
+            training.TrainingConfig(tmp_path / "run", optimizer=factory),
+            make_model=lambda num_outputs: models.AudioClassifier(num_outputs),
+            load=data.load,
+            prepare=data.prepare,
+        )

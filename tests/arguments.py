@@ -1,0 +1,382 @@
+"""What is legal for which argument: the tables of the walks over arguments."""
+
+import functools
+import importlib
+import inspect
+import math
+
+import keras
+import numpy as np
+
+from leaf_audio import callbacks, figures, frontend, pooling, postprocessing
+from leaf_audio.app.factory import Factory
+from leaf_audio.data import AudioData
+from leaf_audio.serving.predict import TrainedClassifier
+from leaf_audio.training import strategies, study
+
+
+class Thing:
+    """An object that no argument takes."""
+
+    def __repr__(self):
+        return "<thing>"
+
+
+def function(*args, **kwargs):
+    return 1
+
+
+@functools.cache
+def built_leaf():
+    leaf = frontend.Leaf(n_filters=2, tolerance=0)
+    leaf.build((None, 800))
+    return leaf
+
+
+WAVE = np.ones(8, "float32")
+
+# Values to try, by name. A kind of argument names those that are legal.
+VALUES = {
+    "text": "no_such",
+    "integer": 5,
+    "zero": 0,
+    "negative": -1,
+    "fraction": 0.5,
+    "large": 1e9,
+    "large integer": 10**9,
+    "infinite": math.inf,
+    "nan": math.nan,
+    "bool": True,
+    "none": None,
+    "list": [1, 2],
+    "mixed list": [1, "a"],
+    "empty list": [],
+    "dictionary": {"a": 1},
+    "object": Thing(),
+    "class": keras.layers.Dense,
+    "function": function,
+}
+POSITIVE = {"integer", "fraction", "large", "large integer"}
+
+KINDS: dict[str, set[str]] = {
+    "size": {"integer"},
+    "positive integer": {"integer", "large integer"},
+    "count": {"integer", "zero"},
+    "seed": {"integer", "zero", "large integer"},
+    "positive": POSITIVE,
+    "not negative": {*POSITIVE, "zero"},
+    "finite": {*POSITIVE, "zero", "negative"},
+    "bytes": {*POSITIVE, "zero"},
+    "share": {"zero", "fraction"},
+    "rate": {"zero", "fraction"},
+    "bool": {"bool"},
+    "choice": set(),
+    "text": {"text"},
+    "path": {"text"},
+    "sizes": {"list"},
+    "pair": {"integer", "list"},
+    "integers": {"list"},
+    "list": {"empty list"},
+    "numbers": {*POSITIVE, "zero", "negative", "list"},
+    "initial value": {*POSITIVE, "zero", "list"},
+    # Keras calls a function in place of an initializer and the like.
+    "keras object": {"function"},
+    # The function above fails as soon as it is called.
+    "maker": set(),
+    # Frontends apply functions. This one fails when the frontend is built.
+    "compression": {"function"},
+    "layer": set(),
+    "given": set(),
+}
+
+# By the name of an argument. "or none" allows None.
+ARGUMENTS = {
+    **dict.fromkeys(("name",), "text or none"),
+    **dict.fromkeys(("dtype",), "choice or none"),
+    **dict.fromkeys(
+        (
+            *("affine", "allow_empty_filters", "append", "center"),
+            *("for_training", "initial", "learn_a", "learn_filters"),
+            *("learn_pooling", "learn_smooth_coef", "max_pooling"),
+            *("mean_var_norm", "multichannel", "normalize_energy", "pad_end"),
+            *("per_band", "per_channel", "per_channel_smooth_coef", "preemp"),
+            *("sort_filters", "trainable", "use_bias"),
+        ),
+        "bool",
+    ),
+    **dict.fromkeys(
+        (
+            *("filters", "kernel_size", "min_size", "n_filters", "seq_len"),
+            *("num_filters", "num_outputs", "pool_size", "strides", "depth"),
+            *("num_groups",),
+        ),
+        "size",
+    ),
+    **dict.fromkeys(("hop_length", "n_fft", "win_length"), "size or none"),
+    **dict.fromkeys(
+        ("batch_size", "check_freq", "num_epochs"), "positive integer"
+    ),
+    "steps_per_epoch": "positive integer or none",
+    **dict.fromkeys(
+        (
+            *("freq_mask_count", "freq_mask_max_bins", "time_mask_count"),
+            *("time_mask_max_frames", "time_warp_max_frames", "max_shift"),
+        ),
+        "count",
+    ),
+    **dict.fromkeys(
+        (
+            *("amin", "epsilon", "floor", "learning_rate", "log_offset"),
+            *("power", "ref", "sample_rate", "stride_factor"),
+            *("time_constant", "window_len", "window_stride"),
+        ),
+        "positive",
+    ),
+    "conv_win_factor": "positive",
+    **dict.fromkeys(("bandwidth_hz", "source_sample_rate"), "positive or none"),
+    **dict.fromkeys(("min_band_hz", "min_freq", "min_low_hz"), "not negative"),
+    **dict.fromkeys(
+        ("energy_floor", "initial_energy", "max_freq", "top_db"),
+        "not negative or none",
+    ),
+    **dict.fromkeys(("a", "max_gain_db", "target_db"), "finite"),
+    "warmup_epochs": "not negative",
+    "max_cache_bytes": "bytes",
+    **dict.fromkeys(("time_mask_max_ratio", "time_warp_max_ratio"), "share"),
+    **dict.fromkeys(("dropout", "dropout_rate", "momentum"), "rate"),
+    "tolerance": "rate or none",
+    **dict.fromkeys(("validation_fraction", "test_fraction"), "share or none"),
+    "seed": "seed or none",
+    "clamp": "bool or none",
+    **dict.fromkeys(
+        (
+            *("learning_rate_schedule", "median", "mel_scale", "method"),
+            *("on_error", "pad_mode", "padding", "parametrization"),
+            *("pooling_padding", "triangles", "window", "window_type"),
+            *("jit_compile", "preset"),
+        ),
+        "choice",
+    ),
+    **dict.fromkeys(("dtype_policy", "norm"), "choice or none"),
+    **dict.fromkeys(
+        ("audio_key", "dataset", "label_key", "strategy", "weight"), "text"
+    ),
+    **dict.fromkeys(
+        ("classifier", "path", "recording", "source", "workdir"), "path"
+    ),
+    "data_dir": "path or none",
+    "address": "text",
+    **dict.fromkeys(
+        ("alpha", "coeff_init", "delta", "root", "smooth_coef"),
+        "initial value",
+    ),
+    "values": "numbers",
+    **dict.fromkeys(
+        (
+            *("complex_conv_init", "kernel_constraint", "kernel_initializer"),
+            *("kernel_regularizer", "pooling_init", "preemp_init"),
+            *("regularizer_fn", "activation"),
+        ),
+        "keras object or none",
+    ),
+    **dict.fromkeys(
+        (
+            *("block", "conv1d_cls", "normalization_layer", "pooling_cls"),
+            *("optimizer",),
+        ),
+        "maker or none",
+    ),
+    "compression_fn": "compression or none",
+    "spec_augment": "bool or none",
+    **dict.fromkeys(("encoder", "frontend"), "layer or none"),
+    **dict.fromkeys(("split_names", "readers", "devices"), "given or none"),
+    **dict.fromkeys(
+        (
+            *("audio_data", "configs", "frontends", "model"),
+            *("recordings", "seeds", "variants"),
+        ),
+        "given",
+    ),
+    "transform_fns": "list",
+    "waveform": "integers",
+    "fallback_sample_rate": "positive",
+    # Those of librosa.
+    **dict.fromkeys(("sr", "bias", "eps"), "positive"),
+    "gain": "not negative",
+    "b": "not negative or none",
+}
+# Where an argument of this name is of another kind.
+EXCEPTIONS = {
+    "ConvNet.filters": "sizes",
+    "PANNConvBlock.pool_size": "pair",
+    "Study.configs": "list",
+    "Study.seeds": "integers",
+    "Study.workdir": "path",
+    "TrainingConfig.jit_compile": "bool",
+    "GaborInit.n_filters": "size or none",
+    **dict.fromkeys(
+        (
+            *("GaborInit.sample_rate", "GaborInit.window_len"),
+            *("LowpassInit.sample_rate", "LowpassInit.window_len"),
+            *("SincInit.sample_rate", "load.sample_rate"),
+            "audio_folder.sample_rate",
+        ),
+        "positive or none",
+    ),
+    "MaxPooling1D.kernel_initializer": "given or none",
+    "MaxPooling1D.kernel_regularizer": "given or none",
+    "MaxPooling1D.use_bias": "given",
+    "PreempInit.alpha": "share",
+    "TrainingConfig.optimizer": "keras object or none",
+    "smoothing_coefficient.hop_length": "positive",
+    "PCENLayer.like_librosa.hop_length": "positive",
+    "LogFilters.path": "path or none",
+    "prepare.seed": "seed",
+    "TrainingConfig.seed": "seed",
+    **dict.fromkeys(
+        (
+            *("bands.frontend", "drift.frontend", "filters.frontend"),
+            *("impulse_responses.frontend", "pcen.frontend"),
+            *("responses.frontend", "table.frontend"),
+        ),
+        "given",
+    ),
+}
+
+# The arguments that must be given besides the one that is tried.
+REQUIRED = {
+    **dict.fromkeys(
+        (
+            *("FFTConv1D", "GaborConv1D", "NormalizedConv1D", "SincConv1D"),
+            "WaveformConv1D",
+        ),
+        {"filters": 4, "kernel_size": 7},
+    ),
+    **dict.fromkeys(
+        (
+            *("ChannelWiseLearnablePooling1D", "GaussianLowpass"),
+            *("GaborConstraint", "LearnablePooling1D", "MaxPooling1D"),
+        ),
+        {"kernel_size": 7},
+    ),
+    # They take less time to make than the default compressions.
+    **dict.fromkeys(("EfficientLeaf", "Leaf"), {"compression_fn": "log"}),
+    "ArrayInit": {"values": [1.0]},
+    "AudioClassifier": {"num_outputs": 3},
+    "ConvBlock": {"num_filters": 3},
+    "ConvNet": {"filters": [3]},
+    "ExponentialMovingAverage": {"coeff_init": 0.5},
+    "PANNConvBlock": {"filters": 3},
+    "PANNWavBlock": {"filters": 3},
+    "TrainingConfig": {"workdir": "runs/x"},
+    "Study": {"variants": {"a": []}},
+    "align": {"samples": WAVE},
+    "audio_folder": {"path": "."},
+    "db_compression": {"inputs": WAVE[None]},
+    **dict.fromkeys(
+        ("filters", "impulse_responses", "responses"),
+        {"frontend": built_leaf()},
+    ),
+    "from_trained": {"source": built_leaf()},
+    "evaluate": {
+        "workdir": "no_such",
+        "dataset": "no_such",
+        "load": function,
+        "prepare": function,
+    },
+    "log_compression": {"inputs": WAVE[None]},
+    "loudness_normalization": {"samples": WAVE},
+    "outputs": {"frontends": {"leaf": built_leaf()}, "waveform": WAVE},
+    "predict": {
+        "classifier": TrainedClassifier(None, ["a", "b"], 16000),
+        "recordings": ["a.wav"],
+        "transform_fns": [],
+    },
+    "prepare": {
+        "audio_data": AudioData("a", ("a", "b"), 16000, {}, {}, "", ""),
+    },
+    "read_recording": {"recording": "no_such", "sample_rate": 16000},
+    "time_shift": {"samples": WAVE},
+    "transform": {"samples": WAVE},
+    "smoothing_coefficient": {
+        "time_constant": 0.06,
+        "sample_rate": 16000,
+        "hop_length": 160,
+    },
+}
+
+
+# Tensors, and what the pipeline passes itself.
+UNTRIED = {
+    *("align.samples", "align.seed", "time_shift.samples", "time_shift.seed"),
+    *("loudness_normalization.samples", "transform.samples"),
+    *("db_compression.inputs", "log_compression.inputs"),
+    *("evaluate.load", "evaluate.prepare", "evaluate.observer"),
+}
+# Functions of tensors, what they return, and what others derive from.
+SKIPPED = {
+    *("conv1d_by_blocks", "fft_conv1d", "gabor_energies"),
+    *("exponential_moving_average", "FrontendInitializer"),
+    *("AudioData", "Batches", "READERS", "Reader", "UnusableFileError"),
+    *("Observer", "TrainingStopped", "train", "TrainedClassifier", "Workdir"),
+}
+# With legal values they read files, train or fetch data.
+COSTLY = {
+    *("audio_folder", "evaluate", "example_shape", "load", "predict"),
+    *("prepare", "read_recording", "mirrored", "data_parallel", "tpu"),
+    *("LingvoSpecAugment", "from_trained"),
+}
+ROOMS = (
+    *("convolution", "data", "diagnostics", "frontend", "initializers"),
+    *("models", "postprocessing", "serving", "training"),
+)
+OTHERS = (
+    callbacks.LogFilters,
+    callbacks.Replan,
+    figures.bands,
+    figures.outputs,
+    figures.responses,
+    frontend.MelFilterbanks.from_preset,
+    frontend.Spectrogram.from_preset,
+    pooling.ChannelWiseLearnablePooling1D,
+    pooling.GaussianLowpass,
+    pooling.LearnablePooling1D,
+    pooling.MaxPooling1D,
+    postprocessing.PCENLayer.like_librosa,
+    strategies.data_parallel,
+    strategies.mirrored,
+    strategies.tpu,
+    study.Study,
+)
+
+
+def targets():
+    """Returns every public class and function, by name."""
+    found = {one.__qualname__: one for one in OTHERS}
+    for room in ROOMS:
+        module = importlib.import_module(f"leaf_audio.{room}")
+        found |= {n: getattr(module, n) for n in module.__all__}
+    return {
+        name: one
+        for name, one in found.items()
+        if callable(one) and name not in SKIPPED
+    }
+
+
+def arguments(name, target):
+    """Returns the names of the arguments to try, those of layers among them."""
+    names = inspect.signature(Factory(target)).parameters
+    return [
+        one
+        for one, parameter in names.items()
+        if f"{name}.{one}" not in UNTRIED
+        and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+
+
+def is_legal(name, argument, label):
+    """Returns whether a value is legal; fails for an unknown argument."""
+    kind = EXCEPTIONS.get(f"{name}.{argument}") or ARGUMENTS.get(argument)
+    assert kind, f"of which kind is {name}.{argument}? See {__name__}.ARGUMENTS"
+    kind, allows_none, _ = kind.partition(" or none")
+    return label in KINDS[kind] or bool(allows_none and label == "none")
