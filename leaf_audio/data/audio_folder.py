@@ -112,8 +112,10 @@ def audio_folder(
     check_unless_none(check_path, data_dir=data_dir)
     check_unless_none(
         check_share,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
+        **{
+            "audio_folder.validation_fraction": validation_fraction,
+            "audio_folder.test_fraction": test_fraction,
+        },
     )
     check_bool("for_training", for_training)
     if sample_rate is None:

@@ -382,7 +382,7 @@ def test_is_a_keras_citizen(make, tmp_path):
             lambda: postprocessing.PCENLayer(alpha=[0.5, 0.6])(
                 energies(1, 5, 3)
             ),
-            r"shape \(2,\) for a weight of shape \(3,\)",
+            r"`alpha` .*3 channels.*alpha=\[0.5, 0.6\]",
         ),
         (
             lambda: postprocessing.PCENLayer(smooth_coef=[0.1, 0.2]),
