@@ -26,7 +26,8 @@ class Trap(keras.layers.Layer):
     """
 
     def __init__(self, step=None, value=None, **kwargs):
-        super().__init__(**kwargs)
+        # Under mixed precision too: it counts steps.
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.step = step
         self.value = value
 
