@@ -1,6 +1,6 @@
 """Prints the most likely labels of recordings, by the best model of a run.
 
-python -m example.predict --workdir=runs/leaf one.wav another.mp3
+python -m example.predict --workdir=runs/leaf one.wav another.mp3 folder
 """
 
 from leaf_audio.app.predict import predict, run

@@ -1,7 +1,7 @@
 """The command that prints the most likely labels of recordings."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -19,7 +19,9 @@ def run() -> None:
 
 
 def predict(
-    workdir: str, recordings: Sequence[str]
+    workdir: str,
+    recordings: Sequence[str],
+    on_unusable: Callable[[str, ValueError], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
 
@@ -30,13 +32,18 @@ def predict(
 
     Args:
         workdir: str. The folder of a finished run.
-        recordings: list of str. Names of audio files, at any sample rate.
+        recordings: list of str. Names of audio files, at any sample rate. A
+            folder stands for all audio files below it.
+        on_unusable: Function that is called with the name of a recording that
+            cannot be read and the error. The recording is then left out. None
+            raises the error. Default: None.
 
     Returns:
         For each recording, by its name, the probability of each label.
 
     Raises:
-        ValueError: If there is no finished run, or a recording cannot be read.
+        ValueError: If there is no finished run. If `on_unusable` is None, also
+            if a recording cannot be read, or a folder holds none.
     """
     from leaf_audio import serving
 
@@ -51,11 +58,16 @@ def predict(
     # Before the model is loaded: the config may import classes that it needs.
     configuration.parse([str(folder.config.resolve())], [])
     transform_fns = data_configurables.transform_fns()
-    return serving.predict(workdir, recordings, transform_fns)
+    return serving.predict(
+        workdir, recordings, transform_fns, on_unusable=on_unusable
+    )
 
 
 def main(argv: list[str]) -> None:
     """Prints a line for each recording that the command line names.
+
+    A recording that cannot be read is told on stderr and left out. The exit
+    code is then 1.
 
     Args:
         argv: The command line without its flags: the name of the program, then
@@ -66,7 +78,7 @@ def main(argv: list[str]) -> None:
     if workdir is None or not recordings:
         sys.exit(
             "Error: `workdir` and recordings must be given, such as "
-            "--workdir=runs/leaf one.wav another.wav."
+            "--workdir=runs/leaf one.wav another.wav folder."
         )
     with without_startup_messages():
         import keras  # noqa: F401
@@ -74,14 +86,24 @@ def main(argv: list[str]) -> None:
     from leaf_audio.app import configuration, report
 
     escape_what_stdout_cannot_show()
+    unusable = []
+
+    def tell(recording: str, error: ValueError) -> None:
+        unusable.append(recording)
+        message = configuration.message(error)
+        print(f"Error: {message}", file=sys.stderr, flush=True)
+
     try:
-        predictions = predict(workdir, recordings)
+        predictions = predict(workdir, recordings, on_unusable=tell)
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
     for recording, shares in predictions.items():
         best = sorted(shares, key=shares.get, reverse=True)[:top]
         found = ", ".join(f"{label} {shares[label]:.3f}" for label in best)
         report.print_lines(f"{recording}: {found}")
+    if unusable:
+        total = len(unusable) + len(predictions)
+        sys.exit(f"Error: {len(unusable)} of {total} recordings were left out.")
 
 
 # Not when the module is imported: a program that calls `predict` may have flags

@@ -7,6 +7,8 @@ Files are decoded in blocks. The memory that this takes depends on how much
 audio a file holds, and not on what its header says, which may be damaged.
 """
 
+import contextlib
+import io
 import itertools
 import numbers
 import os
@@ -205,10 +207,39 @@ class _ForwardFile(soundfile.SoundFile):
             frames -= min(frames, block)
 
 
-def _open(path: pathlib.Path) -> _ForwardFile:
-    try:
+class _PatchedFile(io.FileIO):
+    """A file in which some bytes are replaced when it is read."""
+
+    def __init__(self, path: pathlib.Path, position: int, patch: bytes):
+        super().__init__(path)
+        self._position = position
+        self._patch = patch
+
+    def readinto(self, buffer: Any) -> int:
+        start = self.tell()
+        count = super().readinto(buffer)
+        for i, byte in enumerate(self._patch, self._position - start):
+            if 0 <= i < count:
+                memoryview(buffer)[i : i + 1] = bytes([byte])
+        return count
+
+
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator[_ForwardFile]:
+    with contextlib.ExitStack() as stack:
         # As bytes, because a file name need not be valid UTF-8.
-        file = _ForwardFile(os.fsencode(path))
+        source: bytes | _PatchedFile = os.fsencode(path)
+        unset = truncation.unset_size(path)
+        if unset is not None:
+            source = stack.enter_context(_PatchedFile(path, *unset))
+        yield stack.enter_context(_open_source(source, path))
+
+
+def _open_source(
+    source: bytes | _PatchedFile, path: pathlib.Path
+) -> _ForwardFile:
+    try:
+        file = _ForwardFile(source)
     except Exception as error:
         if path.suffix.lower() in OTHER_EXTENSIONS:
             reason = f"{path.suffix} must be converted, such as to wav or flac"

@@ -94,7 +94,7 @@ def _list_entries(
     folder: pathlib.Path, has_folds: bool
 ) -> tuple[list[Entry], list[str]]:
     """Returns the entries of a folder, and warnings."""
-    files = sorted(_walk(folder))
+    files = audio_files(folder)
     if not (folder / INDEX).is_file():
         return folder_layout.list_tree(folder, files, has_folds), []
     index = index_csv.read_index(folder)
@@ -133,11 +133,23 @@ def _check_labels(folder: pathlib.Path, recordings: list[Recording]) -> None:
         )
 
 
-def _walk(folder: pathlib.Path) -> Iterator[str]:
-    """Yields the audio files below a folder, relative to it.
+def audio_files(folder: pathlib.Path) -> list[str]:
+    """Lists what lies below a folder and has the name of an audio file.
 
-    Symbolic links are followed.
+    Symbolic links are followed. Hidden files and folders are left out.
+
+    Args:
+        folder: pathlib.Path. The folder.
+
+    Returns:
+        Paths relative to the folder, sorted, with "/" as separator. Some may be
+        no files, such as a pipe, or a folder with the name of an audio file and
+        nothing in it to decode. To decode them is an error that says so.
     """
+    return sorted(_walk(folder))
+
+
+def _walk(folder: pathlib.Path) -> Iterator[str]:
     seen = set()
     for root, directories, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
@@ -147,7 +159,10 @@ def _walk(folder: pathlib.Path) -> Iterator[str]:
             continue
         seen.add(real)
         directories[:] = sorted(d for d in directories if d[0] != ".")
-        for file in files:
-            if file[0] != "." and is_recording(file):
-                relative = os.path.relpath(os.path.join(root, file), folder)
-                yield relative.replace(os.sep, "/")
+        found = [f for f in files if f[0] != "." and is_recording(f)]
+        paths = [os.path.join(root, file) for file in found]
+        is_named_as_file = root != str(folder) and is_recording(root)
+        if is_named_as_file and not directories and not found:
+            paths.append(root)
+        for path in paths:
+            yield os.path.relpath(path, folder).replace(os.sep, "/")

@@ -61,6 +61,43 @@ def missing_bytes(path: pathlib.Path) -> int:
     return 0
 
 
+def unset_size(path: pathlib.Path) -> tuple[int, bytes] | None:
+    """Finds the size of the samples of a wav file that was never set.
+
+    A recorder that ran out of power leaves 0 there, and so do some programs
+    that write to a pipe. libsndfile then finds no samples.
+
+    Args:
+        path: pathlib.Path. The audio file, of any format.
+
+    Returns:
+        The position of the size and the bytes that should be there. None if
+        the size is set, or there are no samples.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        check = {b"RIFF": _WAV, b"RIFX": _BIG_ENDIAN_WAV}.get(file.read(4))
+        if check is None:
+            return None
+        try:
+            position, length = check.find_samples(file, size)
+            name, next_length = _unpack(check.header, file, position)
+        except struct.error:
+            return None
+    # An empty recording may have further chunks in the place of samples.
+    is_chunk = (
+        name.isascii()
+        and name.decode("ascii").isprintable()
+        and next_length <= size - position
+    )
+    if not position or length or is_chunk:
+        return None
+    order = check.header[0]
+    return position - 4, struct.pack(
+        f"{order}I", min(size - position, 2**32 - 1)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _CheckChunks:
     """Checks a format of chunks, which begin with their name and size.
@@ -80,6 +117,11 @@ class _CheckChunks:
     counts_header: bool = False
 
     def __call__(self, file: BinaryIO, size: int) -> int:
+        position, length = self.find_samples(file, size)
+        return _lacking(position, length, size)
+
+    def find_samples(self, file: BinaryIO, size: int) -> tuple[int, int]:
+        """Returns the position and the length of the samples, or zeros."""
         header_size = struct.calcsize(self.header)
         position, long_size = self.first, None
         for _ in range(_MAX_CHUNKS):
@@ -93,11 +135,11 @@ class _CheckChunks:
             if name == self.samples:
                 if long_size is not None and length == 2**32 - 1:
                     length = long_size
-                return _lacking(position, length, size)
+                return position, length
             position += length + -length % self.alignment
             if not 0 < position < size:
                 break
-        return 0
+        return 0, 0
 
 
 def _check_au(file: BinaryIO, size: int, order: str) -> int:
@@ -184,12 +226,13 @@ def _unpack(layout: str, file: BinaryIO, position: int) -> tuple[Any, ...]:
 
 
 _WAV = _CheckChunks("<4sI", b"data")
+_BIG_ENDIAN_WAV = _CheckChunks(">4sI", b"data")
 # By the first bytes of a file.
 _CHECKS: dict[bytes, Callable[[BinaryIO, int], int]] = {
     b"RIFF": _WAV,
     b"RF64": _WAV,
     b"BW64": _WAV,
-    b"RIFX": _CheckChunks(">4sI", b"data"),
+    b"RIFX": _BIG_ENDIAN_WAV,
     b"riff": _CheckChunks(
         header="<16sq",
         # W64 names a chunk by a GUID.

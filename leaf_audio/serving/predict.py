@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
 
 from leaf_audio import data
+from leaf_audio.data.recordings import audio_files
 from leaf_audio.training import Workdir
 
 Path = str | os.PathLike
@@ -65,25 +68,32 @@ def predict(
     recordings: Sequence[str],
     transform_fns: Sequence[Callable],
     batch_size: int = 64,
+    on_unusable: Callable[[str, ValueError], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
 
     Recordings are mixed to one channel and resampled. Then they are
-    transformed as clips are in an evaluation.
+    transformed as clips are in an evaluation. One batch of them is in memory at
+    a time.
 
     Args:
         classifier: A `TrainedClassifier`, or the folder of a finished run.
-        recordings: Names of audio files, at any sample rate.
+        recordings: Names of audio files, at any sample rate. A folder stands
+            for all audio files below it.
         transform_fns: The transforms that the model was trained with; see
             `leaf_audio.data.prepare`.
         batch_size: int, at least 1. The number of clips that the model gets at
             once. Defaults to 64.
+        on_unusable: Function that is called with the name of a recording that
+            cannot be read and the error. The recording is then left out. None
+            raises the error. Defaults to None.
 
     Returns:
         For each recording, by its name, the probability of each label.
 
     Raises:
-        ValueError: If there is no finished run, or a recording cannot be read.
+        ValueError: If there is no finished run. If `on_unusable` is None, also
+            if a recording cannot be read, or a folder holds none.
 
     Example:
 
@@ -99,17 +109,63 @@ def predict(
     """
     if not isinstance(classifier, TrainedClassifier):
         classifier = TrainedClassifier.from_run(classifier)
-    clips = []
-    for recording in recordings:
-        samples = data.read_recording(recording, classifier.sample_rate)
-        clips.append(np.asarray(data.transform(samples, transform_fns)))
+    predictions: dict[str, dict[str, float]] = {}
+    batch: dict[str, np.ndarray] = {}
+    for recording, samples in _read(
+        recordings, classifier.sample_rate, on_unusable
+    ):
+        batch[recording] = np.asarray(data.transform(samples, transform_fns))
+        if len(batch) == batch_size:
+            predictions |= _predict_batch(classifier, batch)
+            batch = {}
+    return predictions | _predict_batch(classifier, batch)
+
+
+def _read(
+    recordings: Sequence[str],
+    sample_rate: int,
+    on_unusable: Callable[[str, ValueError], None] | None,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields each recording that can be read, once, with its samples."""
+    for recording in dict.fromkeys(itertools.chain(*map(_files, recordings))):
+        try:
+            if os.path.isdir(recording):
+                raise ValueError(
+                    "`recording` must be an audio file or a folder with audio "
+                    f"files. Received: recording={recording!r}, a folder "
+                    "without any."
+                )
+            samples = data.read_recording(recording, sample_rate)
+        except ValueError as error:
+            if on_unusable is None:
+                raise
+            on_unusable(recording, error)
+        else:
+            yield recording, samples
+
+
+def _files(name: str) -> list[str]:
+    """Returns the audio files below a folder, or what is no such folder."""
+    if not os.path.isdir(name):
+        return [name]
+    found = [
+        os.path.join(name, file) for file in audio_files(pathlib.Path(name))
+    ]
+    return found or [name]
+
+
+def _predict_batch(
+    classifier: TrainedClassifier, batch: dict[str, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    if not batch:
+        return {}
     logits = classifier.model.predict(
-        np.stack(clips), batch_size=batch_size, verbose=0
+        np.stack(list(batch.values())), batch_size=len(batch), verbose=0
     )
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
     return {
         recording: dict(zip(classifier.labels, row.tolist(), strict=True))
-        for recording, row in zip(recordings, shares, strict=True)
+        for recording, row in zip(batch, shares, strict=True)
     }
 
 

@@ -1,5 +1,8 @@
 """Makes audio files, sound and damaged ones, and reads prepared clips."""
 
+import os
+import socket
+
 import numpy as np
 import soundfile
 
@@ -50,6 +53,39 @@ def spoil(path, how):
         put(path, rate=3)
     elif how == "too short":
         put(path, np.zeros(1), 96000)
+    elif how in ("far too loud", "far too loud, another rate"):
+        rate = RATE if how == "far too loud" else 44100
+        put(path, sine(300, rate, level=3e38), rate, subtype="FLOAT")
+    elif how == "infinite as float32":
+        put(path, sine(300, level=1e300), subtype="DOUBLE")
+    elif how == "cut off aiff":
+        put(path, format="AIFF")
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif how == "cut off telephone wav":
+        put(path, rate=8000, subtype="GSM610")
+        path.write_bytes(path.read_bytes()[:-200])
+    else:
+        path.unlink()
+        make_special(path, how)
+
+
+def make_special(path, how):
+    if how == "folder":
+        path.mkdir()
+    elif how == "pipe":
+        os.mkfifo(path)
+    elif how == "socket":
+        # A socket's path is limited to about 100 characters.
+        here = os.open(path.parent, os.O_RDONLY)
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(f"/proc/self/fd/{here}/{path.name}")
+        os.close(here)
+    elif how == "device":
+        path.symlink_to("/dev/zero")
+    elif how == "broken link":
+        path.symlink_to("nowhere.wav")
+    elif how == "link to itself":
+        path.symlink_to(path)
 
 
 SPOILS = [
@@ -61,4 +97,15 @@ SPOILS = [
     ("cut off flac", "flac decoder"),
     ("absurd rate", "3 Hz"),
     ("too short", "empty at 16000 Hz"),
+    ("far too loud", "samples of 3.0e.38"),
+    ("far too loud, another rate", "samples of 3.0e.38"),
+    ("infinite as float32", "not finite"),
+    ("cut off aiff", "cut off: 1000 bytes"),
+    ("cut off telephone wav", "cut off: 199 bytes"),
+    ("folder", "a folder"),
+    ("pipe", "a pipe or a device"),
+    ("socket", "a pipe or a device"),
+    ("device", "a pipe or a device"),
+    ("broken link", "no such file"),
+    ("link to itself", "too many levels"),
 ]

@@ -1,8 +1,15 @@
 """Decoding: formats, rates, channels, and files that cannot be used."""
 
+import os
+import tracemalloc
+
 import numpy as np
 import pytest
+import soundfile
+import soxr
 from audio_files import RATE, SPOILS, audio_of, put, sine, spoil
+
+from leaf_audio.data import decoding
 
 pytestmark = pytest.mark.any_backend
 
@@ -72,17 +79,119 @@ def test_what_no_decoder_reads_is_named(folder, read_folder, name, reason):
     read_folder(folder, on_error="skip")
 
 
-def test_a_wav_written_to_a_pipe_is_not_taken_for_cut_off(folder, read_folder):
-    path = folder / "train/yes/1.wav"
-    content = bytearray(path.read_bytes())
-    content[4:8] = b"\xff\xff\xff\xff"
-    path.write_bytes(content)
-    assert read_folder(folder).counts["train"] == 6
-
-
 def test_a_file_at_another_than_the_declared_rate_is_named(folder, read_folder):
     put(folder / "train/yes/1.wav", rate=44100)
     with pytest.raises(ValueError, match="train/yes/1.wav.*44100.*16000"):
         read_folder(folder, source_sample_rate=16000)
     result = read_folder(folder, source_sample_rate=16000, on_error="skip")
     assert "44100" in result.skipped["train/yes/1.wav"]
+
+
+def test_a_folder_named_as_a_file_may_hold_recordings(folder, read_folder):
+    put(folder / "train/yes/session.wav/x.wav")
+    (folder / "train/yes/empty.flac/more").mkdir(parents=True)
+    assert read_folder(folder).counts["train"] == 7
+    (folder / "train/yes/empty.flac/more").rmdir()
+    with pytest.raises(ValueError, match="yes/empty.flac': it is a folder"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), MemoryError(), RuntimeError("x"), KeyError(7)]
+)
+def test_whatever_a_decoder_raises_names_the_file(
+    folder, read_folder, monkeypatch, error
+):
+    original = soundfile.SoundFile.read
+
+    def read(self, *args, **options):
+        if os.path.basename(self.name) == b"1.wav":
+            raise error
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
+    kind = type(error).__name__
+    with pytest.raises(ValueError, match=f"train/yes/1.wav': .*{kind}"):
+        read_folder(folder)
+    result = read_folder(folder, on_error="skip")
+    assert result.counts["train"] == 4
+    assert kind in result.skipped["train/no/1.wav"]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 200])
+def test_a_long_file_is_decoded_in_blocks_without_seams(tmp_path, channels):
+    generator = np.random.default_rng(0)
+    noise = generator.normal(0, 0.1, (2**22 // channels, channels))
+    path = put(tmp_path / "x.wav", noise, 44100)
+    blocks = list(decoding.decode_blocks(path, RATE))
+    assert len(blocks) > 3 and max(map(len, blocks)) <= 2**20
+    samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    expected = soxr.resample(samples.mean(axis=1), 44100, RATE)
+    np.testing.assert_array_equal(np.concatenate(blocks), expected)
+
+
+def test_a_block_is_bounded_also_where_resampling_makes_it_longer(tmp_path):
+    path = put(tmp_path / "x.wav", np.zeros(30000), 100)
+    blocks = list(decoding.decode_blocks(path, 44100))
+    assert sum(map(len, blocks)) == 30000 * 441
+    assert max(map(len, blocks)) < 2**20 + 2**18
+
+
+def mutations(content, count):
+    """Yields damaged copies: other bytes, bytes less, bytes more."""
+    generator = np.random.default_rng(0)
+    for i in range(count):
+        # Every second one is damaged in its header.
+        end = 150 if i % 2 else len(content)
+        copy = bytearray(content)
+        at = int(generator.integers(4, end))
+        noise = generator.bytes(int(generator.integers(1, 9)))
+        if i % 5 == 0:
+            del copy[at : at + 1000]
+        elif i % 5 == 1:
+            copy[at:at] = noise
+        elif i % 5 == 2:
+            copy[at : at + len(noise)] = len(noise) * b"\xff"
+        else:
+            copy[at : at + len(noise)] = noise
+        yield bytes(copy)
+
+
+@pytest.mark.parametrize(
+    "file_format, subtype",
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "FLOAT"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", "MPEG_LAYER_III"),
+        ("AIFF", "PCM_16"),
+        ("CAF", "ALAC_16"),
+    ],
+)
+def test_a_damaged_file_is_decoded_or_unusable_and_takes_no_memory(
+    tmp_path, file_format, subtype
+):
+    stereo = np.stack([sine(440), sine(550)], axis=1)
+    options = {"format": file_format, "subtype": subtype}
+    content = put(tmp_path / "whole", stereo, **options).read_bytes()
+    path = tmp_path / "damaged.wav"
+    usable = 0
+    tracemalloc.start()
+    try:
+        for damaged in mutations(content, 60):
+            path.write_bytes(damaged)
+            try:
+                samples = decoding.decode(path, 8000)
+            except decoding.UnusableFileError as error:
+                assert str(error)
+            else:
+                usable += 1
+                assert np.isfinite(samples).all() and len(samples)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert usable < 60
+    # A few blocks of 4 MiB.
+    assert most < 2**25

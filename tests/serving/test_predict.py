@@ -1,5 +1,7 @@
 """Predictions for recordings are those of the run's evaluation."""
 
+import functools
+import os
 import sys
 
 import gin
@@ -7,6 +9,7 @@ import keras
 import pytest
 from tones import bindings, python, write_tones
 
+from leaf_audio import data, serving
 from leaf_audio.app import configuration, predict, train
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -97,6 +100,87 @@ def test_a_class_of_ones_own_is_found(folder, tmp_path, monkeypatch):
     }
 
 
+def test_a_folder_stands_for_all_recordings_below_it(folder, finished):
+    low = folder / "tones/test/low"
+    files = sorted(map(str, low.glob("*.wav")))
+    # A recording that is named twice is predicted once.
+    found = predict.predict(str(finished[0]), [str(low), files[0]])
+    assert list(found) == files and len(files) > 1
+    one_by_one = predict.predict(str(finished[0]), files[::-1])
+    assert {name: found[name] for name in files} == {
+        name: pytest.approx(one_by_one[name]) for name in files
+    }
+
+
+def test_predictions_do_not_depend_on_the_size_of_a_batch(folder, finished):
+    classifier = serving.TrainedClassifier.from_run(finished[0])
+    some = [functools.partial(data.align, seq_len=500)]
+    expected = serving.predict(classifier, [str(folder / "tones")], some)
+    for batch_size in (1, 7):
+        found = serving.predict(
+            classifier, [str(folder / "tones")], some, batch_size
+        )
+        assert list(found) == list(expected)
+        for name, shares in found.items():
+            assert shares == pytest.approx(expected[name], abs=1e-5)
+    assert serving.predict(classifier, [], some) == {}
+
+
+@pytest.fixture
+def mixed(folder, tmp_path):
+    """A folder of usable and unusable recordings; the names of the latter."""
+    good = (folder / "tones/test/low/0.wav").read_bytes()
+    for name in ("a.wav", "sub/b.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(good)
+    (tmp_path / "notes.txt").write_text("no recording")
+    (tmp_path / ".hidden.wav").write_text("no recording")
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    (tmp_path / "cut.wav").write_bytes(good[:-500])
+    (tmp_path / "empty.flac").write_bytes(b"")
+    (tmp_path / "video.mp4").write_bytes(b"no audio" * 99)
+    os.mkfifo(tmp_path / "pipe.ogg")
+    return ["broken.wav", "cut.wav", "empty.flac", "pipe.ogg", "video.mp4"]
+
+
+def test_an_unusable_recording_is_left_out_where_asked(
+    tmp_path, finished, mixed
+):
+    told = {}
+    found = predict.predict(
+        str(finished[0]),
+        [str(tmp_path), str(tmp_path / "nowhere.wav")],
+        on_unusable=lambda name, error: told.update({name: str(error)}),
+    )
+    good = ["a.wav", "sub/b.wav"]
+    assert list(found) == [str(tmp_path / name) for name in good]
+    bad = [*mixed, "nowhere.wav"]
+    assert sorted(told) == sorted(str(tmp_path / name) for name in bad)
+    assert all(repr(name) in message for name, message in told.items())
+
+
+def test_the_command_tells_unusable_recordings_and_goes_on(
+    tmp_path, finished, mixed
+):
+    (tmp_path / "none").mkdir()
+    recordings = [str(tmp_path), str(tmp_path / "none")]
+    process = python(
+        *("-m", "example.predict", f"--workdir={finished[0]}"),
+        *recordings,
+        check=False,
+    )
+    assert process.returncode == 1
+    names = [line.split(": ")[0] for line in process.stdout.splitlines()]
+    good = ["a.wav", "sub/b.wav"]
+    assert names == [str(tmp_path / name) for name in good]
+    *told, last = process.stderr.splitlines()
+    assert len(told) == len(mixed) + 1
+    for line, name in zip(told, [*mixed, "none"], strict=True):
+        assert line.startswith("Error: ") and f"/{name}'" in line
+    assert "folder without any" in told[-1]
+    assert "6 of 8 recordings were left out" in last
+
+
 def test_what_cannot_be_used_is_named(folder, finished, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no audio")
@@ -104,6 +188,9 @@ def test_what_cannot_be_used_is_named(folder, finished, tmp_path):
         predict.predict(str(finished[0]), [str(broken)])
     with pytest.raises(ValueError, match="nowhere.wav"):
         predict.predict(str(finished[0]), [str(tmp_path / "nowhere.wav")])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="none', a folder without any"):
+        predict.predict(str(finished[0]), [str(tmp_path / "none")])
     with pytest.raises(ValueError, match="must hold a finished run"):
         predict.predict(str(tmp_path), [str(broken)])
     process = python("-m", "example.predict", check=False)
