@@ -163,6 +163,7 @@ def evaluate(
             "name": audio_data.name,
             "counts": dict(audio_data.counts),
             "skipped": dict(audio_data.skipped),
+            "warnings": list(audio_data.warnings),
             "fingerprint": audio_data.fingerprint,
         },
         "metrics": metrics,

@@ -233,6 +233,7 @@ class _Run:
                 "sample_rate": self._data.sample_rate,
                 "counts": dict(self._data.counts),
                 "skipped": dict(self._data.skipped),
+                "warnings": list(self._data.warnings),
                 "fingerprint": self._data.fingerprint,
             },
             "versions": _versions(),

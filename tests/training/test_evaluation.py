@@ -51,6 +51,7 @@ def test_evaluation_needs_no_config_and_repeats_the_results(finished, capsys):
     (workdir / "evaluation.json").unlink()
     assert evaluation["metrics"] == results["metrics"]
     assert evaluation["data"]["skipped"] == {}
+    assert evaluation["data"]["warnings"] == []
     accuracy = f"{results['metrics']['test']['accuracy']:.4f}"
     assert accuracy in capsys.readouterr().out
 
