@@ -46,9 +46,11 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     # A file that was damaged or made up can raise about any error in Keras.
     except Exception as error:
+        # For each layer on the way, Keras puts its whole config before that.
+        reason = str(error).rpartition("Exception encountered: ")[2]
         raise ValueError(
             f"{str(path)!r} must be a model that can be loaded. Received: "
-            f"{error}"
+            f"{reason}"
         ) from error
 
 

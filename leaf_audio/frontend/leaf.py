@@ -409,14 +409,6 @@ class Leaf(PlannedFrontend):
     def filter_layer(self) -> keras.layers.Layer:
         return self._complex_conv
 
-    def _fixed_layers(self) -> list[keras.layers.Layer]:
-        fixed = []
-        if not self.learn_filters:
-            fixed += [self._preemp_conv, self._complex_conv]
-        if not self.learn_pooling:
-            fixed.append(self._pooling)
-        return [layer for layer in fixed if layer is not None]
-
     def _pooled_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._filterbank is not None and mask is None:
             return self._filterbank(audio)
