@@ -22,8 +22,8 @@ class PlannedFrontend(Frontend):
 
     A subclass has the arguments `learn_filters` and `learn_pooling`, and the
     layers `_complex_conv` and `_pooling`. It assigns its `_filterbank` in the
-    constructor, or leaves it None to compute without a plan. At the end of `build` it calls
-    `self._filterbank.plan_initial_weights()`.
+    constructor, or leaves it None to compute without a plan. At the end of
+    `build` it calls `self._filterbank.plan_initial_weights()`.
 
     Args:
       *args: Arguments of `Frontend`.
