@@ -67,6 +67,7 @@ KINDS: dict[str, set[str]] = {
     "not negative": {*POSITIVE, "zero"},
     "finite": {*POSITIVE, "zero", "negative"},
     "bytes": {*POSITIVE, "zero"},
+    "factor": {"integer", "fraction"},
     "share": {"zero", "fraction"},
     "rate": {"zero", "fraction"},
     "bool": {"bool"},
@@ -108,7 +109,7 @@ ARGUMENTS = {
         (
             *("filters", "kernel_size", "min_size", "n_filters", "seq_len"),
             *("num_filters", "num_outputs", "pool_size", "strides", "depth"),
-            *("num_groups",),
+            *("blocks", "dilation", "num_groups", "sub_bands"),
         ),
         "size",
     ),
@@ -143,7 +144,9 @@ ARGUMENTS = {
     "warmup_epochs": "not negative",
     "max_cache_bytes": "bytes",
     **dict.fromkeys(("time_mask_max_ratio", "time_warp_max_ratio"), "share"),
-    **dict.fromkeys(("dropout", "dropout_rate", "momentum"), "rate"),
+    **dict.fromkeys(
+        ("drop_path", "dropout", "dropout_rate", "momentum"), "rate"
+    ),
     "tolerance": "rate or none",
     **dict.fromkeys(("validation_fraction", "test_fraction"), "share or none"),
     "seed": "seed or none",
@@ -157,7 +160,11 @@ ARGUMENTS = {
         ),
         "choice",
     ),
-    **dict.fromkeys(("dtype_policy", "norm"), "choice or none"),
+    **dict.fromkeys(("dtype_policy", "input_norm", "norm"), "choice or none"),
+    "pooling": "choice",
+    "stem_strides": "pair",
+    "widths": "sizes",
+    "size": "factor",
     **dict.fromkeys(
         ("audio_key", "dataset", "label_key", "strategy", "weight"), "text"
     ),
@@ -189,7 +196,13 @@ ARGUMENTS = {
     "compression_fn": "compression or none",
     "spec_augment": "bool or none",
     **dict.fromkeys(("encoder", "frontend"), "layer or none"),
-    **dict.fromkeys(("split_names", "readers", "devices"), "given or none"),
+    **dict.fromkeys(
+        (
+            *("devices", "readers", "split_names", "test_folds"),
+            "validation_folds",
+        ),
+        "given or none",
+    ),
     **dict.fromkeys(
         (
             *("audio_data", "configs", "frontends", "model"),
@@ -209,6 +222,8 @@ ARGUMENTS = {
 EXCEPTIONS = {
     "ConvNet.filters": "sizes",
     "PANNConvBlock.pool_size": "pair",
+    "ResNet.strides": "given or none",
+    "ResidualBlock.strides": "pair",
     "Study.configs": "list",
     "Study.seeds": "integers",
     "Study.workdir": "path",
@@ -263,6 +278,8 @@ REQUIRED = {
     **dict.fromkeys(("EfficientLeaf", "Leaf"), {"compression_fn": "log"}),
     "ArrayInit": {"values": [1.0]},
     "AudioClassifier": {"num_outputs": 3},
+    "BCResBlock": {"num_filters": 3},
+    "ResidualBlock": {"num_filters": 3},
     "ConvBlock": {"num_filters": 3},
     "ConvNet": {"filters": [3]},
     "ExponentialMovingAverage": {"coeff_init": 0.5},

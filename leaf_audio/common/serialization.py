@@ -46,9 +46,11 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     # A file that was damaged or made up can raise about any error in Keras.
     except Exception as error:
+        # For each layer on the way, Keras puts its whole config before that.
+        reason = str(error).rpartition("Exception encountered: ")[2]
         raise ValueError(
             f"{str(path)!r} must be a model that can be loaded. Received: "
-            f"{error}"
+            f"{reason}"
         ) from error
 
 
@@ -189,14 +191,16 @@ def _check_function_of_partial(function: Any, config: dict[str, Any]) -> None:
     if isinstance(function, functools.partial):
         return  # It was checked when it was restored itself.
     name = keras.saving.get_registered_name(function)
-    is_own = isinstance(function, types.FunctionType) and name.startswith(
-        "leaf_audio>"
+    is_function = isinstance(function, types.FunctionType)
+    # Activations compute and do nothing else. Configs bind their arguments.
+    is_known = name.startswith("leaf_audio>") or function.__module__.startswith(
+        "keras.src.activations"
     )
-    if not is_own and _in_safe_mode():
+    if not (is_function and is_known) and _in_safe_mode():
         raise ValueError(
-            "A saved functools.partial must hold a function that leaf_audio "
-            "has registered, such as log_compression: others would run with "
-            "arguments that the file chooses. If you trust the file, load it "
+            "A saved functools.partial must hold a function of leaf_audio, such "
+            "as log_compression, or an activation of Keras: others would run "
+            "with arguments that the file chooses. If you trust the file, load it "
             f"with safe_mode=False. Received: {config}."
         )
 

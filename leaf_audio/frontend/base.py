@@ -83,6 +83,7 @@ from leaf_audio.frontend.channels import (
 from leaf_audio.frontend.layer_calls import (
     build_chain,
     call_layer,
+    copy_if_layer,
     output_shape_of,
 )
 from leaf_audio.initializers import FrontendInitializer, mel
@@ -496,29 +497,6 @@ def _stride_samples(sample_rate: float, stride_ms: float) -> int:
             f"window_stride={stride_ms} ms at sample_rate={sample_rate}."
         )
     return stride
-
-
-def copy_if_layer(argument: str, value: Any) -> Callable | None:
-    """Copies a layer, and returns a function or None unchanged.
-
-    Args:
-      argument: Name of the argument, for the error message.
-      value: Layer, function or None.
-
-    Returns:
-      A copy of the layer with weights of its own, or `value`.
-
-    Raises:
-      ValueError: If `value` is something else, such as a class.
-    """
-    if isinstance(value, keras.layers.Layer):
-        return clone_layer(value)
-    if value is None or is_function(value):
-        return value
-    raise ValueError(
-        f"`{argument}` must be a layer, a function or None. "
-        f"Received: {argument}={value!r}."
-    )
 
 
 def zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:

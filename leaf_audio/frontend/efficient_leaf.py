@@ -266,10 +266,6 @@ class EfficientLeaf(PlannedFrontend):
     def filter_layer(self) -> keras.layers.Layer:
         return self._complex_conv
 
-    def _fixed_layers(self) -> list[keras.layers.Layer]:
-        fixed = [] if self.learn_filters else [self._complex_conv]
-        return fixed if self.learn_pooling else [*fixed, self._pooling]
-
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         frames = output_length(time, self._window_size, self._stride, "same")
         return (batch, frames, self.n_filters)

@@ -120,3 +120,26 @@ def find_layers(
     # other layers hold.
     found = model._flatten_layers()
     return [layer for layer in found if isinstance(layer, cls)]
+
+
+def copy_if_layer(argument: str, value: Any) -> Callable | None:
+    """Copies a layer, and returns a function or None unchanged.
+
+    Args:
+      argument: Name of the argument, for the error message.
+      value: Layer, function or None.
+
+    Returns:
+      A copy of the layer with weights of its own, or `value`.
+
+    Raises:
+      ValueError: If `value` is something else, such as a class.
+    """
+    if isinstance(value, keras.layers.Layer):
+        return clone_layer(value)
+    if value is None or is_function(value):
+        return value
+    raise ValueError(
+        f"`{argument}` must be a layer, a function or None. "
+        f"Received: {argument}={value!r}."
+    )

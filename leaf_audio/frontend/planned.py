@@ -8,6 +8,7 @@ renewed on request.
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from leaf_audio.frontend.base import Frontend
@@ -20,9 +21,10 @@ _WINDOW_AND_STRIDE = "window_and_stride"
 class PlannedFrontend(Frontend):
     """Base class of frontends that may compute by a plan for their filters.
 
-    A subclass assigns its `_filterbank` in the constructor, or leaves it None
-    to compute without a plan. At the end of `build` it calls
-    `self._filterbank.plan_initial_weights()`.
+    A subclass has the arguments `learn_filters` and `learn_pooling`, and the
+    layers `_complex_conv` and `_pooling`. It assigns its `_filterbank` in the
+    constructor, or leaves it None to compute without a plan. At the end of
+    `build` it calls `self._filterbank.plan_initial_weights()`.
 
     Args:
       *args: Arguments of `Frontend`.
@@ -34,6 +36,14 @@ class PlannedFrontend(Frontend):
     exact_outside_plan = False
 
     _filterbank: Any = None
+    _preemp_conv: Any = None
+
+    def _fixed_layers(self) -> list[keras.layers.Layer]:
+        filters = [self._preemp_conv, self._complex_conv]
+        fixed = [] if self.learn_filters else filters
+        if not self.learn_pooling:
+            fixed = [*fixed, self._pooling]
+        return [layer for layer in fixed if layer is not None]
 
     def replan(self, if_needed: bool = False) -> bool:
         """Makes a new plan for the present values of the weights.

@@ -95,7 +95,7 @@ def test_a_class_of_ones_own_is_found(folder, tmp_path, monkeypatch):
     gin.config._REGISTRY.pop("own_encoder.OwnEncoder")
     recording = str(folder / "tones/test/low/0.wav")
     # The run's config would import it, but is not executed unasked.
-    with pytest.raises(ValueError, match="best.keras.*OwnEncoder"):
+    with pytest.raises(ValueError, match="(?s)best.keras.*OwnEncoder"):
         predict.predict(str(workdir), [recording])
     assert "own_encoder" not in sys.modules
     found = predict.predict(str(workdir), [recording], [str(config)])
