@@ -85,7 +85,7 @@ class ClipWriter:
             )
         if split not in self._splits:
             self._splits[split] = _SplitWriter(self._directory / split)
-        self._splits[split].add(samples.astype(self._dtype), label)
+        self._splits[split].add(samples.astype(self._dtype, copy=False), label)
 
     def close(self) -> None:
         """Closes all files."""
@@ -129,7 +129,8 @@ class _SplitWriter:
             self.file.close()
             self._number += 1
             self.file = open(self._directory / str(self._number), "wb")
-        self.file.write(samples.tobytes())
+        # Without a copy, since a recording may be hours long.
+        self.file.write(np.ascontiguousarray(samples))
         self.lengths.append(len(samples))
         self.files.append(self._number)
         self.labels.append(label)
