@@ -67,7 +67,9 @@ KINDS: dict[str, set[str]] = {
     "not negative": {*POSITIVE, "zero"},
     "finite": {*POSITIVE, "zero", "negative"},
     "bytes": {*POSITIVE, "zero"},
+    "high rate": {"large", "large integer"},
     "factor": {"integer", "fraction"},
+    "function": {"function", "class"},
     "share": {"zero", "fraction"},
     "rate": {"zero", "fraction"},
     "bool": {"bool"},
@@ -172,6 +174,7 @@ ARGUMENTS = {
         ("classifier", "path", "recording", "source", "workdir"), "path"
     ),
     "data_dir": "path or none",
+    "on_unusable": "function or none",
     "address": "text",
     **dict.fromkeys(
         ("alpha", "coeff_init", "delta", "root", "smooth_coef"),
@@ -229,6 +232,7 @@ EXCEPTIONS = {
     "Study.workdir": "path",
     "TrainingConfig.jit_compile": "bool",
     "GaborInit.n_filters": "size or none",
+    "SincInit.min_freq": "not negative or none",
     **dict.fromkeys(
         (
             *("GaborInit.sample_rate", "GaborInit.window_len"),
@@ -241,6 +245,8 @@ EXCEPTIONS = {
     "MaxPooling1D.kernel_initializer": "given or none",
     "MaxPooling1D.kernel_regularizer": "given or none",
     "MaxPooling1D.use_bias": "given",
+    # With lower rates, the default band of mel filters is empty.
+    "MelFilterbanks.sample_rate": "high rate",
     "PreempInit.alpha": "share",
     "TrainingConfig.optimizer": "keras object or none",
     "smoothing_coefficient.hop_length": "positive",

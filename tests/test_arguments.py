@@ -84,7 +84,7 @@ def test_a_wrong_argument_is_named_with_its_value(name):
             "`conv_win_factor`.*=1000000000.0",
         ),
         (
-            lambda: initializers.GaborInit(window_len=1e9)((40, 2)),
+            lambda: initializers.GaborInit(n_fft=None, window_len=1e9)((40, 2)),
             "`window_len`.*window_len=1000000000.0",
         ),
         (

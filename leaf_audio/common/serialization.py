@@ -198,10 +198,10 @@ def _check_function_of_partial(function: Any, config: dict[str, Any]) -> None:
     )
     if not (is_function and is_known) and _in_safe_mode():
         raise ValueError(
-            "A saved functools.partial must hold a function of leaf_audio, such "
-            "as log_compression, or an activation of Keras: others would run "
-            "with arguments that the file chooses. If you trust the file, load it "
-            f"with safe_mode=False. Received: {config}."
+            "A saved functools.partial must hold a function of leaf_audio, "
+            "such as log_compression, or an activation of Keras: others would "
+            "run with arguments that the file chooses. If you trust the file, "
+            f"load it with safe_mode=False. Received: {config}."
         )
 
 

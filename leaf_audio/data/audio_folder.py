@@ -23,7 +23,13 @@ from leaf_audio.common.checks import (
     check_share,
     check_unless_none,
 )
-from leaf_audio.data import clip_store, decoding, lost_labels, recordings
+from leaf_audio.data import (
+    clip_store,
+    decoding,
+    lost_labels,
+    recordings,
+    splits,
+)
 from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import AudioData, DataWarning
 from leaf_audio.data.decoding import UnusableFileError
@@ -125,6 +131,8 @@ def audio_folder(
             "`audio_folder.on_error` must be 'raise' or 'skip'. "
             f"Received: on_error={on_error!r}."
         )
+    splits.check_fold_names("validation", validation_folds)
+    splits.check_fold_names("test", test_folds)
     folds = {"validation_folds": validation_folds, "test_folds": test_folds}
     listing = recordings.list_recordings(
         folder=folder,

@@ -164,8 +164,13 @@ def _splits_of_folds(
     return [split_of.get(fold, "train") for fold in folds]
 
 
-def _check_folds(split: str, names: Any, known: Sequence[str]) -> None:
-    argument = f"`audio_folder.{split}_folds`"
+def check_fold_names(split: str, names: Any) -> None:
+    """Raises a ValueError unless a setting is a list of names of folds or None.
+
+    Args:
+        split: "validation" or "test".
+        names: Value of the setting.
+    """
     if names is None:
         return
     if not isinstance(names, (list, tuple)) or not all(
@@ -173,14 +178,18 @@ def _check_folds(split: str, names: Any, known: Sequence[str]) -> None:
         for name in names
     ):
         raise ValueError(
-            f"{argument} must be a list of names of folds or None. "
-            f"Received: {split}_folds={names!r}."
+            f"`audio_folder.{split}_folds` must be a list of names of folds or "
+            f"None. Received: {split}_folds={names!r}."
         )
-    unknown = [name for name in names if _fold_name(name) not in known]
+
+
+def _check_folds(split: str, names: Any, known: Sequence[str]) -> None:
+    check_fold_names(split, names)
+    unknown = [n for n in names or () if _fold_name(n) not in known]
     if unknown:
         raise ValueError(
-            f"{argument} must name folds of the folder, {list(known)}. "
-            f"Received: {split}_folds={names!r}, with the unknown {unknown}. "
+            f"`audio_folder.{split}_folds` must name folds of the folder, "
+            f"{list(known)}. Received: {split}_folds={names!r}, with the unknown {unknown}. "
             f"{FROM_THE_RUN}"
         )
 

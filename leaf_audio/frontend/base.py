@@ -68,8 +68,8 @@ from leaf_audio.common.checks import (
     check_size,
 )
 from leaf_audio.common.framing import clip_lengths, is_before
-from leaf_audio.common.keras_checks import check_layer_arguments, is_function
-from leaf_audio.common.serialization import clone_layer, deserialize, serialize
+from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.serialization import deserialize, serialize
 from leaf_audio.common.sizes import wide_dtype, window_size, window_stride
 from leaf_audio.frontend.channels import (
     fold_channels,

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from leaf_audio.common.keras_checks import is_function
 from leaf_audio.common.serialization import clone_layer
 
 Tensor = Any

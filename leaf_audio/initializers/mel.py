@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.checks import check_not_negative, check_positive_int
+from leaf_audio.common.checks import check_not_negative, check_size
 
 _MEL_BREAK_HZ = 700.0
 _MEL_SCALE = 1127.0
@@ -274,7 +274,7 @@ def check_n_fft(n_fft: Any) -> None:
             "`n_fft` must be a positive integer, 'auto' or None. "
             f"Received: n_fft={n_fft!r}."
         )
-    check_positive_int("n_fft", n_fft)
+    check_size("n_fft", n_fft)
 
 
 def smallest_n_fft(

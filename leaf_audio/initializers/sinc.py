@@ -89,6 +89,7 @@ class SincInit(FrontendInitializer):
                 "filters of SincConv1D cannot begin. Received: "
                 f"min_freq={min_freq}, min_low_hz={min_low_hz}."
             )
+        mel.check_max_freq(max_freq)
         self.min_freq = min_freq
         self.max_freq = max_freq
         if sample_rate is not None:

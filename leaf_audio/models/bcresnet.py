@@ -21,6 +21,7 @@ from leaf_audio.models.chain import Chain, Shape, Tensor
 # Blocks, channels (times the size), stride over bins and dilation over time of
 # each stage.
 _STAGES = ((2, 8, 1, 1), (2, 12, 2, 2), (4, 16, 2, 4), (4, 20, 1, 8))
+_MAX_WIDTH = 8192
 # Bins that the last depthwise convolution takes away.
 _LAST_KERNEL = 5
 
@@ -269,13 +270,18 @@ class BCResNet(Chain):
     ):
         super().__init__(**kwargs)
         self.size = check_positive("size", size)
+        if not 1 <= int(8 * size) <= _MAX_WIDTH:
+            raise ValueError(
+                "`size` must be a number from 1/8 to "
+                f"{_MAX_WIDTH // 8}. Received: size={size!r}."
+            )
         self.sub_bands = check_size("sub_bands", sub_bands)
         self.dropout = check_rate("dropout", dropout)
         dtype = self.dtype_policy
         options = {"dtype": dtype, "data_format": "channels_last"}
 
         def channels(count: int) -> int:
-            return check_size("size", int(count * size))
+            return int(count * size)
 
         self.chain = [
             layers.Conv2D(

@@ -4,6 +4,7 @@ The spectrogram is treated as an image. The default sizes suit some hundred to
 some ten thousand short clips; see docs/results.md.
 """
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,14 @@ import keras
 from keras import layers
 
 from leaf_audio.common.arguments import KnownArguments
-from leaf_audio.common.checks import check_positive_int, check_rate, check_size
+from leaf_audio.common.checks import check_rate, check_size, check_sizes
 from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.models.chain import Chain, Shape, Tensor
 
 # With Keras' default of 0.99, the moving averages need some hundred steps to
 # settle, which is as long as a whole training on few clips takes.
 _MOMENTUM = 0.95
+_MAX_STRIDE = 1024
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -172,8 +174,7 @@ class ResNet(Chain):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        check_list("widths", widths)
-        self.widths = [check_size("widths", n) for n in widths]
+        self.widths = check_sizes("widths", widths)
         self.blocks = blocks
         counts = [blocks] * len(widths) if isinstance(blocks, int) else blocks
         self.strides = strides
@@ -242,13 +243,18 @@ def check_strides(name: str, value: Any) -> tuple[int, int]:
       ValueError: `value` is neither a positive integer nor a pair of these.
     """
     pair = value if isinstance(value, (list, tuple)) else (value, value)
-    if len(pair) != 2:
+    if len(pair) != 2 or not all(map(_is_stride, pair)):
         raise ValueError(
-            f"`{name}` must be an integer or a pair for time and bins. "
-            f"Received: {name}={value!r}."
+            f"`{name}` must be an integer from 1 to {_MAX_STRIDE}, or a pair "
+            f"of these for time and bins. Received: {name}={value!r}."
         )
-    time, bins = (check_positive_int(name, one) for one in pair)
+    time, bins = map(int, pair)
     return time, bins
+
+
+def _is_stride(value: Any) -> bool:
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_int and 1 <= value <= _MAX_STRIDE
 
 
 def _convolution(

@@ -12,7 +12,12 @@ import keras
 import numpy as np
 
 from leaf_audio import data
-from leaf_audio.common.checks import check_path, check_positive_int
+from leaf_audio.common.checks import (
+    check_callable,
+    check_path,
+    check_positive_int,
+    check_unless_none,
+)
 from leaf_audio.data.recordings import audio_files
 from leaf_audio.data.transforms import check_transforms
 from leaf_audio.training import Workdir
@@ -123,6 +128,7 @@ def predict(
     if not isinstance(classifier, TrainedClassifier):
         check_path("classifier", classifier)
         classifier = TrainedClassifier.from_run(classifier)
+    check_unless_none(check_callable, on_unusable=on_unusable)
     predictions: dict[str, dict[str, float]] = {}
     batch: dict[str, np.ndarray] = {}
     for recording, samples in _read(

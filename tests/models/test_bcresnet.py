@@ -66,8 +66,8 @@ def test_a_block_sees_the_frames_that_its_dilation_reaches():
     "settings, message",
     [
         ({"size": 0}, "`size` must be a positive number"),
-        ({"size": 0.05}, "`size` must be a positive integer"),
-        ({"sub_bands": 2.5}, "`sub_bands` must be a positive integer"),
+        ({"size": 0.05}, "`size` must be a number from 1/8"),
+        ({"sub_bands": 2.5}, "`sub_bands` must be"),
         ({"dropout": -0.1}, "`dropout` must be a number"),
     ],
 )

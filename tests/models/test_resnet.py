@@ -76,13 +76,13 @@ def test_drop_path_rises_from_block_to_block():
     [
         ({"widths": []}, "`widths` must be a list"),
         ({"widths": 24}, "`widths` must be a list"),
-        ({"widths": [0]}, "`widths` must be a positive integer"),
+        ({"widths": [0]}, "`widths` must be a list"),
         ({"blocks": [1, 1]}, "`blocks` must have a value for each stage"),
-        ({"blocks": 0}, "`blocks` must be a positive integer"),
+        ({"blocks": 0}, "`blocks` must be"),
         ({"strides": [1, 2]}, "`strides` must have a value for each stage"),
         ({"strides": 2}, "`strides` must be a list"),
-        ({"stem_strides": (1, 2, 3)}, "`stem_strides` must be an integer or"),
-        ({"stem_strides": 0}, "`stem_strides` must be a positive integer"),
+        ({"stem_strides": (1, 2, 3)}, "`stem_strides` must be an integer from"),
+        ({"stem_strides": 0}, "`stem_strides` must be an integer from 1"),
         ({"drop_path": 1}, r"`drop_path` must be a number in \[0, 1\)"),
     ],
 )
