@@ -196,6 +196,13 @@ def check_is(name: str, value: Any, kind: type, allowed: str) -> Any:
     return value
 
 
+def check_callable(name: str, value: Any) -> Callable:
+    """Returns a function or a class, or raises a ValueError."""
+    if not callable(value):
+        raise _error(name, value, "a function")
+    return value
+
+
 def check_unless_none(
     check: Callable[[str, Any], Any], **arguments: Any
 ) -> None:

@@ -189,8 +189,8 @@ def _check_folds(split: str, names: Any, known: Sequence[str]) -> None:
     if unknown:
         raise ValueError(
             f"`audio_folder.{split}_folds` must name folds of the folder, "
-            f"{list(known)}. Received: {split}_folds={names!r}, with the unknown {unknown}. "
-            f"{FROM_THE_RUN}"
+            f"{list(known)}. Received: {split}_folds={names!r}, with the "
+            f"unknown {unknown}. {FROM_THE_RUN}"
         )
 
 
