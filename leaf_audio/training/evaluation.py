@@ -14,6 +14,7 @@ from leaf_audio import data
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_positive_int
 from leaf_audio.training import checks
+from leaf_audio.training.feeding import feed
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.workdir import Workdir
 
@@ -43,6 +44,8 @@ class Scorer:
             return np.pad(audio, [(0, missing)] + [(0, 0)] * (audio.ndim - 1))
 
         self._audio = batches.map(fill_up)
+        # Keras would warn of data that ends before it was told to.
+        self._steps = -(-len(self._labels) // batch_size)
 
     def __call__(
         self, model: keras.Model, verbose: int = 0
@@ -57,7 +60,9 @@ class Scorer:
             "accuracy", from 0 to 1, and "loss", the mean cross-entropy in
             nats.
         """
-        logits = model.predict(self._audio, verbose=verbose)
+        logits = model.predict(
+            feed(self._audio), steps=self._steps, verbose=verbose
+        )
         logits = logits[: len(self._labels)].astype("float64")
         right = logits.argmax(axis=-1) == self._labels
         highest = logits.max(axis=-1, keepdims=True)

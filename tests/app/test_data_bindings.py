@@ -95,10 +95,43 @@ def test_default_transforms_follow_bindings(load):
     assert prepare(load(), batch_size=2).example_shape == (25,)
 
 
+def test_gin_binds_augmentations_and_mixup(load):
+    gin.parse_config(
+        """
+        data.prepare.transform_fns = [
+            @data.align, @data.circular_shift, @data.loudness_normalization,
+            @data.gain, @loud/data.white_noise, @data.time_mask]
+        data.prepare.mixup_alpha = 0.2
+        align.seq_len = 400
+        align.padding = 'wrap'
+        loudness_normalization.target_db = 0.0
+        gain.min_db = 20.0
+        gain.max_db = 20.0
+        loud/white_noise.min_snr_db = 0.0
+        loud/white_noise.max_snr_db = 0.0
+        time_mask.probability = 0.0
+        """
+    )
+    audio_data = load(sample_rate=SAMPLE_RATE)
+    batches = prepare(audio_data, batch_size=4)
+    unmixed = prepare(audio_data, batch_size=4, mixup_alpha=0.0)
+    ((audio, targets),) = take(batches.train(), 1)
+    ((alone, labels),) = take(unmixed.train(), 1)
+    # The clip and the noise have a level of 20 dB each.
+    np.testing.assert_allclose(alone.std(axis=1), 10 * 2**0.5, rtol=0.1)
+    assert (targets.argmax(axis=1) == labels).all()
+    assert targets.shape == (4, len(audio_data.label_names))
+    assert not np.allclose(audio, alone)
+    for clip, _ in unmixed.evaluation["test"]:
+        np.testing.assert_allclose(clip.std(axis=1), 1, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     "key",
     [
         "align.rng",
+        "white_noise.rng",
+        "gain.samples",
         "audio_folder.for_training",
         "data.load.readers",
         "loudness_normalization.samples",

@@ -191,9 +191,8 @@ def test_training_batches_have_one_shape_and_never_end(audio_data):
     assert batches.example_shape == (30,)
 
 
-@pytest.mark.parametrize("fns", [[], [crop, lambda s, rng: s[: len(s) // 2]]])
+@pytest.mark.parametrize("fns", [[], [lambda s: s[: len(s) // 2]]])
 def test_clips_of_several_lengths_are_an_error(audio_data, fns):
-    fns = fns and [fns[1]]
     with pytest.raises(ValueError, match="`transform_fns` must bring all"):
         data.prepare(audio_data, fns)
 
