@@ -51,4 +51,8 @@ def one_hot(labels: np.ndarray, num_labels: int) -> np.ndarray:
 
 def _mixed(values: np.ndarray, share: np.ndarray) -> np.ndarray:
     share = share.reshape(-1, *[1] * (values.ndim - 1))
-    return share * values + (1 - share) * np.roll(values, 1, axis=0)
+    mixed = share * values
+    rest = 1 - share
+    mixed[1:] += rest[1:] * values[:-1]
+    mixed[0] += rest[0] * values[-1]
+    return mixed
