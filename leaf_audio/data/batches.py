@@ -177,7 +177,7 @@ class Batches:
 
     def _training_example(
         self, position: int, index: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.int32]:
         rng = self._generator(*divmod(position, self._count))
         return self._example("train", index, rng)
 
@@ -204,7 +204,7 @@ class Batches:
         split: str,
         index: int,
         rng: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.int32]:
         samples, label = self._readers[split](index)
         audio = self._transform(samples, rng)
         if audio.shape != self.example_shape:
@@ -221,7 +221,7 @@ class Batches:
         shapes = {}
         for split, some in clips.items():
             lengths = np.diff(some.offsets)
-            for index in (lengths.argmin(), lengths.argmax()):
+            for index in map(int, (lengths.argmin(), lengths.argmax())):
                 samples, _ = self._readers[split](index)
                 rng = self._generator(0) if split == "train" else None
                 shape = self._transform(samples, rng).shape
