@@ -51,6 +51,7 @@ setuptools.setup(
     install_requires=[
         "absl-py",
         "gin-config>=0.5",
+        "grain>=0.2.12",
         # tensorflow-datasets imports it, but does not require it.
         "importlib_resources",
         "keras>=3.12",
@@ -68,6 +69,7 @@ setuptools.setup(
     ],
     extras_require={
         "test": [
+            "audiomentations>=0.40",
             "librosa",
             "matplotlib",
             "pytest",
@@ -75,6 +77,7 @@ setuptools.setup(
             "pytest-xdist",
             "scipy",
         ],
+        "augment": ["audiomentations>=0.40"],
         "plot": ["matplotlib"],
         "lingvo": ["lingvo>=0.14"],
         "jax": ["jax"],

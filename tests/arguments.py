@@ -88,6 +88,7 @@ KINDS: dict[str, set[str]] = {
     "maker": set(),
     # Frontends apply functions. This one fails when the frontend is built.
     "compression": {"function"},
+    "callable": {"function"},
     "layer": set(),
     "given": set(),
 }
@@ -142,10 +143,23 @@ ARGUMENTS = {
         ("energy_floor", "initial_energy", "max_freq", "top_db"),
         "not negative or none",
     ),
-    **dict.fromkeys(("a", "max_gain_db", "target_db"), "finite"),
-    "warmup_epochs": "not negative",
+    **dict.fromkeys(
+        (
+            *("a", "max_db", "max_exponent", "max_gain_db", "max_snr_db"),
+            *("min_db", "min_exponent", "min_snr_db", "target_db"),
+        ),
+        "finite",
+    ),
+    **dict.fromkeys(("min_factor", "max_factor"), "factor"),
+    **dict.fromkeys(("mixup_alpha", "warmup_epochs"), "not negative"),
     "max_cache_bytes": "bytes",
-    **dict.fromkeys(("time_mask_max_ratio", "time_warp_max_ratio"), "share"),
+    **dict.fromkeys(
+        (
+            *("max_share", "probability", "time_mask_max_ratio"),
+            "time_warp_max_ratio",
+        ),
+        "share",
+    ),
     **dict.fromkeys(
         ("drop_path", "dropout", "dropout_rate", "momentum"), "rate"
     ),
@@ -173,7 +187,7 @@ ARGUMENTS = {
     **dict.fromkeys(
         ("classifier", "path", "recording", "source", "workdir"), "path"
     ),
-    "data_dir": "path or none",
+    **dict.fromkeys(("data_dir", "folder"), "path or none"),
     "on_unusable": "function or none",
     "address": "text",
     **dict.fromkeys(
@@ -213,6 +227,7 @@ ARGUMENTS = {
         ),
         "given",
     ),
+    "transform": "callable",
     "transform_fns": "list",
     "waveform": "integers",
     "fallback_sample_rate": "positive",
@@ -231,6 +246,7 @@ EXCEPTIONS = {
     "Study.seeds": "integers",
     "Study.workdir": "path",
     "TrainingConfig.jit_compile": "bool",
+    "Audiomentation.sample_rate": "positive integer",
     "GaborInit.n_filters": "size or none",
     "SincInit.min_freq": "not negative or none",
     **dict.fromkeys(
@@ -264,6 +280,13 @@ EXCEPTIONS = {
     ),
 }
 
+# Functions of the samples of a clip.
+WAVEFORM_FUNCTIONS = (
+    *("align", "background_noise", "circular_shift", "colored_noise", "gain"),
+    *("loudness_normalization", "peak_normalization", "polarity_inversion"),
+    *("speed_change", "time_mask", "time_shift", "white_noise"),
+)
+
 # The arguments that must be given besides the one that is tried.
 REQUIRED = {
     **dict.fromkeys(
@@ -293,7 +316,11 @@ REQUIRED = {
     "PANNWavBlock": {"filters": 3},
     "TrainingConfig": {"workdir": "runs/x"},
     "Study": {"variants": {"a": []}},
-    "align": {"samples": WAVE},
+    **dict.fromkeys(
+        {*WAVEFORM_FUNCTIONS, "transform"},
+        {"samples": WAVE},
+    ),
+    "Audiomentation": {"transform": function},
     "audio_folder": {"path": "."},
     "db_compression": {"inputs": WAVE[None]},
     **dict.fromkeys(
@@ -308,7 +335,6 @@ REQUIRED = {
         "prepare": function,
     },
     "log_compression": {"inputs": WAVE[None]},
-    "loudness_normalization": {"samples": WAVE},
     "outputs": {"frontends": {"leaf": built_leaf()}, "waveform": WAVE},
     "predict": {
         "classifier": TrainedClassifier(None, ["a", "b"], 16000),
@@ -319,8 +345,6 @@ REQUIRED = {
         "audio_data": AudioData("a", ("a", "b"), 16000, {}, {}, "", ""),
     },
     "read_recording": {"recording": "no_such", "sample_rate": 16000},
-    "time_shift": {"samples": WAVE},
-    "transform": {"samples": WAVE},
     "smoothing_coefficient": {
         "time_constant": 0.06,
         "sample_rate": 16000,
@@ -331,8 +355,8 @@ REQUIRED = {
 
 # Tensors, and what the pipeline passes itself.
 UNTRIED = {
-    *("align.samples", "align.seed", "time_shift.samples", "time_shift.seed"),
-    *("loudness_normalization.samples", "transform.samples"),
+    *(f"{name}.samples" for name in (*WAVEFORM_FUNCTIONS, "transform")),
+    *(f"{name}.rng" for name in WAVEFORM_FUNCTIONS),
     *("db_compression.inputs", "log_compression.inputs"),
     *("evaluate.load", "evaluate.prepare", "evaluate.observer"),
 }

@@ -27,3 +27,19 @@ def test_frontends_are_timed_and_their_memory_is_measured(tmp_path):
     row = json.loads(output.read_text("utf-8"))["results"]["8x1s"][name]
     assert 0 < row["forward_ms"] < row["both_ms"]
     assert row["memory_mb"] > 0
+
+
+def test_the_input_pipeline_is_timed(tmp_path):
+    output = tmp_path / "data.json"
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "data.py", "--clips=40"),
+            *("--rounds=1", "--seconds=0.2", "--no_tf_data"),
+            f"--output={output}",
+        ],
+        check=True,
+    )
+    content = json.loads(output.read_text("utf-8"))
+    for row in content["results"].values():
+        assert row["clips_per_second"] > 0
+    assert content["microseconds"]["white noise"] > 0

@@ -7,6 +7,7 @@ holds text only. What is read from there are values of arguments that are known
 here: those of the functions that load and prepare recordings.
 """
 
+import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -98,7 +99,7 @@ def data_bindings(
     for name, text in settings.items():
         if not _is_of_data(name):
             continue
-        binding = _parse(name, text)
+        binding = _without_augmentations(_parse(name, text))
         if str(binding.key) in replaced:
             continue
         for reference in bindings.references(binding.value):
@@ -129,6 +130,19 @@ def _parse(name: str, text: str) -> Binding:
             f"syntax. Received: {name} = {text}."
         ) from error
     return binding
+
+
+def _without_augmentations(binding: Binding) -> Binding:
+    """Leaves out what changes no clip in evaluation, and imports a library."""
+    if not isinstance(binding.value, list):
+        return binding
+    value = [
+        one
+        for one in binding.value
+        if not isinstance(one, Reference)
+        or gin_files.short_name(one.configurable) != "Audiomentation"
+    ]
+    return dataclasses.replace(binding, value=value)
 
 
 def _check_reference(

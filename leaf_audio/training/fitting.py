@@ -13,6 +13,7 @@ from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
 from leaf_audio.training.evaluation import Scorer
+from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import (
     TrainingStopped,
     check_weights,
@@ -62,7 +63,7 @@ def fit(
     callbacks.append(Recorder(folder, progress, batches))
     with watched_gradients(model):
         model.fit(
-            batches.train(first_step=done * steps),
+            feed(batches.train(first_step=done * steps)),
             initial_epoch=done,
             epochs=num_epochs,
             steps_per_epoch=steps,

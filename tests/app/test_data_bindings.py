@@ -1,5 +1,6 @@
 """What configs bind of the loading and preparing of data."""
 
+import itertools
 import shutil
 
 import gin
@@ -37,7 +38,7 @@ def prepare(*arguments, **options):
 
 
 def take(dataset, count):
-    return list(dataset.take(count).as_numpy_iterator())
+    return list(itertools.islice(dataset, count))
 
 
 def test_gin_bindings_reach_audio_folder_through_load(load):
@@ -104,7 +105,7 @@ def test_gin_binds_transforms_and_their_settings(load):
     assert first[0].shape == second[0].shape == (5, 20)
     np.testing.assert_allclose(first[0].std(axis=1), 1, rtol=1e-4)
     assert (first[0] > 20).all()
-    # Crops are still random: the wrapped function gets its seed.
+    # Crops are still random: the wrapped function gets its generator.
     starts = {}
     for audio, labels in take(batches.train(), 40):
         for clip, label in zip(audio, labels, strict=True):
@@ -117,10 +118,43 @@ def test_default_transforms_follow_bindings(load):
     assert prepare(load(), batch_size=2).example_shape == (25,)
 
 
+def test_gin_binds_augmentations_and_mixup(load):
+    gin.parse_config(
+        """
+        data.prepare.transform_fns = [
+            @data.align, @data.circular_shift, @data.loudness_normalization,
+            @data.gain, @loud/data.white_noise, @data.time_mask]
+        data.prepare.mixup_alpha = 0.2
+        align.seq_len = 400
+        align.padding = 'wrap'
+        loudness_normalization.target_db = 0.0
+        gain.min_db = 20.0
+        gain.max_db = 20.0
+        loud/white_noise.min_snr_db = 0.0
+        loud/white_noise.max_snr_db = 0.0
+        time_mask.probability = 0.0
+        """
+    )
+    audio_data = load(sample_rate=SAMPLE_RATE)
+    batches = prepare(audio_data, batch_size=4)
+    unmixed = prepare(audio_data, batch_size=4, mixup_alpha=0.0)
+    ((audio, targets),) = take(batches.train(), 1)
+    ((alone, labels),) = take(unmixed.train(), 1)
+    # The clip and the noise have a level of 20 dB each.
+    np.testing.assert_allclose(alone.std(axis=1), 10 * 2**0.5, rtol=0.1)
+    assert (targets.argmax(axis=1) == labels).all()
+    assert targets.shape == (4, len(audio_data.label_names))
+    assert not np.allclose(audio, alone)
+    for clip, _ in unmixed.evaluation["test"]:
+        np.testing.assert_allclose(clip.std(axis=1), 1, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     "key",
     [
-        "align.seed",
+        "align.rng",
+        "white_noise.rng",
+        "gain.samples",
         "audio_folder.for_training",
         "data.load.readers",
         "loudness_normalization.samples",
