@@ -33,8 +33,8 @@ def called() -> set[tuple[str, str]]:
     return {(scope, name) for scope, _, name in parts}
 
 
-def replaced(statements: Iterable[Binding]) -> set[Key]:
-    """Finds the bindings of parts that a later statement replaces.
+def replaced(statements: Iterable[Binding]) -> dict[Key, Binding]:
+    """Finds what configures a part that a later statement has replaced.
 
     An example: a config says `AudioClassifier.encoder = @ConvNet()` and
     `ConvNet.filters = [64, 64]`. Then a binding on the command line says
@@ -45,16 +45,19 @@ def replaced(statements: Iterable[Binding]) -> set[Key]:
         statements: All statements, in the order in which gin has read them.
 
     Returns:
-        Keys that were bound before the replacement, and not again after it.
+        For each key that was bound before the replacement, and not again after
+        it, the statement that was replaced.
     """
-    found: set[Key] = set()
-    values: dict[Key, Any] = {}
+    found: dict[Key, Binding] = {}
+    last: dict[Key, Binding] = {}
     for statement in statements:
-        key, value = statement.key, statement.value
-        if key in values and values[key] != value:
-            found |= reached_from(values[key], values)
-        found.discard(key)
-        values[key] = value
+        key = statement.key
+        if key in last and last[key].value != statement.value:
+            values = {k: one.value for k, one in last.items()}
+            for reached in reached_from(last[key].value, values):
+                found[reached] = last[key]
+        found.pop(key, None)
+        last[key] = statement
     return found
 
 

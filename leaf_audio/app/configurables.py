@@ -20,7 +20,7 @@ from leaf_audio import (
     pooling,
     postprocessing,
 )
-from leaf_audio.app import data_configurables  # noqa: F401
+from leaf_audio.app import any_frontend, data_configurables  # noqa: F401
 from leaf_audio.app.factory import Factory
 
 _LEAF_AUDIO = {
@@ -102,6 +102,7 @@ _APPLICATION_ARGUMENTS = {
 
 # Registered by the other modules of leaf_audio.app.
 _OTHERS = (
+    "Frontend",
     "Study",
     "align",
     "audio_folder",
@@ -161,8 +162,9 @@ def names() -> set[str]:
 def spec_augment_switch(on: Any = False, layer: Callable | None = None) -> Any:
     """Returns the value of `spec_augment` for a frontend.
 
-    Every shipped config of a frontend refers to it, so that the macro
-    `spec_augment = True` is enough to augment, whichever frontend is chosen.
+    `common.gin` gives it to whichever frontend is chosen, as
+    `Frontend.spec_augment`. So the macro `spec_augment = True` is enough to
+    augment.
 
     Args:
         on: bool, or a layer that is returned as it is. Default: False.

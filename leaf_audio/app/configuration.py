@@ -16,15 +16,16 @@ from collections.abc import Mapping, Sequence
 
 import gin
 
+from leaf_audio.app import any_frontend, configurables, gin_files
 from leaf_audio.app import bindings as _bindings
-from leaf_audio.app import configurables, gin_files
-from leaf_audio.app.gin_files import CONFIGS, Binding
+from leaf_audio.app.gin_files import CONFIGS, Binding, Key
 from leaf_audio.app.unused import explain, unused
 
 __all__ = [
     "CONFIGS",
     "bound",
     "check_all_used",
+    "dropped",
     "macros",
     "message",
     "operative",
@@ -60,8 +61,14 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     # gin logs an error for each place in which it does not find a file.
     logging.disable(logging.ERROR)
     try:
-        gin.parse_config_files_and_bindings(files, bindings)
+        gin.parse_config_files_and_bindings(
+            files, bindings, finalize_config=False
+        )
         _STATEMENTS.extend(gin_files.read(files, bindings))
+        for more in list(any_frontend.for_chosen(_STATEMENTS)):
+            gin.parse_config(f"{more.key} = {_bindings.text(more.value, {})}")
+            _STATEMENTS.append(more)
+        gin.finalize()
     except SyntaxError as error:
         raise ValueError(_syntax_message(error, bindings)) from error
     except tokenize.TokenError as error:
@@ -123,7 +130,11 @@ def check_all_used(
     waiting = {key for key in in_force if key.configurable in names}
     for key in list(waiting):
         waiting |= _bindings.reached_from(in_force[key], in_force)
-    excused = waiting | _bindings.replaced(_STATEMENTS)
+    excused = {
+        *waiting,
+        *_bindings.replaced(_STATEMENTS),
+        *any_frontend.excused(_STATEMENTS),
+    }
     found = [
         key
         for key in unused(in_force, used)
@@ -143,6 +154,31 @@ def check_all_used(
         "Every binding must be used by what it configures. Received, without "
         f"any effect: {', '.join(map(str, found))}.{''.join(reasons)}"
     )
+
+
+def dropped() -> list[str]:
+    """Tells which settings have gone with the part that they configure.
+
+    A config that refers to a part and sets its arguments loses nothing if
+    another part is chosen. Another config has lost what it asked for: after
+    `leaf.gin` and `small.gin`, `AudioClassifier.encoder = @PANN()` drops the
+    settings that `small.gin` makes for the ConvNet of `leaf.gin`.
+
+    Returns:
+        A line for each part that was replaced, with the bindings of other
+        files that have had no effect on anything built so far.
+    """
+    idle = set(unused(_bindings.in_force(), _bindings.used()))
+    last = {one.key: one for one in _STATEMENTS}
+    lost: dict[Key, list[str]] = {}
+    for key, reference in _bindings.replaced(_STATEMENTS).items():
+        if key in idle and last[key].file != reference.file:
+            told = f"{key} ({last[key].place})"
+            lost.setdefault(reference.key, []).append(told)
+    return [
+        f"no effect, since {replaced} is another: {', '.join(sorted(keys))}"
+        for replaced, keys in lost.items()
+    ]
 
 
 def message(error: Exception) -> str:

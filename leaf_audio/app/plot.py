@@ -6,6 +6,7 @@ python -m example.plot --workdir=runs/leaf --output=figures \
 
 import pathlib
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from absl import app, flags
@@ -13,6 +14,8 @@ from absl import app, flags
 from leaf_audio.app.startup import without_startup_messages
 
 _FORMATS = ("png", "svg")
+# Written into each figure. Only a file that holds it is replaced.
+_MARK = "leaf-audio plot"
 
 
 def draw(
@@ -31,12 +34,10 @@ def draw(
         The files that were written.
 
     Raises:
-        ValueError: There is no model or no learned frontend, or the recording
-            cannot be used.
+        ValueError: There is no model or no learned frontend, the recording
+            cannot be used, or a file that is no such figure would be replaced.
         ImportError: matplotlib is not installed.
     """
-    import keras
-
     # `models` has the classes of the saved model.
     from leaf_audio import diagnostics, frontend, models  # noqa: F401
     from leaf_audio.data import read_recording
@@ -44,12 +45,7 @@ def draw(
     from leaf_audio.training.workdir import Workdir
 
     folder = Workdir(workdir)
-    if not folder.best.exists():
-        raise ValueError(
-            "`workdir` must hold a run with one completed epoch at least. "
-            f"Received: workdir={workdir!r} without {folder.best.name}."
-        )
-    model = keras.models.load_model(folder.best)
+    model = folder.load_best()
     found = diagnostics.learned_frontends(model)
     if len(found) != 1:
         raise ValueError(
@@ -80,12 +76,30 @@ def draw(
         )
     target = folder.path / "figures" if output is None else pathlib.Path(output)
     target.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, figure in drawn.items():
-        for suffix in _FORMATS:
-            files.append(target / f"{name}.{suffix}")
-            figure.savefig(files[-1], dpi=150)
-    return files
+    figures_of = {
+        target / f"{name}.{suffix}": figure
+        for name, figure in drawn.items()
+        for suffix in _FORMATS
+    }
+    _check_replaceable(figures_of)
+    for file, figure in figures_of.items():
+        key = "Software" if file.suffix == ".png" else "Creator"
+        figure.savefig(file, dpi=150, metadata={key: _MARK})
+    return list(figures_of)
+
+
+def _check_replaceable(files: Iterable[pathlib.Path]) -> None:
+    """Raises a ValueError if a file exists that is no figure of `draw`."""
+    found = [
+        str(file)
+        for file in files
+        if file.exists() and _MARK.encode() not in file.read_bytes()
+    ]
+    if found:
+        raise ValueError(
+            "`output` must be a folder without other files of these names. "
+            f"Received: {', '.join(found)}, which would be replaced."
+        )
 
 
 def main(argv: list[str]) -> None:

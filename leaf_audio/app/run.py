@@ -32,7 +32,7 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     Raises:
         ValueError: If a setting, a binding, the data or the workdir cannot be
             used.
-        TrainingStopped: If a loss is not a finite number.
+        TrainingStopped: If a loss, a gradient or a weight is not finite.
     """
     configuration.parse(configs, bindings)
     results = gin_training.train()

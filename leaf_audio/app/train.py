@@ -41,7 +41,7 @@ def train(**settings: Any) -> dict[str, Any]:
     Raises:
         ValueError: If a setting, a binding, the data or the workdir cannot be
             used.
-        TrainingStopped: If a loss is not a finite number.
+        TrainingStopped: If a loss, a gradient or a weight is not finite.
     """
     config = gin.get_configurable("train.train")(**settings)
     if config.optimizer is None:
@@ -144,6 +144,7 @@ class _TrainingObserver(Observer):
         report_file: pathlib.Path,
     ) -> None:
         configuration.check_all_used()
+        report.print_lines(*configuration.dropped())
         super().data_loaded(audio_data, batches, report_file)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gin
 
-from leaf_audio.app import bindings
+from leaf_audio.app import any_frontend, bindings
 from leaf_audio.app.configurables import ARGUMENT_FOR, PASSED_AS_CLASS
 from leaf_audio.app.gin_files import Key, Reference
 
@@ -53,6 +53,9 @@ def explain(
         A part of a sentence, such as "nothing refers to @PCENLayer(); write
         Leaf.compression_fn = @PCENLayer()".
     """
+    refusal = any_frontend.refusal(key, in_force)
+    if refusal:
+        return refusal
     if key.is_macro:
         known = {one.argument for one in {*in_force, *used} if one.is_macro}
         near = difflib.get_close_matches(key.argument, known - {key.argument})

@@ -73,7 +73,16 @@ class ClipWriter:
             split: str. "train", "validation" or "test".
             samples: Array of shape (time,).
             label: int. The index of the class.
+
+        Raises:
+            ValueError: A sample is not finite. Readers check their clips, and
+                name the file; this holds for every reader to come.
         """
+        if not np.isfinite(samples).all():
+            raise ValueError(
+                "`samples` must be finite. Received: NaN or infinity in clip "
+                f"{len(self.labels.get(split, ()))} of {split!r}."
+            )
         if split not in self._splits:
             self._splits[split] = _SplitWriter(self._directory / split)
         self._splits[split].add(samples.astype(self._dtype), label)

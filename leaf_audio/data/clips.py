@@ -125,6 +125,12 @@ class Clips:
         position = 0
         for number in range(self.files[-1] + 1):
             some = np.fromfile(self.directory / str(number), self.dtype)
+            if not np.isfinite(some).all():
+                raise ValueError(
+                    "Prepared clips must be finite. Received: NaN or infinity "
+                    f"in {self.directory / str(number)}. Remove the folder "
+                    f"{self.directory.parent}, and the audio is prepared anew."
+                )
             samples[position : position + len(some)] = some
             position += len(some)
         return samples

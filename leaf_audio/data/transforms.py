@@ -86,8 +86,13 @@ def loudness_normalization(
             )
     target = 10 ** (target_db / 20)
     max_gain = 10 ** (max_gain_db / 20)
+    std = tf.math.reduce_std(samples)
+    # The squares of samples above 1e19 are infinite in float32.
+    peak = tf.reduce_max(tf.abs(samples))
+    scaled = peak * tf.math.reduce_std(samples / peak)
+    std = tf.where(tf.math.is_finite(std), std, scaled)
     # For silence the quotient is infinite, and `max_gain` is used.
-    return samples * tf.minimum(max_gain, target / tf.math.reduce_std(samples))
+    return samples * tf.minimum(max_gain, target / std)
 
 
 def transform(

@@ -45,7 +45,7 @@ class TrainedClassifier:
         """
         folder = finished_run(workdir)
         trained_on = folder.read_data()
-        model = keras.models.load_model(folder.best)
+        model = folder.load_best()
         frontend = getattr(model, "frontend", None)
         rate = trained_on.get("sample_rate") or getattr(
             frontend, "sample_rate", None

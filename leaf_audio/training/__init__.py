@@ -7,7 +7,7 @@ say.
 
 from leaf_audio.training.config import TrainingConfig
 from leaf_audio.training.evaluation import evaluate
-from leaf_audio.training.fitting import TrainingStopped
+from leaf_audio.training.finite import TrainingStopped
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.trainer import train
 from leaf_audio.training.workdir import Workdir

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import os
 from collections.abc import Callable
 
@@ -79,11 +81,21 @@ def score_splits(
 
     Returns:
         By name of the split, what `Scorer` returns.
+
+    Raises:
+        ValueError: If a loss is not finite.
     """
-    return {
+    metrics = {
         split: Scorer(some, batches.batch_size)(model)
         for split, some in batches.evaluation.items()
     }
+    for split, values in metrics.items():
+        if not math.isfinite(values["loss"]):
+            raise ValueError(
+                "The clips and the outputs of the model must be finite. "
+                f"Received: a loss of {values['loss']} on {split!r}."
+            )
+    return metrics
 
 
 def evaluate(
@@ -122,14 +134,11 @@ def evaluate(
     observer = observer or Observer()
     check_positive_int("batch_size", batch_size)
     folder = Workdir(workdir)
-    if not folder.best.exists():
-        raise ValueError(
-            "`workdir` must hold a run with one completed epoch at least. "
-            f"Received: workdir={str(workdir)!r} without {folder.best.name}."
-        )
+    _check_replaceable(folder)
+    # Before the data is loaded, which may take hours.
+    model = folder.load_best()
     audio_data = load(dataset, data_dir=data_dir, for_training=False)
     checks.check_evaluation_split(audio_data)
-    model = keras.models.load_model(folder.best)
     audio_data = _with_labels_of_model(audio_data, model, folder)
     checks.check_sample_rate(model, audio_data.sample_rate)
     evaluated = dataclasses.replace(
@@ -153,6 +162,22 @@ def evaluate(
     }
     files.write_json(folder.evaluation, content)
     return metrics
+
+
+def _check_replaceable(folder: Workdir) -> None:
+    """Raises a ValueError if `evaluation.json` is not one of this package."""
+    if not folder.evaluation.exists():
+        return
+    try:
+        content = json.loads(folder.evaluation.read_text("utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or "metrics" not in content:
+        raise ValueError(
+            f"`workdir` must not hold another {folder.evaluation.name} than "
+            f"that of an evaluation. Received: {folder.evaluation}, which an "
+            "evaluation would replace."
+        )
 
 
 def _with_labels_of_model(

@@ -13,13 +13,16 @@ from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
 from leaf_audio.training.evaluation import Scorer
+from leaf_audio.training.finite import (
+    TrainingStopped,
+    check_weights,
+    watched_gradients,
+)
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.tensorboard import TensorBoardLog
 from leaf_audio.training.workdir import Workdir
 
-
-class TrainingStopped(RuntimeError):
-    """Training was stopped because a loss is not a finite number."""
+__all__ = ["Recorder", "StopIfNotFinite", "TrainingStopped", "fit"]
 
 
 def fit(
@@ -41,31 +44,92 @@ def fit(
         num_epochs: The number of epochs in total.
 
     Raises:
-        TrainingStopped: If a loss is not a finite number.
+        TrainingStopped: If a loss, a gradient or a weight is not finite.
     """
     done = len(progress.history)
     if done == num_epochs:
         return
-    # The recorder comes last. It saves the plan that Replan makes for the next
-    # epoch, and logs the drift that LogFilters measures.
-    callbacks: list[keras.callbacks.Callback] = [Replan()]
+    # The check comes first: neither a plan nor a drift can be computed from
+    # weights that are not finite. The recorder comes last. It saves the plan
+    # that Replan makes for the next epoch, and logs the drift that LogFilters
+    # measures.
+    callbacks: list[keras.callbacks.Callback] = [
+        StopIfNotFinite(folder, progress),
+        Replan(),
+    ]
     if len(learned_frontends(model)) == 1:
         callbacks.append(LogFilters(folder.filters))
     callbacks.append(Recorder(folder, progress, batches))
-    model.fit(
-        batches.train(first_step=done * steps),
-        initial_epoch=done,
-        epochs=num_epochs,
-        steps_per_epoch=steps,
-        callbacks=callbacks,
-        shuffle=False,
-        # A terminal gets a progress bar, a file gets one line for each epoch.
-        verbose=1 if sys.stdout.isatty() else 2,
+    with watched_gradients(model):
+        model.fit(
+            batches.train(first_step=done * steps),
+            initial_epoch=done,
+            epochs=num_epochs,
+            steps_per_epoch=steps,
+            callbacks=callbacks,
+            shuffle=False,
+            # A terminal gets a progress bar, a file one line for each epoch.
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+
+
+class StopIfNotFinite(keras.callbacks.Callback):
+    """Stops training if a loss, a gradient or a weight is not finite.
+
+    Loss and gradients are checked after each step, the weights after each
+    epoch. `fit` must run within `watched_gradients`.
+
+    Args:
+        folder: The folder of the run, for the message.
+        progress: The epochs that are done.
+
+    Raises:
+        TrainingStopped: In `fit`.
+    """
+
+    def __init__(self, folder: Workdir, progress: Progress):
+        super().__init__()
+        self._folder = folder
+        self._progress = progress
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if math.isfinite(logs["loss"]):
+            return
+        if keras.backend.backend() == "jax":
+            # Within an epoch, `fit` on JAX does not update the variables.
+            self.model.jax_state_sync()
+        loss = float(self.model.get_metrics_result()["loss"])
+        what = (
+            "The gradients are not finite"
+            if math.isfinite(loss)
+            else f"The loss is {loss}"
+        )
+        epoch = len(self._progress.history) + 1
+        raise stopped(
+            f"{what} at step {batch + 1} of epoch {epoch}", self._folder, epoch
+        )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        check_weights(self.model, epoch + 1)
+
+
+def stopped(reason: str, folder: Workdir, epoch: int) -> TrainingStopped:
+    """Returns the error that ends a run.
+
+    Args:
+        reason: What is not finite, and when.
+        folder: The folder of the run.
+        epoch: The number, from 1, of the epoch that was not completed.
+    """
+    return TrainingStopped(
+        f"{reason}: training was stopped. A lower train.learning_rate may "
+        f"help; workdir {str(folder.path)!r} holds the {epoch - 1} epochs "
+        "before."
     )
 
 
 class Recorder(keras.callbacks.Callback):
-    """Evaluates and saves the model after each epoch, and checks the losses.
+    """Evaluates and saves the model after each epoch.
 
     The model is evaluated on the first split of `batches.evaluation`, which is
     "validation" if there is one.
@@ -76,7 +140,7 @@ class Recorder(keras.callbacks.Callback):
         batches: The batches for evaluation.
 
     Raises:
-        TrainingStopped: In `fit`, if a loss is not a finite number.
+        TrainingStopped: In `fit`, if the validation loss is not finite.
     """
 
     def __init__(
@@ -92,12 +156,15 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._start = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._check_finite("loss", logs["loss"], f"step {batch + 1} of ")
-
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         metrics = self._score(self.model)
-        self._check_finite("validation loss", metrics["loss"], "the end of ")
+        if not math.isfinite(metrics["loss"]):
+            raise stopped(
+                f"The validation loss is {metrics['loss']} at the end of epoch "
+                f"{epoch + 1}",
+                self._folder,
+                epoch + 1,
+            )
         logs.update({f"val_{name}": value for name, value in metrics.items()})
         row = {
             "epoch": epoch + 1,
@@ -115,13 +182,3 @@ class Recorder(keras.callbacks.Callback):
         self._progress.history.append(row)
         self._folder.save(self.model, self._progress)
         self._log.add(row)
-
-    def _check_finite(self, name: str, value: Any, when: str) -> None:
-        if not math.isfinite(value):
-            epoch = len(self._progress.history) + 1
-            raise TrainingStopped(
-                f"The {name} is {float(value)} at {when}epoch {epoch}: "
-                "training was stopped. A lower train.learning_rate may help; "
-                f"workdir {str(self._folder.path)!r} holds the "
-                f"{epoch - 1} epochs before."
-            )

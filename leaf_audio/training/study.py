@@ -24,6 +24,9 @@ from leaf_audio.common import files
 # The command that trains, as `python -m` takes it.
 _PROGRAM = ("-m", "leaf_audio.app.main")
 
+# The formats of the figure.
+_FIGURES = ("png", "svg")
+
 # The headings of the table.
 COLUMNS = (
     "frontend",
@@ -164,8 +167,10 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
 
     Raises:
         RuntimeError: If a run fails. The runs before it are kept.
-        ValueError: If a finished run had other settings.
+        ValueError: If a finished run had other settings, or the folder holds
+            files that are not those of a study and would be replaced.
     """
+    check_replaceable(study)
     runs = [(name, seed) for seed in study.seeds for name in study.variants]
     for name, seed in rich.progress.track(runs, "runs"):
         folder = study.run_folder(name, seed)
@@ -196,6 +201,48 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
                 f"The run of {name!r} with seed {seed} has failed: "
                 f"{failure_reason(text)} ({log})"
             )
+
+
+def check_replaceable(study: Study) -> None:
+    """Checks that a study replaces no file but those of a study.
+
+    Beside the folder of each run, a study keeps the command of the run, such as
+    `0.json`. These tell that the other files are its own.
+
+    Args:
+        study: The study.
+
+    Raises:
+        ValueError: If another file would be replaced. The message names it.
+    """
+    found = []
+    if not any(map(_is_command, study.folder.glob("*/*.json"))):
+        names = [f"results.{suffix}" for suffix in ("md", "json", *_FIGURES)]
+        found += [study.folder / name for name in names]
+    for name in study.variants:
+        for seed in study.seeds:
+            folder = study.run_folder(name, seed)
+            told = folder.with_name(f"{seed}.json")
+            if not _is_command(told):
+                found += [told, folder.with_name(f"{seed}.log")]
+    found = [file for file in found if os.path.lexists(file)]
+    if found:
+        names = ", ".join(str(one.relative_to(study.folder)) for one in found)
+        raise ValueError(
+            "`workdir` must be new or hold a study. Received: "
+            f"workdir={str(study.folder)!r}, which holds {names}. A study "
+            "would replace them: choose another workdir, or move them "
+            "elsewhere."
+        )
+
+
+def _is_command(file: pathlib.Path) -> bool:
+    """Returns whether a file holds the command of a run."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, list) and content[:2] == list(_PROGRAM)
 
 
 def _settings_of(command: Sequence[str]) -> list[str]:
@@ -313,7 +360,7 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
         return
     figure = Figure(figsize=(6.4, 0.8 + 0.4 * len(rows)), layout="constrained")
     _draw(figure.subplots(), rows)
-    for suffix in ("png", "svg"):
+    for suffix in _FIGURES:
         figure.savefig(study.folder / f"results.{suffix}", dpi=150)
 
 

@@ -14,20 +14,20 @@ class TensorBoardLog:
     mean drift of learned filters is logged with the metrics of training.
 
     Args:
-        folder: The folder for the logs. It is emptied first. Otherwise, an
-            epoch that a killed run logged but did not complete would appear
-            twice.
+        folder: The folder for the logs. Its folders `train` and `validation`
+            are emptied first. Otherwise, an epoch that a killed run logged but
+            did not complete would appear twice. Other logs there are kept.
         history: The epochs to log at once, as in `Progress.history`.
     """
 
     def __init__(
         self, folder: pathlib.Path, history: Sequence[dict[str, float]] = ()
     ):
-        shutil.rmtree(folder, ignore_errors=True)
-        self._writers = {
-            prefix: tf.summary.create_file_writer(str(folder / name))
-            for prefix, name in (("", "train"), ("val_", "validation"))
-        }
+        self._writers = {}
+        for prefix, name in (("", "train"), ("val_", "validation")):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            writer = tf.summary.create_file_writer(str(folder / name))
+            self._writers[prefix] = writer
         for row in history:
             self.add(row)
 

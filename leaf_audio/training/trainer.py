@@ -76,7 +76,7 @@ def train(
 
     Raises:
         ValueError: If a setting, the data or the folder cannot be used.
-        TrainingStopped: If a loss is not a finite number.
+        TrainingStopped: If a loss, a gradient or a weight is not finite.
 
     Example:
 
@@ -198,6 +198,7 @@ class _Run:
             checks.check_sample_rate(model, self._data.sample_rate)
             if self._progress.history:
                 self._folder.restore(model, self._progress)
+            self._folder.claim()
             text = self._observer.config_text()
             if text is not None:
                 files.write_text(self._folder.config, text)
@@ -214,7 +215,7 @@ class _Run:
     def summarize(self, model: keras.Model) -> dict[str, Any]:
         """Evaluates the best model, and returns all that is to be recorded."""
         history = self._progress.history
-        best = keras.models.load_model(self._folder.best)
+        best = self._folder.load_best()
         return {
             "config": {
                 **self._observer.shared_values(),

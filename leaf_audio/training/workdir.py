@@ -1,5 +1,7 @@
 """The folder of a run: its model, its state, its logs.
 
+A run that begins replaces nothing that it finds. See `Workdir.read_progress`.
+
 Every file is written in one step (`leaf_audio.common.files`), so a run that is
 killed leaves complete files, each of them old or new. The file `state.npz`
 alone decides how far a run has come. When a run goes on, all other files are
@@ -21,7 +23,11 @@ import numpy as np
 
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
+from leaf_audio.training import finite
 from leaf_audio.training.progress import Progress
+
+# The content of the lock file once a run has begun to write.
+_CLAIM = "This folder holds a run of leaf_audio.\n"
 
 
 class Workdir:
@@ -69,22 +75,23 @@ class Workdir:
         self.tensorboard = self.path / "tensorboard"
         self.results = self.path / "results.json"
         self.evaluation = self.path / "evaluation.json"
+        self._lock = self.path / ".lock"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Creates the folder, and locks it against other processes.
 
-        If nothing is written to a folder that was created here, it is removed
-        again at the end of the `with` block.
+        If no run begins in the `with` block, the lock file and the folder are
+        removed again at its end, where they were created here.
 
         Raises:
             ValueError: If another process has locked the folder.
         """
-        path = self.path / ".lock"
+        path = self._lock
         made = [p for p in (path, *path.parents) if not p.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         # The operating system releases the lock when a process is killed.
-        with open(path, "w") as lock:
+        with open(path, "a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -95,32 +102,92 @@ class Workdir:
             try:
                 yield
             finally:
-                if made and list(self.path.iterdir()) == [path]:
+                if path in made and not self._is_claimed():
                     path.unlink()
                     with contextlib.suppress(OSError):
                         for parent in made[1:]:
                             parent.rmdir()
 
+    def claim(self) -> None:
+        """Marks the files of the folder as those of a run.
+
+        Called within `locked`, before the first of them is written. A run that
+        is killed in its first epoch leaves no state. By this mark it is known
+        that its files may be replaced.
+        """
+        self._lock.write_text(_CLAIM, "utf-8")
+
+    def _is_claimed(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self._lock.read_text("utf-8") == _CLAIM
+        return False
+
     def read_progress(self) -> Progress | None:
         """Reads how far the run in this folder has come.
 
         Returns:
-            The progress, or None if there is no run.
+            The progress, or None if a new run may begin here.
 
         Raises:
-            ValueError: If the state is damaged, or missing beside results.
+            ValueError: If the state is damaged, or there is none beside files
+                that a new run would replace.
         """
         if not self.state.exists():
-            for file in (self.best, self.results):
-                if file.exists():
-                    raise ValueError(
-                        "`workdir` must be new or hold the state of a run. "
-                        f"Received: workdir={str(self.path)!r}, which holds "
-                        f"{file.name} but no {self.state.name}."
-                    )
+            self._check_nothing_is_lost()
             return None
         with self._open_state() as arrays:
             return Progress(**json.loads(str(arrays["progress"])))
+
+    def _check_nothing_is_lost(self) -> None:
+        """Raises a ValueError if a new run would replace what is there."""
+        kept = [self.best, self.results]
+        if not self._is_claimed():
+            kept = [
+                self.config,
+                self.metrics,
+                self.filters,
+                self.tensorboard,
+                self.evaluation,
+                *kept,
+            ]
+        found = [file.name for file in kept if _holds_something(file)]
+        if found:
+            raise ValueError(
+                "`workdir` must be new or hold the state of a run. "
+                f"Received: workdir={str(self.path)!r}, which holds "
+                f"{' and '.join(found)} but no {self.state.name}. A run would "
+                "replace what is there: choose another workdir, or move it "
+                "elsewhere."
+            )
+
+    def load_best(self) -> keras.Model:
+        """Loads the best model, for use and not for training.
+
+        The optimizer is left out. Its class may belong to another backend than
+        the present one.
+
+        Returns:
+            The model, not compiled.
+
+        Raises:
+            ValueError: If there is no model, or its weights are not finite.
+        """
+        if not self.best.exists():
+            raise ValueError(
+                "`workdir` must hold a run with one completed epoch at least. "
+                f"Received: workdir={str(self.path)!r} without "
+                f"{self.best.name}."
+            )
+        model = keras.models.load_model(self.best, compile=False)
+        found = finite.not_finite(model.variables)
+        if found:
+            raise ValueError(
+                "`workdir` must hold a model whose weights are finite. "
+                f"Received: {self.best}, where these are not: "
+                f"{finite.listed(found)}. The run must be repeated in another "
+                "workdir."
+            )
+        return model
 
     def read_data(self) -> dict[str, Any]:
         """Reads what a finished run has recorded about its data.
@@ -139,10 +206,15 @@ class Workdir:
         Args:
             model: The model, built and compiled.
             progress: The progress, with the epoch that has just ended.
+
+        Raises:
+            TrainingStopped: If a weight is not finite. Nothing is written then,
+                and the state before stays.
         """
+        finite.check_weights(model, len(progress.history))
         arrays: dict[str, Any] = {
-            f"variable_{i}": _to_array(variable)
-            for i, variable in enumerate(_variables(model))
+            f"variable_{i}": finite.to_array(variable)
+            for i, variable in enumerate(finite.saved_variables(model))
         }
         for i, leaf in enumerate(built_leafs(model)):
             if leaf.planned_for is not None:
@@ -160,9 +232,10 @@ class Workdir:
             progress: The progress that `read_progress` returned.
 
         Raises:
-            ValueError: If the state has another number of variables.
+            ValueError: If the state has another number of variables, or one
+                that is not finite.
         """
-        variables = _variables(model)
+        variables = finite.saved_variables(model)
         with self._open_state() as arrays:
             saved = sum(name.startswith("variable_") for name in arrays.files)
             if saved != len(variables):
@@ -173,6 +246,14 @@ class Workdir:
                 )
             for i, variable in enumerate(variables):
                 variable.assign(arrays[f"variable_{i}"])
+            found = finite.not_finite(variables)
+            if found:
+                raise ValueError(
+                    "`workdir` must hold a state that is finite. Received: "
+                    f"{self.state}, where these variables are not: "
+                    f"{finite.listed(found)}. The run must be repeated in "
+                    "another workdir."
+                )
             for i, leaf in enumerate(built_leafs(model)):
                 # A plan that is made anew from the present weights may differ
                 # from the one that was in use, and outputs with it.
@@ -209,15 +290,9 @@ class Workdir:
             yield arrays
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
-    """Returns all variables that a training step reads or changes.
-
-    The states of random generators and moving averages are among them.
-    """
-    return [*model.variables, *model.optimizer.variables]
-
-
-def _to_array(variable: keras.Variable) -> np.ndarray:
-    array = keras.ops.convert_to_numpy(variable)
-    # NumPy's file format has no bfloat16. All of its values fit in float32.
-    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+def _holds_something(path: pathlib.Path) -> bool:
+    """Returns whether there is a file, or a folder that is not empty."""
+    if path.is_dir():
+        return any(path.iterdir())
+    # A link to a file that is missing counts: writing would replace it.
+    return os.path.lexists(path)

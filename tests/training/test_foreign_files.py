@@ -1,0 +1,126 @@
+"""What lies in a folder and is not the run's own is not replaced."""
+
+import json
+
+import pytest
+from tones import LEAF
+from training_runs import train_with
+
+from leaf_audio.training import Workdir, evaluation, study
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+
+def content(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.gin",
+        "metrics.csv",
+        "filters.csv",
+        "tensorboard/other/events",
+        "tensorboard/train/events",
+        "evaluation.json",
+        "results.json",
+        "best.keras",
+    ],
+)
+def test_a_folder_with_files_of_others_is_refused(
+    folder, tmp_path, no_data, name
+):
+    workdir = tmp_path / "mine"
+    (workdir / name).parent.mkdir(parents=True)
+    (workdir / name).write_text("mine")
+    (workdir / "notes.txt").write_text("mine too")
+    before = content(workdir)
+    for _ in range(2):
+        with pytest.raises(ValueError) as error:
+            train_with(folder, workdir, frontend=LEAF)
+        assert f"holds {name.partition('/')[0]} but no" in str(error.value)
+        assert content(workdir) == before
+
+
+def test_all_files_of_others_are_named(tmp_path):
+    for name in ("config.gin", "metrics.csv"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match="holds config.gin and metrics.csv"):
+        Workdir(tmp_path).read_progress()
+
+
+def test_a_link_that_leads_nowhere_counts(tmp_path):
+    (tmp_path / "config.gin").symlink_to(tmp_path / "unmounted" / "config.gin")
+    with pytest.raises(ValueError, match="holds config.gin but no state"):
+        Workdir(tmp_path).read_progress()
+
+
+def test_an_empty_folder_of_logs_is_no_obstacle(tmp_path):
+    (tmp_path / "tensorboard").mkdir()
+    assert Workdir(tmp_path).read_progress() is None
+
+
+def test_a_run_that_has_begun_may_begin_again(tmp_path):
+    """It was killed in its first epoch, and has left no state."""
+    with Workdir(tmp_path).locked():
+        Workdir(tmp_path).claim()
+    (tmp_path / "config.gin").write_text("its own")
+    with Workdir(tmp_path).locked():
+        assert Workdir(tmp_path).read_progress() is None
+
+
+def test_a_run_that_has_not_begun_leaves_no_claim(tmp_path):
+    with Workdir(tmp_path).locked():
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_keeps_other_logs_beside_its_own(folder, tmp_path):
+    train_with(folder, tmp_path / "run", "train.num_epochs = 1")
+    other = tmp_path / "run" / "tensorboard" / "other" / "events"
+    other.parent.mkdir()
+    other.write_text("mine")
+    train_with(folder, tmp_path / "run", "train.num_epochs = 2")
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["results.md", "results.json", "results.svg", "one/0.log"]
+)
+def test_a_study_replaces_no_file_of_others(tmp_path, monkeypatch, name):
+    ran = []
+
+    def run(command, **_):
+        ran.append(command)
+        return study.subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(study.subprocess, "run", run)
+    made = study.Study({"one": []}, seeds=[0], workdir=tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=f"which holds {name}"):
+        study.run_all(made, [])
+    assert content(tmp_path) == {name: b"{}"} and not ran
+    (tmp_path / name).unlink()
+    study.run_all(made, [])
+    assert len(ran) == 1
+    # Its own files are no obstacle.
+    (tmp_path / "results.md").write_text("its own")
+    study.run_all(made, [])
+    assert len(ran) == 2
+
+
+def test_an_evaluation_replaces_only_an_evaluation(tmp_path):
+    folder = Workdir(tmp_path)
+    evaluation._check_replaceable(folder)
+    folder.evaluation.write_text(json.dumps({"metrics": {}}))
+    evaluation._check_replaceable(folder)
+    for text in ("[1, 2]", "{}", "mine"):
+        folder.evaluation.write_text(text)
+        with pytest.raises(ValueError, match="evaluation.json"):
+            evaluation._check_replaceable(folder)
