@@ -103,17 +103,27 @@ _APPLICATION_ARGUMENTS = {
 # Registered by the other modules of leaf_audio.app.
 _OTHERS = (
     "Frontend",
+    "Audiomentation",
     "Study",
     "align",
     "audio_folder",
+    "background_noise",
+    "circular_shift",
+    "colored_noise",
     "data_parallel",
+    "gain",
     "load",
     "loudness_normalization",
     "mirrored",
+    "peak_normalization",
+    "polarity_inversion",
     "prepare",
+    "speed_change",
+    "time_mask",
     "time_shift",
     "tpu",
     "train",
+    "white_noise",
 )
 
 # The argument that takes each part, to tell the user where to refer to it.

@@ -13,15 +13,22 @@ from typing import Any
 import gin
 
 from leaf_audio import data
+from leaf_audio.app.factory import Factory
 
 # Their bindings take effect when data is loaded, and not before.
 DATA_CONFIGURABLES = ("data.load", "data.prepare", *data.READERS)
 
 # The arguments that the data pipeline passes itself, and gin cannot bind.
 _PASSED = {
-    "align": ["samples", "seed"],
-    "loudness_normalization": ["samples"],
-    "time_shift": ["samples", "seed"],
+    name: ["samples", "rng"]
+    for name in (
+        *("align", "background_noise", "circular_shift", "colored_noise"),
+        *("gain", "polarity_inversion", "speed_change", "time_mask"),
+        *("time_shift", "white_noise"),
+    )
+} | {
+    name: ["samples"]
+    for name in ("loudness_normalization", "peak_normalization")
 }
 
 
@@ -60,6 +67,9 @@ def _register() -> None:
     for name, passed in _PASSED.items():
         function = getattr(data, name)
         gin.external_configurable(function, name, "data", denylist=passed)
+    gin.external_configurable(
+        Factory(data.Audiomentation), "Audiomentation", "data"
+    )
     for name, reader in data.READERS.items():
         gin.external_configurable(
             reader,

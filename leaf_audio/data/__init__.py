@@ -9,7 +9,7 @@ Where to add what: a source of data in `sources.py`, an augmentation in
 `augmentation.py`, another transform in `transforms.py`.
 
 Only `audio_folder` is imported with this package. The other names are imported
-when they are first used, because they need TensorFlow.
+when they are first used, because some need large libraries.
 """
 
 import importlib
@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Any
 from leaf_audio.data.audio_folder import audio_folder
 
 if TYPE_CHECKING:
-    from leaf_audio.data.augmentation import time_shift
+    from leaf_audio.data.audiomentation import Audiomentation
+    from leaf_audio.data.augmentation import (
+        circular_shift,
+        colored_noise,
+        gain,
+        polarity_inversion,
+        speed_change,
+        time_mask,
+        time_shift,
+        white_noise,
+    )
+    from leaf_audio.data.background import background_noise
     from leaf_audio.data.batches import Batches, prepare
     from leaf_audio.data.clips import AudioData
     from leaf_audio.data.decoding import UnusableFileError, read_recording
@@ -29,40 +40,61 @@ if TYPE_CHECKING:
         align,
         example_shape,
         loudness_normalization,
+        peak_normalization,
         transform,
     )
 
 __all__ = [
     "READERS",
     "AudioData",
+    "Audiomentation",
     "Batches",
     "Reader",
     "UnusableFileError",
     "align",
     "audio_folder",
+    "background_noise",
+    "circular_shift",
+    "colored_noise",
     "example_shape",
+    "gain",
     "load",
     "loudness_normalization",
+    "peak_normalization",
+    "polarity_inversion",
     "prepare",
     "read_recording",
+    "speed_change",
+    "time_mask",
     "time_shift",
     "transform",
+    "white_noise",
 ]
 
 _MODULES = {
     "READERS": "sources",
     "AudioData": "clips",
+    "Audiomentation": "audiomentation",
     "Batches": "batches",
     "Reader": "sources",
     "UnusableFileError": "decoding",
     "align": "transforms",
+    "background_noise": "background",
+    "circular_shift": "augmentation",
+    "colored_noise": "augmentation",
     "example_shape": "transforms",
+    "gain": "augmentation",
     "load": "sources",
     "loudness_normalization": "transforms",
+    "peak_normalization": "transforms",
+    "polarity_inversion": "augmentation",
     "prepare": "batches",
     "read_recording": "decoding",
+    "speed_change": "augmentation",
+    "time_mask": "augmentation",
     "time_shift": "augmentation",
     "transform": "transforms",
+    "white_noise": "augmentation",
 }
 
 

@@ -1,31 +1,45 @@
 """Turns a prepared data set into batches of float32 audio and int32 labels.
 
-Training batches are endless, evaluation batches are finite.
+Training batches are endless, evaluation batches are finite. Both are datasets
+of Grain, which Keras' `fit` and `predict` take on TensorFlow, JAX and PyTorch.
+A loop over them gives pairs of NumPy arrays.
 
-All randomness is stateless. Pass p over the training split is shuffled with
-the seed (seed, p). The example at position i of that pass is transformed with a
-seed that depends on (seed, p, i) only. The batch of a given step is therefore
-the same in every run, whether the run began at step 0 or was resumed later.
+Each pass over the training split has an order of its own. The clip at position
+i of pass p is transformed with a generator that depends on (seed, p, i) only.
+The batch of a given step is therefore the same in every run, whether the run
+began at step 0 or was resumed later.
 """
 
-from collections.abc import Callable, Sequence
+import numbers
+import os
+from collections.abc import Sequence
 
-import tensorflow as tf
+import numpy as np
+from absl import logging
 
-from leaf_audio.data.clips import AudioData
+from leaf_audio.data.clips import AudioData, Clips
+from leaf_audio.data.mixup import mixup, one_hot
 from leaf_audio.data.transforms import (
+    Chain,
     Transform,
     align,
-    apply,
-    check_transforms,
     loudness_normalization,
 )
 
+# Grain warns where JAX is not installed, which it does not need here.
+_verbosity = logging.get_verbosity()
+logging.set_verbosity(logging.ERROR)
+import grain  # noqa: E402
+
+logging.set_verbosity(_verbosity)
+
 DEFAULT_TRANSFORMS = (align, loudness_normalization)
 DEFAULT_MAX_CACHE_BYTES = 2**31
-# AutoGraph would also rewrite the wrappers that decorators put around
-# transforms, and would change the type of the errors that these raise.
-_without_autograph = tf.autograph.experimental.do_not_convert
+# Batches are made ahead by threads, each of which makes a whole batch. NumPy
+# computes without holding up the other threads, but Python does not, so that
+# more threads than a few gain nothing. `benchmarks/data.py` measures it.
+_THREADS = min(os.cpu_count() or 1, 4)
+_BATCHES_AHEAD = _THREADS + 2
 
 
 def prepare(
@@ -34,27 +48,32 @@ def prepare(
     batch_size: int = 64,
     seed: int = 0,
     max_cache_bytes: int = DEFAULT_MAX_CACHE_BYTES,
+    mixup_alpha: float = 0.0,
 ) -> "Batches":
     """Makes batches of a prepared data set.
 
     Args:
         audio_data: AudioData. What `load` returned.
         transform_fns: Sequence of functions. They are applied in order to the
-            samples of each clip, a float32 tensor of shape (time,). A function
-            with an argument `seed` gets a seed for TensorFlow's stateless
-            random functions in training, and None in evaluation. Each function
-            must accept an unknown number of samples when it is traced, and the
-            result of all must have a fixed shape. They are traced without
-            AutoGraph: decorate a function with `tf.function` if it uses a
-            Python `if` or `for` on tensors.
+            samples of each clip, a float32 array of shape (time,), and return
+            such an array. A function with an argument `rng` gets a
+            numpy.random.Generator in training, and None in evaluation. The
+            result of all must have a fixed shape. In training, several threads
+            call the functions.
             Default: `align`, then `loudness_normalization`.
         batch_size: int. The number of clips in a batch. The last evaluation
             batch may be smaller. Default: 64.
-        seed: int. Determines the order of the training clips and what the
-            transforms draw. Default: 0.
+        seed: int, 0 or more. Determines the order of the training clips and
+            what the transforms draw. Default: 0.
         max_cache_bytes: int, in bytes. If all splits together fit into this,
             they are held in memory. Otherwise clips are read from disk when
             they are needed. Default: 2**31.
+        mixup_alpha: float, 0 or more. Above 0, a training batch holds weighted
+            sums of two clips, with weights from Beta(mixup_alpha, mixup_alpha);
+            see `leaf_audio.data.mixup`. Its labels are then float32 targets of
+            shape (batch, number of labels), for a loss such as
+            `keras.losses.CategoricalCrossentropy`. 0 is for no mixup.
+            Default: 0.
 
     Returns:
         A `Batches`.
@@ -63,7 +82,14 @@ def prepare(
         ValueError: An argument is not valid, or the transforms do not lead to
             one fixed shape.
     """
-    return Batches(audio_data, transform_fns, batch_size, seed, max_cache_bytes)
+    return Batches(
+        audio_data,
+        transform_fns,
+        batch_size=batch_size,
+        seed=seed,
+        max_cache_bytes=max_cache_bytes,
+        mixup_alpha=mixup_alpha,
+    )
 
 
 class Batches:
@@ -78,8 +104,12 @@ class Batches:
             without a gap, so that a batch may hold the last clips of one pass
             and the first clips of the next.
         evaluation: A dict with finite batches of "validation" and "test", for
-            the splits that exist. Their order is always the same.
+            the splits that exist. Each is a grain.IterDataset, whose order is
+            always the same.
         example_shape: The shape of one transformed clip.
+        num_labels: The number of labels of the data set.
+        mixup_alpha: The argument. If it is above 0, training batches have
+            float targets.
     """
 
     def __init__(
@@ -89,33 +119,30 @@ class Batches:
         batch_size: int,
         seed: int,
         max_cache_bytes: int,
+        mixup_alpha: float = 0.0,
     ):
-        if batch_size < 1:
-            raise ValueError(
-                "`batch_size` must be a positive number of clips. "
-                f"Received: batch_size={batch_size}."
-            )
-        check_transforms(transform_fns)
+        _check_arguments(batch_size, seed, mixup_alpha)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
-        self._count = len(clips.get("train", ()))
-        if self._count:
-            self._read_train = clips["train"].reader(in_memory)
-        self._transform_fns = tuple(transform_fns)
         self.batch_size = batch_size
+        self.mixup_alpha = mixup_alpha
+        self.num_labels = len(audio_data.label_names)
         self._seed = seed
+        self._transform = Chain(transform_fns)
+        self._count = len(clips.get("train", ()))
         self.steps_per_epoch = -(-self._count // batch_size)
-        self.evaluation: dict[str, tf.data.Dataset] = {
-            split: self._evaluation(
-                len(clips[split]), clips[split].reader(in_memory)
-            )
+        self._readers = {
+            split: some.reader(in_memory) for split, some in clips.items()
+        }
+        self.example_shape = self._find_shape(clips)
+        self.evaluation: dict[str, grain.IterDataset] = {
+            split: self._evaluation(split, len(clips[split]))
             for split in ("validation", "test")
             if split in clips
         }
-        self.example_shape = self._check_shape()
 
-    def train(self, first_step: int = 0) -> tf.data.Dataset:
+    def train(self, first_step: int = 0) -> grain.IterDataset:
         """Returns endless training batches.
 
         Args:
@@ -123,7 +150,8 @@ class Batches:
                 batch comes first. Default: 0.
 
         Returns:
-            A tf.data.Dataset of (audio, label).
+            A grain.IterDataset of (audio, label), or of (audio, targets) with
+            mixup. All batches have the same shape.
 
         Raises:
             ValueError: There is no training split, or `first_step` is negative.
@@ -138,66 +166,98 @@ class Batches:
                 "`first_step` must not be negative. "
                 f"Received: first_step={first_step}."
             )
-        first_pass, first_position = divmod(
-            first_step * self.batch_size, self._count
-        )
-
-        def shuffled(pass_number: tf.Tensor) -> tf.data.Dataset:
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(self._count, dtype=tf.int64), [self._seed, pass_number]
-            )
-            positions = tf.data.Dataset.from_tensor_slices(order).enumerate()
-            return positions.map(lambda i, index: (pass_number, i, index))
-
-        def example(
-            pass_number: tf.Tensor, position: tf.Tensor, index: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            audio, label = self._read_train(index)
-            seed = tf.random.fold_in([self._seed, pass_number], position)
-            return apply(self._transform_fns, audio, seed), label
-
-        data = tf.data.Dataset.counter(first_pass).flat_map(shuffled)
-        data = data.skip(first_position)
-        data = data.map(
-            _without_autograph(example), tf.data.AUTOTUNE, deterministic=True
-        )
+        order = np.random.SeedSequence(self._seed).generate_state(1)[0]
+        data = grain.MapDataset.range(self._count)
+        data = data.shuffle(seed=int(order)).repeat()
+        data = data.map_with_index(self._training_example)
         data = data.batch(self.batch_size, drop_remainder=True)
-        data = data.apply(
-            tf.data.experimental.assert_cardinality(
-                tf.data.INFINITE_CARDINALITY
-            )
+        if self.mixup_alpha:
+            data = data.map_with_index(self._mixed)
+        return _read_ahead(data[first_step:])
+
+    def _training_example(
+        self, position: int, index: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        rng = self._generator(*divmod(position, self._count))
+        return self._example("train", index, rng)
+
+    def _mixed(
+        self, step: int, batch: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        audio, labels = batch
+        targets = one_hot(labels, self.num_labels)
+        return mixup(audio, targets, self.mixup_alpha, self._generator(step))
+
+    def _generator(self, *key: int) -> np.random.Generator:
+        """Returns a generator that depends on the seed and the key only."""
+        return np.random.default_rng(
+            np.random.SeedSequence(self._seed, spawn_key=key)
         )
-        return data.prefetch(tf.data.AUTOTUNE)
 
-    def _evaluation(
-        self, count: int, read: Callable[[tf.Tensor], tuple]
-    ) -> tf.data.Dataset:
-        def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            audio, label = read(index)
-            return apply(self._transform_fns, audio, None), label
+    def _evaluation(self, split: str, count: int) -> grain.IterDataset:
+        data = grain.MapDataset.range(count)
+        data = data.map(lambda index: self._example(split, index))
+        return _read_ahead(data.batch(self.batch_size))
 
-        data = tf.data.Dataset.range(count)
-        data = data.map(
-            _without_autograph(example), tf.data.AUTOTUNE, deterministic=True
-        )
-        data = data.batch(self.batch_size)
-        return data.prefetch(tf.data.AUTOTUNE)
-
-    def _check_shape(self) -> tuple[int, ...]:
-        """Returns the shape that all splits share, or raises ValueError."""
-        batches = self.evaluation.copy()
-        if self._count:
-            batches["train"] = self.train()
-        shapes = {
-            split: data.element_spec[0].shape[1:]
-            for split, data in batches.items()
-        }
-        first = next(iter(shapes.values()))
-        if any(not s.is_fully_defined() or s != first for s in shapes.values()):
-            names = [getattr(t, "__name__", t) for t in self._transform_fns]
+    def _example(
+        self,
+        split: str,
+        index: int,
+        rng: np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        samples, label = self._readers[split](index)
+        audio = self._transform(samples, rng)
+        if audio.shape != self.example_shape:
             raise ValueError(
                 "`transform_fns` must bring all clips to one shape, as "
-                f"`@data.align` does. Received: transform_fns={names}, which "
-                f"leads to { {k: str(s) for k, s in shapes.items()} }."
+                f"`@data.align` does. Received: {self._transform.names}, which "
+                f"leads to {audio.shape} for clip {index} of {split}, and to "
+                f"{self.example_shape} for others."
             )
-        return tuple(first)
+        return audio, label
+
+    def _find_shape(self, clips: dict[str, Clips]) -> tuple[int, ...]:
+        """Tries the shortest and the longest clip of each split."""
+        shapes = {}
+        for split, some in clips.items():
+            lengths = np.diff(some.offsets)
+            for index in (lengths.argmin(), lengths.argmax()):
+                samples, _ = self._readers[split](index)
+                rng = self._generator(0) if split == "train" else None
+                shape = self._transform(samples, rng).shape
+                shapes[f"{split}, {lengths[index]} samples"] = shape
+        if len(set(shapes.values())) > 1:
+            raise ValueError(
+                "`transform_fns` must bring all clips to one shape, as "
+                f"`@data.align` does. Received: {self._transform.names}, which "
+                f"leads to {shapes}."
+            )
+        return shape
+
+
+def _read_ahead(data: grain.MapDataset) -> grain.IterDataset:
+    return data.to_iter_dataset(
+        grain.ReadOptions(
+            num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD
+        )
+    )
+
+
+def _check_arguments(batch_size: int, seed: int, mixup_alpha: float) -> None:
+    if batch_size < 1:
+        raise ValueError(
+            "`batch_size` must be a positive number of clips. "
+            f"Received: batch_size={batch_size}."
+        )
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(
+            f"`seed` must be an integer, 0 or more. Received: seed={seed!r}."
+        )
+    if (
+        not isinstance(mixup_alpha, numbers.Real)
+        or not 0 <= float(mixup_alpha) < np.inf
+    ):
+        raise ValueError(
+            "`mixup_alpha` must be a number, 0 or more. "
+            f"Received: mixup_alpha={mixup_alpha!r}."
+        )

@@ -74,42 +74,34 @@ class Clips:
 
     def reader(
         self, in_memory: bool = False
-    ) -> Callable[["tf.Tensor"], tuple["tf.Tensor", "tf.Tensor"]]:
-        """Returns a function that reads one clip, for use in tf.data.
+    ) -> Callable[[int], tuple[np.ndarray, np.int32]]:
+        """Returns a function that reads one clip.
 
-        The function consists of TensorFlow operations only. A Python function
-        in a pipeline can hang the program if the pipeline still reads ahead
-        when the program ends.
+        Several threads may call the function at the same time.
 
         Args:
             in_memory: bool. Whether to load all clips into memory now, instead
-                of reading a file for each clip. Default: False.
+                of reading from disk for each clip. Default: False.
 
         Returns:
-            A function from the index of a clip, a scalar integer tensor, to its
-            samples of shape (time,) and its label.
+            A function from the index of a clip to its samples, a read-only
+            array of shape (time,), and its label.
         """
-        import tensorflow as tf
-
         _, first_clips = np.unique(self.files, return_index=True)
-        with tf.device("CPU:0"):
-            offsets = tf.constant(self.offsets, tf.int64)
-            file_offsets = tf.constant(self.offsets[first_clips], tf.int64)
-            files = tf.constant(self.files, tf.int64)
-            labels = tf.constant(self.labels, tf.int32)
-            samples = tf.constant(self._samples()) if in_memory else None
+        file_offsets = self.offsets[first_clips]
+        labels = self.labels.astype(np.int32)
+        samples = self._samples() if in_memory else None
 
-        def read(index: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-            start, stop = offsets[index], offsets[index + 1]
-            if in_memory:
+        def read(index: int) -> tuple[np.ndarray, np.int32]:
+            start, stop = self.offsets[index], self.offsets[index + 1]
+            if samples is not None:
                 audio = samples[start:stop]
             else:
-                name = tf.strings.as_string(files[index])
-                path = tf.strings.join([str(self.directory), name], "/")
-                audio = tf.io.decode_raw(tf.io.read_file(path), self.dtype)
-                begin = file_offsets[files[index]]
-                audio = audio[start - begin : stop - begin]
-            audio.set_shape([self.length])
+                file = self.files[index]
+                audio = self._from_file(
+                    file, start - file_offsets[file], stop - start
+                )
+            audio.flags.writeable = False
             return audio, labels[index]
 
         return read
@@ -118,7 +110,24 @@ class Clips:
         """Returns all pairs of samples and label, in stored order."""
         import tensorflow as tf
 
-        return tf.data.Dataset.range(len(self)).map(self.reader())
+        read = self.reader()
+        data = tf.data.Dataset.from_generator(
+            lambda: (read(index) for index in range(len(self))),
+            output_signature=(
+                tf.TensorSpec([self.length], self.dtype),
+                tf.TensorSpec([], tf.int32),
+            ),
+        )
+        count = tf.data.experimental.assert_cardinality(len(self))
+        return data.apply(count)
+
+    def _from_file(self, file: int, start: int, count: int) -> np.ndarray:
+        path = self.directory / str(file)
+        offset = start * self.dtype.itemsize
+        audio = np.fromfile(path, self.dtype, count=count, offset=offset)
+        if len(audio) < count:
+            raise OSError(f"{path} was cut off while it was in use.")
+        return audio
 
     def _samples(self) -> np.ndarray:
         samples = np.empty(self.offsets[-1], self.dtype)

@@ -1,6 +1,6 @@
 """Functions that bring every clip to one length and one level.
 
-A transform is a function of the samples of one clip. `apply` calls a list of
+A transform is a function of the samples of one clip. `Chain` calls a list of
 transforms as training and evaluation do. Random changes, which only training
 makes, are in `leaf_audio.data.augmentation`.
 """
@@ -8,73 +8,117 @@ makes, are in `leaf_audio.data.augmentation`.
 import inspect
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from leaf_audio.data.clips import INT16_MAX
 
-Transform = Callable[..., tf.Tensor]
+Transform = Callable[..., np.ndarray]
+
+_PADDINGS = ("zeros", "wrap")
+# The lengths, in samples, of the clips that `example_shape` tries. If the
+# result has one shape for both, it hardly depends on the data. They are long,
+# because a transform may need clips of some length.
+_TRIED_LENGTHS = (160001, 240007)
 
 
 def align(
-    samples: tf.Tensor, seq_len: int = 16000, seed: tf.Tensor | None = None
-) -> tf.Tensor:
+    samples: np.ndarray,
+    seq_len: int = 16000,
+    padding: str = "zeros",
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
     """Pads or crops a clip to `seq_len` samples.
 
-    A shorter clip is padded with zeros at its end. A longer clip is cropped: to
-    a random part in training, and to its centre in evaluation.
+    A longer clip is cropped: to a random part in training, and to its centre in
+    evaluation. A shorter clip is continued at its end, as `padding` says.
 
     Args:
-        samples: float32 tensor of shape (time,).
+        samples: float32 array of shape (time,).
         seq_len: int, in samples. The length of the result. Default: 16000.
-        seed: Integer tensor of shape (2,) in training, None in evaluation.
+        padding: str. What follows a shorter clip: "zeros", or "wrap" for the
+            clip again, from its beginning. Default: "zeros".
+        rng: numpy.random.Generator in training, None in evaluation.
             Default: None.
 
     Returns:
-        A tensor of shape (seq_len,).
+        An array of shape (seq_len,).
 
     Raises:
-        ValueError: `seq_len` is not a positive integer.
+        ValueError: `seq_len` is not a positive integer, or `padding` is
+            unknown.
     """
     if not isinstance(seq_len, int) or seq_len < 1:
         raise ValueError(
             "`align.seq_len` must be a positive number of samples. "
             f"Received: seq_len={seq_len!r}."
         )
-    surplus = tf.shape(samples)[0] - seq_len
-    samples = tf.pad(samples, [[0, tf.maximum(-surplus, 0)]])
-    surplus = tf.maximum(surplus, 0)
-    if seed is None:
-        start = surplus // 2
-    else:
-        start = tf.random.stateless_uniform([], seed, 0, surplus + 1, tf.int32)
-    samples = samples[start : start + seq_len]
-    samples.set_shape([seq_len])
-    return samples
+    if padding not in _PADDINGS:
+        raise ValueError(
+            f"`align.padding` must be one of {list(_PADDINGS)}. "
+            f"Received: padding={padding!r}."
+        )
+    surplus = len(samples) - seq_len
+    if surplus < 0:
+        if padding == "wrap":
+            return np.resize(samples, seq_len)
+        return np.pad(samples, (0, -surplus))
+    start = surplus // 2 if rng is None else int(rng.integers(surplus + 1))
+    return samples[start : start + seq_len]
 
 
 def loudness_normalization(
-    samples: tf.Tensor, target_db: float = 15.0, max_gain_db: float = 30.0
-) -> tf.Tensor:
+    samples: np.ndarray, target_db: float = 15.0, max_gain_db: float = 30.0
+) -> np.ndarray:
     """Scales a clip to a fixed standard deviation.
 
     The standard deviation becomes `10 ** (target_db / 20)`. The gain is limited
     to `max_gain_db`, so that silence is not amplified without bound.
 
     Args:
-        samples: float32 tensor of shape (time,).
+        samples: float32 array of shape (time,).
         target_db: float, in dB relative to a standard deviation of 1. The level
             of the result. Default: 15.
         max_gain_db: float, in dB. The largest gain. Default: 30.
 
     Returns:
-        A tensor of the same shape as `samples`.
+        An array of the same shape as `samples`.
 
     Raises:
         ValueError: `target_db` or `max_gain_db` is not a number.
     """
+    # The squares of samples above 1e19 are infinite in float32.
+    level = samples.std(dtype=np.float64)
+    return _to_level(samples, level, target_db, max_gain_db)
+
+
+def peak_normalization(
+    samples: np.ndarray, target_db: float = 0.0, max_gain_db: float = 30.0
+) -> np.ndarray:
+    """Scales a clip to a fixed largest absolute value.
+
+    The largest absolute value becomes `10 ** (target_db / 20)`. The gain is
+    limited to `max_gain_db`, so that silence is not amplified without bound.
+
+    Args:
+        samples: float32 array of shape (time,).
+        target_db: float, in dB relative to full scale, which is 1. The peak of
+            the result. Default: 0.
+        max_gain_db: float, in dB. The largest gain. Default: 30.
+
+    Returns:
+        An array of the same shape as `samples`.
+
+    Raises:
+        ValueError: `target_db` or `max_gain_db` is not a number.
+    """
+    peak = np.abs(samples).max(initial=0)
+    return _to_level(samples, peak, target_db, max_gain_db)
+
+
+def _to_level(
+    samples: np.ndarray, level: float, target_db: float, max_gain_db: float
+) -> np.ndarray:
     for name, value in (
         ("target_db", target_db),
         ("max_gain_db", max_gain_db),
@@ -86,18 +130,14 @@ def loudness_normalization(
             )
     target = 10 ** (target_db / 20)
     max_gain = 10 ** (max_gain_db / 20)
-    std = tf.math.reduce_std(samples)
-    # The squares of samples above 1e19 are infinite in float32.
-    peak = tf.reduce_max(tf.abs(samples))
-    scaled = peak * tf.math.reduce_std(samples / peak)
-    std = tf.where(tf.math.is_finite(std), std, scaled)
-    # For silence the quotient is infinite, and `max_gain` is used.
-    return samples * tf.minimum(max_gain, target / std)
+    # Written without a division by `level`, which is 0 for silence.
+    gain = max_gain if target >= max_gain * level else target / level
+    return samples * np.float32(gain)
 
 
 def transform(
     samples: np.ndarray, transform_fns: Sequence[Transform]
-) -> tf.Tensor:
+) -> np.ndarray:
     """Applies transforms to one clip, as in evaluation.
 
     Args:
@@ -106,19 +146,21 @@ def transform(
         transform_fns: Sequence of functions, as for `prepare`.
 
     Returns:
-        A float32 tensor, the transformed clip.
+        A float32 array, the transformed clip.
 
     Raises:
-        ValueError: `transform_fns` is not a sequence of functions.
+        ValueError: `transform_fns` is not a sequence of such functions.
     """
-    check_transforms(transform_fns)
-    return apply(transform_fns, tf.constant(samples), seed=None)
+    return Chain(transform_fns)(np.asarray(samples))
 
 
 def example_shape(
     transform_fns: Sequence[Transform],
 ) -> tuple[int, ...] | None:
     """Computes the shape of a transformed clip, before there is any data.
+
+    The transforms are tried on noise of two lengths, as in training and as in
+    evaluation.
 
     Args:
         transform_fns: Sequence of functions, as for `prepare`.
@@ -127,57 +169,96 @@ def example_shape(
         The shape, or None if it depends on the data.
 
     Raises:
-        ValueError: `transform_fns` is not a sequence of functions.
+        ValueError: `transform_fns` is not a sequence of such functions.
     """
-    check_transforms(transform_fns)
-
-    def transform_example(samples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return apply(transform_fns, samples, seed)
-
-    traced = tf.function(
-        transform_example, autograph=False
-    ).get_concrete_function(
-        tf.TensorSpec([None], tf.float32), tf.TensorSpec([2], tf.int64)
-    )
-    shape = traced.output_shapes
-    return tuple(shape) if shape.is_fully_defined() else None
+    chain = Chain(transform_fns)
+    shapes = set()
+    for length in _TRIED_LENGTHS:
+        noise = np.random.default_rng(0).standard_normal(length, np.float32)
+        for rng in (None, np.random.default_rng(0)):
+            shapes.add(chain(0.1 * noise, rng).shape)
+    return shapes.pop() if len(shapes) == 1 else None
 
 
-def apply(
-    transform_fns: Sequence[Transform],
-    samples: tf.Tensor,
-    seed: tf.Tensor | None,
-) -> tf.Tensor:
-    """Applies transforms in order.
+class Chain:
+    """Calls several transforms, one after the other.
 
     Args:
         transform_fns: Sequence of functions, as for `prepare`.
-        samples: float32 or integer tensor of shape (time,). Integers are
-            divided by 32767 first.
-        seed: Integer tensor of shape (2,) in training, None in evaluation. Each
-            transform gets another seed, which is derived from this one.
 
-    Returns:
-        A float32 tensor, the transformed clip.
+    Raises:
+        ValueError: `transform_fns` is not a sequence of such functions.
     """
-    if samples.dtype.is_integer:
-        samples = tf.cast(samples, tf.float32) / INT16_MAX
-    for i, transform_fn in enumerate(transform_fns):
-        if "seed" not in inspect.signature(transform_fn).parameters:
-            samples = transform_fn(samples)
-        elif seed is None:
-            samples = transform_fn(samples, seed=None)
-        else:
-            samples = transform_fn(samples, seed=tf.random.fold_in(seed, i))
-    return samples
+
+    def __init__(self, transform_fns: Sequence[Transform]):
+        if not isinstance(transform_fns, Sequence) or not all(
+            map(callable, transform_fns)
+        ):
+            raise ValueError(
+                "`transform_fns` must be a list of functions, such as "
+                f"[@data.align]. Received: transform_fns={transform_fns!r}."
+            )
+        self._steps = [(fn, _draws(fn)) for fn in transform_fns]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the transforms."""
+        return [_name(fn) for fn, _ in self._steps]
+
+    def __call__(
+        self, samples: np.ndarray, rng: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Transforms one clip.
+
+        Args:
+            samples: float32 or integer array of shape (time,), which is not
+                changed. Integers are divided by 32767 first.
+            rng: numpy.random.Generator in training, None in evaluation.
+                Default: None.
+
+        Returns:
+            A float32 array, the transformed clip.
+
+        Raises:
+            ValueError: A transform returns nothing.
+        """
+        # A copy, so that a transform may change its argument.
+        result = samples.astype(np.float32)
+        if np.issubdtype(samples.dtype, np.integer):
+            result /= INT16_MAX
+        for fn, draws in self._steps:
+            given = fn(result, rng=rng) if draws else fn(result)
+            if given is None:
+                raise ValueError(
+                    "`transform_fns` must hold functions that return the "
+                    f"transformed samples. Received: {_name(fn)}, which "
+                    "returned None."
+                )
+            result = np.asarray(given, np.float32)
+        return result
 
 
-def check_transforms(transform_fns: Any) -> None:
-    """Raises ValueError unless the value is a sequence of functions."""
-    if not isinstance(transform_fns, Sequence) or not all(
-        map(callable, transform_fns)
-    ):
+def _draws(transform_fn: Transform) -> bool:
+    """Returns whether a transform takes `rng`."""
+    try:
+        parameters = inspect.signature(transform_fn).parameters
+    except ValueError:
+        # Functions written in C may have no signature.
+        return False
+    if "seed" in parameters and "rng" not in parameters:
         raise ValueError(
-            "`transform_fns` must be a list of functions, such as "
-            f"[@data.align]. Received: transform_fns={transform_fns!r}."
+            "`transform_fns` must hold functions of the samples, or of the "
+            "samples and `rng`, which is a numpy.random.Generator in training "
+            f"and None in evaluation. Received: {_name(transform_fn)} with an "
+            "argument `seed`, which was for TensorFlow's functions. Replace "
+            "`seed` by `rng`, and for instance "
+            "tf.random.stateless_uniform([], seed) by rng.random()."
         )
+    return "rng" in parameters
+
+
+def _name(transform_fn: Transform) -> str:
+    fn = getattr(transform_fn, "func", transform_fn)
+    return getattr(transform_fn, "__name__", None) or getattr(
+        fn, "__name__", type(fn).__name__
+    )

@@ -7,10 +7,10 @@ import json
 import math
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from leaf_audio import data
 from leaf_audio.common import files
@@ -18,6 +18,9 @@ from leaf_audio.common.checks import check_positive_int
 from leaf_audio.training import checks
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.workdir import Workdir
+
+if TYPE_CHECKING:
+    import grain
 
 
 class Scorer:
@@ -28,20 +31,18 @@ class Scorer:
     each clip must count exactly once.
 
     Args:
-        batches: tf.data.Dataset of (audio, integer label). The last batch may
+        batches: grain.IterDataset of (audio, integer label). The last batch may
             be smaller than the others.
         batch_size: int. The number of clips in a full batch.
     """
 
-    def __init__(self, batches: tf.data.Dataset, batch_size: int):
-        labels = [label for _, label in batches.as_numpy_iterator()]
-        self._labels = np.concatenate(labels)
+    def __init__(self, batches: grain.IterDataset, batch_size: int):
+        self._labels = np.concatenate([label for _, label in batches])
 
-        def fill_up(audio: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-            missing = batch_size - tf.shape(audio)[0]
-            rest = tf.zeros([missing, *audio.shape[1:]], audio.dtype)
-            audio = tf.concat([audio, rest], axis=0)
-            return tf.ensure_shape(audio, [batch_size, *audio.shape[1:]])
+        def fill_up(batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            audio, _ = batch
+            missing = batch_size - len(audio)
+            return np.pad(audio, [(0, missing)] + [(0, 0)] * (audio.ndim - 1))
 
         self._audio = batches.map(fill_up)
 

@@ -120,7 +120,7 @@ def test_the_best_model_gives_the_reported_test_metrics(folder, finished):
         batch_size=5,
     )
     right, losses = [], []
-    for audio, label in batches.evaluation["test"].as_numpy_iterator():
+    for audio, label in batches.evaluation["test"]:
         logits = keras.ops.convert_to_numpy(model(audio)).astype("float64")
         log_probabilities = logits - np.log(
             np.exp(logits).sum(-1, keepdims=True)
