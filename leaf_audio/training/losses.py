@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from leaf_audio.common.checks import check_range
+from leaf_audio.models.chain import check_rate
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -33,8 +33,7 @@ class Crossentropy(keras.losses.Loss):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        check_range("label_smoothing", label_smoothing, 0, 1, open_end=True)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check_rate("label_smoothing", label_smoothing)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         num_labels = y_pred.shape[-1]

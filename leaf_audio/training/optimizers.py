@@ -52,12 +52,22 @@ def frontend_rate(
             frontend.
         frozen_steps: At least 0. The number of first steps of a run in which
             the frontend does not learn.
+
+    Raises:
+        ValueError: If the optimizer is Nadam.
     """
     own = {id(variable) for variable in frontend_variables(model)}
     if not own or (factor == 1 and not frozen_steps):
         yield
         return
     optimizer = _innermost(model.optimizer)
+    if isinstance(optimizer, keras.optimizers.Nadam):
+        raise ValueError(
+            "`optimizer` must not be Nadam, whose momentum is shared by all "
+            "weights, if the frontend has a learning rate of its own. Received:"
+            f" frontend_learning_rate_factor={factor}, frozen_steps="
+            f"{frozen_steps}."
+        )
     update = optimizer._backend_update_step
 
     def update_in_groups(
