@@ -118,7 +118,8 @@ ARGUMENTS = {
     ),
     **dict.fromkeys(("hop_length", "n_fft", "win_length"), "size or none"),
     **dict.fromkeys(
-        ("batch_size", "check_freq", "num_epochs"), "positive integer"
+        ("batch_size", "check_freq", "min_steps_per_epoch", "num_epochs"),
+        "positive integer",
     ),
     "steps_per_epoch": "positive integer or none",
     **dict.fromkeys(
@@ -151,7 +152,13 @@ ARGUMENTS = {
         "finite",
     ),
     **dict.fromkeys(("min_factor", "max_factor"), "factor"),
-    **dict.fromkeys(("mixup_alpha", "warmup_epochs"), "not negative"),
+    **dict.fromkeys(
+        (
+            *("frontend_learning_rate_factor", "frozen_frontend_epochs"),
+            *("mixup_alpha", "warmup_epochs"),
+        ),
+        "not negative",
+    ),
     "max_cache_bytes": "bytes",
     **dict.fromkeys(
         (
@@ -161,7 +168,11 @@ ARGUMENTS = {
         "share",
     ),
     **dict.fromkeys(
-        ("drop_path", "dropout", "dropout_rate", "momentum"), "rate"
+        (
+            *("drop_path", "dropout", "dropout_rate", "label_smoothing"),
+            "momentum",
+        ),
+        "rate",
     ),
     "tolerance": "rate or none",
     **dict.fromkeys(("validation_fraction", "test_fraction"), "share or none"),

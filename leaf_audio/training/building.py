@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
-from leaf_audio.training import checks
+from leaf_audio.training import checks, optimizers
 from leaf_audio.training.config import TrainingConfig
+from leaf_audio.training.losses import Crossentropy
 from leaf_audio.training.strategies import Strategy
 
 MakeModel = Callable[..., keras.Model]
@@ -37,6 +38,7 @@ def build(
     num_outputs: int,
     example_shape: tuple[int, ...],
     learning_rate: Any,
+    has_shares: bool = False,
 ) -> keras.Model:
     """Makes a compiled model with all of its variables.
 
@@ -46,17 +48,25 @@ def build(
         num_outputs: The number of labels.
         example_shape: The shape of one clip, without the batch.
         learning_rate: A number or a schedule.
+        has_shares: Whether targets are shares of all labels, instead of a label
+            for each clip. Defaults to False.
 
     Returns:
         The model, its optimizer and its metrics built.
     """
     model = _compiled(config, make_model, num_outputs, learning_rate)
     outputs = model(keras.ops.zeros((1, *example_shape)))
+    optimizers.spare_from_decay(model.optimizer, model)
     model.optimizer.build(model.trainable_variables)
+    targets = (
+        keras.ops.zeros(outputs.shape)
+        if has_shares
+        else keras.ops.zeros(1, "int32")
+    )
     # TensorFlow would trace a first step that makes variables a second time.
     for metric in model.metrics:
         if not getattr(metric, "built", True):
-            metric.build(keras.ops.zeros(1, "int32"), outputs)
+            metric.build(targets, outputs)
     return model
 
 
@@ -112,7 +122,7 @@ def _compiled(
     model = make_model(num_outputs=num_outputs)
     model.compile(
         _make_optimizer(config, learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        Crossentropy(label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
     )

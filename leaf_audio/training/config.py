@@ -14,6 +14,7 @@ from leaf_audio.common.checks import (
     check_path,
     check_positive,
     check_positive_int,
+    check_rate,
     check_seed,
     check_text,
     check_unless_none,
@@ -39,11 +40,15 @@ class TrainingConfig:
         dataset: str. The name of the data set; see `leaf_audio.data.load`.
             Defaults to "speech_commands".
         num_epochs: int, at least 1. The number of epochs. It may be raised to
-            train a finished run for longer, if `learning_rate_schedule` is
-            "constant". Defaults to 10.
+            train a finished run for longer. A constant learning rate then goes
+            on. A schedule that changes it, with its warm-up, starts again for
+            the epochs that are added. Defaults to 10.
         steps_per_epoch: int, at least 1, or None. The number of batches in an
-            epoch. None takes as many as cover the training split once.
-            Defaults to None.
+            epoch. None takes as many as cover the training split once, but
+            not fewer than `min_steps_per_epoch`. Defaults to None.
+        min_steps_per_epoch: int, at least 1. The least number of batches in an
+            epoch. With few clips, an epoch then covers the training split
+            several times, and training is long enough. Defaults to 1.
         learning_rate: float, above 0. The highest learning rate of the
             schedule. Defaults to 1e-4.
         batch_size: int, at least 1. The number of clips in a batch. Several
@@ -63,10 +68,18 @@ class TrainingConfig:
         warmup_epochs: float, from 0 to less than `num_epochs`. The number of
             epochs in which the learning rate rises linearly from near 0 to
             `learning_rate`. Defaults to 0.
+        frontend_learning_rate_factor: float, at least 0. The learning rate of
+            the frontend's weights is `learning_rate` times this. 0 freezes
+            them. Defaults to 1.
+        frozen_frontend_epochs: float, at least 0. The number of first epochs
+            in which the frontend does not learn. Defaults to 0.
+        label_smoothing: float, from 0 to below 1. The share of each target that
+            is spread evenly over all labels. Defaults to 0.
         optimizer: callable or None. A function or class that takes the keyword
             argument `learning_rate` and returns a Keras optimizer, such as
             `keras.optimizers.AdamW`; in gin `@AdamW`, without parentheses.
-            None uses Adam. Defaults to None.
+            None uses Adam. Its weight decay, if any, spares biases,
+            normalizations and the frontend. Defaults to None.
         jit_compile: True, False or "auto". Whether to compile the training
             step with XLA; see `keras.Model.compile`. Defaults to "auto".
         dtype_policy: str or None. "mixed_bfloat16" or "mixed_float16" for
@@ -87,6 +100,7 @@ class TrainingConfig:
     dataset: str = "speech_commands"
     num_epochs: int = 10
     steps_per_epoch: int | None = None
+    min_steps_per_epoch: int = 1
     learning_rate: float = 1e-4
     batch_size: int = 64
     seed: int = 0
@@ -94,6 +108,9 @@ class TrainingConfig:
     strategy: str = "default"
     learning_rate_schedule: str = "constant"
     warmup_epochs: float = 0
+    frontend_learning_rate_factor: float = 1.0
+    frozen_frontend_epochs: float = 0
+    label_smoothing: float = 0.0
     optimizer: Callable[..., Any] | None = None
     jit_compile: bool | str = "auto"
     dtype_policy: str | None = None
@@ -109,7 +126,11 @@ class TrainingConfig:
         check_text("strategy", self.strategy)
         check_positive_int("num_epochs", self.num_epochs)
         check_positive_int("batch_size", self.batch_size)
+        check_positive_int("min_steps_per_epoch", self.min_steps_per_epoch)
         check_seed("seed", self.seed)
+        check_rate("label_smoothing", self.label_smoothing)
+        for name in ("frontend_learning_rate_factor", "frozen_frontend_epochs"):
+            check_not_negative(name, getattr(self, name))
         check_unless_none(
             check_positive_int, steps_per_epoch=self.steps_per_epoch
         )
@@ -149,11 +170,8 @@ class TrainingConfig:
             )
 
     @property
-    def has_fixed_length(self) -> bool:
-        """Whether the learning rate depends on the number of epochs.
-
-        If so, a run cannot be continued with a higher `num_epochs`.
-        """
+    def has_moving_rate(self) -> bool:
+        """Whether the learning rate depends on the number of epochs."""
         return self.learning_rate_schedule != "constant"
 
     def as_settings(self) -> dict[str, str]:

@@ -25,10 +25,43 @@ class Progress:
         history: list of dicts. For each completed epoch, its number ("epoch",
             from 1), its metrics ("loss", "accuracy", "val_loss",
             "val_accuracy") and its duration ("seconds"). Defaults to none.
+        ends: list of int. The number of epochs after which each schedule of the
+            learning rate ends: one, and another each time that the finished run
+            was trained further. Defaults to none, for `begin_schedule` to add.
     """
 
     identity: dict[str, str]
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    ends: list[int] = dataclasses.field(default_factory=list)
+
+    def begin_schedule(self, num_epochs: int, moves: bool) -> tuple[int, int]:
+        """Finds the schedule for the next epoch, or begins a new one.
+
+        Args:
+            num_epochs: The number of epochs to train in total.
+            moves: Whether the learning rate changes over the whole schedule, so
+                that its length must stay.
+
+        Returns:
+            The epochs at which the schedule begins and ends.
+
+        Raises:
+            ValueError: If the present schedule has another length.
+        """
+        done = len(self.history)
+        if not moves or not self.ends or done == 0:
+            # A constant rate has one schedule, of any length.
+            self.ends = [num_epochs]
+        elif done == self.ends[-1] and num_epochs > done:
+            self.ends.append(num_epochs)
+        elif num_epochs != self.ends[-1]:
+            raise ValueError(
+                f"`num_epochs` must be {self.ends[-1]} until the run is "
+                "finished, since the schedule of its learning rate has this "
+                f"length. Received: num_epochs={num_epochs}, after epoch "
+                f"{done}. A finished run can be trained further."
+            )
+        return ([0, *self.ends][-2], num_epochs)
 
     @property
     def best_epoch(self) -> int:
@@ -78,16 +111,11 @@ def check_unfinished(
     """
     done = len(progress.history) if progress else 0
     if folder.results.exists() and done >= config.num_epochs:
-        advice = (
-            "Choose another workdir. This run cannot be trained further, "
-            "because its learning rate has reached the end of its schedule"
-            if config.has_fixed_length
-            else "Choose another workdir, or raise train.num_epochs to train on"
-        )
         raise ValueError(
             "`workdir` must not hold a finished run. Received: "
             f"workdir={str(folder.path)!r}, where {done} epochs are done and "
-            f"results are in {folder.results}. {advice}. To evaluate it, use "
+            f"results are in {folder.results}. Choose another workdir, or "
+            "raise train.num_epochs to train on. To evaluate it, use "
             "--mode=eval."
         )
     if done > config.num_epochs:
@@ -101,35 +129,28 @@ def check_same_run(
     folder: Workdir,
     progress: Progress,
     identity: Mapping[str, str],
-    config: TrainingConfig,
 ) -> None:
     """Checks that a run goes on with the settings that it began with.
 
-    The workdir, the data folder and the number of epochs may change. The
-    number of epochs must stay if the learning rate depends on it.
+    The workdir, the data folder and the number of epochs may change. Whether
+    the schedule allows that number of epochs is checked elsewhere.
 
     Args:
         folder: The folder of the run.
         progress: The progress of the run there.
         identity: The present settings, as in `Progress.identity`.
-        config: The present settings of training.
 
     Raises:
         ValueError: If another setting differs. The message names each.
     """
-    free = _FREE[:-1] if config.has_fixed_length else _FREE
     was, now = (
-        {k: v for k, v in one.items() if k not in free}
+        {k: v for k, v in one.items() if k not in _FREE}
         for one in (progress.identity, identity)
     )
     differing = differences(was, now)
     if differing:
-        message = (
+        raise ValueError(
             "`workdir` must be new or hold a run of the same configuration. "
             f"Received: workdir={str(folder.path)!r}, whose run differs in: "
             f"{'; '.join(differing)}."
         )
-        is_longer = any("train.num_epochs" in one for one in differing)
-        if config.has_fixed_length and is_longer:
-            message += " The schedule is made for the length it began with."
-        raise ValueError(message)

@@ -17,6 +17,7 @@ from leaf_audio.training import (
     building,
     checks,
     fitting,
+    optimizers,
     schedules,
     strategies,
 )
@@ -111,7 +112,8 @@ def train(
         if progress is not None:
             # The data is not known yet, and assumed to be the same.
             known = progress.identity | _identity(config, observer)
-            check_same_run(folder, progress, known, config)
+            check_same_run(folder, progress, known)
+            progress.begin_schedule(config.num_epochs, config.has_moving_rate)
 
         audio_data = load(config.dataset, data_dir=config.data_dir)
         checks.check_evaluation_split(audio_data)
@@ -152,7 +154,9 @@ class _Run:
         self._observer = observer
         self._data = audio_data
         self._batches = batches
-        self._steps = config.steps_per_epoch or batches.steps_per_epoch
+        self._steps = config.steps_per_epoch or max(
+            batches.steps_per_epoch, config.min_steps_per_epoch
+        )
 
     def begin_or_continue(self, progress: Progress | None) -> None:
         """Settles which epochs are done, and tells so."""
@@ -167,7 +171,7 @@ class _Run:
         if progress is None:
             self._progress = Progress(identity)
             return
-        check_same_run(self._folder, progress, identity, self._config)
+        check_same_run(self._folder, progress, identity)
         self._observer.tell(
             f"going on after epoch {len(progress.history)} of "
             f"{self._folder.path}"
@@ -182,6 +186,9 @@ class _Run:
         """Trains the epochs that are left, and returns the model."""
         config = self._config
         policy = config.dtype_policy or keras.config.dtype_policy()
+        begin, end = self._progress.begin_schedule(
+            config.num_epochs, config.has_moving_rate
+        )
         with building.seeded(config.seed, policy), devices.scope():
             model = building.build(
                 config,
@@ -192,8 +199,10 @@ class _Run:
                     config.learning_rate_schedule,
                     config.learning_rate,
                     warmup_steps=round(config.warmup_epochs * self._steps),
-                    total_steps=config.num_epochs * self._steps,
+                    total_steps=(end - begin) * self._steps,
+                    first_step=begin * self._steps,
                 ),
+                has_shares=self._batches.mixup_alpha > 0,
             )
             checks.check_sample_rate(model, self._data.sample_rate)
             if self._progress.history:
@@ -203,14 +212,19 @@ class _Run:
             if text is not None:
                 files.write_text(self._folder.config, text)
                 files.write_json(self._folder.settings, self._recorded())
-            fitting.fit(
+            with optimizers.frontend_rate(
                 model,
-                self._folder,
-                self._progress,
-                self._batches,
-                steps=self._steps,
-                num_epochs=config.num_epochs,
-            )
+                config.frontend_learning_rate_factor,
+                frozen_steps=round(config.frozen_frontend_epochs * self._steps),
+            ):
+                fitting.fit(
+                    model,
+                    self._folder,
+                    self._progress,
+                    self._batches,
+                    steps=self._steps,
+                    num_epochs=config.num_epochs,
+                )
         return model
 
     def _recorded(self) -> dict[str, str]:

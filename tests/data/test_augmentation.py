@@ -92,7 +92,7 @@ def test_the_probability_is_the_share_of_clips_that_change(augmentation):
 
 @pytest.mark.parametrize("probability", [-0.1, 1.5, "often", float("nan")])
 def test_a_wrong_probability_is_named(augmentation, probability):
-    with pytest.raises(ValueError, match="probability` must be a number from"):
+    with pytest.raises(ValueError, match="probability` must be a number in"):
         augmentation(
             noise(), probability=probability, rng=np.random.default_rng(0)
         )
