@@ -54,7 +54,9 @@ def build(
     Returns:
         The model, its optimizer and its metrics built.
     """
-    model = _compiled(config, make_model, num_outputs, learning_rate)
+    model = _compiled(
+        config, make_model, num_outputs, learning_rate, has_shares
+    )
     outputs = model(keras.ops.zeros((1, *example_shape)))
     optimizers.spare_from_decay(model.optimizer, model)
     model.optimizer.build(model.trainable_variables)
@@ -118,15 +120,24 @@ def _compiled(
     make_model: MakeModel,
     num_outputs: int,
     learning_rate: Any,
+    has_shares: bool = False,
 ) -> keras.Model:
     model = make_model(num_outputs=num_outputs)
     model.compile(
         _make_optimizer(config, learning_rate),
-        Crossentropy(label_smoothing=config.label_smoothing),
+        _loss(config, has_shares),
         metrics=["accuracy"],
         jit_compile=config.jit_compile,
     )
     return model
+
+
+def _loss(config: TrainingConfig, has_shares: bool) -> keras.losses.Loss:
+    if has_shares or config.label_smoothing:
+        return Crossentropy(label_smoothing=config.label_smoothing)
+    # The saved model can be loaded with it where `leaf_audio.training` has not
+    # been imported.
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def _make_optimizer(

@@ -87,10 +87,13 @@ def frontend_rate(
     # There is no public way to give variables a rate of their own. Keras would
     # track what is assigned in the usual way.
     object.__setattr__(optimizer, "_backend_update_step", update_in_groups)
+    # A step that was compiled before would not know.
+    model.train_function = None
     try:
         yield
     finally:
         object.__delattr__(optimizer, "_backend_update_step")
+        model.train_function = None
 
 
 def _innermost(optimizer: Any) -> Any:

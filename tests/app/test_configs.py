@@ -21,6 +21,7 @@ CONFIGS = sorted(
 AFTER = {
     "audio_folder.gin": ["mel.gin"],
     "fast.gin": ["mel.gin", "small.gin"],
+    "own_recordings.gin": ["mel.gin"],
     "small.gin": ["mel.gin"],
     "small_plain.gin": ["mel.gin"],
 }

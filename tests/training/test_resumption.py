@@ -10,7 +10,8 @@ from tones import LEAF, bindings, main_flags, python
 from training_runs import rows, train_with
 
 from leaf_audio import frontend
-from leaf_audio.training import Workdir
+from leaf_audio.app import train
+from leaf_audio.training import Workdir, fitting, schedules
 from leaf_audio.training.progress import Progress, differences
 
 # Dies at a chosen event, given as its name and how often it has come by then.
@@ -56,6 +57,38 @@ main.run()
 
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
+
+
+def record_rates(monkeypatch):
+    """Returns a list that collects the learning rate of each step."""
+    rates = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        optimizer = self.model.optimizer
+        if keras.backend.backend() == "jax" and batch:
+            self.model.jax_state_sync()
+        rates.append(float(optimizer.learning_rate))
+
+    monkeypatch.setattr(
+        fitting.Recorder, "on_train_batch_begin", on_train_batch_begin
+    )
+    return rates
+
+
+def stop_after_epoch(number, monkeypatch):
+    """Interrupts a run when an epoch has been saved."""
+    save = Workdir.save
+
+    def interrupted(self, model, progress):
+        save(self, model, progress)
+        if len(progress.history) == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Workdir, "save", interrupted)
+
+
+def no_load(*args, **kwargs):
+    raise AssertionError("data was loaded")
 
 
 def test_a_finished_run_is_not_overwritten(folder, finished):
@@ -127,16 +160,95 @@ def test_a_run_killed_after_its_last_epoch_is_only_evaluated(folder, tmp_path):
 
 
 @pytest.mark.any_backend
-def test_num_epochs_of_a_cosine_schedule_cannot_be_raised(folder, tmp_path):
+def test_a_finished_cosine_run_that_is_trained_further_starts_its_rate_again(
+    folder, tmp_path, monkeypatch
+):
+    rates = record_rates(monkeypatch)
+    cosine = (
+        "train.learning_rate = 0.01",
+        "train.learning_rate_schedule = 'cosine'",
+        "train.warmup_epochs = 0.5",
+        "train.steps_per_epoch = 4",
+    )
+    train_with(folder, tmp_path / "run", *cosine, "train.num_epochs = 1")
+    first = list(rates)
+    train_with(folder, tmp_path / "run", *cosine, "train.num_epochs = 3")
+    second = rates[4:]
+    # Two steps of warm-up, then down to 0 after the last step.
+    np.testing.assert_allclose(first[:3], [1 / 300, 2 / 300, 0.01], rtol=1e-5)
+    assert first[3] == pytest.approx(0.005, rel=1e-5)
+    np.testing.assert_allclose(second[:3], first[:3], rtol=1e-5)
+    assert len(second) == 8
+    falling = 0.005 * (1 + np.cos(np.pi * np.arange(6) / 6))
+    np.testing.assert_allclose(second[2:], falling, rtol=1e-4)
+    assert [row["epoch"] for row in rows(tmp_path / "run")] == ["1", "2", "3"]
+    assert Workdir(tmp_path / "run").read_progress().ends == [1, 3]
+    with pytest.raises(ValueError, match="raise train.num_epochs to train on"):
+        train_with(folder, tmp_path / "run", *cosine, "train.num_epochs = 3")
+
+
+@pytest.mark.any_backend
+def test_an_unfinished_cosine_run_keeps_its_length(
+    folder, tmp_path, monkeypatch
+):
     cosine = "train.learning_rate_schedule = 'cosine'"
-    train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
-    with pytest.raises(ValueError, match=r"num_epochs \(was 1, is 2\)") as no:
-        train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 2")
-    assert "made for the length it began with" in str(no.value)
-    with pytest.raises(ValueError, match="a finished run") as no:
-        train_with(folder, tmp_path / "run", cosine, "train.num_epochs = 1")
-    assert "raise train.num_epochs" not in str(no.value)
-    assert "reached the end of its schedule" in str(no.value)
+    with monkeypatch.context() as patch:
+        stop_after_epoch(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(folder, tmp_path, cosine, "train.num_epochs = 2")
+    state = (tmp_path / "state.npz").read_bytes()
+    monkeypatch.setattr(train, "load", no_load)
+    for number in (1, 3):
+        with pytest.raises(
+            ValueError, match=f"must be 2 until.*num_epochs={number}"
+        ):
+            train_with(folder, tmp_path, cosine, f"train.num_epochs = {number}")
+    assert (tmp_path / "state.npz").read_bytes() == state
+    monkeypatch.undo()
+    train_with(folder, tmp_path, cosine, "train.num_epochs = 2")
+    assert len(rows(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "done, ends, asked, schedule, after",
+    [
+        (0, [], 5, (0, 5), [5]),
+        # Nothing is trained yet, so that any length will do.
+        (0, [5], 7, (0, 7), [7]),
+        (3, [5], 5, (0, 5), [5]),
+        (5, [5], 5, (0, 5), [5]),
+        (5, [5], 9, (5, 9), [5, 9]),
+        (7, [5, 9], 9, (5, 9), [5, 9]),
+        (9, [5, 9], 10, (9, 10), [5, 9, 10]),
+    ],
+)
+@pytest.mark.any_backend
+def test_a_schedule_begins_where_the_one_before_has_ended(
+    done, ends, asked, schedule, after
+):
+    progress = Progress({}, [{}] * done, list(ends))
+    # The second time, the data is loaded.
+    for _ in range(2):
+        assert progress.begin_schedule(asked, moves=True) == schedule
+        assert progress.ends == after
+
+
+@pytest.mark.any_backend
+def test_a_constant_rate_has_one_schedule_of_any_length():
+    progress = Progress({}, [{}] * 3, [3])
+    assert progress.begin_schedule(8, moves=False) == (0, 8)
+
+
+@pytest.mark.any_backend
+def test_a_delayed_schedule_is_saved():
+    made = schedules.create("cosine", 0.1, 2, 6, first_step=10)
+    loaded = keras.optimizers.schedules.deserialize(
+        keras.optimizers.schedules.serialize(made)
+    )
+    plain = schedules.create("cosine", 0.1, 2, 6)
+    for step in range(6):
+        assert float(loaded(10 + step)) == float(plain(step))
+    assert float(loaded(3)) == float(plain(0))
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):

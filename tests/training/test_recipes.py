@@ -1,0 +1,203 @@
+"""Whole runs with what a recipe for few clips asks for."""
+
+import itertools
+import json
+
+import gin
+import keras
+import numpy as np
+import pytest
+from tones import SAMPLE_RATE, bindings
+from training_runs import rows, train_with
+
+from leaf_audio import data, models
+from leaf_audio.app import configuration, predict, run, train
+from leaf_audio.training import fitting, losses
+
+pytestmark = pytest.mark.usefixtures("fresh_gin")
+
+FRONTENDS = {
+    "leaf.gin": ["Leaf.n_filters = 8"],
+    "leaf_erb.gin": ["Leaf.n_filters = 8"],
+    "efficient_leaf.gin": ["EfficientLeaf.n_filters = 8"],
+    "mel.gin": [],
+    "sincnet.gin": [],
+    "sincnet_plus.gin": [],
+    "tfbanks.gin": [],
+}
+AUGMENTATIONS = (
+    "data.prepare.transform_fns = [@speed_change, @align, @circular_shift,"
+    " @loudness_normalization, @gain, @white_noise, @colored_noise,"
+    " @time_mask, @time_shift, @polarity_inversion, @background_noise,"
+    " @peak_normalization]",
+    "time_shift.max_shift = 20",
+    f"background_noise.sample_rate = {SAMPLE_RATE}",
+)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Tracing networks for a step each would take long."""
+    always = property(lambda self: True, lambda self, value: None)
+    monkeypatch.setattr(models.AudioClassifier, "run_eagerly", always)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Returns a list that collects the targets that the loss is given."""
+    targets = []
+    call = losses.Crossentropy.call
+
+    def recorded(self, y_true, y_pred):
+        targets.append(keras.ops.convert_to_numpy(y_true))
+        return call(self, y_true, y_pred)
+
+    monkeypatch.setattr(losses.Crossentropy, "call", recorded)
+    return targets
+
+
+@pytest.mark.parametrize(
+    "least, fixed, steps",
+    # 21 clips in batches of 6 are 4 steps.
+    [(1, None, 4), (4, None, 4), (7, None, 7), (7, 2, 2)],
+)
+def test_an_epoch_has_the_least_number_of_steps(
+    folder, tmp_path, monkeypatch, eager, least, fixed, steps
+):
+    counted = []
+
+    def count(self, batch, logs=None):
+        counted.append(batch)
+
+    monkeypatch.setattr(fitting.Recorder, "on_train_batch_end", count)
+    results = train_with(
+        folder,
+        tmp_path,
+        "train.num_epochs = 1",
+        f"train.min_steps_per_epoch = {least}",
+        f"train.steps_per_epoch = {fixed}",
+    )
+    assert len(counted) == steps
+    assert results["timings"]["steps_per_epoch"] == steps
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="JAX traces every loss"
+)
+def test_mixup_trains_on_shares_of_labels(folder, tmp_path, eager, seen):
+    results = train_with(
+        folder,
+        tmp_path,
+        "train.num_epochs = 2",
+        "data.prepare.mixup_alpha = 0.5",
+        "train.label_smoothing = 0.1",
+    )
+    batches = [one for one in seen if len(one) == 6]
+    assert len(batches) == 8
+    for targets in batches:
+        assert targets.shape == (6, 3)
+        np.testing.assert_allclose(targets.sum(axis=-1), 1, rtol=1e-5)
+    shares = np.concatenate(batches).max(axis=-1)
+    assert (shares < 0.999).sum() > 10
+    # Validation is of plain clips and labels.
+    assert results["metrics"]["validation"]["loss"] > 0
+    assert len(rows(tmp_path)) == 2
+
+
+def test_mixup_and_smoothing_are_compiled_on_every_backend(folder, tmp_path):
+    results = train_with(
+        folder,
+        tmp_path,
+        "train.num_epochs = 2",
+        "train.learning_rate = 0.01",
+        "train.optimizer = @AdamW",
+        "AdamW.weight_decay = 0.01",
+        "train.label_smoothing = 0.1",
+        "train.frontend_learning_rate_factor = 0.5",
+        "train.frozen_frontend_epochs = 1",
+        "data.prepare.mixup_alpha = 0.2",
+        frontend=(
+            "AudioClassifier.frontend = @Leaf()",
+            f"Leaf.sample_rate = {SAMPLE_RATE}",
+            "Leaf.n_filters = 4",
+        ),
+    )
+    assert np.isfinite(results["metrics"]["test"]["loss"])
+    one, two = rows(tmp_path)
+    assert float(one["drift_centre_hz"]) == 0
+    assert float(two["drift_centre_hz"]) > 0
+
+
+def test_a_run_with_augmentations_is_evaluated_and_predicts(
+    folder, tmp_path, eager
+):
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    recording = folder / "tones" / "train" / "low" / "0.wav"
+    (noise / "0.wav").write_bytes(recording.read_bytes())
+    lines = bindings(
+        folder,
+        f"train.workdir = '{tmp_path / 'run'}'",
+        "train.num_epochs = 1",
+        *AUGMENTATIONS,
+        f"background_noise.folder = '{noise}'",
+    )
+    run.train([], lines)
+    written = (tmp_path / "run" / "results.json").read_text()
+    results = json.loads(written)
+    # Where a run is used, its background noise is not needed.
+    (noise / "0.wav").unlink()
+    run.evaluate([], [f"train.workdir = '{tmp_path / 'run'}'"])
+    written = (tmp_path / "run" / "evaluation.json").read_text()
+    metrics = json.loads(written)["metrics"]
+    for split, values in metrics.items():
+        assert values == pytest.approx(results["metrics"][split], rel=1e-4)
+    (shares,) = predict.predict(tmp_path / "run", [str(recording)])
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("config", FRONTENDS)
+def test_own_recordings_trains_every_frontend(folder, tmp_path, eager, config):
+    if keras.backend.backend() != "tensorflow" and config != "mel.gin":
+        pytest.skip("the frontends are trained elsewhere; mel.gin stands in")
+    files = [config, "audio_folder.gin", "own_recordings.gin"]
+    lines = [
+        f"audio_folder.path = '{folder / 'tones'}'",
+        f"train.data_dir = '{folder / 'prepared'}'",
+        f"train.workdir = '{tmp_path / 'run'}'",
+        "train.num_epochs = 1",
+        "train.steps_per_epoch = 1",
+        "train.warmup_epochs = 0",
+        "train.batch_size = 8",
+        "align.seq_len = 4000",
+        *FRONTENDS[config],
+    ]
+    configuration.parse(files, lines)
+    results = train.train()
+    assert np.isfinite(results["metrics"]["test"]["loss"])
+    assert "0.2" in str(results["config"]["prepare.mixup_alpha"])
+    assert configuration.dropped() == []
+    loaded = keras.models.load_model(tmp_path / "run" / "best.keras")
+    assert isinstance(loaded.encoder, models.ResNet)
+    assert isinstance(loaded.loss, losses.Crossentropy)
+
+
+@pytest.mark.any_backend
+def test_own_recordings_changes_clips_in_training_only(folder):
+    configuration.parse(
+        ["mel.gin", "audio_folder.gin", "own_recordings.gin"],
+        [
+            f"audio_folder.path = '{folder / 'tones'}'",
+            f"data.load.data_dir = '{folder / 'prepared'}'",
+            "align.seq_len = 4000",
+        ],
+    )
+    loaded = gin.get_configurable("data.load")("audio_folder")
+    batches = gin.get_configurable("data.prepare")(loaded, batch_size=7)
+    assert isinstance(batches, data.Batches)
+    passes = itertools.islice(batches.train(), 6)
+    audio = np.concatenate([one for one, _ in passes])
+    assert len({one.tobytes() for one in audio}) == len(audio)
+    for audio, labels in batches.evaluation["test"]:
+        np.testing.assert_allclose(audio.std(axis=-1), 1, rtol=1e-4)
+        assert labels.dtype.kind == "i"
