@@ -130,7 +130,7 @@ class _SplitWriter:
             self._number += 1
             self.file = open(self._directory / str(self._number), "wb")
         # Without a copy, since a recording may be hours long.
-        self.file.write(np.ascontiguousarray(samples))
+        self.file.write(np.ascontiguousarray(samples).data)
         self.lengths.append(len(samples))
         self.files.append(self._number)
         self.labels.append(label)

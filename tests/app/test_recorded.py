@@ -110,6 +110,18 @@ def test_settings_of_other_things_than_data_are_left_out():
     ]
 
 
+def test_transforms_of_audiomentations_are_left_out():
+    settings = {
+        "data.prepare.transform_fns": "[@align, @Audiomentation(),"
+        " @some/data.Audiomentation(), @gain]",
+        "Audiomentation.transform": "@PitchShift()",
+        "PitchShift.p": "0.3",
+    }
+    assert recorded.data_bindings(settings) == [
+        "prepare.transform_fns = [@align, @gain]"
+    ]
+
+
 @pytest.mark.parametrize(
     "content, message",
     [

@@ -152,7 +152,8 @@ def test_a_run_with_augmentations_is_evaluated_and_predicts(
     metrics = json.loads(written)["metrics"]
     for split, values in metrics.items():
         assert values == pytest.approx(results["metrics"][split], rel=1e-4)
-    (shares,) = predict.predict(tmp_path / "run", [str(recording)])
+    predicted = predict.predict(tmp_path / "run", [str(recording)])
+    shares = predicted[str(recording)]
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
 
 
