@@ -9,7 +9,6 @@ from leaf_audio.common.checks import (
     check_path,
     check_positive,
     check_share,
-    check_unless_none,
 )
 from leaf_audio.data.augmentation import add_at_snr, check_order, happens
 from leaf_audio.data.decoding import read_recording
@@ -63,7 +62,8 @@ def background_noise(
     )
     check_positive(f"{name}.sample_rate", sample_rate)
     check_share(f"{name}.probability", probability)
-    check_unless_none(check_path, folder=folder)
+    if folder is not None:
+        check_path(f"{name}.folder", folder)
     if rng is None:
         return samples
     # Before the draw, so that a folder that is not there is found at once.

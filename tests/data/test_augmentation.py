@@ -241,7 +241,16 @@ def test_a_background_that_cannot_be_read_is_named(tmp_path):
     "augmentation, settings",
     [
         (data.background_noise, {"min_snr_db": 9, "max_snr_db": 1}),
+        (data.background_noise, {"sample_rate": 0}),
+        (data.background_noise, {"probability": 2}),
+        (data.background_noise, {"folder": 5}),
         (data.circular_shift, {"max_share": 1.5}),
+        (data.colored_noise, {"max_exponent": 99}),
+        (data.colored_noise, {"min_snr_db": -1000}),
+        (data.gain, {"max_db": 1000}),
+        (data.gain, {"min_db": True}),
+        (data.speed_change, {"max_factor": 1e9}),
+        (data.speed_change, {"min_factor": 1e-9}),
         (data.colored_noise, {"min_exponent": 3}),
         (data.colored_noise, {"max_snr_db": "high"}),
         (data.gain, {"min_db": 7}),
@@ -261,3 +270,15 @@ def test_a_wrong_setting_is_named(augmentation, settings, in_training):
         ValueError, match=f"{augmentation.__name__}.*{name}={value!r}"
     ):
         augmentation(noise(), rng=rng, **settings)
+
+
+@pytest.mark.parametrize("augmentation", [data.white_noise, data.colored_noise])
+@pytest.mark.parametrize("level", [1e-18, 1.0, 1e25])
+def test_noise_is_added_to_clips_of_any_level(augmentation, level):
+    samples = np.float32(level) * noise()
+    rng = np.random.default_rng(0)
+    result = augmentation(samples, min_snr_db=20, max_snr_db=20, rng=rng)
+    assert np.isfinite(result).all()
+    added = (result - samples).std(dtype=np.float64)
+    ratio = samples.std(dtype=np.float64) / added
+    assert ratio == pytest.approx(10, rel=0.05)
