@@ -80,6 +80,8 @@ KINDS: dict[str, set[str]] = {
     "pair": {"integer", "list"},
     "integers": {"list"},
     "list": {"empty list"},
+    # Integers stand for names.
+    "names": {"list", "mixed list", "empty list"},
     "numbers": {*POSITIVE, "zero", "negative", "list"},
     "initial value": {*POSITIVE, "zero", "list"},
     # Keras calls a function in place of an initializer and the like.
@@ -225,12 +227,10 @@ ARGUMENTS = {
     "spec_augment": "bool or none",
     **dict.fromkeys(("encoder", "frontend"), "layer or none"),
     **dict.fromkeys(
-        (
-            *("devices", "readers", "split_names", "test_folds"),
-            "validation_folds",
-        ),
+        ("devices", "readers", "split_names"),
         "given or none",
     ),
+    **dict.fromkeys(("test_folds", "validation_folds"), "names or none"),
     **dict.fromkeys(
         (
             *("audio_data", "configs", "frontends", "model"),

@@ -162,7 +162,8 @@ def check_band(min_freq: float, max_freq: float, sample_rate: float) -> None:
     if min_freq >= max_freq:
         raise ValueError(
             "`min_freq` must be below `max_freq`. Received: "
-            f"min_freq={min_freq}, max_freq={max_freq}."
+            f"min_freq={min_freq}, max_freq={max_freq}, "
+            f"sample_rate={sample_rate}."
         )
     if max_freq > sample_rate / 2:
         raise ValueError(

@@ -31,6 +31,7 @@ def test_a_run_leaves_every_promised_file(finished):
         "config.gin",
         "metrics.csv",
         "results.json",
+        "settings.json",
         "state.npz",
         "tensorboard",
     }
