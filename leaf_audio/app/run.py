@@ -55,6 +55,11 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         "next:",
         f"  {_command('eval')} --workdir={workdir}",
         f"  {_command('predict')} --workdir={workdir} RECORDING.wav",
+        *(
+            [f"  {_command('plot')} --workdir={workdir}"]
+            if folder.filters.exists()
+            else []
+        ),
         f"  tensorboard --logdir={shlex.quote(str(folder.tensorboard))}",
     )
 
@@ -120,5 +125,4 @@ def _command(name: str) -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None or not spec.name.startswith("example."):
         return f"leaf-audio {name}"
-    module = {"eval": "main --mode=eval", "predict": "predict"}[name]
-    return f"python -m example.{module}"
+    return f"python -m example.{'main --mode=eval' if name == 'eval' else name}"
