@@ -24,7 +24,21 @@ import numpy as np
 _PARTIAL = "functools.partial"
 
 # Functions of Keras that compute something from a tensor and do nothing else.
-_KERAS_FUNCTIONS = ("keras.src.activations", "keras.src.ops")
+_KERAS_FUNCTIONS = ("keras.src.activations.activations", "keras.src.ops")
+# What else is in the modules above: functions that make or call others.
+_NO_ACTIVATIONS = frozenset(
+    (
+        *(
+            "get",
+            "serialize",
+            "deserialize",
+            "custom_gradient",
+            "vectorized_map",
+        ),
+        *("map", "scan", "cond", "while_loop", "fori_loop", "switch"),
+        *("associative_scan", "vectorize"),
+    )
+)
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -153,7 +167,10 @@ def _only_computes(function: Any) -> bool:
     """Returns whether a function may be called on the features of a model."""
     module = getattr(function, "__module__", None) or ""
     is_keras = module.split(".")[0] == "keras"
-    return not is_keras or module.startswith(_KERAS_FUNCTIONS)
+    return not is_keras or (
+        module.startswith(_KERAS_FUNCTIONS)
+        and function.__name__ not in _NO_ACTIVATIONS
+    )
 
 
 def _deserialize_partial(config: dict[str, Any]) -> functools.partial:
@@ -192,10 +209,8 @@ def _check_function_of_partial(function: Any, config: dict[str, Any]) -> None:
         return  # It was checked when it was restored itself.
     name = keras.saving.get_registered_name(function)
     is_function = isinstance(function, types.FunctionType)
-    # Activations compute and do nothing else. Configs bind their arguments.
-    is_known = name.startswith("leaf_audio>") or function.__module__.startswith(
-        "keras.src.activations"
-    )
+    # Configs bind arguments of activations. These compute and do nothing else.
+    is_known = name.startswith("leaf_audio>") or _is_activation(function)
     if not (is_function and is_known) and _in_safe_mode():
         raise ValueError(
             "A saved functools.partial must hold a function of leaf_audio, "
@@ -203,6 +218,15 @@ def _check_function_of_partial(function: Any, config: dict[str, Any]) -> None:
             "run with arguments that the file chooses. If you trust the file, "
             f"load it with safe_mode=False. Received: {config}."
         )
+
+
+def _is_activation(function: Any) -> bool:
+    """Returns whether a function is an activation of Keras."""
+    module = getattr(function, "__module__", None) or ""
+    return (
+        module == "keras.src.activations.activations"
+        and function.__name__ not in _NO_ACTIVATIONS
+    )
 
 
 def _is_plain(value: Any) -> bool:

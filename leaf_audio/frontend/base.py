@@ -83,6 +83,8 @@ from leaf_audio.frontend.channels import (
 from leaf_audio.frontend.layer_calls import (
     build_chain,
     call_layer,
+    check_keeps_frames,
+    check_mask,
     copy_if_layer,
     output_shape_of,
 )
@@ -316,6 +318,7 @@ class Frontend(KnownArguments, keras.Model):
         elif len(inputs.shape) == 2:
             audio = audio[..., None]
         if mask is not None:
+            check_mask(self.name, inputs.shape, mask.shape)
             mask = ops.cast(mask, "bool")
             audio = zero_where_masked(audio, mask)
         # `training` is passed on explicitly, because on JAX `fit` passes it to
@@ -365,6 +368,7 @@ class Frontend(KnownArguments, keras.Model):
         Args:
           input_shape: Shape of the waveforms, as `build` has received it.
         """
+        check_keeps_frames(self._compression, self.n_filters)
         build_chain(
             [self._spec_augment], self.compute_output_shape(input_shape)
         )

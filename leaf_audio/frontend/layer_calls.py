@@ -144,3 +144,39 @@ def copy_if_layer(argument: str, value: Any) -> Callable | None:
         f"`{argument}` must be a layer, a function or None. "
         f"Received: {argument}={value!r}."
     )
+
+
+def check_mask(name: str, shape: Sequence, mask_shape: Sequence) -> None:
+    """Raises a ValueError unless a mask has an entry for each sample.
+
+    Args:
+      name: Name of the frontend, for the error message.
+      shape: Shape of the waveforms. Sizes may be unknown.
+      mask_shape: Shape of the mask.
+    """
+    fits = len(mask_shape) == 2 and all(
+        None in (size, entries) or size == entries
+        for size, entries in zip(shape[:2], mask_shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"`mask` of {name} must have the shape (batch, time) of the "
+            f"waveforms. Received: mask of shape {tuple(mask_shape)} for "
+            f"waveforms of shape {tuple(shape)}."
+        )
+
+
+def check_keeps_frames(compression: Any, n_filters: int) -> None:
+    """Raises a ValueError if a compression changes the number of frames.
+
+    Args:
+      compression: Layer, function or None.
+      n_filters: Number of filters, which the compression may depend on.
+    """
+    frames = output_shape_of(compression, (1, 16, n_filters))[1]
+    if frames != 16:
+        raise ValueError(
+            "`compression_fn` must keep the number of frames. Received: "
+            f"compression_fn={compression!r}, which makes {frames} frames of "
+            "16. Put such a layer after the frontend."
+        )

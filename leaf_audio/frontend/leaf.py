@@ -302,7 +302,14 @@ class Leaf(LeafParts):
         # This checks that the parts fit each other. If the length is unknown, a
         # few frames suffice for that.
         some_frames = self._window_size + 5 * self._stride
-        self._energies_shape(shape[0], shape[1] or some_frames)
+        energies = self._energies_shape(shape[0], shape[1] or some_frames)
+        features = output_shape_of(self._compression, energies)
+        if self._instance_norm is not None and len(features) != 3:
+            raise ValueError(
+                "`mean_var_norm` must be False with a compression that appends "
+                f"an axis. Received: mean_var_norm=True with {self.compression}"
+                f", which gives features of shape {features}."
+            )
         build_chain(layers, shape)
         self._finish_build(input_shape)
         if self._filterbank is not None:

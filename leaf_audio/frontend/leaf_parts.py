@@ -72,6 +72,9 @@ class LeafParts(PlannedFrontend):
             init = self._default_filters(conv1d_cls, has_sample_rate)
         if init is not None:
             settings["kernel_initializer"] = self._complete_initializer(init)
+        if "conv1d_cls" in self._settled:
+            # What is wrong is an argument of this frontend.
+            return conv1d_cls(**settings)
         check_unbound("conv1d_cls", conv1d_cls, settings)
         return make_layer("conv1d_cls", conv1d_cls, settings)
 

@@ -202,10 +202,28 @@ class Workdir:
         Returns:
             The entry "data" of `results.json`: among others "name", "labels"
             and "sample_rate". An empty dictionary if the run is unfinished.
+
+        Raises:
+            ValueError: If `results.json` is damaged.
         """
         if not self.results.exists():
             return {}
-        return json.loads(self.results.read_text("utf-8"))["data"]
+        try:
+            recorded = json.loads(self.results.read_text("utf-8"))["data"]
+            labels = recorded["labels"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.results} must be the summary of a run. Received: a "
+                f"file that is none ({type(error).__name__}: {error})."
+            ) from error
+        if not isinstance(labels, list) or not all(
+            isinstance(label, str) for label in labels
+        ):
+            raise ValueError(
+                f"{self.results} must hold a list of labels. "
+                f"Received: labels={labels!r}."
+            )
+        return recorded
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Writes the state after an epoch, then the files that depend on it.

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from leaf_audio import frontend, initializers, models, serving, training
 from leaf_audio.common import serialization
@@ -376,3 +377,20 @@ def test_a_lambda_compresses_and_is_saved_as_keras_saves_it(tmp_path):
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(loaded(x)), 2 * plain, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    "function", [keras.activations.get, keras.activations.deserialize]
+)
+def test_a_function_that_makes_functions_is_no_activation(function):
+    saved = serialization.serialize(functools.partial(function, "relu"))
+    with SafeModeScope(True):
+        with pytest.raises(ValueError, match="be one of keras.activations"):
+            serialization.deserialize(saved)
+
+
+def test_an_activation_with_its_arguments_is_restored():
+    leaky = functools.partial(keras.activations.leaky_relu, negative_slope=0.5)
+    with SafeModeScope(True):
+        again = serialization.deserialize(serialization.serialize(leaky))
+    assert again.func is leaky.func and again.keywords == leaky.keywords

@@ -11,6 +11,7 @@ from tones import bindings, python, write_tones
 
 from leaf_audio import data, serving
 from leaf_audio.app import configuration, predict, train
+from leaf_audio.training import Workdir
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -201,3 +202,13 @@ def test_what_cannot_be_used_is_named(folder, finished, tmp_path):
         predict.predict(str(tmp_path), [str(broken)])
     process = python("-m", "example.predict", check=False)
     assert process.returncode == 1 and "--workdir=" in process.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "rubbish", "[]", '{"data": {}}', '{"data": {"labels": "ab"}}'],
+)
+def test_a_damaged_summary_is_named(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match="results.json must"):
+        Workdir(tmp_path).read_data()
