@@ -49,9 +49,8 @@ To add a frontend:
    `FRONTENDS` in `tests/frontend/frontend_makers.py`. The tests of the
    contract, of saving, of training and of mixed precision then cover it.
 
-`spectrogram.Spectrogram` and `stft.StftFrontend` are a short example. A
-frontend whose computation depends on its learned filters derives from
-`planned.PlannedFrontend`.
+`spectrogram.Spectrogram` is a short example. A frontend whose computation
+depends on its learned filters derives from `planned.PlannedFrontend`.
 """
 
 from collections.abc import Callable
@@ -368,7 +367,6 @@ class Frontend(KnownArguments, keras.Model):
         Args:
           input_shape: Shape of the waveforms, as `build` has received it.
         """
-        check_keeps_frames(self._compression, self.n_filters)
         build_chain(
             [self._spec_augment], self.compute_output_shape(input_shape)
         )
@@ -435,11 +433,15 @@ class Frontend(KnownArguments, keras.Model):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
         if not self.multichannel:
-            shape = self._energies_shape(*input_shape[:2])
-            return output_shape_of(self._compression, shape)
-        shape = self._energies_shape(*folded_shape(input_shape)[:2])
-        shape = output_shape_of(self._compression, shape)
+            return self._features_shape(*input_shape[:2])
+        shape = self._features_shape(*folded_shape(input_shape)[:2])
         return unfolded_shape(shape, input_shape)
+
+    def _features_shape(self, batch: int | None, time: int | None) -> Shape:
+        energies = self._energies_shape(batch, time)
+        features = output_shape_of(self._compression, energies)
+        check_keeps_frames(self._compression, energies, features)
+        return features
 
     def compute_output_spec(
         self, inputs: Any, training: Any = None, mask: Any = None

@@ -101,11 +101,11 @@ def hostile_values(folder):
         ),
         "function of Keras in a partial": (
             partial(function("cond", "keras.ops"), True, 1),
-            "leaf_audio has registered",
+            "be one of keras.activations",
         ),
         "function of another package": (
             partial(function("stranger>run", "stranger"), mark),
-            "leaf_audio has registered",
+            "must hold a function of leaf_audio",
         ),
         "os.system in a partial": (
             partial(function("system", "os", "os.system"), f"touch {mark}"),
