@@ -274,6 +274,7 @@ EXCEPTIONS = {
     "MaxPooling1D.use_bias": "given",
     # With lower rates, the default band of mel filters is empty.
     "MelFilterbanks.sample_rate": "high rate",
+    "predict.recordings": "list",
     "PreempInit.alpha": "share",
     "TrainingConfig.optimizer": "keras object or none",
     "smoothing_coefficient.hop_length": "positive",

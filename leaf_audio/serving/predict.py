@@ -116,10 +116,8 @@ def predict(
     """
     check_positive_int("batch_size", batch_size)
     check_transforms(transform_fns)
-    if (
-        not isinstance(recordings, (list, tuple))
-        or not recordings
-        or not all(isinstance(one, (str, os.PathLike)) for one in recordings)
+    if not isinstance(recordings, (list, tuple)) or not all(
+        isinstance(one, (str, os.PathLike)) for one in recordings
     ):
         raise ValueError(
             "`recordings` must be a list of names of audio files. "

@@ -32,6 +32,7 @@ SMALLER = {
     "leaf_custom.gin": ["PANN.depth = 2", *FEW_FILTERS],
     "leaf_efficientnet_b0.gin": [],
     "leaf_erb.gin": [*SMALL_CONV_NET, *FEW_FILTERS],
+    "own_recordings.gin": ["ResNet.widths = [4, 4]"],
     "quickstart.gin": [*SMALL_CONV_NET, *FEW_FILTERS],
 }
 
@@ -53,7 +54,7 @@ def test_all_configs_of_the_issue_are_shipped():
 def test_a_config_trains_for_a_step(folder, tmp_path, name, monkeypatch):
     if keras.backend.backend() != "tensorflow" and name != "leaf.gin":
         pytest.skip("another backend compiles for minutes; leaf.gin stands in")
-    if name not in ("leaf.gin", "efficient_leaf.gin"):
+    if name != "leaf.gin":
         # Tracing so many networks for a step each would take minutes. The
         # frontends are compiled in their own tests.
         eager = property(lambda self: True, lambda self, value: None)

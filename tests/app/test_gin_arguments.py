@@ -30,7 +30,7 @@ TRIED = ("text", "negative", "bool")
 # What the trainer passes itself, and what a config cannot write.
 PASSED = {
     *("audio_data", "data_dir", "fallback_sample_rate", "for_training"),
-    *("inputs", "readers", "samples", "source"),
+    *("inputs", "readers", "samples", "source", "transform"),
 }
 
 

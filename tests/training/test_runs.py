@@ -148,7 +148,7 @@ def test_training_learns_the_tones(folder, tmp_path):
     results = train_with(
         folder,
         tmp_path / "run",
-        "train.num_epochs = 12",
+        "train.num_epochs = 24",
         "train.learning_rate = 0.1",
         # Frequencies as channels: a linear classifier of their maxima.
         "AudioClassifier.encoder = @Permute()",
