@@ -27,6 +27,10 @@ FORMATS = [
     ("CAF", "ALAC_16", "cut off"),
     ("AU", "PCM_16", "cut off"),
     ("NIST", "PCM_16", "cut off"),
+    ("NIST", "ULAW", "cut off"),
+    ("NIST", "ALAW", "cut off"),
+    ("SVX", "PCM_S8", "cut off"),
+    ("SVX", "PCM_16", "cut off"),
     ("FLAC", "PCM_16", "flac decoder"),
     ("OGG", "VORBIS", "cut off"),
     ("OGG", "OPUS", "cut off"),
@@ -158,9 +162,7 @@ def test_what_follows_a_whole_file_does_not_matter(
     part = decoding.decode(path, rate, start=1.5)
     path.write_bytes(whole + after)
     np.testing.assert_array_equal(decoding.decode(path, rate), expected)
-    np.testing.assert_array_equal(
-        decoding.decode(path, rate, start=1.5), part
-    )
+    np.testing.assert_array_equal(decoding.decode(path, rate, start=1.5), part)
 
 
 def test_other_formats_from_a_pipe_are_whole(tmp_path):
