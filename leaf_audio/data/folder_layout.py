@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from leaf_audio.common.listing import listed
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry
 
@@ -238,10 +239,10 @@ def _check_not_folds(labels: Iterable[str], entries: list[Entry]) -> None:
             f"audio_folder.test_folds = [{folds[-1]!r}]. If not, name the "
             f"labels in {INDEX}, with the columns file, label and fold."
         )
+    named = listed(map(repr, folds), _MAX_NAMED)
     raise ValueError(
         "`audio_folder.path` must hold audio files in folders named by label. "
-        f"Received: folders={_shortened(folds)}, which look like folds. "
-        f"{remedy}"
+        f"Received: folders=[{named}], which look like folds. {remedy}"
     )
 
 
@@ -261,10 +262,11 @@ def _check_nothing_below_labels(by_top: dict[str, list[str]]) -> None:
         name.lower() in _SPLIT_NAMES or looks_like_fold(name, _FOLD_WORDS)
         for name in below
     ):
+        named = listed(map(repr, sorted(below)), _MAX_NAMED)
         raise ValueError(
             "`audio_folder.path` must hold folders of splits above those of "
             "labels, such as train/<label>, and not below. Received: "
-            f"folders={_shortened(sorted(below))} in folders of labels. "
+            f"folders=[{named}] in folders of labels. "
             f"{INDEX} with the columns file, label and split (or fold) can "
             "also tell them."
         )
@@ -273,9 +275,3 @@ def _check_nothing_below_labels(by_top: dict[str, list[str]]) -> None:
 def _are_nested(groups: Iterable[Iterable[str]]) -> Iterator[bool]:
     """Yields, for each file, whether it lies in a subfolder of a top folder."""
     return (file.count("/") >= 2 for group in groups for file in group)
-
-
-def _shortened(names: list[str]) -> str:
-    if len(names) <= _MAX_NAMED:
-        return str(names)
-    return f"{names[:_MAX_NAMED]} and {len(names) - _MAX_NAMED} more"

@@ -24,6 +24,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from leaf_audio.common.listing import listed
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry, Recording
 from leaf_audio.data.folder_layout import FROM_THE_RUN, normalized
@@ -98,6 +99,33 @@ def check_drawn(
                 f"{split!r}, or be 0. Received: {split}_fraction={fraction} "
                 f"of {of_what}, for which it may be too small."
             )
+
+
+def describe_torn_speakers(
+    entries: Sequence[Entry], recordings: Sequence[Recording]
+) -> list[str]:
+    """Says which speakers are in several splits.
+
+    Args:
+        entries: The recordings as the folder describes them.
+        recordings: The same recordings with their splits, in the same order.
+
+    Returns:
+        A list of one str. Or an empty list if each speaker is in one split.
+    """
+    found = collections.defaultdict(set)
+    for entry, recording in zip(entries, recordings, strict=True):
+        if entry.speaker:
+            found[entry.speaker].add(recording.split)
+    torn = sorted(name for name, some in found.items() if len(some) > 1)
+    if not torn:
+        return []
+    return [
+        f"Speakers are in several splits: {listed(map(repr, torn), 3)}. "
+        "The metrics of validation and test then say little about speakers "
+        "that are new to the model. Without the columns split and fold, the "
+        "splits are drawn so that each speaker is in one."
+    ]
 
 
 def choose_fractions(fractions: Mapping[str, Any]) -> dict[str, float]:

@@ -190,7 +190,7 @@ def test_other_folders_below_labels_are_no_splits(tmp_path, below):
 
 def test_many_folds_are_named_in_part(tmp_path):
     touch(tmp_path, *[f"fold{i}/{i}.wav" for i in range(40)])
-    with pytest.raises(ValueError, match=r"\] and 30 more, which look"):
+    with pytest.raises(ValueError, match=r" and 30 more\], which look"):
         splits_of(tmp_path)
     assert folder_layout.looks_like_fold("fold 7", {"fold"})
     assert not folder_layout.looks_like_fold("fold", {"fold"})

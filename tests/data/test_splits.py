@@ -210,6 +210,27 @@ def test_speakers_who_are_all_joined_leave_no_split_to_draw():
         splits.check_drawn(NONE, some, found)
 
 
+def test_speakers_in_several_given_splits_are_told():
+    some = [
+        Entry(f"{i}.wav", "ab"[i % 2], split=split, speaker=speaker)
+        for i, (split, speaker) in enumerate(
+            [
+                *(("train", "ann"), ("train", "bob"), ("train", None)),
+                *(("test", "bob"), ("test", "eve"), ("test", None)),
+            ]
+        )
+    ]
+    found = splits.assign_splits(some, NONE, NONE)
+    (sentence,) = splits.describe_torn_speakers(some, found)
+    assert "several splits: 'bob'. " in sentence
+    assert not splits.describe_torn_speakers(some[:3], found[:3])
+    folds = [Entry("1", "a", fold="1", speaker="x")] + [
+        Entry(f"2/{i}", "a", fold="2", speaker="x") for i in range(2)
+    ]
+    found = splits.assign_splits(folds, NONE, NONE | {"test": ["2"]})
+    assert "'x'" in splits.describe_torn_speakers(folds, found)[0]
+
+
 def in_folds(*names):
     return [
         Entry(f"{fold}/{label}/0.wav", label, fold=fold)
