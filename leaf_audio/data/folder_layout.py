@@ -133,8 +133,12 @@ def looks_like_fold(name: str, words: set[str]) -> bool:
 
 
 def _tokens(name: str) -> list[str]:
-    """Returns the words and the numbers of a name, in lower case."""
-    return re.findall(r"[^\W\d_]+|\d+", name.lower())
+    """Returns the words and the numbers of a name, in lower case.
+
+    A capital after a small letter begins a word, as in "foldA".
+    """
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W\d_]+|\d+", apart.lower())
 
 
 def _list_fold_folders(by_top: dict[str, list[str]]) -> Iterator[Entry]:
@@ -177,7 +181,8 @@ def _list_split_folders(
                 raise ValueError(
                     "`audio_folder.path` must hold audio files in folders "
                     f"named by label. Received: file={file!r}, directly in "
-                    "the folder of a split."
+                    f"the folder of a split. {INDEX} with the columns file, "
+                    "label and split can name the labels."
                 )
             yield Entry(file, normalized(parts[1]), split=top)
 

@@ -37,6 +37,8 @@ def splits_of(root, **options):
         ["batch_1", "batch_2"],
         ["fold1", "fold2", "background"],
         ["fold_one", "fold_two"],
+        ["foldA", "foldB"],
+        ["FoldOne", "FoldTwo"],
         ["first fold", "second fold"],
         ["fold_I", "fold_II", "fold_III", "fold_IV"],
         ["part ii", "part iii"],
@@ -106,6 +108,12 @@ def test_names_of_splits_are_not_taken_for_labels(tmp_path, names, below):
         splits_of(tmp_path)
     if names[0] != "train" or not below:
         assert names[0] in str(e.value) and "index.csv" in str(e.value)
+
+
+def test_files_directly_in_splits_are_named_with_what_to_do(tmp_path):
+    touch(tmp_path, "train/1.wav", "test/2.wav")
+    with pytest.raises(ValueError, match="test/2.wav.* index.csv with the col"):
+        splits_of(tmp_path)
 
 
 def test_folds_below_splits_are_not_taken_for_labels(tmp_path):
