@@ -23,6 +23,7 @@ from leaf_audio.common.checks import (
     check_share,
     check_unless_none,
 )
+from leaf_audio.common.listing import listed
 from leaf_audio.data import (
     clip_store,
     decoding,
@@ -263,9 +264,7 @@ def _describe_cancelled(cancelled: list[str]) -> list[str]:
 
 def _describe_unusable(skipped: dict[str, str]) -> str:
     named = [f"file={file!r}: {why}" for file, why in skipped.items()]
-    if len(named) > _MAX_NAMED_FILES:
-        named[_MAX_NAMED_FILES:] = [f"and {len(named) - _MAX_NAMED_FILES} more"]
-    return "; ".join(named)
+    return listed(named, _MAX_NAMED_FILES, separator="; ")
 
 
 def _check_folder(path: str | None) -> pathlib.Path:

@@ -327,6 +327,11 @@ def _read(
         count: The number of samples to read. None is all that there are.
         rest: How many there are if the header is right.
     """
+    # The header of an MP3 need not hold the length. `file.frames` is then only
+    # an estimate.
+    if count is None and file.format != "MP3" and rest < _UNKNOWN_FRAMES:
+        # The decoder of FLAC fails if it reads on, into a tag after the end.
+        count = rest
     n_read = 0
     while count is None or n_read < count:
         some = frames if count is None else min(frames, count - n_read)
@@ -338,14 +343,8 @@ def _read(
         yield samples
     if not n_read:
         raise UnusableFileError("it holds no samples")
-    expected = rest if count is None else count
-    # The header of an MP3 need not hold the length. `file.frames` is then only
-    # an estimate.
-    is_known = count is not None or file.format != "MP3"
-    if is_known and n_read < expected < _UNKNOWN_FRAMES:
-        raise UnusableFileError(
-            f"it is cut off: {n_read} of {expected} samples"
-        )
+    if count is not None and n_read < count:
+        raise UnusableFileError(f"it is cut off: {n_read} of {count} samples")
 
 
 def _resample(

@@ -9,22 +9,24 @@ than the folder holds.
 # Formats that every build of libsndfile decodes.
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 
-# Further formats. libsndfile decodes some of them. Of the others, a reader
-# reports the file.
+# Further formats that libsndfile decodes, if it knows the encoding in the file.
+MORE_EXTENSIONS = (
+    *(".8svx", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf"),
+    *(".ircam", ".nist", ".oga", ".opus", ".paf", ".pvf", ".rf64", ".sds"),
+    *(".sf", ".snd", ".sph", ".svx", ".voc", ".w64", ".wave"),
+)
+
+# Formats that must be converted. A reader reports such a file.
 OTHER_EXTENSIONS = (
-    # Uncompressed audio, with and without a header.
-    *(".8svx", ".aif", ".aifc", ".aiff", ".al", ".au", ".avr", ".bwf", ".caf"),
-    *(".ircam", ".lpcm", ".nist", ".paf", ".pcm", ".pvf", ".raw", ".rf64"),
-    *(".sd2", ".sds", ".sf", ".snd", ".sph", ".svx", ".ul", ".ulaw", ".voc"),
-    *(".w64", ".wave", ".wv1", ".wv2"),
+    # Uncompressed audio, most of it without a header.
+    *(".al", ".lpcm", ".pcm", ".raw", ".sd2", ".ul", ".ulaw", ".wv1", ".wv2"),
     # Audio with lossless compression.
     *(".alac", ".ape", ".dff", ".dsf", ".dts", ".fla", ".la", ".mlp", ".ofr"),
     *(".shn", ".tak", ".thd", ".tta", ".wv"),
     # Audio with lossy compression.
     *(".aac", ".ac3", ".adts", ".at3", ".eac3", ".m1a", ".m2a", ".m4a"),
     *(".m4b", ".m4p", ".m4r", ".mka", ".mogg", ".mp1", ".mp2", ".mpa"),
-    *(".mpc", ".mpga", ".oga", ".oma", ".opus", ".ra", ".spx", ".weba"),
-    *(".wma",),
+    *(".mpc", ".mpga", ".oma", ".ra", ".spx", ".weba", ".wma"),
     # Audio of telephones and dictation machines.
     *(".3ga", ".aa", ".aax", ".act", ".amr", ".awb", ".ds2", ".dss", ".dvf"),
     *(".evrc", ".g722", ".g726", ".g729", ".gsm", ".msv", ".qcp", ".vox"),
@@ -38,4 +40,6 @@ OTHER_EXTENSIONS = (
 
 def is_recording(name: str) -> bool:
     """Returns whether a file name has the extension of audio or video."""
-    return name.lower().endswith(EXTENSIONS + OTHER_EXTENSIONS)
+    return name.lower().endswith(
+        EXTENSIONS + MORE_EXTENSIONS + OTHER_EXTENSIONS
+    )

@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from leaf_audio.common.listing import listed
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry
 
@@ -37,8 +38,19 @@ _PART_WORDS = {
     *("part", "partition", "split", "set", "subset", "dataset"),
     *("chunk", "batch", "shard", "section", "portion"),
 }
+# The same, but also a likely label. Only where all folders have such names, and
+# digits for numbers, they are taken for folds.
+_GROUP_WORDS = {"group", "groups"}
 # What may stand beside them, as in "fold 1 of 10", "k-fold-1" and "1st_fold".
 _FILLERS = {"of", "k", "st", "nd", "rd", "th", "no", "nr", "num"}
+_NUMBER_WORDS = {
+    *("one", "two", "three", "four", "five"),
+    *("six", "seven", "eight", "nine", "ten"),
+    *("first", "second", "third", "fourth", "fifth"),
+    *("sixth", "seventh", "eighth", "ninth", "tenth"),
+}
+# A digit, a letter or a Roman number up to 39.
+_NUMBER = re.compile(r"\d+|[^\W\d_]|x{0,3}(ix|iv|v?i{1,3}|v|x)")
 _MAX_NAMED = 10
 # What to know about a setting that does not fit the folder.
 FROM_THE_RUN = (
@@ -105,15 +117,28 @@ def looks_like_fold(name: str, words: set[str]) -> bool:
         words: set of str. The words, such as "fold".
 
     Returns:
-        True for names such as "fold1", "Fold_03", "cv-2", "part_a", "1st fold".
+        True for names such as "fold1", "Fold_03", "cv-2", "part_a", "1st fold",
+        "fold_II", "fold two" and "Fold 1 (train)".
     """
-    tokens = re.findall(r"[^\W\d_]+|\d+", name.lower())
-    rest = [token for token in tokens if token not in words | _FILLERS]
+    tokens = _tokens(name)
+    ignored = words | _FILLERS | _SPLIT_NAMES
+    rest = [token for token in tokens if token not in ignored]
     return (
         not words.isdisjoint(tokens)
         and len(rest) > 0
-        and all(token.isdigit() or len(token) == 1 for token in rest)
+        and all(
+            token in _NUMBER_WORDS or _NUMBER.fullmatch(token) for token in rest
+        )
     )
+
+
+def _tokens(name: str) -> list[str]:
+    """Returns the words and the numbers of a name, in lower case.
+
+    A capital after a small letter begins a word, as in "foldA".
+    """
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W\d_]+|\d+", apart.lower())
 
 
 def _list_fold_folders(by_top: dict[str, list[str]]) -> Iterator[Entry]:
@@ -156,7 +181,8 @@ def _list_split_folders(
                 raise ValueError(
                     "`audio_folder.path` must hold audio files in folders "
                     f"named by label. Received: file={file!r}, directly in "
-                    "the folder of a split."
+                    f"the folder of a split. {INDEX} with the columns file, "
+                    "label and split can name the labels."
                 )
             yield Entry(file, normalized(parts[1]), split=top)
 
@@ -171,25 +197,39 @@ def _holds_splits(by_top: dict[str, list[str]]) -> bool:
 
 
 def _check_not_splits(by_top: dict[str, list[str]]) -> None:
-    """Raises ValueError if the top-level folders look like misnamed splits."""
-    words = [re.split(r"[\W\d_]+", top.lower()) for top in by_top]
-    if all(map(_SPLIT_NAMES.intersection, words)) and any(
-        _are_nested(by_top.values())
-    ):
+    """Raises ValueError if the top-level folders look like misnamed splits.
+
+    Where no folders of labels are in them, a name such as "train horn" is that
+    of a label. But several names that are nothing else than those of splits,
+    such as "Train" and "Test" or "train1" and "train2", are not.
+    """
+    words = [_tokens(top) for top in by_top]
+    are_nested = any(_are_nested(by_top.values()))
+    are_bare = len(by_top) > 1 and all(
+        word in _SPLIT_NAMES or word.isdigit()
+        for name in words
+        for word in name
+    )
+    if all(map(_SPLIT_NAMES.intersection, words)) and (are_nested or are_bare):
         raise ValueError(
             "`audio_folder.path` must name its splits "
-            f"{', '.join(SPLITS)}. Received: folders={sorted(by_top)}. "
-            f"Where these are labels, {INDEX} can say so."
+            f"{', '.join(SPLITS)}, with folders named by label in each. "
+            f"Received: folders={sorted(by_top)}. If these are labels, or if "
+            f"no folders tell the labels, name them in {INDEX}, with the "
+            "columns file, label and, unless it is to be drawn, split."
         )
 
 
 def _check_not_folds(labels: Iterable[str], entries: list[Entry]) -> None:
     """Raises ValueError if folders in the place of labels look like folds."""
-    folds = sorted(
-        label
+    labels = sorted(labels)
+    words = _FOLD_WORDS | _PART_WORDS
+    folds = [label for label in labels if looks_like_fold(label, words)]
+    if all(
+        looks_like_fold(label, _GROUP_WORDS) and label[-1].isdigit()
         for label in labels
-        if looks_like_fold(label, _FOLD_WORDS | _PART_WORDS)
-    )
+    ):
+        folds = labels
     if len(folds) < 2:
         return
     remedy = (
@@ -204,10 +244,10 @@ def _check_not_folds(labels: Iterable[str], entries: list[Entry]) -> None:
             f"audio_folder.test_folds = [{folds[-1]!r}]. If not, name the "
             f"labels in {INDEX}, with the columns file, label and fold."
         )
+    named = listed(map(repr, folds), _MAX_NAMED)
     raise ValueError(
         "`audio_folder.path` must hold audio files in folders named by label. "
-        f"Received: folders={_shortened(folds)}, which look like folds. "
-        f"{remedy}"
+        f"Received: folders=[{named}], which look like folds. {remedy}"
     )
 
 
@@ -227,10 +267,11 @@ def _check_nothing_below_labels(by_top: dict[str, list[str]]) -> None:
         name.lower() in _SPLIT_NAMES or looks_like_fold(name, _FOLD_WORDS)
         for name in below
     ):
+        named = listed(map(repr, sorted(below)), _MAX_NAMED)
         raise ValueError(
             "`audio_folder.path` must hold folders of splits above those of "
             "labels, such as train/<label>, and not below. Received: "
-            f"folders={_shortened(sorted(below))} in folders of labels. "
+            f"folders=[{named}] in folders of labels. "
             f"{INDEX} with the columns file, label and split (or fold) can "
             "also tell them."
         )
@@ -239,9 +280,3 @@ def _check_nothing_below_labels(by_top: dict[str, list[str]]) -> None:
 def _are_nested(groups: Iterable[Iterable[str]]) -> Iterator[bool]:
     """Yields, for each file, whether it lies in a subfolder of a top folder."""
     return (file.count("/") >= 2 for group in groups for file in group)
-
-
-def _shortened(names: list[str]) -> str:
-    if len(names) <= _MAX_NAMED:
-        return str(names)
-    return f"{names[:_MAX_NAMED]} and {len(names) - _MAX_NAMED} more"

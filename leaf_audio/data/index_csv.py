@@ -21,6 +21,7 @@ import difflib
 import math
 import pathlib
 import posixpath
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,9 +37,16 @@ _OTHER_NAMES = {
     "split": "subset partition set",
     "fold": "cv cv_fold",
     "speaker": "speaker_id subject patient",
-    "start": "onset begin offset start_time start_s t_start begin_time xmin",
-    "end": "offset stop end_time end_s t_end finish xmax",
+    "start": "onset begin offset from start_time t_start begin_time xmin tmin "
+    "t_min t0 t1",
+    "end": "offset stop to end_time t_end finish xmax tmax t_max t1 t2",
 }
+_DURATIONS = {"duration", "dur", "length"}
+# A unit at the end of the name of a column.
+_UNIT = re.compile(
+    r"_?[(\[]?(?<![a-z])"
+    r"(s|ms|secs?|seconds?|milliseconds?|samples?|frames?)[)\]]?$"
+)
 _CLOSENESS = 0.75
 
 
@@ -92,12 +100,15 @@ def _check_columns(columns: list[str]) -> list[str]:
     for name in unknown:
         meant = [known for known in _meant(name) if known in absent]
         if meant:
+            in_seconds = ""
+            if not {"start", "end"}.isdisjoint(meant):
+                in_seconds = ", in seconds"
             raise ValueError(
                 f"`{INDEX}` must have columns of these names: "
                 f"{', '.join(COLUMNS)}. Received: columns={columns}, with "
                 f"the unknown {name!r}. Did you mean "
-                f"{' or '.join(map(repr, meant))}? If not, rename or remove "
-                "the column."
+                f"{' or '.join(map(repr, meant))}{in_seconds}? If not, "
+                "rename or remove the column."
             )
     if not {"file", "label"} <= set(columns):
         raise ValueError(
@@ -106,10 +117,12 @@ def _check_columns(columns: list[str]) -> list[str]:
             f"columns={columns}."
         )
     if ("start" in columns) != ("end" in columns):
+        remedy = "Where a value is not known, leave its place empty."
+        if not _DURATIONS.isdisjoint(map(_bare, unknown)):
+            remedy = "`end` is `start` and the duration together, in seconds."
         raise ValueError(
             f"`{INDEX}` must have both columns, start and end, or neither. "
-            f"Received: columns={columns}. Where a value is not known, leave "
-            "its place empty."
+            f"Received: columns={columns}. {remedy}"
         )
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
@@ -122,7 +135,7 @@ def _check_columns(columns: list[str]) -> list[str]:
 
 def _meant(name: str) -> list[str]:
     """Returns the known columns that an unknown name may stand for."""
-    bare = "_".join(name.lower().split()).removesuffix("_(s)")
+    bare = _bare(name)
     meant = [
         known
         for known, others in _OTHER_NAMES.items()
@@ -131,6 +144,11 @@ def _meant(name: str) -> list[str]:
     return meant or difflib.get_close_matches(
         bare, COLUMNS, n=1, cutoff=_CLOSENESS
     )
+
+
+def _bare(name: str) -> str:
+    """Returns the name of a column in lower case and without a unit."""
+    return _UNIT.sub("", "_".join(name.lower().split()))
 
 
 def _read_rows(
@@ -162,29 +180,29 @@ def _read_row(row: dict[Any, Any], where: str) -> Entry:
             f"{where}. Received: {surplus} after the last column. Put a value "
             'that holds a comma in quotes (").'
         )
-    file, label = row["file"], row["label"]
+    file, label = row["file"], _text(row, "label")
     if not file or not label:
         raise ValueError(
             f"`file` and `label` must be given in {where}. "
-            f"Received: file={file!r}, label={label!r}."
+            f"Received: file={file!r}, label={row['label']!r}."
         )
-    split, fold = row.get("split"), row.get("fold")
+    split, fold = _text(row, "split"), _text(row, "fold")
     if "split" in row and split not in SPLITS:
         raise ValueError(
             f"`split` must be one of {', '.join(SPLITS)} in "
-            f"{where}. Received: file={file!r}, split={split!r}."
+            f"{where}. Received: file={file!r}, split={row['split']!r}."
         )
     if "fold" in row and "split" not in row and not fold:
         raise ValueError(
             f"`fold` must be given in {where}. Received: file={file!r}, "
-            f"fold={fold!r}."
+            f"fold={row['fold']!r}."
         )
     entry = Entry(
         file=posixpath.normpath(file),
-        label=normalized(label),
+        label=label,
         split=split,
-        fold=None if split or not fold else normalized(fold),
-        speaker=normalized(row.get("speaker") or "") or None,
+        fold=None if split else fold,
+        speaker=_text(row, "speaker"),
         start=_read_seconds(row, "start", where),
         end=_read_seconds(row, "end", where),
     )
@@ -194,6 +212,14 @@ def _read_row(row: dict[Any, Any], where: str) -> Entry:
             f"Received: file={file!r}, {_segment(entry)}."
         )
     return entry
+
+
+def _text(row: dict[str, str], name: str) -> str | None:
+    """Returns a value without white space around it, or None if none is left.
+
+    A space after a comma, which cannot be seen, would make a label of its own.
+    """
+    return normalized((row.get(name) or "").strip()) or None
 
 
 def _read_seconds(row: dict[str, str], name: str, where: str) -> float | None:

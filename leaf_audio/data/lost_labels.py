@@ -4,6 +4,7 @@ import collections
 import pathlib
 from collections.abc import Iterable, Mapping
 
+from leaf_audio.common.listing import listed
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Recording
 
@@ -74,7 +75,8 @@ def describe(kept: Mapping[str, set[str]], is_drawn: bool) -> list[str]:
     if not lacking:
         return []
     named = "; ".join(
-        f"{split} lacks {_shortened(lost)}" for split, lost in lacking.items()
+        f"{split} lacks {listed(map(repr, lost), _MAX_NAMED_LABELS)}"
+        for split, lost in lacking.items()
     )
     remedy = "Add recordings of them to these splits, or move some there."
     if is_drawn:
@@ -87,10 +89,3 @@ def describe(kept: Mapping[str, set[str]], is_drawn: bool) -> list[str]:
         "Some splits lack labels, so that their metrics say nothing about "
         f"these: {named}. {remedy}"
     ]
-
-
-def _shortened(labels: list[str]) -> str:
-    named = ", ".join(map(repr, labels[:_MAX_NAMED_LABELS]))
-    if len(labels) > _MAX_NAMED_LABELS:
-        named += f" and {len(labels) - _MAX_NAMED_LABELS} more"
-    return named

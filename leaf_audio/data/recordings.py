@@ -13,6 +13,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from leaf_audio.common.listing import listed
 from leaf_audio.data import folder_layout, index_csv, splits
 from leaf_audio.data.entries import Entry, Recording
 from leaf_audio.data.extensions import EXTENSIONS, is_recording
@@ -81,6 +82,7 @@ def list_recordings(
             f"Received: path={str(folder)!r}."
         )
     recordings = splits.assign_splits(entries, fractions, folds)
+    warnings += splits.describe_torn_speakers(entries, recordings)
     recordings.sort(key=lambda r: (r.file, r.start or 0.0, r.end or 0.0))
     is_drawn = entries[0].split is None and entries[0].fold is None
     if for_training:
@@ -118,10 +120,7 @@ def _list_entries(
 def count_files(files: Sequence[str]) -> str:
     """Returns how many files there are, with the names of the first."""
     count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    names = list(map(repr, files[:_MAX_NAMED_FILES]))
-    if len(files) > len(names):
-        names.append("...")
-    return f"{count} ({', '.join(names)})"
+    return f"{count} ({listed(map(repr, files), _MAX_NAMED_FILES)})"
 
 
 def _check_labels(folder: pathlib.Path, recordings: list[Recording]) -> None:

@@ -6,8 +6,11 @@ are drawn.
 
 A drawn split depends on a hash of the path of the file, or of the name of the
 speaker where the folder knows the speakers. All segments of a file, and all
-files of a speaker, fall into one split. Adding or removing files moves no other
-file, with one exception. Of each label, a split holds from 0.5 to 1.5 times its
+recordings of a speaker, fall into one split. A file of several speakers joins
+them, with all of their recordings, under the first of their names.
+
+Adding or removing files moves no other file, with two exceptions. A new file
+may join speakers. And of each label, a split holds from 0.5 to 1.5 times its
 share of the files, and at least one file if its share comes to half a file or
 more. Where the hashes give less or more, those files are moved that are nearest
 in hash. Such files may move again when files are added.
@@ -21,6 +24,7 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from leaf_audio.common.listing import listed
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry, Recording
 from leaf_audio.data.folder_layout import FROM_THE_RUN, normalized
@@ -81,12 +85,12 @@ def check_drawn(
 ) -> None:
     """Raises ValueError if a split that was to be drawn is empty."""
     drawn = {recording.split for recording in recordings}
-    together = len({_key(entry) for entry in entries})
+    together = len(set(_keys(entries)))
     of_what = f"{len(entries)} files"
     if together < len(entries):
         of_what = (
-            f"{len(entries)} recordings of {together} files or speakers, each "
-            "of which stays in one split"
+            f"{len(entries)} recordings (those that share a file or a speaker "
+            f"stay together: groups={together})"
         )
     for split, fraction in choose_fractions(fractions).items():
         if fraction and split not in drawn:
@@ -95,6 +99,33 @@ def check_drawn(
                 f"{split!r}, or be 0. Received: {split}_fraction={fraction} "
                 f"of {of_what}, for which it may be too small."
             )
+
+
+def describe_torn_speakers(
+    entries: Sequence[Entry], recordings: Sequence[Recording]
+) -> list[str]:
+    """Says which speakers are in several splits.
+
+    Args:
+        entries: The recordings as the folder describes them.
+        recordings: The same recordings with their splits, in the same order.
+
+    Returns:
+        A list of one str. Or an empty list if each speaker is in one split.
+    """
+    found = collections.defaultdict(set)
+    for entry, recording in zip(entries, recordings, strict=True):
+        if entry.speaker:
+            found[entry.speaker].add(recording.split)
+    torn = sorted(name for name, some in found.items() if len(some) > 1)
+    if not torn:
+        return []
+    return [
+        f"Speakers are in several splits: {listed(map(repr, torn), 3)}. "
+        "The metrics of validation and test then say little about speakers "
+        "that are new to the model. Without the columns split and fold, the "
+        "splits are drawn so that each speaker is in one."
+    ]
 
 
 def choose_fractions(fractions: Mapping[str, Any]) -> dict[str, float]:
@@ -203,7 +234,7 @@ class _Unit:
     """Recordings that stay together in one split.
 
     Attributes:
-        key: The path of their file, or the name of their speaker.
+        key: The name of their first speaker, or the path of their file.
         draw: A number from 0 to 1.
         split: The name of a split.
         labels: The labels of the recordings.
@@ -215,9 +246,28 @@ class _Unit:
     labels: set[str] = dataclasses.field(default_factory=set)
 
 
-def _key(entry: Entry) -> str:
-    """Returns what all recordings that stay in one split have in common."""
-    return entry.speaker or entry.file
+def _keys(entries: Sequence[Entry]) -> list[str]:
+    """Returns a key of each recording. Those with one key stay in one split.
+
+    It is the first name of all speakers who are joined by files, or the path of
+    the file where no speaker is known.
+    """
+    # Files and speakers, each with a nearer one to the root of its group. A
+    # speaker sorts before a file, and so becomes the root.
+    parents: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def root(node: tuple[int, str]) -> tuple[int, str]:
+        while parents.setdefault(node, node) != node:
+            parents[node] = parents[parents[node]]
+            node = parents[node]
+        return node
+
+    files = [(1, normalized(entry.file)) for entry in entries]
+    for file, entry in zip(files, entries, strict=True):
+        if entry.speaker:
+            first, second = sorted([root(file), root((0, entry.speaker))])
+            parents[second] = first
+    return [root(file)[1] for file in files]
 
 
 def _draw_number(key: str) -> float:
@@ -237,7 +287,7 @@ def _draw(
         "train": (held_out, 1.0),
     }
     units: dict[str, _Unit] = {}
-    keys = [_key(entry) for entry in entries]
+    keys = _keys(entries)
     for key, entry in zip(keys, entries, strict=True):
         if key not in units:
             draw = _draw_number(key)

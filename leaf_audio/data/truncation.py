@@ -7,11 +7,13 @@ file is often wrong, and what follows the samples is not needed.
 
 There are three kinds of checks:
 
-    chunks     wav, RF64, W64, AIFF, AIFC, CAF: the chunk of the samples
+    chunks     wav, RF64, W64, AIFF, AIFC, 8SVX, CAF: the chunk of the samples
     a header   AU, NIST SPHERE, MP3 with a Xing or VBRI header
     pages      ogg: the last page, which says how long it is
 
-The header of FLAC counts samples, which only a decoder can compare.
+The header of FLAC counts samples, which only a decoder can compare. In other
+formats, such as VOC, AVR and SDS, a missing end is not seen. Nor is it in an
+ogg file that is cut between two pages.
 """
 
 import dataclasses
@@ -104,14 +106,14 @@ class _CheckChunks:
 
     Attributes:
         header: The name and the size of a chunk, in the syntax of `struct`.
-        samples: The name of the chunk that holds the samples.
+        samples: The names that the chunk of the samples may have.
         first: The position of the first chunk.
         alignment: Each chunk begins at a multiple of this number of bytes.
         counts_header: Whether the size of a chunk includes its header.
     """
 
     header: str
-    samples: bytes
+    samples: tuple[bytes, ...]
     first: int = 12
     alignment: int = 2
     counts_header: bool = False
@@ -132,7 +134,7 @@ class _CheckChunks:
                 (long_size,) = _unpack("<8xQ", file, position)
             if self.counts_header:
                 length -= header_size
-            if name == self.samples:
+            if name in self.samples:
                 if long_size is not None and length == 2**32 - 1:
                     length = long_size
                 return position, length
@@ -149,8 +151,9 @@ def _check_au(file: BinaryIO, size: int, order: str) -> int:
 
 def _check_nist(file: BinaryIO, size: int) -> int:
     """Checks the kind of file that TIMIT calls wav: its header is text."""
-    file.seek(0)
-    fields = dict(re.findall(rb"(\w+) -i (\d{1,18})\n", file.read(1024)))
+    header = _read(file, 0, 1024)
+    # Numbers may be written as texts: "-s1 1" for "-i 1".
+    fields = dict(re.findall(rb"(\w+) -(?:i|s\d+) (\d{1,18})\s", header))
     length = 1
     for name in (b"sample_count", b"channel_count", b"sample_n_bytes"):
         length *= int(fields.get(name, 0))
@@ -225,8 +228,8 @@ def _unpack(layout: str, file: BinaryIO, position: int) -> tuple[Any, ...]:
     return struct.unpack(layout, _read(file, position, struct.calcsize(layout)))
 
 
-_WAV = _CheckChunks("<4sI", b"data")
-_BIG_ENDIAN_WAV = _CheckChunks(">4sI", b"data")
+_WAV = _CheckChunks("<4sI", (b"data",))
+_BIG_ENDIAN_WAV = _CheckChunks(">4sI", (b"data",))
 # By the first bytes of a file.
 _CHECKS: dict[bytes, Callable[[BinaryIO, int], int]] = {
     b"RIFF": _WAV,
@@ -236,13 +239,14 @@ _CHECKS: dict[bytes, Callable[[BinaryIO, int], int]] = {
     b"riff": _CheckChunks(
         header="<16sq",
         # W64 names a chunk by a GUID.
-        samples=b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a"),
+        samples=(b"data" + bytes.fromhex("f3acd3118cd100c04f8edb8a"),),
         first=40,
         alignment=8,
         counts_header=True,
     ),
-    b"FORM": _CheckChunks(">4sI", b"SSND"),
-    b"caff": _CheckChunks(">4sq", b"data", first=8, alignment=1),
+    # 8SVX has a body, AIFF and AIFC have sound data.
+    b"FORM": _CheckChunks(">4sI", (b"SSND", b"BODY")),
+    b"caff": _CheckChunks(">4sq", (b"data",), first=8, alignment=1),
     b".snd": functools.partial(_check_au, order=">"),
     b"dns.": functools.partial(_check_au, order="<"),
     b"NIST": _check_nist,

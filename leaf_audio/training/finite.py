@@ -18,6 +18,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.listing import listed
+
 
 class TrainingStopped(RuntimeError):
     """Training was stopped because its numbers are not finite.
@@ -61,15 +63,9 @@ def check_weights(model: keras.Model, epoch: int) -> None:
     if found:
         raise TrainingStopped(
             f"The weights are not finite after epoch {epoch}: training was "
-            f"stopped, and this epoch is not saved. Not finite: {listed(found)}"
-            ". A lower train.learning_rate may help."
+            "stopped, and this epoch is not saved. Not finite: "
+            f"{listed(found, 3)}. A lower train.learning_rate may help."
         )
-
-
-def listed(paths: list[str]) -> str:
-    """Returns the first of some names, and how many more there are."""
-    rest = [f"and {len(paths) - 3} more"] if len(paths) > 3 else []
-    return ", ".join([*paths[:3], *rest])
 
 
 @contextlib.contextmanager

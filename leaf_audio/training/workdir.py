@@ -24,6 +24,7 @@ import numpy as np
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_path
+from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite
 from leaf_audio.training.progress import Progress
@@ -191,7 +192,7 @@ class Workdir:
             raise ValueError(
                 "`workdir` must hold a model whose weights are finite. "
                 f"Received: {self.best}, where these are not: "
-                f"{finite.listed(found)}. The run must be repeated in another "
+                f"{listed(found, 3)}. The run must be repeated in another "
                 "workdir."
             )
         return model
@@ -276,7 +277,7 @@ class Workdir:
                 raise ValueError(
                     "`workdir` must hold a state that is finite. Received: "
                     f"{self.state}, where these variables are not: "
-                    f"{finite.listed(found)}. The run must be repeated in "
+                    f"{listed(found, 3)}. The run must be repeated in "
                     "another workdir."
                 )
             for i, leaf in enumerate(built_leafs(model)):

@@ -68,8 +68,14 @@ def test_an_unusable_file_is_named_with_the_reason(
     "name, reason",
     [
         ("x.m4a", "converted"),
-        ("x.aiff", "converted"),
+        ("x.raw", "converted"),
         ("x.mp3", "not recognised"),
+        ("x.aiff", "Format not recognised"),
+        ("x.VOC", "Format not recognised"),
+        ("x.caf", "Format not recognised"),
+        ("x.snd", "no header of a known format"),
+        ("x.w64", "Format not recognised"),
+        ("x.opus", "Format not recognised"),
     ],
 )
 def test_what_no_decoder_reads_is_named(folder, read_folder, name, reason):

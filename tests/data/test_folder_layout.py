@@ -36,6 +36,16 @@ def splits_of(root, **options):
         ["subset 1", "subset 2"],
         ["batch_1", "batch_2"],
         ["fold1", "fold2", "background"],
+        ["fold_one", "fold_two"],
+        ["foldA", "foldB"],
+        ["FoldOne", "FoldTwo"],
+        ["first fold", "second fold"],
+        ["fold_I", "fold_II", "fold_III", "fold_IV"],
+        ["part ii", "part iii"],
+        ["Fold 1 (train)", "Fold 2 (test)"],
+        ["cv2-val", "cv3-val", "noise"],
+        ["group1", "group2"],
+        ["Group_01", "Group_02", "Group_03"],
     ],
 )
 def test_names_of_folds_are_not_taken_for_labels(tmp_path, names):
@@ -60,11 +70,50 @@ def test_names_of_folds_are_not_taken_for_labels(tmp_path, names):
         ["part1", "whole"],
         ["class1", "class2"],
         ["sunset1", "sunset2"],
+        ["group1", "noise"],
+        ["group1", "group2", "noise"],
+        ["group a", "group b"],
+        ["part mix", "part civil"],
+        ["train horn", "train bell"],
+        ["test tone 1", "test tone 2"],
+        ["train", "car"],
+        ["test", "rehearsal"],
+        ["1", "test"],
     ],
 )
 def test_labels_with_numbers_are_labels(tmp_path, names):
     touch(tmp_path, *[f"{name}/{i}.wav" for name in names for i in range(9)])
     assert {label for label, _ in splits_of(tmp_path).values()} == set(names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["Train", "Test"],
+        ["train", "Test"],
+        ["train", "val"],
+        ["TRAINING", "validation"],
+        ["train1", "train2"],
+        ["train_1", "train_2", "test"],
+        ["dev", "eval"],
+    ],
+)
+@pytest.mark.parametrize("below", ["", "a/", "b/c/"])
+def test_names_of_splits_are_not_taken_for_labels(tmp_path, names, below):
+    for name in names:
+        touch(tmp_path, *[f"{name}/{below}{i}.wav" for i in range(9)])
+    with pytest.raises(
+        ValueError, match="must name its splits train, val"
+    ) as e:
+        splits_of(tmp_path)
+    if names[0] != "train" or not below:
+        assert names[0] in str(e.value) and "index.csv" in str(e.value)
+
+
+def test_files_directly_in_splits_are_named_with_what_to_do(tmp_path):
+    touch(tmp_path, "train/1.wav", "test/2.wav")
+    with pytest.raises(ValueError, match="test/2.wav.* index.csv with the col"):
+        splits_of(tmp_path)
 
 
 def test_folds_below_splits_are_not_taken_for_labels(tmp_path):
@@ -149,7 +198,7 @@ def test_other_folders_below_labels_are_no_splits(tmp_path, below):
 
 def test_many_folds_are_named_in_part(tmp_path):
     touch(tmp_path, *[f"fold{i}/{i}.wav" for i in range(40)])
-    with pytest.raises(ValueError, match=r"\] and 30 more, which look"):
+    with pytest.raises(ValueError, match=r" and 30 more\], which look"):
         splits_of(tmp_path)
     assert folder_layout.looks_like_fold("fold 7", {"fold"})
     assert not folder_layout.looks_like_fold("fold", {"fold"})

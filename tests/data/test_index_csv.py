@@ -29,6 +29,14 @@ def write(root, header, *lines):
         ("file,label,split,offset,duration", "offset", "'start' or 'end'"),
         ("file,label,split,Begin Time (s),End Time (s)", "Begin Time", "start"),
         ("file,label,start_s,end_s", "start_s", "'start'"),
+        ("file,label,start_sample,end_sample", "start_sample", "'start', in"),
+        ("file,label,start,end_sample", "end_sample", "'end', in seconds"),
+        ("file,label,Start (ms),End (ms)", "Start (ms)", "'start', in seconds"),
+        ("file,label,onset_ms,offset_ms", "onset_ms", "'start', in seconds"),
+        ("file,label,tmin,tmax", "tmin", "'start', in seconds"),
+        ("file,label,from,to", "from", "'start', in seconds"),
+        ("file,label,t0,t1", "t0", "'start', in seconds"),
+        ("file,label,split,begin_s,duration", "begin_s", "'start', in seconds"),
         ("filename,label", "filename", "'file'"),
         ("path,label", "path", "'file'"),
         ("file,class", "class", "'label'"),
@@ -57,6 +65,10 @@ def test_an_unknown_column_is_named_with_the_nearest(
         (COLUMNS, []),
         ("file,label,split,speaker", []),
         ("file,label,split,duration_s", ["duration_s"]),
+        ("file,label,split,duration", ["duration"]),
+        ("file,label,start,end,duration,tmin", ["duration", "tmin"]),
+        # What is left without a unit is no name of a column.
+        ("file,label,split,ms,frames,s", ["ms", "frames", "s"]),
         ("file,label,split,age,comment,", ["age", "comment", ""]),
         # Nothing is missed for which these could stand.
         ("file,label,split,target,category", ["target", "category"]),
@@ -82,7 +94,18 @@ def test_unused_columns_and_unlisted_files_are_warned_of(folder, read_folder):
     assert "not used: 'age'" in columns and "start, end" in columns
     assert "4 files ('validation/no/0.wav'" not in files
     assert "4 files ('train/yes/1.wav', 'train/yes/2.wav'" in files
-    assert ", ...)" in files
+    assert "'validation/no/0.wav' and 1 more)" in files
+
+
+def test_a_speaker_in_several_splits_is_warned_of(folder, read_folder):
+    lines = [
+        f"{file.relative_to(folder)},{file.parent.name},{split},bob"
+        for split in ("train", "validation", "test")
+        for file in sorted((folder / split).rglob("*.wav"))
+    ]
+    write(folder, "file,label,split,speaker", *lines)
+    with pytest.warns(DataWarning, match="several splits: 'bob'"):
+        read_folder(folder)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +115,10 @@ def test_unused_columns_and_unlisted_files_are_warned_of(folder, read_folder):
         ("file,label,label", "", r"each column once.*\['label'\]"),
         ("file,label,start", "", "both columns, start and end"),
         ("file,label,end", "", "both columns, start and end"),
+        ("file,label,start,duration", "", "both.*`end` is `start` and the dur"),
+        ("file,label,start,Duration (s)", "", "`end` is `start` and the dur"),
+        ("file,label,end,notes", "", "both columns.*leave its place empty"),
+        (COLUMNS, "x.wav, ,train", "`file` and `label` must be.*label=' '"),
         (COLUMNS, "x.wav,a,train,b", r"line 2 of .*\['b'\] after the last"),
         ("file,label,fold", "x.wav,a,", "`fold` must be given in line 2"),
         ("file,label,start,end", "x.wav,a,1:30,2:00", "start='1:30'"),
@@ -107,6 +134,21 @@ def test_a_wrong_line_is_named(tmp_path, header, line, message):
     write(tmp_path, header, line)
     with pytest.raises(ValueError, match=message):
         index_csv.read_index(tmp_path)
+
+
+def test_white_space_around_a_value_makes_no_label_of_its_own(tmp_path):
+    write(
+        tmp_path,
+        "file,label,split,fold,speaker",
+        "1.wav,a dog,train,1,bob",
+        "2.wav, a dog ,train , 1, bob",
+        "3.wav,a dog\t,\u00a0train,1\t,\u00a0bob ",
+    )
+    entries = index_csv.read_index(tmp_path).entries
+    found = {(e.label, e.split, e.fold, e.speaker) for e in entries}
+    assert found == {("a dog", "train", None, "bob")}
+    write(tmp_path, "file,label,fold", "1.wav,a,1", "2.wav,a, 1 ")
+    assert {e.fold for e in index_csv.read_index(tmp_path).entries} == {"1"}
 
 
 def test_a_segment_may_not_be_listed_twice(tmp_path):

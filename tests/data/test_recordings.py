@@ -172,7 +172,7 @@ def indexed(tmp_path):
     rows = []
     for i, split in enumerate(["train"] * 4 + ["test"] * 2):
         put(root / "clips" / f"é{i}.flac", sine(300 + i))
-        rows.append([f"clips/é{i}.flac", f"l{i % 2}", split, "someone"])
+        rows.append([f"clips/é{i}.flac", f"l{i % 2}", split, f"of the {split}"])
     return root, rows
 
 
@@ -275,7 +275,7 @@ def test_a_changed_index_is_prepared_again(indexed, read_folder):
     root, rows = indexed
     write_index(root, rows)
     first = read_folder(root)
-    rows[0][2] = "test"
+    rows[0][2:] = ["test", "of the test"]
     write_index(root, rows)
     second = read_folder(root)
     assert second.counts == {"train": 3, "test": 3}

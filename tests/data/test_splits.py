@@ -148,7 +148,7 @@ def test_too_few_speakers_for_a_split_are_named():
         Entry(f"{i}.wav", "ab"[i % 2], speaker=f"s{i % 3}") for i in range(60)
     ]
     found = splits.assign_splits(some, NONE, NONE)
-    with pytest.raises(ValueError, match="0.1 of 60 recordings of 3 files or"):
+    with pytest.raises(ValueError, match="0.1 of 60 recordings .*groups=3"):
         splits.check_drawn(NONE, some, found)
     more = NONE | {"validation": 0.25, "test": 0.25}
     splits.check_drawn(more, some, splits.assign_splits(some, more, NONE))
@@ -163,6 +163,72 @@ def test_all_segments_of_a_file_fall_into_one_split():
     found = assign(some)
     for i in range(60):
         assert len({found[f"{i}.wav", start] for start in (0, 1, 2)}) == 1
+
+
+@pytest.mark.parametrize(
+    "speakers",
+    [
+        # Two speakers of a file, each of whom also speaks in others.
+        lambda i: (f"s{i // 4}", f"t{i // 2}", f"s{i // 4}"),
+        # Some segments without a speaker.
+        lambda i: (f"s{i // 3}", None, None),
+        lambda i: (None, f"s{i // 3}", None),
+        # Files without a speaker between those of speakers.
+        lambda i: (f"s{i // 3}", f"t{i}", None) if i % 2 else 3 * (None,),
+        # A speaker who is named as a file.
+        lambda i: (f"{i + 1}.wav", None, None) if i % 3 else 3 * (None,),
+    ],
+)
+def test_files_and_speakers_are_not_torn_apart(speakers):
+    some = [
+        Entry(f"{i}.wav", label, speaker=who, start=start, end=start + 1)
+        for i in range(90)
+        for who, label, start in zip(
+            speakers(i), "aba", (0.0, 1.0, 2.0), strict=True
+        )
+    ]
+    found = assign(some)
+    together = collections.defaultdict(set)
+    for entry in some:
+        split = found[entry.file, entry.start]
+        together["file", entry.file].add(split)
+        if entry.speaker:
+            together["speaker", entry.speaker].add(split)
+    assert all(len(of_one) == 1 for of_one in together.values())
+    assert set(found.values()) == {"train", "validation", "test"}
+    assert assign(some[::-1]) == found
+
+
+def test_speakers_who_are_all_joined_leave_no_split_to_draw():
+    some = [
+        Entry(f"{i}.wav", "ab"[k], speaker=f"s{i + k}", start=k, end=k + 1)
+        for i in range(40)
+        for k in range(2)
+    ]
+    found = splits.assign_splits(some, NONE, NONE)
+    with pytest.raises(ValueError, match="of 80 recordings .*groups=1"):
+        splits.check_drawn(NONE, some, found)
+
+
+def test_speakers_in_several_given_splits_are_told():
+    some = [
+        Entry(f"{i}.wav", "ab"[i % 2], split=split, speaker=speaker)
+        for i, (split, speaker) in enumerate(
+            [
+                *(("train", "ann"), ("train", "bob"), ("train", None)),
+                *(("test", "bob"), ("test", "eve"), ("test", None)),
+            ]
+        )
+    ]
+    found = splits.assign_splits(some, NONE, NONE)
+    (sentence,) = splits.describe_torn_speakers(some, found)
+    assert "several splits: 'bob'. " in sentence
+    assert not splits.describe_torn_speakers(some[:3], found[:3])
+    folds = [Entry("1", "a", fold="1", speaker="x")] + [
+        Entry(f"2/{i}", "a", fold="2", speaker="x") for i in range(2)
+    ]
+    found = splits.assign_splits(folds, NONE, NONE | {"test": ["2"]})
+    assert "'x'" in splits.describe_torn_speakers(folds, found)[0]
 
 
 def in_folds(*names):

@@ -27,6 +27,10 @@ FORMATS = [
     ("CAF", "ALAC_16", "cut off"),
     ("AU", "PCM_16", "cut off"),
     ("NIST", "PCM_16", "cut off"),
+    ("NIST", "ULAW", "cut off"),
+    ("NIST", "ALAW", "cut off"),
+    ("SVX", "PCM_S8", "cut off"),
+    ("SVX", "PCM_16", "cut off"),
     ("FLAC", "PCM_16", "flac decoder"),
     ("OGG", "VORBIS", "cut off"),
     ("OGG", "OPUS", "cut off"),
@@ -141,6 +145,24 @@ def test_what_stands_before_and_after_the_samples_does_not_matter(tmp_path):
         assert len(decode(tmp_path, some)) == SECONDS * RATE
     with pytest.raises(decoding.UnusableFileError, match="cut off: 300 bytes"):
         decode(tmp_path, (whole[:12] + junk + whole[12:])[:-300])
+
+
+@pytest.mark.parametrize("rate", [RATE, RATE // 2])
+@pytest.mark.parametrize(
+    "after", [b"TAG" + bytes(125), bytes(16), b"x", bytes(5000)]
+)
+@pytest.mark.parametrize("file_format", ["WAV", "FLAC", "AIFF", "CAF"])
+def test_what_follows_a_whole_file_does_not_matter(
+    tmp_path, file_format, after, rate
+):
+    whole = content(tmp_path, file_format, "PCM_16")
+    path = tmp_path / "x.wav"
+    path.write_bytes(whole)
+    expected = decoding.decode(path, rate)
+    part = decoding.decode(path, rate, start=1.5)
+    path.write_bytes(whole + after)
+    np.testing.assert_array_equal(decoding.decode(path, rate), expected)
+    np.testing.assert_array_equal(decoding.decode(path, rate, start=1.5), part)
 
 
 def test_other_formats_from_a_pipe_are_whole(tmp_path):
