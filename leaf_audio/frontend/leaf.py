@@ -331,6 +331,10 @@ class Leaf(LeafParts):
     def filter_layer(self) -> keras.layers.Layer:
         return self._complex_conv
 
+    def _filter_layers(self) -> list[keras.layers.Layer]:
+        layers = super()._filter_layers()
+        return [self._preemp_conv, *layers] if self.preemp else layers
+
     def _pooled_energies(self, audio: Tensor, lengths: Tensor | None) -> Tensor:
         if self._filterbank is not None:
             return self._filterbank(audio, lengths)

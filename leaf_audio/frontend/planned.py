@@ -36,14 +36,14 @@ class PlannedFrontend(Frontend):
     exact_outside_plan = False
 
     _filterbank: Any = None
-    _preemp_conv: Any = None
+
+    def _filter_layers(self) -> list[keras.layers.Layer]:
+        """Returns the layers that `learn_filters` is about."""
+        return [self._complex_conv]
 
     def _fixed_layers(self) -> list[keras.layers.Layer]:
-        filters = [self._preemp_conv, self._complex_conv]
-        fixed = [] if self.learn_filters else filters
-        if not self.learn_pooling:
-            fixed = [*fixed, self._pooling]
-        return [layer for layer in fixed if layer is not None]
+        fixed = [] if self.learn_filters else self._filter_layers()
+        return fixed if self.learn_pooling else [*fixed, self._pooling]
 
     def replan(self, if_needed: bool = False) -> bool:
         """Makes a new plan for the present values of the weights.
