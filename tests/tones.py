@@ -73,6 +73,23 @@ def bindings(
     ]
 
 
+def one_step(
+    folder: pathlib.Path, workdir: pathlib.Path, seq_len: int
+) -> list[str]:
+    """Returns bindings for a step of a shipped recipe on the tones."""
+    return [
+        "train.dataset = 'audio_folder'",
+        f"audio_folder.path = '{folder / 'tones'}'",
+        f"train.data_dir = '{folder / 'prepared'}'",
+        f"train.workdir = '{workdir}'",
+        "train.num_epochs = 1",
+        "train.steps_per_epoch = 1",
+        "train.warmup_epochs = 0",
+        "train.batch_size = 8",
+        f"align.seq_len = {seq_len}",
+    ]
+
+
 def python(
     *arguments: str, check: bool = True, **environment: str
 ) -> subprocess.CompletedProcess:

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import threading
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from leaf_audio.data.augmentation import add_at_snr, check_order, happens
 from leaf_audio.data.decoding import read_recording
 from leaf_audio.data.extensions import EXTENSIONS
 from leaf_audio.data.transforms import check_decibels
+
+# Several threads augment at the same time. The first of them decodes a folder,
+# the others wait for it.
+_LOCK = threading.Lock()
 
 
 def background_noise(
@@ -67,7 +72,8 @@ def background_noise(
     if rng is None:
         return samples
     # Before the draw, so that a folder that is not there is found at once.
-    recordings = _recordings(folder, sample_rate)
+    with _LOCK:
+        recordings = _recordings(folder, sample_rate)
     if not happens(name, probability, rng):
         return samples
     recording = recordings[rng.integers(len(recordings))]

@@ -1,7 +1,6 @@
 """ResNet: a small residual network for spectrograms.
 
-The spectrogram is treated as an image. The default sizes suit some hundred to
-some ten thousand short clips; see docs/results.md.
+The spectrogram is treated as an image.
 """
 
 import numbers

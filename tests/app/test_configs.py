@@ -4,7 +4,7 @@ import gin
 import keras
 import numpy as np
 import pytest
-from tones import write_tones
+from tones import one_step, write_tones
 
 from leaf_audio import models
 from leaf_audio.app import configuration, train
@@ -61,15 +61,7 @@ def test_a_config_trains_for_a_step(folder, tmp_path, name, monkeypatch):
         monkeypatch.setattr(models.AudioClassifier, "run_eagerly", eager)
     files = [*AFTER.get(name, ()), name]
     lines = [
-        "train.dataset = 'audio_folder'",
-        f"audio_folder.path = '{folder / 'tones'}'",
-        f"train.data_dir = '{folder / 'prepared'}'",
-        f"train.workdir = '{tmp_path / 'run'}'",
-        "train.num_epochs = 1",
-        "train.steps_per_epoch = 1",
-        "train.warmup_epochs = 0",
-        "train.batch_size = 8",
-        "align.seq_len = 5000",
+        *one_step(folder, tmp_path / "run", seq_len=5000),
         *SMALLER.get(name, SMALL_CONV_NET),
     ]
     configuration.parse(files, lines)

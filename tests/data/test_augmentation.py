@@ -1,12 +1,15 @@
 """Augmentations: what they do, by how much and how often."""
 
+import concurrent.futures
 import functools
+import time
 
 import numpy as np
 import pytest
 from audio_files import put
 
 from leaf_audio import data
+from leaf_audio.data import background as background_module
 
 pytestmark = pytest.mark.any_backend
 
@@ -227,6 +230,27 @@ def test_a_background_without_recordings_is_told(tmp_path, folder):
         data.background_noise(
             noise(), folder=path, rng=np.random.default_rng(0)
         )
+
+
+def test_threads_decode_a_background_once(tmp_path, monkeypatch):
+    decoded = []
+
+    def read(file, sample_rate):
+        decoded.append(file)
+        time.sleep(0.1)
+        return noise(500)
+
+    monkeypatch.setattr(background_module, "read_recording", read)
+    (tmp_path / "a.wav").touch()
+
+    def augment(seed):
+        return data.background_noise(
+            noise(), folder=str(tmp_path), rng=np.random.default_rng(seed)
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(augment, range(8)))
+    assert len(decoded) == 1
 
 
 def test_a_background_that_cannot_be_read_is_named(tmp_path):

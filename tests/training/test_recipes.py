@@ -7,7 +7,7 @@ import gin
 import keras
 import numpy as np
 import pytest
-from tones import SAMPLE_RATE, bindings
+from tones import SAMPLE_RATE, bindings, one_step
 from training_runs import rows, train_with
 
 from leaf_audio import data, models
@@ -163,14 +163,7 @@ def test_own_recordings_trains_every_frontend(folder, tmp_path, eager, config):
         pytest.skip("the frontends are trained elsewhere; mel.gin stands in")
     files = [config, "audio_folder.gin", "own_recordings.gin"]
     lines = [
-        f"audio_folder.path = '{folder / 'tones'}'",
-        f"train.data_dir = '{folder / 'prepared'}'",
-        f"train.workdir = '{tmp_path / 'run'}'",
-        "train.num_epochs = 1",
-        "train.steps_per_epoch = 1",
-        "train.warmup_epochs = 0",
-        "train.batch_size = 8",
-        "align.seq_len = 4000",
+        *one_step(folder, tmp_path / "run", seq_len=4000),
         *FRONTENDS[config],
     ]
     configuration.parse(files, lines)
