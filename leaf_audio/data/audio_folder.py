@@ -227,6 +227,7 @@ def _write_clips(
     """
     skipped = {}
     cancelled = []
+    numbers: dict[str, int] = {}
     # An unfinished generator that is left to the garbage collector would join
     # its decoder threads at an arbitrary point of the program, for instance
     # while another thread starts. Both generators are therefore closed here.
@@ -242,7 +243,10 @@ def _write_clips(
                 cancelled.append(recording.name)
             if not skipped or on_error == "skip":
                 label = label_names.index(recording.label)
-                writer.add(recording.split, result, label)
+                group = None
+                if recording.group is not None:
+                    group = numbers.setdefault(recording.group, len(numbers))
+                writer.add(recording.split, result, label, group)
     if skipped and on_error == "raise":
         raise ValueError(
             "`audio_folder.path` must hold usable audio files. "
@@ -294,7 +298,10 @@ def _check_sample_rate(name: str, value: Any) -> None:
 def _identity(recording: Recording) -> list[str | float | None]:
     """Returns what a recording is, apart from the contents of its file."""
     identity = [recording.file, recording.label, recording.split]
-    # Folders without segments keep what was prepared by earlier versions.
+    # Folders without segments and groups keep what was prepared by earlier
+    # versions.
+    if recording.group is not None:
+        identity += [recording.group]
     if recording.is_segment:
         return [*identity, recording.start, recording.end]
     return [*identity]

@@ -5,7 +5,8 @@ Every source of audio (a TFDS set, a folder) is prepared into one folder:
     <data_dir>/leaf_audio/<name>-<settings>/<fingerprint>/
         info.json            what the folder holds and was made from
         <split>/<number>     the samples of some clips, one after the other
-        <split>.npz          where each clip starts and ends, and its label
+        <split>.npz          where each clip starts and ends, its label, and
+                             its group if there are any
 
 `<settings>` is a hash of the settings. `<fingerprint>` is a hash of the
 settings and of the state of the source. If the source changes, the fingerprint
@@ -66,13 +67,22 @@ class ClipWriter:
         """The label of each clip written so far, by split."""
         return {name: split.labels for name, split in self._splits.items()}
 
-    def add(self, split: str, samples: np.ndarray, label: int) -> None:
+    def add(
+        self,
+        split: str,
+        samples: np.ndarray,
+        label: int,
+        group: int | None = None,
+    ) -> None:
         """Writes one clip.
 
         Args:
             split: str. "train", "validation" or "test".
             samples: Array of shape (time,).
             label: int. The index of the class.
+            group: int or None. A number that all clips have which belong
+                together, such as those of one speaker. None for all clips of a
+                split if each stands alone. Default: None.
 
         Raises:
             ValueError: A sample is not finite. Readers check their clips, and
@@ -85,7 +95,9 @@ class ClipWriter:
             )
         if split not in self._splits:
             self._splits[split] = _SplitWriter(self._directory / split)
-        self._splits[split].add(samples.astype(self._dtype, copy=False), label)
+        self._splits[split].add(
+            samples.astype(self._dtype, copy=False), label, group
+        )
 
     def close(self) -> None:
         """Closes all files."""
@@ -101,12 +113,14 @@ class ClipWriter:
         """
         self.close()
         for name, split in self._splits.items():
-            np.savez(
-                self._directory / f"{name}.npz",
-                offsets=np.cumsum([0, *split.lengths], dtype=np.int64),
-                files=np.array(split.files, np.int64),
-                labels=np.array(split.labels, np.int64),
-            )
+            arrays: dict[str, Any] = {
+                "offsets": np.cumsum([0, *split.lengths], dtype=np.int64),
+                "files": np.array(split.files, np.int64),
+                "labels": np.array(split.labels, np.int64),
+            }
+            if None not in split.groups:
+                arrays["groups"] = np.array(split.groups, np.int64)
+            np.savez(self._directory / f"{name}.npz", **arrays)
         splits = [split for split in SPLITS if split in self._splits]
         info = info | {"dtype": self._dtype.str, "splits": splits}
         with open(self._directory / "info.json", "w", encoding="utf-8") as file:
@@ -122,8 +136,9 @@ class _SplitWriter:
         self.lengths: list[int] = []
         self.files: list[int] = []
         self.labels: list[int] = []
+        self.groups: list[int | None] = []
 
-    def add(self, samples: np.ndarray, label: int) -> None:
+    def add(self, samples: np.ndarray, label: int, group: int | None) -> None:
         written = self.file.tell()
         if written and written + samples.nbytes > _FILE_BYTES:
             self.file.close()
@@ -134,6 +149,7 @@ class _SplitWriter:
         self.lengths.append(len(samples))
         self.files.append(self._number)
         self.labels.append(label)
+        self.groups.append(group)
 
 
 def default_data_dir() -> str:

@@ -39,6 +39,9 @@ class Clips:
             that holds each clip.
         labels: Integer array of shape (number of clips,). The index of the
             class of each clip.
+        groups: Integer array of shape (number of clips,), or None. Clips of the
+            same number belong together, such as those of one speaker. None if
+            each clip stands alone. Default: None.
     """
 
     def __init__(
@@ -48,12 +51,14 @@ class Clips:
         offsets: np.ndarray,
         files: np.ndarray,
         labels: np.ndarray,
+        groups: np.ndarray | None = None,
     ):
         self.directory = directory
         self.dtype = np.dtype(dtype)
         self.offsets = offsets
         self.files = files
         self.labels = labels
+        self.groups = groups
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,8 +83,8 @@ class Clips:
 
     def reader(
         self, in_memory: bool = False
-    ) -> Callable[[int], tuple[np.ndarray, np.int32]]:
-        """Returns a function that reads one clip.
+    ) -> Callable[..., tuple[np.ndarray, np.int32]]:
+        """Returns a function that reads one clip, or a part of it.
 
         Several threads may call the function at the same time.
 
@@ -89,15 +94,22 @@ class Clips:
 
         Returns:
             A function from the index of a clip to its samples, a read-only
-            array of shape (time,), and its label.
+            array of shape (time,), and its label. Two further arguments are the
+            positions, in samples, where the part to read begins and ends. By
+            default they are those of the whole clip.
         """
         _, first_clips = np.unique(self.files, return_index=True)
         file_offsets = self.offsets[first_clips]
         labels = self.labels.astype(np.int32)
         samples = self._samples() if in_memory else None
 
-        def read(index: int) -> tuple[np.ndarray, np.int32]:
-            start, stop = self.offsets[index], self.offsets[index + 1]
+        def read(
+            index: int, begin: int = 0, end: int | None = None
+        ) -> tuple[np.ndarray, np.int32]:
+            first, stop = self.offsets[index], self.offsets[index + 1]
+            start = min(first + begin, stop)
+            if end is not None:
+                stop = min(first + end, stop)
             if samples is not None:
                 audio = samples[start:stop]
             else:
@@ -228,6 +240,7 @@ class AudioData:
                 some.offsets,
                 some.files,
                 positions[some.labels],
+                some.groups,
             )
             for split, some in self.clips.items()
         }

@@ -36,6 +36,9 @@ class Recording:
         file: The path relative to the folder, with "/" as separator.
         label: The name of the class.
         split: "train", "validation" or "test".
+        group: A name that all recordings have which belong together: those of
+            one file, and those of one speaker. None if each recording stands
+            alone.
         start: Where the recording begins in the file, in seconds. None is the
             start of the file.
         end: Where it ends, in seconds. None is the end of the file.
@@ -44,6 +47,7 @@ class Recording:
     file: str
     label: str
     split: str
+    group: str | None = None
     start: float | None = None
     end: float | None = None
 

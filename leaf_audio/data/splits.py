@@ -72,9 +72,19 @@ def assign_splits(
         )
     else:
         splits = _draw(entries, choose_fractions(fractions))
+    groups: Sequence[str | None] = _keys(entries)
+    if len(set(groups)) == len(entries):
+        groups = [None] * len(entries)
     return [
-        Recording(entry.file, entry.label, split, entry.start, entry.end)
-        for entry, split in zip(entries, splits, strict=True)
+        Recording(
+            file=entry.file,
+            label=entry.label,
+            split=split,
+            group=group,
+            start=entry.start,
+            end=entry.end,
+        )
+        for entry, split, group in zip(entries, splits, groups, strict=True)
     ]
 
 

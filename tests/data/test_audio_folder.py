@@ -190,3 +190,45 @@ def test_real_recordings_are_counted_right(speech_commands, read_folder):
     path = sorted((speech_commands / "validation/_silence_").iterdir())[0]
     expected, _ = soundfile.read(path, dtype="float32")
     np.testing.assert_array_equal(first[0], expected)
+
+
+def groups_of(path, read_folder, speakers, ends=("",) * 6):
+    """Reads six recordings of two files and three splits."""
+    lines = ["file,label,split,speaker,start,end"]
+    for i, (speaker, end) in enumerate(zip(speakers, ends, strict=True)):
+        if not (path / f"{i}.wav").exists():
+            put(path / f"{i}.wav")
+        split = ("train", "validation", "test")[i // 2]
+        label = ("no", "yes")[i % 2]
+        lines.append(f"{i}.wav,{label},{split},{speaker},,{end}")
+    (path / "index.csv").write_text("\n".join(lines))
+    found = read_folder(path)
+    groups = {split: clips.groups for split, clips in found.clips.items()}
+    return found.fingerprint, groups
+
+
+def test_recordings_of_a_speaker_are_a_group(tmp_path, read_folder):
+    apart, groups = groups_of(tmp_path / "set", read_folder, "abcdef")
+    assert set(groups.values()) == {None}
+    unknown, groups = groups_of(tmp_path / "set", read_folder, [""] * 6)
+    assert set(groups.values()) == {None}
+    # Nothing was prepared again.
+    assert unknown == apart
+    together, groups = groups_of(tmp_path / "set", read_folder, "abccde")
+    assert together != apart
+    assert len(set(groups["validation"])) == 1
+    assert len(set(groups["test"])) == 2
+
+
+def test_segments_of_a_file_are_a_group(folder, read_folder):
+    lines = ["file,label,split,start,end"]
+    for file in ("train/no/0.wav", "test/yes/0.wav", "test/yes/1.wav"):
+        split = file.partition("/")[0]
+        lines.append(f"{file},no,{split},0,0.1")
+        lines.append(f"{file},yes,{split},0.1,")
+    (folder / "index.csv").write_text("\n".join(lines))
+    with pytest.warns(DataWarning, match="does not list"):
+        found = read_folder(folder)
+    groups = found.clips["test"].groups
+    assert len(groups) == 4
+    assert groups[0] == groups[1] != groups[2] == groups[3]

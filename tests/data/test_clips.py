@@ -211,3 +211,27 @@ def test_the_name_of_a_configuration_is_kept(tmp_path):
     )
     assert result.name == "nsynth/full:2.*"
     assert len(os.listdir(tmp_path / "leaf_audio")) == 1
+
+
+def test_groups_are_kept_where_all_clips_have_one(tmp_path):
+    def write_groups(writer):
+        for i in range(4):
+            writer.add("train", ramp(i), 0, group=i // 2)
+            writer.add("test", ramp(i), 1)
+        return {"label_names": ["a", "b"], "sample_rate": 1, "skipped": {}}
+
+    found = prepare(tmp_path, write=write_groups)
+    np.testing.assert_array_equal(found.clips["train"].groups, [0, 0, 1, 1])
+    assert found.clips["test"].groups is None
+    other = found.relabelled(["b", "a"])
+    np.testing.assert_array_equal(other.clips["train"].groups, [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_part_of_a_clip_can_be_read(tmp_path, in_memory):
+    read = prepare(tmp_path).clips["train"].reader(in_memory)
+    audio, label = read(5, 100, 300)
+    np.testing.assert_array_equal(audio, ramp(5)[100:300])
+    assert label == 2
+    # No further than to the end of the clip.
+    np.testing.assert_array_equal(read(5, 39990, 10**6)[0], ramp(5)[39990:])
