@@ -161,6 +161,7 @@ ARGUMENTS = {
         ),
         "not negative",
     ),
+    "evaluation_hop": "positive integer or none",
     "max_cache_bytes": "bytes",
     **dict.fromkeys(
         (

@@ -22,8 +22,10 @@ from leaf_audio.common.checks import (
     check_not_negative,
     check_positive_int,
     check_seed,
+    check_unless_none,
 )
-from leaf_audio.data.clips import AudioData, Clips
+from leaf_audio.data import chunks
+from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
 from leaf_audio.data.transforms import (
     Chain,
@@ -55,6 +57,7 @@ def prepare(
     seed: int = 0,
     max_cache_bytes: int = DEFAULT_MAX_CACHE_BYTES,
     mixup_alpha: float = 0.0,
+    evaluation_hop: int | None = None,
 ) -> "Batches":
     """Makes batches of a prepared data set.
 
@@ -80,6 +83,14 @@ def prepare(
             shape (batch, number of labels), for a loss such as
             `keras.losses.CategoricalCrossentropy`. 0 is for no mixup.
             Default: 0.
+        evaluation_hop: int, in samples, or None. Evaluation of a finished run
+            cuts a clip that is longer than the result of the transforms into
+            chunks of that length, with this distance from one to the next, and
+            averages the probabilities of the chunks; see
+            `leaf_audio.data.chunks`. Each chunk is transformed as a clip. The
+            hop is at most the length of a chunk. None evaluates each clip once,
+            as the transforms crop it; `align` takes its centre.
+            Default: None.
 
     Returns:
         A `Batches`.
@@ -95,6 +106,7 @@ def prepare(
         seed=seed,
         max_cache_bytes=max_cache_bytes,
         mixup_alpha=mixup_alpha,
+        evaluation_hop=evaluation_hop,
     )
 
 
@@ -110,12 +122,16 @@ class Batches:
             without a gap, so that a batch may hold the last clips of one pass
             and the first clips of the next.
         evaluation: A dict with finite batches of "validation" and "test", for
-            the splits that exist. Each is a grain.IterDataset, whose order is
-            always the same.
+            the splits that exist. Each is a grain.IterDataset with one example
+            for each clip, in the order in which the clips are stored.
+        labels: A dict with the labels of these clips, arrays whose first axis
+            is the clips.
+        groups: A dict with the groups of these clips, as `Clips.groups`.
         example_shape: The shape of one transformed clip.
         num_labels: The number of labels of the data set.
         mixup_alpha: The argument. If it is above 0, training batches have
             float targets.
+        evaluation_hop: The argument.
     """
 
     def __init__(
@@ -126,6 +142,7 @@ class Batches:
         seed: int,
         max_cache_bytes: int,
         mixup_alpha: float = 0.0,
+        evaluation_hop: int | None = None,
     ):
         check_is(
             "audio_data", audio_data, AudioData, "what `data.load` returned"
@@ -135,6 +152,7 @@ class Batches:
         seed = check_seed("seed", seed)
         check_not_negative("max_cache_bytes", max_cache_bytes)
         check_not_negative("mixup_alpha", mixup_alpha)
+        check_unless_none(check_positive_int, evaluation_hop=evaluation_hop)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
@@ -148,10 +166,16 @@ class Batches:
             split: some.reader(in_memory) for split, some in clips.items()
         }
         self.example_shape = self._find_shape(clips)
+        self.evaluation_hop = evaluation_hop
+        if evaluation_hop is not None:
+            self._check_hop(evaluation_hop)
+        evaluated = [s for s in SPLITS if s != "train" and s in clips]
+        self.labels = {split: clips[split].labels for split in evaluated}
+        self.groups = {split: clips[split].groups for split in evaluated}
+        self._lengths = {s: np.diff(clips[s].offsets) for s in evaluated}
         self.evaluation: dict[str, grain.IterDataset] = {
             split: self._evaluation(split, len(clips[split]))
-            for split in ("validation", "test")
-            if split in clips
+            for split in evaluated
         }
 
     def train(self, first_step: int = 0) -> grain.IterDataset:
@@ -183,6 +207,42 @@ class Batches:
             data = data.map_with_index(self._mixed)
         return _read_ahead(data[first_step:])
 
+    def chunks(self, split: str) -> tuple[grain.IterDataset, np.ndarray]:
+        """Returns the batches that an evaluation of a finished run takes.
+
+        Args:
+            split: str. "validation" or "test".
+
+        Returns:
+            Finite batches of (audio, label), and an integer array with the
+            index of the clip of each example, in rising order. With an
+            `evaluation_hop`, a clip has an example for each of its chunks.
+            Otherwise, the batches are those of `evaluation`.
+        """
+        lengths = self._lengths[split]
+        if self.evaluation_hop is None:
+            return self.evaluation[split], np.arange(len(lengths))
+        (length,) = self.example_shape
+        clips, starts = chunks.cut(lengths, length, self.evaluation_hop)
+
+        def example(number: int) -> tuple[np.ndarray, np.int32]:
+            start = int(starts[number])
+            part = (start, start + length)
+            return self._example(split, int(clips[number]), part=part)
+
+        data = grain.MapDataset.range(len(clips)).map(example)
+        return _read_ahead(data.batch(self.batch_size)), clips
+
+    def _check_hop(self, hop: int) -> None:
+        if len(self.example_shape) != 1:
+            raise ValueError(
+                "`evaluation_hop` must be None unless the transforms give "
+                f"waveforms. Received: evaluation_hop={hop}, with "
+                f"{self._transform.names}, which lead to arrays of shape "
+                f"{self.example_shape}."
+            )
+        chunks.check_hop(hop, *self.example_shape)
+
     def _training_example(
         self, position: int, index: int
     ) -> tuple[np.ndarray, np.int32]:
@@ -212,8 +272,9 @@ class Batches:
         split: str,
         index: int,
         rng: np.random.Generator | None = None,
+        part: tuple[int, int | None] = (0, None),
     ) -> tuple[np.ndarray, np.int32]:
-        samples, label = self._readers[split](index)
+        samples, label = self._readers[split](index, *part)
         audio = self._transform(samples, rng)
         if audio.shape != self.example_shape:
             raise ValueError(
