@@ -61,6 +61,7 @@ setuptools.setup(
         "pydub",
         "audioop-lts; python_version >= '3.13'",
         "rich",
+        "scikit-learn",
         "soundfile>=0.12",
         "soxr",
         "tensorboard",
