@@ -43,6 +43,11 @@ def transform_fns() -> Sequence[Callable]:
     return bound.get("transform_fns", _default_transforms())
 
 
+def evaluation_hop() -> int | None:
+    """Returns the `evaluation_hop` of `data.prepare`, as configs bind it."""
+    return gin.get_bindings("data.prepare").get("evaluation_hop")
+
+
 def _default_transforms() -> Sequence[Callable]:
     names = ("data.align", "data.loudness_normalization")
     return [gin.get_configurable(name) for name in names]

@@ -97,8 +97,8 @@ def _define_flags() -> None:
         "train",
         ["train", "eval"],
         "Train, or evaluate the best model in the workdir, which prints a "
-        "table and writes evaluation.json there. An evaluation does not "
-        "execute the config.gin of the workdir.",
+        "table and writes to the folder evaluations there. An evaluation does "
+        "not execute the config.gin of the workdir.",
         **own,
     )
     flags.DEFINE_string(

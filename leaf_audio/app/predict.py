@@ -27,10 +27,11 @@ def predict(
     """Computes the probability of each label for each recording.
 
     Recordings are treated as the run treats clips in an evaluation: mixed to
-    one channel, resampled, brought to one length and normalized. The settings
-    are those that the run has recorded. Its `config.gin` is not executed, so
-    the run of somebody else can be used; see `leaf_audio.app.recorded`. gin is
-    left as it was.
+    one channel, resampled, brought to one length and normalized. If the run has
+    a `data.prepare.evaluation_hop`, a long recording is cut into chunks, whose
+    probabilities are averaged. The settings are those that the run has
+    recorded. Its `config.gin` is not executed, so the run of somebody else can
+    be used; see `leaf_audio.app.recorded`. gin is left as it was.
 
     Args:
         workdir: str. The folder of a finished run.
@@ -68,9 +69,12 @@ def predict(
             recorded.read(folder), replaced=configuration.bound()
         )
         configuration.parse(configs, [], settings)
-        transform_fns = data_configurables.transform_fns()
         return serving.predict(
-            workdir, recordings, transform_fns, on_unusable=on_unusable
+            workdir,
+            recordings,
+            data_configurables.transform_fns(),
+            on_unusable=on_unusable,
+            evaluation_hop=data_configurables.evaluation_hop(),
         )
 
 

@@ -12,6 +12,19 @@ from leaf_audio.data.clips import AudioData
 
 _MAX_LABELS = 20
 _MAX_SKIPPED = 3
+# The columns of the table of metrics, by the names of the metrics.
+_OF_ONE_LABEL = {
+    "accuracy": "accuracy",
+    "interval": "95 % interval",
+    "macro_f1": "macro F1",
+    "loss": "loss",
+}
+_OF_SEVERAL_LABELS = {
+    "map": "mAP",
+    "interval": "95 % interval",
+    "auc": "ROC AUC",
+    "loss": "loss",
+}
 
 
 def print_data(audio_data: AudioData, results: os.PathLike) -> None:
@@ -67,15 +80,32 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
 def print_metrics(
     title: str, metrics: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Prints a table with a row for each split."""
+    """Prints a table with a row for each split.
+
+    It has the main metric with its interval, and two more. `results.json` and
+    `evaluation.json` have all.
+
+    Args:
+        title: The line above the table.
+        metrics: The metrics of each split; see
+            `leaf_audio.training.scoring.Outcome`.
+    """
     print_lines("", title)
+    several_labels = not any("accuracy" in one for one in metrics.values())
+    columns = _OF_SEVERAL_LABELS if several_labels else _OF_ONE_LABEL
+    main = next(iter(columns))
     table = rich.table.Table()
     table.add_column("split")
-    table.add_column("accuracy", justify="right")
-    table.add_column("loss", justify="right")
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
     for split, values in metrics.items():
-        accuracy, loss = values["accuracy"], values["loss"]
-        table.add_row(split, f"{accuracy:.4f}", f"{loss:.4f}")
+        cells = [
+            f"{values[name]:.4f}" if name in values else "–" for name in columns
+        ]
+        if f"{main}_low" in values:
+            low, high = values[f"{main}_low"], values[f"{main}_high"]
+            cells[1] = f"{low:.3f} to {high:.3f}"
+        table.add_row(split, *cells)
     rich.console.Console().print(table)
 
 

@@ -52,6 +52,7 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         *([f"filters: {folder.filters}"] if folder.filters.exists() else []),
         f"config: {folder.config}",
         f"results: {folder.results}",
+        f"tables: {folder.path / 'classes_*.csv'}",
         "next:",
         f"  {_command('eval')} --workdir={workdir}",
         f"  {_command('predict')} --workdir={workdir} RECORDING.wav",
@@ -112,12 +113,12 @@ def _evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
         for name in ("workdir", *names)
     }
     configuration.check_all_used(exempt, later=DATA_CONFIGURABLES)
-    metrics = gin_training.evaluate(workdir, **arguments)
+    metrics, file = gin_training.evaluate(workdir, **arguments)
     configuration.check_all_used(exempt)
     report.print_metrics(
         f"{arguments['dataset']}, best model of {folder.path}", metrics
     )
-    report.print_lines(f"results: {folder.evaluation}")
+    report.print_lines(f"results: {file}", f"tables: {file.parent}")
 
 
 def _command(name: str) -> str:

@@ -62,7 +62,9 @@ def train(**settings: Any) -> dict[str, Any]:
     )
 
 
-def evaluate(workdir: str | os.PathLike, **arguments: Any) -> dict[str, Any]:
+def evaluate(
+    workdir: str | os.PathLike, **arguments: Any
+) -> tuple[dict[str, Any], pathlib.Path]:
     """Evaluates the best model of a run on data that gin has configured.
 
     Args:
@@ -71,14 +73,16 @@ def evaluate(workdir: str | os.PathLike, **arguments: Any) -> dict[str, Any]:
             `leaf_audio.training.evaluate`.
 
     Returns:
-        For each split, "accuracy" and "loss".
+        The metrics of each split, and the `evaluation.json` that was written.
 
     Raises:
         ValueError: If there is no model, or it does not fit the data.
     """
-    return training.evaluate(
-        workdir, **arguments, load=load, prepare=prepare, observer=Observer()
+    observer = Observer()
+    metrics = training.evaluate(
+        workdir, **arguments, load=load, prepare=prepare, observer=observer
     )
+    return metrics, observer.report_file
 
 
 def make_model(num_outputs: int) -> keras.Model:
@@ -105,7 +109,14 @@ def make_strategy(name: str) -> strategies.Strategy:
 
 
 class Observer(training.Observer):
-    """Records the bindings that were used, and prints what the data is."""
+    """Records the bindings that were used, and prints what the data is.
+
+    Attributes:
+        report_file: The file that the run or the evaluation will write, once
+            the data is loaded.
+    """
+
+    report_file: pathlib.Path
 
     def settings(self) -> dict[str, str]:
         return configuration.operative()
@@ -122,6 +133,7 @@ class Observer(training.Observer):
         batches: data.Batches,
         report_file: pathlib.Path,
     ) -> None:
+        self.report_file = report_file
         report.print_data(audio_data, report_file)
         report.print_lengths(audio_data, batches)
 

@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -88,6 +88,25 @@ def write_csv(
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def write_csv_rows(
+    path: str | os.PathLike, rows: Iterable[Sequence[Any]]
+) -> None:
+    """Writes a CSV file from the cells of its rows, in one step.
+
+    Unlike `write_csv`, it takes columns of the same name, and names that are
+    not valid UTF-8, as `write_text` does.
+
+    Args:
+        path: The file to write or to replace.
+        rows: The cells of each row. The first row is the header.
+    """
+    with replacing(path) as partial:
+        with open(
+            partial, "w", -1, "utf-8", "backslashreplace", newline=""
+        ) as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _force_to_disk(path: pathlib.Path) -> None:

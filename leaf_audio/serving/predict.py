@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import os
@@ -18,6 +19,7 @@ from leaf_audio.common.checks import (
     check_positive_int,
     check_unless_none,
 )
+from leaf_audio.data import chunks
 from leaf_audio.data.recordings import audio_files
 from leaf_audio.data.transforms import check_transforms
 from leaf_audio.training import Workdir
@@ -76,12 +78,13 @@ def predict(
     transform_fns: Sequence[Callable],
     batch_size: int = 64,
     on_unusable: Callable[[str, ValueError], None] | None = None,
+    evaluation_hop: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
 
     Recordings are mixed to one channel and resampled. Then they are
-    transformed as clips are in an evaluation. One batch of them is in memory at
-    a time.
+    transformed as clips are in an evaluation. One recording and one batch are
+    in memory at a time.
 
     Args:
         classifier: A `TrainedClassifier`, or the folder of a finished run.
@@ -94,13 +97,19 @@ def predict(
         on_unusable: Function that is called with the name of a recording that
             cannot be read and the error. The recording is then left out. None
             raises the error. Defaults to None.
+        evaluation_hop: int, in samples, or None. The distance between the
+            chunks that a long recording is cut into, whose probabilities are
+            averaged; see `leaf_audio.data.prepare`. None takes what the
+            transforms make of the whole recording; `align` crops it to its
+            centre. Defaults to None.
 
     Returns:
         For each recording, by its name, the probability of each label.
 
     Raises:
-        ValueError: If there is no finished run. If `on_unusable` is None, also
-            if a recording cannot be read, or a folder holds none.
+        ValueError: If there is no finished run, or `evaluation_hop` is out of
+            range. If `on_unusable` is None, also if a recording cannot be read,
+            or a folder holds none.
 
     Example:
 
@@ -127,16 +136,51 @@ def predict(
         check_path("classifier", classifier)
         classifier = TrainedClassifier.from_run(classifier)
     check_unless_none(check_callable, on_unusable=on_unusable)
-    predictions: dict[str, dict[str, float]] = {}
-    batch: dict[str, np.ndarray] = {}
-    for recording, samples in _read(
-        recordings, classifier.sample_rate, on_unusable
-    ):
-        batch[recording] = np.asarray(data.transform(samples, transform_fns))
-        if len(batch) == batch_size:
-            predictions |= _predict_batch(classifier, batch)
-            batch = {}
-    return predictions | _predict_batch(classifier, batch)
+    check_unless_none(check_positive_int, evaluation_hop=evaluation_hop)
+    sums: dict[str, np.ndarray] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    examples = (
+        (recording, example)
+        for recording, samples in _read(
+            recordings, classifier.sample_rate, on_unusable
+        )
+        for example in _examples(samples, transform_fns, evaluation_hop)
+    )
+    while batch := list(itertools.islice(examples, batch_size)):
+        shares = _probabilities(
+            classifier, np.stack([example for _, example in batch])
+        )
+        for (recording, _), row in zip(batch, shares, strict=True):
+            sums[recording] = sums.get(recording, 0) + row
+            counts[recording] += 1
+    return {
+        recording: dict(
+            zip(
+                classifier.labels,
+                (total / counts[recording]).tolist(),
+                strict=True,
+            )
+        )
+        for recording, total in sums.items()
+    }
+
+
+def _examples(
+    samples: np.ndarray,
+    transform_fns: Sequence[Callable],
+    evaluation_hop: int | None,
+) -> Iterator[np.ndarray]:
+    """Yields what a model gets of a recording, as in an evaluation."""
+    whole = np.asarray(data.transform(samples, transform_fns))
+    if evaluation_hop is None:
+        yield whole
+        return
+    length = len(whole)
+    for start in chunks.cut(np.array([len(samples)]), length, evaluation_hop)[
+        1
+    ]:
+        part = samples[start : start + length]
+        yield np.asarray(data.transform(part, transform_fns))
 
 
 def _read(
@@ -172,19 +216,13 @@ def _files(name: str) -> list[str]:
     return found or [name]
 
 
-def _predict_batch(
-    classifier: TrainedClassifier, batch: dict[str, np.ndarray]
-) -> dict[str, dict[str, float]]:
-    if not batch:
-        return {}
-    logits = classifier.model.predict(
-        np.stack(list(batch.values())), batch_size=len(batch), verbose=0
-    )
+def _probabilities(
+    classifier: TrainedClassifier, batch: np.ndarray
+) -> np.ndarray:
+    """Returns an array of shape (clips, labels)."""
+    logits = classifier.model.predict(batch, batch_size=len(batch), verbose=0)
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    return {
-        recording: dict(zip(classifier.labels, row.tolist(), strict=True))
-        for recording, row in zip(batch, shares, strict=True)
-    }
+    return shares.astype(np.float64)
 
 
 def finished_run(workdir: Path) -> Workdir:

@@ -1,16 +1,14 @@
-"""Measuring a classifier's accuracy and cross-entropy."""
+"""Evaluation of the best model of a run, also on other data."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
+import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import keras
-import numpy as np
 
 from leaf_audio import data
 from leaf_audio.common import files
@@ -20,93 +18,10 @@ from leaf_audio.common.checks import (
     check_text,
     check_unless_none,
 )
-from leaf_audio.training import checks
-from leaf_audio.training.feeding import feed
+from leaf_audio.training import checks, tables
 from leaf_audio.training.observer import Observer
+from leaf_audio.training.scoring import groups_of, metrics_of, score_splits
 from leaf_audio.training.workdir import Workdir
-
-if TYPE_CHECKING:
-    import grain
-
-
-class Scorer:
-    """Computes a classifier's accuracy and cross-entropy on a split.
-
-    Keras' own metrics are not used, for two reasons. Several devices and a
-    compiler need batches of one size, so the last batch must be filled up. And
-    each clip must count exactly once.
-
-    Args:
-        batches: grain.IterDataset of (audio, integer label). The last batch may
-            be smaller than the others.
-        batch_size: int. The number of clips in a full batch.
-    """
-
-    def __init__(self, batches: grain.IterDataset, batch_size: int):
-        self._labels = np.concatenate([label for _, label in batches])
-
-        def fill_up(batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-            audio, _ = batch
-            missing = batch_size - len(audio)
-            return np.pad(audio, [(0, missing)] + [(0, 0)] * (audio.ndim - 1))
-
-        self._audio = batches.map(fill_up)
-        # Keras would warn of data that ends before it was told to.
-        self._steps = -(-len(self._labels) // batch_size)
-
-    def __call__(
-        self, model: keras.Model, verbose: int = 0
-    ) -> dict[str, float]:
-        """Evaluates a model.
-
-        Args:
-            model: A classifier that returns logits.
-            verbose: See `keras.Model.predict`. Defaults to 0.
-
-        Returns:
-            "accuracy", from 0 to 1, and "loss", the mean cross-entropy in
-            nats.
-        """
-        logits = model.predict(
-            feed(self._audio), steps=self._steps, verbose=verbose
-        )
-        logits = logits[: len(self._labels)].astype("float64")
-        right = logits.argmax(axis=-1) == self._labels
-        highest = logits.max(axis=-1, keepdims=True)
-        log_sum = np.log(np.exp(logits - highest).sum(axis=-1)) + highest[:, 0]
-        own = np.take_along_axis(logits, self._labels[:, None], axis=-1)[:, 0]
-        return {
-            "accuracy": float(right.mean()),
-            "loss": float((log_sum - own).mean()),
-        }
-
-
-def score_splits(
-    model: keras.Model, batches: data.Batches
-) -> dict[str, dict[str, float]]:
-    """Computes accuracy and loss on each evaluation split.
-
-    Args:
-        model: A classifier that returns logits.
-        batches: The batches.
-
-    Returns:
-        By name of the split, what `Scorer` returns.
-
-    Raises:
-        ValueError: If a loss is not finite.
-    """
-    metrics = {
-        split: Scorer(some, batches.batch_size)(model)
-        for split, some in batches.evaluation.items()
-    }
-    for split, values in metrics.items():
-        if not math.isfinite(values["loss"]):
-            raise ValueError(
-                "The clips and the outputs of the model must be finite. "
-                f"Received: a loss of {values['loss']} on {split!r}."
-            )
-    return metrics
 
 
 def evaluate(
@@ -119,7 +34,11 @@ def evaluate(
     prepare: Callable[..., data.Batches],
     observer: Observer | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Evaluates the best model of a run, and writes `evaluation.json`.
+    """Evaluates the best model of a run, and writes what it has found.
+
+    `evaluation.json` and the tables by label go to a folder of their own for
+    each data set; see `Workdir.evaluation`. An evaluation on the same data
+    replaces the one before.
 
     Args:
         workdir: str or path. The folder of the run.
@@ -137,17 +56,17 @@ def evaluate(
             `Observer`.
 
     Returns:
-        For each split, "accuracy" and "loss".
+        For each split, the metrics; see `leaf_audio.training.scoring.Outcome`.
 
     Raises:
-        ValueError: If there is no model, or it does not fit the data.
+        ValueError: If there is no model, or it does not fit the data, or a file
+            that is no evaluation would be replaced.
     """
     observer = observer or Observer()
     check_positive_int("batch_size", batch_size)
     check_text("dataset", dataset)
     check_unless_none(check_path, data_dir=data_dir)
     folder = Workdir(workdir)
-    _check_replaceable(folder)
     # Before the data is loaded, which may take hours.
     model = folder.load_best()
     audio_data = load(dataset, data_dir=data_dir, for_training=False)
@@ -159,38 +78,44 @@ def evaluate(
         clips={k: v for k, v in audio_data.clips.items() if k != "train"},
     )
     batches = prepare(evaluated, batch_size=batch_size)
-    observer.data_loaded(evaluated, batches, folder.evaluation)
+    file = folder.evaluation(audio_data.name, audio_data.fingerprint)
+    _check_replaceable(file)
+    observer.data_loaded(evaluated, batches, file)
     if "train" in audio_data.counts:
         observer.tell(f"not evaluated: train {audio_data.counts['train']}")
-    metrics = score_splits(model, batches)
+    outcomes = score_splits(model, batches)
+    metrics = metrics_of(outcomes)
     content = {
         "config": observer.shared_values() | observer.settings(),
         "data": {
             "name": audio_data.name,
             "counts": dict(audio_data.counts),
+            "groups": groups_of(outcomes),
             "skipped": dict(audio_data.skipped),
             "warnings": list(audio_data.warnings),
             "fingerprint": audio_data.fingerprint,
         },
         "metrics": metrics,
     }
-    files.write_json(folder.evaluation, content)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tables.write(file.parent, audio_data.label_names, outcomes, observer.tell)
+    files.write_json(file, content)
     return metrics
 
 
-def _check_replaceable(folder: Workdir) -> None:
-    """Raises a ValueError if `evaluation.json` is not one of this package."""
-    if not folder.evaluation.exists():
+def _check_replaceable(file: pathlib.Path) -> None:
+    """Raises a ValueError if a folder holds files, but no evaluation."""
+    if not file.parent.is_dir() or not any(file.parent.iterdir()):
         return
     try:
-        content = json.loads(folder.evaluation.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or "metrics" not in content:
         raise ValueError(
-            f"`workdir` must not hold another {folder.evaluation.name} than "
-            f"that of an evaluation. Received: {folder.evaluation}, which an "
-            "evaluation would replace."
+            f"{file.parent} must be new or hold an evaluation. Received: files "
+            f"without the {file.name} of one, which an evaluation would "
+            "replace."
         )
 
 

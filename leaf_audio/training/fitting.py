@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -12,7 +13,6 @@ import keras
 from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
-from leaf_audio.training.evaluation import Scorer
 from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import (
     TrainingStopped,
@@ -20,6 +20,7 @@ from leaf_audio.training.finite import (
     watched_gradients,
 )
 from leaf_audio.training.progress import Progress
+from leaf_audio.training.scoring import Scorer
 from leaf_audio.training.tensorboard import TensorBoardLog
 from leaf_audio.training.workdir import Workdir
 
@@ -33,6 +34,7 @@ def fit(
     batches: data.Batches,
     steps: int,
     num_epochs: int,
+    tell: Callable[[str], None] = print,
 ) -> None:
     """Trains the epochs that are left, and saves after each of them.
 
@@ -43,6 +45,7 @@ def fit(
         batches: The batches for training and evaluation.
         steps: The number of batches in an epoch.
         num_epochs: The number of epochs in total.
+        tell: Is called with a line after each epoch. Defaults to `print`.
 
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
@@ -58,9 +61,14 @@ def fit(
         StopIfNotFinite(folder, progress),
         Replan(),
     ]
+    is_terminal = sys.stdout.isatty()
+    if is_terminal:
+        # Before the callbacks that add metrics, for which its line is too
+        # short.
+        callbacks.append(keras.callbacks.ProgbarLogger())
     if len(learned_frontends(model)) == 1:
         callbacks.append(LogFilters(folder.filters))
-    callbacks.append(Recorder(folder, progress, batches))
+    callbacks.append(Recorder(folder, progress, batches, num_epochs, tell))
     with watched_gradients(model):
         model.fit(
             feed(batches.train(first_step=done * steps)),
@@ -69,8 +77,7 @@ def fit(
             steps_per_epoch=steps,
             callbacks=callbacks,
             shuffle=False,
-            # A terminal gets a progress bar, a file one line for each epoch.
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=1 if is_terminal else 0,
         )
 
 
@@ -130,28 +137,38 @@ def stopped(reason: str, folder: Workdir, epoch: int) -> TrainingStopped:
 
 
 class Recorder(keras.callbacks.Callback):
-    """Evaluates and saves the model after each epoch.
+    """Evaluates and saves the model after each epoch, and tells so.
 
     The model is evaluated on the first split of `batches.evaluation`, which is
-    "validation" if there is one.
+    "validation" if there is one. Each clip is evaluated once, as the transforms
+    crop it: chunks would take too long after each epoch.
 
     Args:
         folder: The folder of the run.
         progress: The epochs that are done. Each new one is added to it.
         batches: The batches for evaluation.
+        num_epochs: The number of epochs in total, for the line of an epoch.
+        tell: Is called with a line after each epoch.
 
     Raises:
         TrainingStopped: In `fit`, if the validation loss is not finite.
     """
 
     def __init__(
-        self, folder: Workdir, progress: Progress, batches: data.Batches
+        self,
+        folder: Workdir,
+        progress: Progress,
+        batches: data.Batches,
+        num_epochs: int,
+        tell: Callable[[str], None],
     ):
         super().__init__()
         self._folder = folder
         self._progress = progress
-        split = next(iter(batches.evaluation))
-        self._score = Scorer(batches.evaluation[split], batches.batch_size)
+        self._num_epochs = num_epochs
+        self._tell = tell
+        split, some = next(iter(batches.evaluation.items()))
+        self._score = Scorer(some, batches.labels[split], batches.batch_size)
         self._log = TensorBoardLog(folder.tensorboard, progress.history)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -166,20 +183,56 @@ class Recorder(keras.callbacks.Callback):
                 self._folder,
                 epoch + 1,
             )
-        logs.update({f"val_{name}": value for name, value in metrics.items()})
+        drifts = {k: v for k, v in logs.items() if k.startswith("drift_")}
+        trained = {k: v for k, v in logs.items() if k not in drifts}
+        validated = {f"val_{name}": value for name, value in metrics.items()}
+        logs.update(validated)
+        # Loss and main metric come first, of training and then of validation.
         row = {
             "epoch": epoch + 1,
-            "loss": float(logs["loss"]),
-            "accuracy": float(logs["accuracy"]),
-            "val_loss": metrics["loss"],
-            "val_accuracy": metrics["accuracy"],
+            "loss": float(trained.pop("loss")),
+            **{name: float(value) for name, value in trained.items()},
+            "val_loss": validated.pop("val_loss"),
+            **validated,
             "seconds": round(time.monotonic() - self._start, 3),
-            **{
-                name: value
-                for name, value in logs.items()
-                if name.startswith("drift_")
-            },
+            **drifts,
         }
         self._progress.history.append(row)
         self._folder.save(self.model, self._progress)
         self._log.add(row)
+        self._tell(epoch_line(row, self._num_epochs))
+
+
+def epoch_line(row: Mapping[str, float], num_epochs: int) -> str:
+    """Describes an epoch in a line of at most 80 columns.
+
+    Args:
+        row: Its metrics, as in `Progress.history`.
+        num_epochs: The number of epochs in total.
+
+    Returns:
+        A line with the loss, the main metric and the duration, such as
+        "epoch 3/20: loss 0.413 (val 0.512), accuracy 0.851 (val 0.833), 12 s".
+    """
+    parts = []
+    for name, title in (
+        ("loss", "loss"),
+        ("accuracy", "accuracy"),
+        ("map", "mAP"),
+    ):
+        values = [row.get(name), row.get(f"val_{name}")]
+        trained, validated = [
+            None if value is None else _short(value) for value in values
+        ]
+        if validated is not None and trained is not None:
+            parts.append(f"{title} {trained} (val {validated})")
+        elif validated is not None:
+            parts.append(f"val {title} {validated}")
+    return (
+        f"epoch {row['epoch']:.0f}/{num_epochs}: {', '.join(parts)}, "
+        f"{row['seconds']:.0f} s"
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.2e}"

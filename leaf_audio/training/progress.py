@@ -23,7 +23,7 @@ class Progress:
         identity: dict. The settings that make it this run and no other: text
             by name. The data set and its fingerprint are among them.
         history: list of dicts. For each completed epoch, its number ("epoch",
-            from 1), its metrics ("loss", "accuracy", "val_loss",
+            from 1), its metrics (such as "loss", "accuracy", "val_loss" and
             "val_accuracy") and its duration ("seconds"). Defaults to none.
         ends: list of int. The number of epochs after which each schedule of the
             learning rate ends: one, and another each time that the finished run
@@ -67,13 +67,17 @@ class Progress:
     def best_epoch(self) -> int:
         """The number, from 1, of the best epoch.
 
-        This is the epoch with the highest validation accuracy. Of several such
-        epochs, it is the one with the lowest validation loss, and of several
-        such again, the earliest.
+        This is the epoch with the highest validation accuracy, or with the
+        highest mean average precision in validation where clips have several
+        labels. Of several such epochs, it is the one with the lowest validation
+        loss, and of several such again, the earliest.
         """
 
         def rank(row: dict[str, float]) -> tuple[float, float, float]:
-            return row["val_accuracy"], -row["val_loss"], -row["epoch"]
+            # The mean average precision is undefined, and left out, where no
+            # clip has a label.
+            main = row.get("val_map", row.get("val_accuracy", 0.0))
+            return main, -row["val_loss"], -row["epoch"]
 
         return int(max(self.history, key=rank)["epoch"])
 

@@ -279,10 +279,12 @@ def collect(study: Study) -> list[dict[str, Any]]:
     Returns:
         A row for each variant that has a finished run. It holds the "name" of
         the variant, the numbers of "parameters" and "frontend_parameters" that
-        are learned, and lists with a value for each finished seed: the
-        accuracies "test" and "validation" (from 0 to 1), the median duration
-        of an epoch "epoch_seconds", and the mean drift of the filters' centre
-        frequencies "drift_hz". A seed without a value is left out of the list.
+        are learned, the name of the main "metric" ("accuracy", or "map" where
+        clips have several labels), and lists with a value for each finished
+        seed: this metric on "test" and "validation" (from 0 to 1), the median
+        duration of an epoch "epoch_seconds", and the mean drift of the filters'
+        centre frequencies "drift_hz". A seed without a value is left out of the
+        list.
     """
     rows = []
     for name in study.variants:
@@ -299,13 +301,20 @@ def _results(folders: Sequence[pathlib.Path]) -> dict[str, Any]:
         for folder in folders
     ]
     metrics = [one["metrics"] for one in results]
-    accuracies = {
-        split: [one[split]["accuracy"] for one in metrics if split in one]
+    found = {
+        name for one in metrics for split in one.values() for name in split
+    }
+    main = "map" if "map" in found else "accuracy"
+    values = {
+        split: [
+            one[split][main] for one in metrics if main in one.get(split, {})
+        ]
         for split in ("test", "validation")
     }
     drifts = map(_drift, folders)
     return {
-        **accuracies,
+        "metric": main,
+        **values,
         "epoch_seconds": list(map(_median_epoch, folders)),
         "parameters": results[0]["parameters"]["trainable"],
         "frontend_parameters": results[0]["parameters"]["frontend"],
@@ -346,7 +355,9 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
         study: The study.
         rows: What `collect` returned.
     """
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
+    name = _name_of_metric(rows)
+    headings = [one.replace("accuracy", name) for one in COLUMNS]
+    lines = [headings, ["---"] * len(COLUMNS), *map(cells, rows)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     files.write_text(study.folder / "results.md", text)
     files.write_text(
@@ -377,8 +388,14 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.scatter(test, [y] * len(test), s=14, color="#D55E00", zorder=3)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("test accuracy (%): runs, mean and standard deviation")
+    name = _name_of_metric(rows)
+    axes.set_xlabel(f"test {name} (%): runs, mean and standard deviation")
     axes.grid(axis="x", alpha=0.3)
+
+
+def _name_of_metric(rows: Sequence[Mapping[str, Any]]) -> str:
+    several_labels = any(row.get("metric") == "map" for row in rows)
+    return "mAP" if several_labels else "accuracy"
 
 
 def _is_list_of_text(value: Any) -> bool:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class TensorBoardLog:
-    """Logs loss and accuracy of each epoch for TensorBoard.
+    """Logs the metrics of each epoch for TensorBoard.
 
     Training and validation have a folder each, `train` and `validation`. The
     mean drift of learned filters is logged with the metrics of training.
@@ -37,11 +37,11 @@ class TensorBoardLog:
         Args:
             row: Its metrics, as in `Progress.history`.
         """
-        for prefix, writer in self._writers.items():
-            with writer.as_default(step=int(row["epoch"])):
-                for name in ("loss", "accuracy"):
-                    tf.summary.scalar(name, row[prefix + name])
-                for name in row:
-                    if name.startswith("drift_") and not prefix:
-                        tf.summary.scalar(name, row[name])
+        for name, value in row.items():
+            if name in ("epoch", "seconds"):
+                continue
+            prefix = "val_" if name.startswith("val_") else ""
+            with self._writers[prefix].as_default(step=int(row["epoch"])):
+                tf.summary.scalar(name.removeprefix("val_"), value)
+        for writer in self._writers.values():
             writer.flush()

@@ -20,15 +20,16 @@ from leaf_audio.training import (
     optimizers,
     schedules,
     strategies,
+    tables,
 )
 from leaf_audio.training.config import TrainingConfig
-from leaf_audio.training.evaluation import score_splits
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.progress import (
     Progress,
     check_same_run,
     check_unfinished,
 )
+from leaf_audio.training.scoring import groups_of, metrics_of, score_splits
 from leaf_audio.training.workdir import Workdir
 from leaf_audio.version import __version__
 
@@ -49,8 +50,10 @@ def train(
     Everything is written to `config.workdir`; see `Workdir`. The loss is the
     cross-entropy of the logits. After each epoch the model is evaluated on the
     validation split, or on the test split if there is no other. The model of
-    the best epoch is kept: the one of the highest accuracy, and among equals
-    of the lowest loss.
+    the best epoch is kept: the one of the highest accuracy, or of the highest
+    mean average precision where clips have several labels, and among equals of
+    the lowest loss. Validation takes each clip once. The metrics in the
+    results are computed from chunks if `prepare` has an `evaluation_hop`.
 
     Args:
         config: The settings of the run.
@@ -164,7 +167,7 @@ class _Run:
         if watched != "validation":
             self._observer.tell(
                 f"no validation clips: the best epoch will be the best on "
-                f"{watched}, whose accuracy will flatter it"
+                f"{watched}, whose metrics will flatter it"
             )
         identity = _identity(self._config, self._observer)
         identity[f"data set {self._data.name}"] = self._data.fingerprint
@@ -224,6 +227,7 @@ class _Run:
                     self._batches,
                     steps=self._steps,
                     num_epochs=config.num_epochs,
+                    tell=self._observer.tell,
                 )
         return model
 
@@ -235,9 +239,19 @@ class _Run:
         }
 
     def summarize(self, model: keras.Model) -> dict[str, Any]:
-        """Evaluates the best model, and returns all that is to be recorded."""
+        """Evaluates the best model, and returns all that is to be recorded.
+
+        The tables by label are written here, before `results.json`, which marks
+        a run as finished.
+        """
         history = self._progress.history
-        best = self._folder.load_best()
+        outcomes = score_splits(self._folder.load_best(), self._batches)
+        tables.write(
+            self._folder.path,
+            self._data.label_names,
+            outcomes,
+            self._observer.tell,
+        )
         return {
             "config": self._recorded(),
             "seed": self._config.seed,
@@ -246,6 +260,7 @@ class _Run:
                 "labels": list(self._data.label_names),
                 "sample_rate": self._data.sample_rate,
                 "counts": dict(self._data.counts),
+                "groups": groups_of(outcomes),
                 "skipped": dict(self._data.skipped),
                 "warnings": list(self._data.warnings),
                 "fingerprint": self._data.fingerprint,
@@ -258,7 +273,7 @@ class _Run:
                 "steps_per_epoch": self._steps,
             },
             "best_epoch": self._progress.best_epoch,
-            "metrics": score_splits(best, self._batches),
+            "metrics": metrics_of(outcomes),
         }
 
 

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ from leaf_audio.common import files
 from leaf_audio.common.checks import check_path
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
-from leaf_audio.training import finite
+from leaf_audio.training import finite, tables
 from leaf_audio.training.progress import Progress
 
 # The content of the lock file once a run has begun to write.
@@ -57,7 +58,10 @@ class Workdir:
         filters: `filters.csv`, a row for each epoch and learned filter.
         tensorboard: `tensorboard`, a folder of logs.
         results: `results.json`, the summary of a finished run.
-        evaluation: `evaluation.json`, the metrics of the last evaluation.
+        tables: For each evaluation split, the files of
+            `leaf_audio.training.tables`: `classes_test.csv`,
+            `confusion_test.csv`, `confusion_test.png` and so on.
+        evaluations: `evaluations`, a folder of evaluations on other data.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -81,7 +85,12 @@ class Workdir:
         self.filters = self.path / "filters.csv"
         self.tensorboard = self.path / "tensorboard"
         self.results = self.path / "results.json"
-        self.evaluation = self.path / "evaluation.json"
+        self.tables = [
+            self.path / name
+            for split in ("validation", "test")
+            for name in tables.file_names(split)
+        ]
+        self.evaluations = self.path / "evaluations"
         self._lock = self.path / ".lock"
 
     @contextlib.contextmanager
@@ -155,7 +164,8 @@ class Workdir:
                 self.metrics,
                 self.filters,
                 self.tensorboard,
-                self.evaluation,
+                self.evaluations,
+                *self.tables,
                 *kept,
             ]
         found = [file.name for file in kept if _holds_something(file)]
@@ -167,6 +177,21 @@ class Workdir:
                 "replace what is there: choose another workdir, or move it "
                 "elsewhere."
             )
+
+    def evaluation(self, dataset: str, fingerprint: str) -> pathlib.Path:
+        """Returns where the evaluation on a data set is written.
+
+        Args:
+            dataset: The name of the data set.
+            fingerprint: Its fingerprint, which tells two states of it apart.
+
+        Returns:
+            A file such as `evaluations/audio_folder-1a2b3c4d/evaluation.json`.
+            The tables of the evaluation lie beside it.
+        """
+        safe_name = re.sub(r"[^\w.-]", "-", dataset)
+        folder = self.evaluations / f"{safe_name}-{fingerprint[:8]}"
+        return folder / "evaluation.json"
 
     def load_best(self) -> keras.Model:
         """Loads the best model, for use and not for training.
@@ -300,8 +325,11 @@ class Workdir:
         if progress.best_epoch == len(progress.history):
             with files.replacing(self.best) as path:
                 model.save(path)
-        columns = list(progress.history[0])
-        files.write_csv(self.metrics, columns, progress.history)
+        # A metric may be undefined after some of the epochs.
+        columns = dict.fromkeys(
+            name for row in progress.history for name in row
+        )
+        files.write_csv(self.metrics, list(columns), progress.history)
 
     @contextlib.contextmanager
     def _open_state(self) -> Iterator[Any]:

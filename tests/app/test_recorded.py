@@ -80,7 +80,8 @@ def test_the_config_of_a_run_is_not_executed(workdir, trained):
     assert predict.predict(str(workdir), [recording]) == expected
     run.evaluate([], [f"train.workdir = '{workdir}'"])
     results = json.loads((workdir / "results.json").read_text())
-    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    (file,) = workdir.glob("evaluations/*/evaluation.json")
+    evaluation = json.loads(file.read_text())
     assert evaluation["metrics"] == results["metrics"]
 
 
@@ -157,7 +158,8 @@ def test_the_data_of_the_run_can_be_replaced(workdir, tmp_path):
             f"audio_folder.path = '{tmp_path / 'tones'}'",
         ],
     )
-    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    (file,) = workdir.glob("evaluations/*/evaluation.json")
+    evaluation = json.loads(file.read_text())
     assert evaluation["data"]["counts"] == {"train": 21, "test": 9}
 
 

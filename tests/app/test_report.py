@@ -65,3 +65,36 @@ def test_lengths_are_told_in_seconds(capsys):
     assert told == (
         "length: 1.00 to 1.50 s, brought to 1.50 s: 6 samples at 4 Hz\n"
     )
+
+
+def test_the_table_of_metrics_has_the_interval_of_the_main_one(capsys):
+    values = {
+        "accuracy": 0.81234,
+        "accuracy_low": 0.7,
+        "accuracy_high": 0.9,
+        "macro_f1": 0.75,
+        "balanced_accuracy": 0.5,
+        "loss": 0.4,
+    }
+    few = {"accuracy": 1.0, "loss": 0.0}
+    report.print_metrics("a run", {"validation": values, "test": few})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    table = " ".join("\n".join(lines).replace("│", " ").split())
+    assert "validation 0.8123 0.700 to 0.900 0.7500 0.4000" in table
+    assert "test 1.0000 – – 0.0000" in table
+
+
+def test_the_table_of_several_labels_has_their_metrics(capsys):
+    values = {
+        "map": 0.4,
+        "map_low": 0.3,
+        "map_high": 0.5,
+        "auc": 0.9,
+        "d_prime": 1.8,
+        "loss": 0.1,
+    }
+    report.print_metrics("a run", {"test": values})
+    table = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "mAP" in table and "ROC AUC" in table
+    assert "test 0.4000 0.300 to 0.500 0.9000 0.1000" in table

@@ -6,7 +6,9 @@ import sys
 
 import gin
 import keras
+import numpy as np
 import pytest
+import soundfile
 from tones import bindings, python, write_tones
 
 from leaf_audio import data, serving
@@ -212,3 +214,46 @@ def test_a_damaged_summary_is_named(tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(ValueError, match="results.json must"):
         Workdir(tmp_path).read_data()
+
+
+def test_a_long_recording_is_predicted_in_chunks(folder, tmp_path):
+    workdir = tmp_path / "run"
+    configuration.parse(
+        [],
+        bindings(
+            folder,
+            f"train.workdir = '{workdir}'",
+            "train.num_epochs = 1",
+            "data.prepare.evaluation_hop = 200",
+        ),
+    )
+    results = train.train()
+    files = sorted(map(str, (folder / "tones/test").rglob("*.wav")))
+    long = tmp_path / "long.wav"
+    waves = [soundfile.read(file, dtype="float32") for file in files]
+    wave = np.concatenate([samples for samples, _ in waves])
+    soundfile.write(long, wave, waves[0][1], subtype="FLOAT")
+    found = predict.predict(str(workdir), [*files, str(long)])
+    # As in the evaluation of the run.
+    labels = results["data"]["labels"]
+    own = [found[file][file.split(os.sep)[-2]] for file in files]
+    loss = results["metrics"]["test"]["loss"]
+    assert -np.log(own).mean() == pytest.approx(loss, rel=1e-4)
+    model = Workdir(workdir).load_best()
+    starts = [*range(0, len(wave) - 500, 200), len(wave) - 500]
+    parts = np.stack([wave[start : start + 500] for start in starts])
+    logits = model.predict(parts, verbose=0)
+    shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits)).mean(axis=0)
+    for label, share in zip(labels, shares, strict=True):
+        assert found[str(long)][label] == pytest.approx(share, abs=1e-5)
+    # However the chunks of several recordings fall into batches.
+    again = serving.predict(
+        workdir,
+        [*files, str(long)],
+        [functools.partial(data.align, seq_len=500)],
+        batch_size=7,
+        evaluation_hop=200,
+    )
+    assert again[str(long)] == pytest.approx(found[str(long)], abs=1e-5)
+    with pytest.raises(ValueError, match="`evaluation_hop` must be at most"):
+        serving.predict(workdir, files, [data.align], evaluation_hop=10**6)

@@ -18,7 +18,7 @@ BACKENDS = [
 
 # Evaluates each run, and predicts with it.
 READ = """
-import json, sys
+import glob, json, sys
 
 from leaf_audio.app import predict, run
 
@@ -26,7 +26,8 @@ recording, out, *workdirs = sys.argv[1:]
 found = {}
 for workdir in workdirs:
     run.evaluate([], [f"train.workdir = {workdir!r}"])
-    with open(f"{workdir}/evaluation.json") as file:
+    (path,) = glob.glob(f"{workdir}/evaluations/*/evaluation.json")
+    with open(path) as file:
         metrics = json.load(file)["metrics"]["test"]
     shares = predict.predict(workdir, [recording])[recording]
     found[workdir] = [*metrics.values(), *shares.values()]

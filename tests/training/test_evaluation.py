@@ -1,6 +1,6 @@
 """Evaluation of the best model of a run, also on other data."""
 
-import json
+import csv
 import shutil
 
 import grain
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 from tones import bindings, write_tones
-from training_runs import train_with
+from training_runs import evaluation_of, train_with
 
 from leaf_audio.app import run
-from leaf_audio.training import evaluation
+from leaf_audio.training import scoring
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
 
@@ -41,19 +41,59 @@ def test_scores_count_each_clip_once_in_batches_of_one_size():
 
     audio = np.array([[1.0], [1.0], [-1.0]] * 2, "float32")
     labels = np.array([0, 0, 0] * 2, "int32")
-    source = grain.MapDataset.source(list(zip(audio, labels, strict=True)))
-    batches = source.batch(4).to_iter_dataset()
-    scores = evaluation.Scorer(batches, batch_size=4)(First())
+    score = scoring.Scorer(in_batches(audio), labels, batch_size=4)
+    # The labels are not read from the batches, which may be large.
+    assert sizes == []
+    scores = score(First())
     assert sizes == [4, 4]
     assert scores["accuracy"] == pytest.approx(2 / 3)
+
+
+def in_batches(audio):
+    source = grain.MapDataset.source([(one, -1) for one in audio])
+    return source.batch(4).to_iter_dataset()
+
+
+class TwoLogits(keras.Model):
+    """Its probability of the first label is the value of the clip."""
+
+    def call(self, inputs):
+        logit = keras.ops.log(inputs) - keras.ops.log(1 - inputs)
+        return keras.ops.pad(logit, [[0, 0], [0, 1]])
+
+
+@pytest.mark.any_backend
+def test_the_chunks_of_a_clip_count_as_one():
+    audio = np.array([[0.9], [0.3], [0.1], [0.2], [0.6]], "float32")
+    clips = np.array([0, 0, 1, 1, 1])
+    labels = np.array([0, 0])
+    score = scoring.Scorer(in_batches(audio), labels, 4, clips)
+    found = score(TwoLogits())
+    assert found["accuracy"] == 0.5
+    # Means of probabilities, 0.6 and 0.3, and not of logits.
+    expected = -np.log([0.6, 0.3]).mean()
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.any_backend
+def test_clips_may_have_several_labels():
+    audio = np.array([[0.9], [0.8], [0.6], [0.1]], "float32")
+    labels = np.array([[1, 0], [0, 0], [1, 0], [0, 0]], bool)
+    score = scoring.Scorer(in_batches(audio), labels, 4)
+    found = score(TwoLogits())
+    assert found["map"] == pytest.approx(5 / 6)
+    outcome = scoring.Outcome(labels, score.logits(TwoLogits()))
+    values = outcome.metrics
+    assert values["map_low"] < values["map"] <= values["map_high"]
+    assert "accuracy" not in values
 
 
 def test_evaluation_needs_no_config_and_repeats_the_results(finished, capsys):
     workdir, results = finished
     run.evaluate([], [f"train.workdir = '{workdir}'"])
-    evaluation = json.loads((workdir / "evaluation.json").read_text())
-    (workdir / "evaluation.json").unlink()
+    evaluation = evaluation_of(workdir)
     assert evaluation["metrics"] == results["metrics"]
+    assert evaluation["data"]["groups"] == {"validation": 9, "test": 9}
     assert evaluation["data"]["skipped"] == {}
     assert evaluation["data"]["warnings"] == []
     accuracy = f"{results['metrics']['test']['accuracy']:.4f}"
@@ -71,7 +111,7 @@ def test_evaluation_takes_the_command_of_the_training(folder, finished):
             "train.learning_rate = 0.01",
         ),
     )
-    (workdir / "evaluation.json").unlink()
+    evaluation_of(workdir)
 
 
 def test_evaluation_refuses_bindings_that_need_another_model(finished, no_data):
@@ -94,7 +134,7 @@ def test_evaluation_refuses_other_labels_and_rates(finished, tmp_path):
         run.evaluate([], [workdir, path])
     with pytest.raises(ValueError, match="`sample_rate` of the frontend"):
         run.evaluate([], [workdir, "data.load.sample_rate = 8000"])
-    assert not (finished[0] / "evaluation.json").exists()
+    assert not (finished[0] / "evaluations").exists()
 
 
 def test_evaluation_takes_a_folder_of_test_clips_of_some_labels(
@@ -111,8 +151,7 @@ def test_evaluation_takes_a_folder_of_test_clips_of_some_labels(
             f"audio_folder.path = '{tmp_path / 'tones'}'",
         ],
     )
-    evaluation = json.loads((workdir / "evaluation.json").read_text())
-    (workdir / "evaluation.json").unlink()
+    evaluation = evaluation_of(workdir)
     assert evaluation["data"]["counts"] == {"test": 6}
     # "low" and "mid" must not have become the first two of three labels.
     model = keras.models.load_model(workdir / "best.keras")
@@ -140,8 +179,7 @@ def test_evaluation_draws_anew_where_it_is_asked_for_a_share(tmp_path, capsys):
 
     def counts(*asked):
         run.evaluate([], [workdir, *asked])
-        text = (tmp_path / "run/evaluation.json").read_text()
-        evaluation = json.loads(text)
+        evaluation = evaluation_of(tmp_path / "run")
         if asked:
             assert (
                 evaluation["config"].items()
@@ -182,8 +220,7 @@ def test_evaluation_takes_folds_from_the_run_or_from_what_is_asked(tmp_path):
 
     def counts(*asked):
         run.evaluate([], [workdir, *asked])
-        text = (tmp_path / "run/evaluation.json").read_text()
-        return json.loads(text)["data"]["counts"]
+        return evaluation_of(tmp_path / "run")["data"]["counts"]
 
     assert counts() == {"train": 21, "validation": 9, "test": 9}
     assert counts("audio_folder.test_folds = ['fold1', 'fold2']") == {
@@ -201,3 +238,89 @@ def test_evaluation_needs_a_run(tmp_path, is_there):
     workdir = tmp_path if is_there else tmp_path / "nothing"
     with pytest.raises(ValueError, match="`workdir` must hold a run"):
         run.evaluate([], [f"train.workdir = '{workdir}'"])
+
+
+def test_an_evaluation_on_other_data_leaves_the_one_before(finished, tmp_path):
+    workdir, results = finished
+    other = write_tones(tmp_path / "tones")
+    path = f"audio_folder.path = '{other}'"
+    for more in ([], [path], []):
+        run.evaluate([], [f"train.workdir = '{workdir}'", *more])
+    folders = list((workdir / "evaluations").iterdir())
+    assert len(folders) == 2
+    own = f"audio_folder-{results['data']['fingerprint'][:8]}"
+    assert own in {folder.name for folder in folders}
+    for folder in folders:
+        assert {file.name for file in folder.iterdir()} >= {
+            "evaluation.json",
+            *(
+                f"{name}_{split}.csv"
+                for name in ("classes", "confusion")
+                for split in ("validation", "test")
+            ),
+        }
+    # The run itself has the same tables.
+    for name in ("classes_test.csv", "confusion_validation.csv"):
+        content = (workdir / name).read_text()
+        assert (workdir / "evaluations" / own / name).read_text() == content
+    shutil.rmtree(workdir / "evaluations")
+
+
+def test_tables_of_a_run_agree_with_its_metrics(finished):
+    workdir, results = finished
+    with open(workdir / "classes_test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["high", "low", "mid"]
+    assert [row["clips"] for row in rows] == ["3", "3", "3"]
+    found = results["metrics"]["test"]
+    recall = np.mean([float(row["recall"]) for row in rows])
+    assert found["balanced_accuracy"] == pytest.approx(recall, abs=1e-4)
+    assert found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"]
+    with open(workdir / "confusion_test.csv", newline="") as file:
+        counts = np.array([row[1:] for row in csv.reader(file)][1:], int)
+    assert counts.trace() / counts.sum() == pytest.approx(found["accuracy"])
+
+
+def test_recordings_of_a_speaker_are_drawn_together(tmp_path):
+    write_tones(tmp_path / "tones")
+    lines = ["file,label,split,speaker"]
+    for file in sorted((tmp_path / "tones").rglob("*.wav")):
+        name = file.relative_to(tmp_path / "tones").as_posix()
+        split, label, number = name.split("/")
+        lines.append(f"{name},{label},{split},{split} {number}")
+    (tmp_path / "tones/index.csv").write_text("\n".join(lines))
+    results = train_with(tmp_path, tmp_path / "run", "train.num_epochs = 1")
+    assert results["data"]["counts"]["test"] == 9
+    assert results["data"]["groups"] == {"validation": 3, "test": 3}
+
+
+def test_chunks_are_evaluated_with_all_of_a_clip(tmp_path):
+    write_tones(tmp_path / "tones")
+    hop = "data.prepare.evaluation_hop = 50"
+    results = train_with(
+        tmp_path,
+        tmp_path / "run",
+        "train.num_epochs = 1",
+        "train.learning_rate = 0.01",
+        hop,
+    )
+    assert results["config"]["prepare.evaluation_hop"] == "50"
+    workdir = f"train.workdir = '{tmp_path / 'run'}'"
+    # The hop of the run is that of its evaluation.
+    run.evaluate([], [workdir])
+    assert evaluation_of(tmp_path / "run")["metrics"] == results["metrics"]
+    # Clips of 600 samples have three chunks of 500.
+    model = keras.models.load_model(tmp_path / "run/best.keras")
+    losses = []
+    for i, label in enumerate(results["data"]["labels"]):
+        for path in sorted((tmp_path / "tones/test" / label).glob("*.wav")):
+            wave, _ = soundfile.read(path, dtype="float32")
+            parts = np.stack([wave[at : at + 500] for at in (0, 50, 100)])
+            logits = model.predict(parts, verbose=0)
+            shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+            losses.append(-np.log(shares.mean(axis=0)[i]))
+    found = results["metrics"]["test"]["loss"]
+    assert found == pytest.approx(np.mean(losses), rel=1e-4)
+    run.evaluate([], [workdir, "data.prepare.evaluation_hop = None"])
+    other = evaluation_of(tmp_path / "run")["metrics"]["test"]["loss"]
+    assert other != pytest.approx(found, rel=1e-4)

@@ -27,7 +27,9 @@ def content(folder):
         "filters.csv",
         "tensorboard/other/events",
         "tensorboard/train/events",
-        "evaluation.json",
+        "evaluations/other/evaluation.json",
+        "classes_test.csv",
+        "confusion_validation.png",
         "results.json",
         "best.keras",
     ],
@@ -116,11 +118,18 @@ def test_a_study_replaces_no_file_of_others(tmp_path, monkeypatch, name):
 
 
 def test_an_evaluation_replaces_only_an_evaluation(tmp_path):
-    folder = Workdir(tmp_path)
-    evaluation._check_replaceable(folder)
-    folder.evaluation.write_text(json.dumps({"metrics": {}}))
-    evaluation._check_replaceable(folder)
+    file = Workdir(tmp_path).evaluation("set/one:1.*", "0123456789")
+    name = "evaluations/set-one-1.--01234567/evaluation.json"
+    assert file == tmp_path / name
+    evaluation._check_replaceable(file)
+    file.parent.mkdir(parents=True)
+    evaluation._check_replaceable(file)
+    file.write_text(json.dumps({"metrics": {}}))
+    evaluation._check_replaceable(file)
     for text in ("[1, 2]", "{}", "mine"):
-        folder.evaluation.write_text(text)
+        file.write_text(text)
         with pytest.raises(ValueError, match="evaluation.json"):
-            evaluation._check_replaceable(folder)
+            evaluation._check_replaceable(file)
+    file.rename(file.with_name("classes_test.csv"))
+    with pytest.raises(ValueError, match="must be new or hold an evaluation"):
+        evaluation._check_replaceable(file)

@@ -148,7 +148,8 @@ def test_a_run_with_augmentations_is_evaluated_and_predicts(
     # Where a run is used, its background noise is not needed.
     (noise / "0.wav").unlink()
     run.evaluate([], [f"train.workdir = '{tmp_path / 'run'}'"])
-    written = (tmp_path / "run" / "evaluation.json").read_text()
+    (file,) = (tmp_path / "run").glob("evaluations/*/evaluation.json")
+    written = file.read_text()
     metrics = json.loads(written)["metrics"]
     for split, values in metrics.items():
         assert values == pytest.approx(results["metrics"][split], rel=1e-4)

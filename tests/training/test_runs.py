@@ -16,7 +16,7 @@ from training_runs import rows, train_with
 
 from leaf_audio import models
 from leaf_audio.app import configuration, train
-from leaf_audio.training import TrainingStopped, evaluation, schedules
+from leaf_audio.training import TrainingStopped, fitting, schedules, scoring
 from leaf_audio.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
@@ -25,7 +25,14 @@ pytestmark = pytest.mark.usefixtures("fresh_gin")
 def test_a_run_leaves_every_promised_file(finished):
     workdir, results = finished
     names = {file.name for file in workdir.iterdir()}
-    assert names == {
+    tables = {
+        f"{name}_{split}.csv"
+        for name in ("classes", "confusion")
+        for split in ("validation", "test")
+    }
+    # These need matplotlib.
+    names -= {"confusion_validation.png", "confusion_test.png"}
+    assert names == tables | {
         ".lock",
         "best.keras",
         "config.gin",
@@ -99,7 +106,15 @@ def test_results_tell_what_was_done(finished):
     assert results["parameters"]["frontend"] == 0
     assert results["parameters"]["total"] > results["parameters"]["trainable"]
     assert set(results["metrics"]) == {"validation", "test"}
-    assert set(results["metrics"]["test"]) == {"accuracy", "loss"}
+    assert set(results["metrics"]["test"]) == {
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "balanced_accuracy",
+        "macro_f1",
+        "loss",
+    }
+    assert results["data"]["groups"] == {"validation": 9, "test": 9}
 
 
 def test_results_are_those_of_the_best_epoch(finished):
@@ -144,6 +159,67 @@ def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss():
     assert Progress({}, history).best_epoch == 3
 
 
+def test_the_best_epoch_of_several_labels_is_that_of_their_metric():
+    history = [
+        {"epoch": 1, "val_map": 0.5, "val_loss": 0.1},
+        # Undefined, where no validation clip has a label.
+        {"epoch": 2, "val_loss": 0.1},
+        {"epoch": 3, "val_map": 0.6, "val_loss": 0.3},
+        {"epoch": 4, "val_map": 0.6, "val_loss": 0.2},
+    ]
+    assert Progress({}, history).best_epoch == 4
+
+
+@pytest.mark.any_backend
+def test_each_epoch_has_a_line_of_80_columns(folder, tmp_path, capsys):
+    train_with(
+        folder,
+        tmp_path / "run",
+        "train.num_epochs = 2",
+        "Leaf.n_filters = 4",
+        "Leaf.sample_rate = 4000",
+        "AudioClassifier.frontend = @Leaf()",
+    )
+    printed = capsys.readouterr().out
+    lines = [one for one in printed.splitlines() if "epoch " in one]
+    for number, (row, line) in enumerate(
+        zip(rows(tmp_path / "run"), lines, strict=True), 1
+    ):
+        assert line.startswith(f"epoch {number}/2: loss ")
+        value = float(row["val_accuracy"])
+        assert f" (val {value:.3f}), " in line
+        assert "drift" not in line and len(line) <= 80
+    assert "step" not in printed
+
+
+@pytest.mark.any_backend
+def test_the_line_of_an_epoch_is_short_with_large_numbers():
+    row = {
+        "epoch": 1000,
+        "loss": 123.456,
+        "accuracy": 1.0,
+        "val_loss": 123.456,
+        "val_accuracy": 0.5,
+        "val_macro_f1": 0.5,
+        "seconds": 9999.9,
+        "drift_centre_hz": 1.0,
+    }
+    line = fitting.epoch_line(row, 1000)
+    assert len(line) <= 80
+    assert line.endswith("accuracy 1.000 (val 0.500), 10000 s")
+    several = {
+        "epoch": 3,
+        "loss": 0.5,
+        "accuracy": 0.1,
+        "val_map": 0.25,
+        "val_loss": 0.4,
+        "seconds": 2,
+    }
+    assert fitting.epoch_line(several, 9) == (
+        "epoch 3/9: loss 0.500 (val 0.400), val mAP 0.250, 2 s"
+    )
+
+
 def test_training_learns_the_tones(folder, tmp_path):
     results = train_with(
         folder,
@@ -173,7 +249,7 @@ def test_a_validation_loss_that_is_not_finite_stops_training(
     folder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        evaluation.Scorer,
+        scoring.Scorer,
         "__call__",
         lambda *_: {"accuracy": 0.5, "loss": float("nan")},
     )

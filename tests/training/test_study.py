@@ -249,3 +249,18 @@ def test_a_study_runs_from_the_command_line(tmp_path):
         assert done.returncode == 0, done.stderr + done.stdout
         assert "results.md" in done.stdout
     assert (tmp_path / "study" / "results.md").exists()
+
+
+def test_a_study_of_several_labels_shows_their_metric(tmp_path):
+    made = study.Study({"one": []}, seeds=[0], workdir=tmp_path)
+    folder = made.run_folder("one", 0)
+    finished(folder, 0.5)
+    results = json.loads((folder / "results.json").read_text())
+    results["metrics"] = {"test": {"map": 0.25, "loss": 0.1}}
+    (folder / "results.json").write_text(json.dumps(results))
+    (row,) = study.collect(made)
+    assert row["metric"] == "map" and row["test"] == [0.25]
+    study.write(made, [row])
+    heading, _, line = (tmp_path / "results.md").read_text().splitlines()
+    assert "| test mAP | validation mAP |" in heading
+    assert "| 25.0 % | – |" in line

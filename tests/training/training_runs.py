@@ -1,7 +1,9 @@
 """Short runs on the tones, for tests of training."""
 
 import csv
+import json
 import pathlib
+import shutil
 from typing import Any
 
 from tones import bindings
@@ -29,3 +31,11 @@ def rows(workdir: pathlib.Path) -> list[dict[str, str]]:
             {k: v for k, v in row.items() if k != "seconds"}
             for row in csv.DictReader(file)
         ]
+
+
+def evaluation_of(workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns the only evaluation in the folder of a run, and removes it."""
+    (file,) = workdir.glob("evaluations/*/evaluation.json")
+    content = json.loads(file.read_text("utf-8"))
+    shutil.rmtree(workdir / "evaluations")
+    return content

@@ -1,0 +1,177 @@
+"""The outputs of a classifier for a whole split, and their metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from leaf_audio import data
+from leaf_audio.training import bootstrap, metrics
+from leaf_audio.training.feeding import feed
+
+if TYPE_CHECKING:
+    import grain
+
+
+class Scorer:
+    """Computes a classifier's metrics on a split.
+
+    Keras' own metrics are not used, for three reasons. Several devices and a
+    compiler need batches of one size, so the last batch must be filled up. Each
+    clip must count exactly once. And some metrics need all clips at once.
+
+    Args:
+        batches: grain.IterDataset of (audio, label), without end. The labels
+            are not read. The last batch may be smaller than the others.
+        labels: The labels of the clips: integers of shape (clips,) or booleans
+            of shape (clips, labels).
+        batch_size: int. The number of examples in a full batch.
+        clips: Integers of shape (examples,), or None. The index of the clip of
+            each example, in rising order. The probabilities of the examples of
+            a clip are averaged. None stands for one example for each clip.
+            Defaults to None.
+    """
+
+    def __init__(
+        self,
+        batches: grain.IterDataset,
+        labels: np.ndarray,
+        batch_size: int,
+        clips: np.ndarray | None = None,
+    ):
+        self.labels = labels
+        self._clips = np.arange(len(labels)) if clips is None else clips
+
+        def fill_up(batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            audio, _ = batch
+            missing = batch_size - len(audio)
+            return np.pad(audio, [(0, missing)] + [(0, 0)] * (audio.ndim - 1))
+
+        self._audio = batches.map(fill_up)
+        # Keras would warn of data that ends before it was told to.
+        self._steps = -(-len(self._clips) // batch_size)
+
+    def __call__(
+        self, model: keras.Model, verbose: int = 0
+    ) -> dict[str, float]:
+        """Evaluates a model.
+
+        Args:
+            model: A classifier that returns logits.
+            verbose: See `keras.Model.predict`. Defaults to 0.
+
+        Returns:
+            What `leaf_audio.training.metrics.scores` returns.
+        """
+        return metrics.scores(self.labels, self.logits(model, verbose))
+
+    def logits(self, model: keras.Model, verbose: int = 0) -> np.ndarray:
+        """Computes the outputs of a model.
+
+        Args:
+            model: A classifier that returns logits.
+            verbose: See `keras.Model.predict`. Defaults to 0.
+
+        Returns:
+            float64 array of shape (clips, labels).
+        """
+        logits = model.predict(
+            feed(self._audio), steps=self._steps, verbose=verbose
+        )
+        logits = logits[: len(self._clips)].astype("float64")
+        if len(self._clips) == len(self.labels):
+            return logits
+        several = metrics.has_several_labels(self.labels)
+        return metrics.average_chunks(logits, self._clips, several)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a model makes of a split.
+
+    Args:
+        labels: The labels of the clips: integers of shape (clips,) or booleans
+            of shape (clips, labels).
+        logits: Floats of shape (clips, labels).
+        groups: Integers of shape (clips,), or None. Clips of the same number
+            belong together; see `leaf_audio.data.clips.Clips`. Defaults to
+            None.
+    """
+
+    labels: np.ndarray
+    logits: np.ndarray
+    groups: np.ndarray | None = None
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, float]:
+        """The metrics, and the 95 % interval of the main one.
+
+        They are those of `leaf_audio.training.metrics.scores`. The ends of the
+        interval have the name of the main metric with "_low" and "_high", such
+        as "accuracy_low". There is none where there are fewer than two groups.
+        """
+        values = metrics.scores(self.labels, self.logits)
+        main = metrics.main_metric(self.labels)
+        if main not in values:
+            return values
+        ends = bootstrap.interval(self.labels, self.logits, self.groups)
+        if ends is not None:
+            values |= {f"{main}_low": ends[0], f"{main}_high": ends[1]}
+        return values
+
+    @property
+    def num_groups(self) -> int:
+        """The number of groups that the interval is drawn from."""
+        if self.groups is None:
+            return len(self.labels)
+        return len(np.unique(self.groups))
+
+
+def score_splits(
+    model: keras.Model, batches: data.Batches
+) -> dict[str, Outcome]:
+    """Evaluates a model on each evaluation split, as a finished run is.
+
+    Clips are cut into chunks if the batches have an `evaluation_hop`.
+
+    Args:
+        model: A classifier that returns logits.
+        batches: The batches.
+
+    Returns:
+        An `Outcome` by name of the split.
+
+    Raises:
+        ValueError: If a loss is not finite.
+    """
+    outcomes = {}
+    for split, labels in batches.labels.items():
+        some, clips = batches.chunks(split)
+        scorer = Scorer(some, labels, batches.batch_size, clips)
+        outcome = Outcome(labels, scorer.logits(model), batches.groups[split])
+        loss = outcome.metrics["loss"]
+        if not math.isfinite(loss):
+            raise ValueError(
+                "The clips and the outputs of the model must be finite. "
+                f"Received: a loss of {loss} on {split!r}."
+            )
+        outcomes[split] = outcome
+    return outcomes
+
+
+def metrics_of(
+    outcomes: Mapping[str, Outcome],
+) -> dict[str, dict[str, float]]:
+    """Returns the metrics of each split."""
+    return {split: outcome.metrics for split, outcome in outcomes.items()}
+
+
+def groups_of(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
+    """Returns the number of groups of each split."""
+    return {split: outcome.num_groups for split, outcome in outcomes.items()}
