@@ -214,7 +214,7 @@ def test_is_a_keras_citizen_with_every_option(tmp_path):
         spec_augment=True,
         **{**G8_OPT, "num_groups": 3},
     )
-    check_layer(make, noise(2, 1600), tmp_path, atol=1e-5)
+    check_layer(make, noise(2, 1600), tmp_path, atol=1e-5, compiles=False)
 
 
 @pytest.mark.slow_on_jax

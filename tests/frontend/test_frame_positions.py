@@ -108,7 +108,7 @@ def test_is_a_keras_citizen(tmp_path):
     make = functools.partial(
         frontend.Leaf, n_filters=4, pooling_padding="causal"
     )
-    check_layer(make, noise(2, 1600), tmp_path)
+    check_layer(make, noise(2, 1600), tmp_path, compiles=False)
 
 
 @pytest.mark.parametrize("padding", ["centred", "causal"])

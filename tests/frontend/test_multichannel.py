@@ -83,7 +83,7 @@ def test_is_a_keras_citizen(name, tmp_path):
     x = noise(2, 1600, 2)
     layer = make()
     expected = numpy(layer(x))
-    check_layer(make, x, tmp_path)
+    check_layer(make, x, tmp_path, compiles=name == "mel")
     model = keras.Sequential([keras.Input((None, 2)), make()])
     assert model.output_shape == (None, None, *expected.shape[2:])
     model.save(tmp_path / "stereo.keras")
