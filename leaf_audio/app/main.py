@@ -7,6 +7,7 @@ from absl import app, flags, logging
 
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
+    keep_freed_memory,
     without_startup_messages,
 )
 
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
     escape_what_stdout_cannot_show()
+    keep_freed_memory()
     with without_startup_messages():
         import keras
         import tensorflow as tf

@@ -1,6 +1,7 @@
 """What commands do before they import TensorFlow."""
 
 import contextlib
+import ctypes
 import importlib.util
 import io
 import os
@@ -9,6 +10,9 @@ import tempfile
 from collections.abc import Iterator
 
 _BACKENDS = ("tensorflow", "jax", "torch")
+# The names of these settings in glibc's malloc.h, and large sizes in bytes.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_SIZE = 2**30
 
 
 @contextlib.contextmanager
@@ -43,6 +47,20 @@ def escape_what_stdout_cannot_show() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep large blocks of memory that are freed, to use them again.
+
+    By default it returns them to the system, and the system clears them when
+    they are wanted again. Training frees such blocks in each step: on two cores,
+    this took a third of its time. Other C libraries stay as they are.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _SIZE)
+        mallopt(_M_TRIM_THRESHOLD, _SIZE)
+        mallopt(_M_TOP_PAD, _SIZE // 4)
 
 
 def _check_backend() -> None:
