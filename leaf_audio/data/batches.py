@@ -1,13 +1,17 @@
-"""Turns a prepared data set into batches of float32 audio and int32 labels.
+"""Turns a prepared data set into batches of float32 audio and labels.
+
+A label is an int32 index. Where clips may have several labels, a batch holds
+float32 targets of shape (batch, number of labels) instead, of zeros and ones.
 
 Training batches are endless, evaluation batches are finite. Both are datasets
 of Grain, which Keras' `fit` and `predict` take on TensorFlow, JAX and PyTorch.
 A loop over them gives pairs of NumPy arrays.
 
-Each pass over the training split has an order of its own. The clip at position
-i of pass p is transformed with a generator that depends on (seed, p, i) only.
-The batch of a given step is therefore the same in every run, whether the run
-began at step 0 or was resumed later.
+Each pass over the training split has an order of its own. With balanced
+sampling, some clips come several times in a pass, and others not at all. The
+clip at position i of pass p is transformed with a generator that depends on
+(seed, p, i) only. The batch of a given step is therefore the same in every run,
+whether the run began at step 0 or was resumed later.
 """
 
 import os
@@ -17,12 +21,14 @@ import numpy as np
 from absl import logging
 
 from leaf_audio.common.checks import (
+    check_bool,
     check_count,
     check_is,
     check_not_negative,
     check_positive_int,
     check_seed,
 )
+from leaf_audio.data.balance import BalancedOrder
 from leaf_audio.data.clips import AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
 from leaf_audio.data.transforms import (
@@ -55,6 +61,7 @@ def prepare(
     seed: int = 0,
     max_cache_bytes: int = DEFAULT_MAX_CACHE_BYTES,
     mixup_alpha: float = 0.0,
+    balance: bool = False,
 ) -> "Batches":
     """Makes batches of a prepared data set.
 
@@ -80,6 +87,10 @@ def prepare(
             shape (batch, number of labels), for a loss such as
             `keras.losses.CategoricalCrossentropy`. 0 is for no mixup.
             Default: 0.
+        balance: bool. Whether training clips are drawn so that each label comes
+            equally often, instead of each clip once in a pass. A clip with
+            several labels is drawn as often as its rarest label asks for. See
+            `leaf_audio.data.balance`. Default: False.
 
     Returns:
         A `Batches`.
@@ -95,11 +106,12 @@ def prepare(
         seed=seed,
         max_cache_bytes=max_cache_bytes,
         mixup_alpha=mixup_alpha,
+        balance=balance,
     )
 
 
 class Batches:
-    """Batches of (audio float32, label int32).
+    """Batches of (audio float32, label int32 or targets float32).
 
     See `prepare` for the arguments.
 
@@ -114,6 +126,8 @@ class Batches:
             always the same.
         example_shape: The shape of one transformed clip.
         num_labels: The number of labels of the data set.
+        is_multilabel: Whether a clip may have several labels. If so, all
+            batches have float targets of shape (batch, number of labels).
         mixup_alpha: The argument. If it is above 0, training batches have
             float targets.
     """
@@ -126,6 +140,7 @@ class Batches:
         seed: int,
         max_cache_bytes: int,
         mixup_alpha: float = 0.0,
+        balance: bool = False,
     ):
         check_is(
             "audio_data", audio_data, AudioData, "what `data.load` returned"
@@ -135,14 +150,19 @@ class Batches:
         seed = check_seed("seed", seed)
         check_not_negative("max_cache_bytes", max_cache_bytes)
         check_not_negative("mixup_alpha", mixup_alpha)
+        check_bool("balance", balance)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
         self.batch_size = batch_size
         self.mixup_alpha = mixup_alpha
         self.num_labels = len(audio_data.label_names)
+        self.is_multilabel = audio_data.is_multilabel
         self._seed = seed
         self._count = len(clips.get("train", ()))
+        self._order: BalancedOrder | None = None
+        if balance and self._count:
+            self._order = BalancedOrder(clips["train"].labels, seed)
         self.steps_per_epoch = -(-self._count // batch_size)
         self._readers = {
             split: some.reader(in_memory) for split, some in clips.items()
@@ -163,7 +183,7 @@ class Batches:
 
         Returns:
             A grain.IterDataset of (audio, label), or of (audio, targets) with
-            mixup. All batches have the same shape.
+            mixup or several labels. All batches have the same shape.
 
         Raises:
             ValueError: There is no training split, or `first_step` is negative.
@@ -176,7 +196,9 @@ class Batches:
         check_count("first_step", first_step)
         order = np.random.SeedSequence(self._seed).generate_state(1)[0]
         data = grain.MapDataset.range(self._count)
-        data = data.shuffle(seed=int(order)).repeat()
+        if self._order is None:
+            data = data.shuffle(seed=int(order))
+        data = data.repeat()
         data = data.map_with_index(self._training_example)
         data = data.batch(self.batch_size, drop_remainder=True)
         if self.mixup_alpha:
@@ -185,8 +207,10 @@ class Batches:
 
     def _training_example(
         self, position: int, index: int
-    ) -> tuple[np.ndarray, np.int32]:
+    ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
         rng = self._generator(*divmod(position, self._count))
+        if self._order is not None:
+            index = self._order(position)
         return self._example("train", index, rng)
 
     def _mixed(
@@ -212,7 +236,7 @@ class Batches:
         split: str,
         index: int,
         rng: np.random.Generator | None = None,
-    ) -> tuple[np.ndarray, np.int32]:
+    ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
         samples, label = self._readers[split](index)
         audio = self._transform(samples, rng)
         if audio.shape != self.example_shape:
