@@ -37,13 +37,13 @@ class Scorer:
     each clip must count exactly once.
 
     Args:
-        batches: grain.IterDataset of (audio, integer label). The last batch may
-            be smaller than the others.
+        batches: grain.IterDataset of (audio, label), as `Batches.evaluation`
+            has them. The last batch may be smaller than the others.
         batch_size: int. The number of clips in a full batch.
     """
 
     def __init__(self, batches: grain.IterDataset, batch_size: int):
-        self._labels = np.concatenate([label for _, label in batches])
+        self.labels = np.concatenate([label for _, label in batches])
 
         def fill_up(batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
             audio, _ = batch
@@ -52,7 +52,7 @@ class Scorer:
 
         self._audio = batches.map(fill_up)
         # Keras would warn of data that ends before it was told to.
-        self._steps = -(-len(self._labels) // batch_size)
+        self._steps = -(-len(self.labels) // batch_size)
 
     def __call__(
         self, model: keras.Model, verbose: int = 0
@@ -65,20 +65,32 @@ class Scorer:
 
         Returns:
             "accuracy", from 0 to 1, and "loss", the mean cross-entropy in
-            nats.
+            nats. Where a clip may have several labels, both are means over all
+            clips and labels.
         """
-        logits = model.predict(
-            feed(self._audio), steps=self._steps, verbose=verbose
-        )
-        logits = logits[: len(self._labels)].astype("float64")
-        right = logits.argmax(axis=-1) == self._labels
+        logits = self.logits(model, verbose)
+        if self.labels.ndim == 2:
+            loss = np.logaddexp(0, logits) - self.labels * logits
+            right = (logits > 0) == (self.labels > 0)
+            return {
+                "accuracy": float(right.mean()),
+                "loss": float(loss.mean()),
+            }
+        right = logits.argmax(axis=-1) == self.labels
         highest = logits.max(axis=-1, keepdims=True)
         log_sum = np.log(np.exp(logits - highest).sum(axis=-1)) + highest[:, 0]
-        own = np.take_along_axis(logits, self._labels[:, None], axis=-1)[:, 0]
+        own = np.take_along_axis(logits, self.labels[:, None], axis=-1)[:, 0]
         return {
             "accuracy": float(right.mean()),
             "loss": float((log_sum - own).mean()),
         }
+
+    def logits(self, model: keras.Model, verbose: int = 0) -> np.ndarray:
+        """Returns the outputs of a model, float64 of shape (clips, labels)."""
+        logits = model.predict(
+            feed(self._audio), steps=self._steps, verbose=verbose
+        )
+        return logits[: len(self.labels)].astype("float64")
 
 
 def score_splits(
@@ -198,9 +210,12 @@ def _with_labels_of_model(
     audio_data: data.AudioData, model: keras.Model, folder: Workdir
 ) -> data.AudioData:
     """Numbers the labels as they were when the model was trained."""
-    trained = folder.read_data().get("labels")
-    if trained is not None:
-        return audio_data.relabelled(trained)
+    trained = folder.read_data()
+    if trained:
+        return audio_data.relabelled(
+            trained["labels"],
+            is_multilabel=trained.get("is_multilabel", False),
+        )
     # An unfinished run has not recorded its labels yet.
     num_labels = len(audio_data.label_names)
     if model.num_outputs != num_labels:

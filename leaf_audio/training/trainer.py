@@ -22,13 +22,14 @@ from leaf_audio.training import (
     strategies,
 )
 from leaf_audio.training.config import TrainingConfig
-from leaf_audio.training.evaluation import score_splits
+from leaf_audio.training.evaluation import Scorer, score_splits
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.progress import (
     Progress,
     check_same_run,
     check_unfinished,
 )
+from leaf_audio.training.thresholds import best_thresholds
 from leaf_audio.training.workdir import Workdir
 from leaf_audio.version import __version__
 
@@ -46,11 +47,15 @@ def train(
 ) -> dict[str, Any]:
     """Trains a classifier, or continues its training.
 
-    Everything is written to `config.workdir`; see `Workdir`. The loss is the
-    cross-entropy of the logits. After each epoch the model is evaluated on the
-    validation split, or on the test split if there is no other. The model of
-    the best epoch is kept: the one of the highest accuracy, and among equals
-    of the lowest loss.
+    Everything is written to `config.workdir`; see `Workdir`. The loss is
+    `config.loss`, by default the cross-entropy of the logits, or their binary
+    cross-entropy where a clip may have several labels. After each epoch the
+    model is evaluated on the validation split, or on the test split if there is
+    no other. The model of the best epoch is kept: the one of the highest
+    accuracy, and among equals of the lowest loss.
+
+    Where a clip may have several labels, the same split chooses a threshold for
+    each of them, by the F1 of the best model.
 
     Args:
         config: The settings of the run.
@@ -203,6 +208,7 @@ class _Run:
                     first_step=begin * self._steps,
                 ),
                 has_shares=self._batches.mixup_alpha > 0,
+                is_multilabel=self._data.is_multilabel,
             )
             checks.check_sample_rate(model, self._data.sample_rate)
             if self._progress.history:
@@ -238,12 +244,16 @@ class _Run:
         """Evaluates the best model, and returns all that is to be recorded."""
         history = self._progress.history
         best = self._folder.load_best()
+        thresholds = {}
+        if self._data.is_multilabel:
+            thresholds = {"thresholds": self._thresholds(best)}
         return {
             "config": self._recorded(),
             "seed": self._config.seed,
             "data": {
                 "name": self._data.name,
                 "labels": list(self._data.label_names),
+                "is_multilabel": self._data.is_multilabel,
                 "sample_rate": self._data.sample_rate,
                 "counts": dict(self._data.counts),
                 "skipped": dict(self._data.skipped),
@@ -259,7 +269,15 @@ class _Run:
             },
             "best_epoch": self._progress.best_epoch,
             "metrics": score_splits(best, self._batches),
+            **thresholds,
         }
+
+    def _thresholds(self, model: keras.Model) -> dict[str, float]:
+        """Chooses a threshold for each label, by the split that is watched."""
+        watched = next(iter(self._batches.evaluation.values()))
+        scorer = Scorer(watched, self._batches.batch_size)
+        found = best_thresholds(scorer.labels, scorer.logits(model))
+        return dict(zip(self._data.label_names, found, strict=True))
 
 
 def _settings(config: TrainingConfig, observer: Observer) -> dict[str, str]:
