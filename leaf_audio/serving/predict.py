@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from leaf_audio import data
 from leaf_audio.common.checks import (
     check_callable,
+    check_is,
+    check_numbers,
     check_path,
     check_positive_int,
     check_unless_none,
@@ -21,6 +23,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.data.recordings import audio_files
 from leaf_audio.data.transforms import check_transforms
 from leaf_audio.training import Workdir
+from leaf_audio.training.thresholds import sigmoid
 
 Path = str | os.PathLike
 
@@ -33,11 +36,16 @@ class TrainedClassifier:
         model: A Keras model from a batch of clips to logits.
         labels: A name for each output of the model.
         sample_rate: int. The sample rate of its inputs, in Hz.
+        thresholds: Sequence of float, or None. Where a recording may have
+            several labels, the probability from which on it has each of them.
+            None is for a model of one label for each recording. Defaults to
+            None.
     """
 
     model: keras.Model
     labels: Sequence[str]
     sample_rate: int
+    thresholds: Sequence[float] | None = None
 
     @classmethod
     def from_run(cls, workdir: Path) -> TrainedClassifier:
@@ -67,7 +75,9 @@ class TrainedClassifier:
                 f"{trained_on['name']!r} without one; data.load.sample_rate "
                 "sets it."
             )
-        return cls(model, trained_on["labels"], int(rate))
+        return cls(
+            model, trained_on["labels"], int(rate), folder.read_thresholds()
+        )
 
 
 def predict(
@@ -78,6 +88,10 @@ def predict(
     on_unusable: Callable[[str, ValueError], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
+
+    The probabilities of a recording sum to 1, unless the model is for several
+    labels of a recording. Then each is between 0 and 1, and `given_labels` says
+    which are high enough.
 
     Recordings are mixed to one channel and resampled. Then they are
     transformed as clips are in an evaluation. One batch of them is in memory at
@@ -180,11 +194,58 @@ def _predict_batch(
     logits = classifier.model.predict(
         np.stack(list(batch.values())), batch_size=len(batch), verbose=0
     )
-    shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    if classifier.thresholds is None:
+        shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    else:
+        shares = sigmoid(logits)
     return {
         recording: dict(zip(classifier.labels, row.tolist(), strict=True))
         for recording, row in zip(batch, shares, strict=True)
     }
+
+
+def given_labels(
+    probabilities: Mapping[str, float], thresholds: Sequence[float]
+) -> list[str]:
+    """Returns the labels of a recording that may have several.
+
+    Args:
+        probabilities: The probability of each label, as `predict` returns it
+            for a recording.
+        thresholds: The thresholds of the labels, in the same order; see
+            `TrainedClassifier`.
+
+    Returns:
+        The labels whose probability reaches their threshold, the most probable
+        first. They may be none.
+
+    Raises:
+        ValueError: If there is not one threshold for each label.
+
+    Example:
+
+    ```python
+    from leaf_audio import serving
+
+    probabilities = {"rain": 0.2, "dog": 0.9, "wind": 0.4}
+    found = serving.given_labels(probabilities, [0.1, 0.5, 0.5])
+    assert found == ["dog", "rain"]
+    ```
+    """
+    check_is("probabilities", probabilities, Mapping, "a number for each label")
+    if len(check_numbers("thresholds", thresholds)) != len(probabilities):
+        raise ValueError(
+            "`thresholds` must hold a number for each of the "
+            f"{len(probabilities)} labels. Received: thresholds={thresholds!r}."
+        )
+    given = [
+        label
+        for (label, probability), threshold in zip(
+            probabilities.items(), thresholds, strict=True
+        )
+        if probability >= threshold
+    ]
+    return sorted(given, key=probabilities.__getitem__, reverse=True)
 
 
 def finished_run(workdir: Path) -> Workdir:
