@@ -203,6 +203,13 @@ def test_damaged_thresholds_are_named(several, tmp_path, thresholds):
         serving.TrainedClassifier.from_run(tmp_path / "run")
 
 
+@pytest.fixture
+def eager(monkeypatch):
+    """Tracing a network for one step would take long."""
+    always = property(lambda self: True, lambda self, value: None)
+    monkeypatch.setattr("leaf_audio.models.AudioClassifier.run_eagerly", always)
+
+
 @pytest.mark.parametrize(
     "lines, expected",
     [
@@ -217,13 +224,7 @@ def test_damaged_thresholds_are_named(several, tmp_path, thresholds):
         ),
     ],
 )
-def test_another_loss_can_be_bound(
-    mixtures, tmp_path, monkeypatch, lines, expected
-):
-    monkeypatch.setattr(
-        "leaf_audio.models.AudioClassifier.run_eagerly",
-        property(lambda self: True, lambda self, value: None),
-    )
+def test_another_loss_can_be_bound(mixtures, tmp_path, eager, lines, expected):
     train_with(
         mixtures,
         tmp_path,
@@ -236,6 +237,34 @@ def test_another_loss_can_be_bound(
     assert type(loss).__name__ == f"{expected}Crossentropy"
     assert loss.from_logits is True
     assert loss.gamma == (1.5 if len(lines) > 1 else 2.0)
+
+
+GIVEN = []
+
+
+@gin.configurable(module="own")
+def distance(targets, logits, scale=1.0):
+    GIVEN.append((scale, tuple(targets.shape), tuple(logits.shape)))
+    return scale * keras.ops.mean((targets - logits) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize("data", ["mixtures", "folder"])
+def test_a_loss_of_ones_own_gets_targets_of_all_labels(
+    request, tmp_path, eager, data
+):
+    train_with(
+        request.getfixturevalue(data),
+        tmp_path / "run",
+        *(SETTINGS[2:] if data == "mixtures" else ()),
+        "train.num_epochs = 1",
+        "train.steps_per_epoch = 1",
+        "train.loss = @own.distance",
+        "distance.scale = 3.0",
+    )
+    assert GIVEN[-1] == (3.0, (6, 3), (6, 3))
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["config"]["train.loss"] == "@distance"
+    run.evaluate([], [f"train.workdir = '{tmp_path / 'run'}'"])
 
 
 @pytest.mark.parametrize(
