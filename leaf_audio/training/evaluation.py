@@ -123,9 +123,12 @@ def _with_labels_of_model(
     audio_data: data.AudioData, model: keras.Model, folder: Workdir
 ) -> data.AudioData:
     """Numbers the labels as they were when the model was trained."""
-    trained = folder.read_data().get("labels")
-    if trained is not None:
-        return audio_data.relabelled(trained)
+    trained = folder.read_data()
+    if trained:
+        return audio_data.relabelled(
+            trained["labels"],
+            is_multilabel=trained.get("is_multilabel", False),
+        )
     # An unfinished run has not recorded its labels yet.
     num_labels = len(audio_data.label_names)
     if model.num_outputs != num_labels:
