@@ -143,7 +143,7 @@ def _compiled(
     accuracy: Any = "accuracy"
     if is_multilabel:
         accuracy = keras.metrics.MeanMetricWrapper(
-            losses.label_accuracy, name="accuracy"
+            losses.label_accuracy, name="label_accuracy"
         )
     model.compile(
         _make_optimizer(config, learning_rate),

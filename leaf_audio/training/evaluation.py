@@ -59,8 +59,9 @@ def evaluate(
         For each split, the metrics; see `leaf_audio.training.scoring.Outcome`.
 
     Raises:
-        ValueError: If there is no model, or it does not fit the data, or a file
-            that is no evaluation would be replaced.
+        ValueError: If there is no model, or it does not fit the data, or
+            `results.json` is damaged, or a file that is no evaluation would be
+            replaced.
     """
     observer = observer or Observer()
     check_positive_int("batch_size", batch_size)
@@ -69,6 +70,7 @@ def evaluate(
     folder = Workdir(workdir)
     # Before the data is loaded, which may take hours.
     model = folder.load_best()
+    thresholds = folder.read_thresholds()
     audio_data = load(dataset, data_dir=data_dir, for_training=False)
     checks.check_evaluation_split(audio_data)
     audio_data = _with_labels_of_model(audio_data, model, folder)
@@ -98,7 +100,13 @@ def evaluate(
         "metrics": metrics,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    tables.write(file.parent, audio_data.label_names, outcomes, observer.tell)
+    tables.write(
+        file.parent,
+        audio_data.label_names,
+        outcomes,
+        observer.tell,
+        thresholds,
+    )
     files.write_json(file, content)
     return metrics
 

@@ -266,6 +266,7 @@ class _Run:
             self._data.label_names,
             outcomes,
             self._observer.tell,
+            list(thresholds.values()) if thresholds else None,
         )
         return {
             "config": self._recorded(),

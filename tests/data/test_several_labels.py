@@ -1,6 +1,7 @@
 """Several labels for each clip: index.csv, splits, storage, batches."""
 
 import collections
+import functools
 import itertools
 import math
 import pathlib
@@ -309,6 +310,36 @@ def test_batches_hold_targets_of_all_labels(several, read_several):
         assert all(row in TARGETS["train"] for row in targets.tolist())
     ((_, targets),) = batches.evaluation["test"]
     assert targets.tolist() == TARGETS["test"]
+
+
+def test_clips_of_several_labels_have_groups_and_chunks(several, read_several):
+    speakers = "xxyzz"
+    clips = {
+        file: (*values, speaker)
+        for (file, values), speaker in zip(CLIPS.items(), speakers, strict=True)
+    }
+    write_index(several, clips, "file,labels,split,speaker")
+    result = read_several(several)
+    assert result.clips["train"].groups.tolist() == [0, 0, 1]
+    more = result.relabelled((*reversed(NAMES), "new"))
+    assert more.clips["train"].groups.tolist() == [0, 0, 1]
+    assert more.clips["train"].labels.shape == (3, 4)
+    read = more.clips["test"].reader()
+    whole, _ = read(0)
+    part, target = read(0, 100, 300)
+    np.testing.assert_array_equal(part, whole[100:300])
+    assert target.tolist() == [1, 1, 1, 0]
+    length = len(whole) // 2
+    batches = data.prepare(
+        more,
+        [functools.partial(data.align, seq_len=length)],
+        evaluation_hop=length,
+    )
+    chunks, numbers = batches.chunks("test")
+    ((audio, targets),) = chunks
+    assert audio.shape == (len(numbers), length) and len(numbers) >= 2
+    np.testing.assert_array_equal(targets, [[1, 1, 1, 0]] * len(numbers))
+    assert batches.labels["test"].dtype == bool
 
 
 def test_mixup_mixes_targets_of_several_labels(several, read_several):

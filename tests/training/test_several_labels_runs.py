@@ -1,5 +1,6 @@
 """Whole runs on clips with several labels, from index.csv to predictions."""
 
+import csv
 import itertools
 import json
 import shutil
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 from tones import LABELS, SAMPLE_RATE, bindings, python, write_tones
-from training_runs import train_with
+from training_runs import evaluation_of, rows, train_with
 
 from leaf_audio import serving
 from leaf_audio.app import configuration, predict, run, train
-from leaf_audio.training import Workdir
+from leaf_audio.training import Workdir, fitting
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
 
@@ -58,20 +59,24 @@ def mixtures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def several(mixtures):
-    """A run on several labels, with mixup, smoothing and balanced clips."""
+    """A run with mixup, smoothing, balanced clips, and chunks.
+
+    Each clip of 600 samples has two chunks of 500.
+    """
     results = train_with(
         mixtures,
         mixtures / "run",
         *SETTINGS,
         "data.prepare.balance = True",
         "data.prepare.mixup_alpha = 0.1",
+        "data.prepare.evaluation_hop = 100",
         "train.label_smoothing = 0.02",
     )
     gin.clear_config()
     return mixtures / "run", results
 
 
-def test_the_run_learns_and_records_its_kind(several, capsys):
+def test_the_run_learns_and_records_its_kind(several):
     workdir, results = several
     assert results["data"]["is_multilabel"] is True
     assert results["data"]["labels"] == NAMES
@@ -84,6 +89,64 @@ def test_the_run_learns_and_records_its_kind(several, capsys):
     assert Workdir(workdir).read_thresholds() == list(thresholds.values())
 
 
+def test_the_metrics_are_those_of_several_labels(several):
+    for split in ("validation", "test"):
+        found = several[1]["metrics"][split]
+        assert "accuracy" not in found
+        assert found["map"] > 0.85 and found["auc"] > 0.85
+        assert found["map_low"] <= found["map"] <= found["map_high"]
+    assert several[1]["data"]["groups"] == {"validation": 32, "test": 32}
+
+
+def test_the_best_epoch_is_that_of_the_mean_average_precision(several):
+    workdir, results = several
+    # A metric that is not defined after an epoch is empty.
+    history = [
+        {name: float(value) for name, value in row.items() if value}
+        for row in rows(workdir)
+    ]
+    best = max(history, key=lambda row: (row["val_map"], -row["val_loss"]))
+    assert best["epoch"] == results["best_epoch"]
+    assert best["val_map"] > history[0]["val_map"]
+    last = history[-1]
+    assert 0 < last["label_accuracy"] <= 1
+    assert not {"accuracy", "val_accuracy"} & set(last)
+    line = fitting.epoch_line(last | {"seconds": 1}, 14)
+    assert line == (
+        f"epoch 14/14: loss {last['loss']:.3f} (val {last['val_loss']:.3f}), "
+        f"val mAP {last['val_map']:.3f}, 1 s"
+    )
+
+
+def tables_in(folder):
+    return {
+        file.name: file.read_text()
+        for pattern in ("classes_*", "confusion_*")
+        for file in folder.glob(pattern)
+    }
+
+
+def test_the_table_of_labels_counts_by_their_thresholds(several, mixtures):
+    workdir, results = several
+    assert set(tables_in(workdir)) == {
+        "classes_validation.csv",
+        "classes_test.csv",
+    }
+    with open(workdir / "classes_test.csv", newline="") as file:
+        table = {row["label"]: row for row in csv.DictReader(file)}
+    files = sorted((mixtures / "tones/test").iterdir())
+    # Predictions are averages over the same chunks.
+    found = predict.predict(str(workdir), list(map(str, files)))
+    for name, threshold in results["thresholds"].items():
+        present = np.array([name in true_labels(file) for file in files])
+        shares = np.array([found[str(file)][name] for file in files])
+        right = (present & (shares >= threshold)).sum()
+        assert table[name]["clips"] == "16"
+        assert table[name]["recall"] == f"{right / 16:.4f}"
+        precision = right / (shares >= threshold).sum()
+        assert table[name]["precision"] == f"{precision:.4f}"
+
+
 def test_the_loss_is_that_of_keras(several):
     model = keras.models.load_model(several[0] / "best.keras")
     assert isinstance(model.loss, keras.losses.BinaryCrossentropy)
@@ -94,10 +157,10 @@ def test_the_loss_is_that_of_keras(several):
 def test_evaluation_repeats_the_results(several):
     workdir, results = several
     run.evaluate([], [f"train.workdir = '{workdir}'"])
-    (file,) = workdir.rglob("evaluation.json")
-    found = json.loads(file.read_text())["metrics"]
+    (folder,) = (workdir / "evaluations").iterdir()
+    assert tables_in(folder) == tables_in(workdir)
+    found = evaluation_of(workdir)["metrics"]
     assert found["test"] == pytest.approx(results["metrics"]["test"])
-    file.unlink()
 
 
 def test_evaluation_takes_clips_of_one_label_each(several, tmp_path):
@@ -111,9 +174,7 @@ def test_evaluation_takes_clips_of_one_label_each(several, tmp_path):
     with pytest.raises(ValueError, match="`audio_folder.allow_unlabelled`"):
         run.evaluate([], lines)
     run.evaluate([], [*lines, "audio_folder.allow_unlabelled = False"])
-    (file,) = several[0].rglob("evaluation.json")
-    found = json.loads(file.read_text())
-    file.unlink()
+    found = evaluation_of(several[0])
     assert found["data"]["counts"] == {"test": 9}
     assert np.isfinite(found["metrics"]["test"]["loss"])
 
