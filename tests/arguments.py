@@ -80,6 +80,7 @@ KINDS: dict[str, set[str]] = {
     "pair": {"integer", "list"},
     "integers": {"list"},
     "list": {"empty list"},
+    "dictionary": {"dictionary"},
     # Integers stand for names.
     "names": {"list", "mixed list", "empty list"},
     "numbers": {*POSITIVE, "zero", "negative", "list"},
@@ -101,7 +102,8 @@ ARGUMENTS = {
     **dict.fromkeys(("dtype",), "choice or none"),
     **dict.fromkeys(
         (
-            *("affine", "allow_empty_filters", "append", "center"),
+            *("affine", "allow_empty_filters", "allow_unlabelled", "append"),
+            *("balance", "center"),
             *("for_training", "initial", "learn_a", "learn_filters"),
             *("learn_pooling", "learn_smooth_coef", "max_pooling"),
             *("mean_var_norm", "multichannel", "normalize_energy", "pad_end"),
@@ -196,7 +198,11 @@ ARGUMENTS = {
     "widths": "sizes",
     "size": "factor",
     **dict.fromkeys(
-        ("audio_key", "dataset", "label_key", "strategy", "weight"), "text"
+        (
+            *("audio_key", "dataset", "label_key", "label_separator"),
+            *("strategy", "weight"),
+        ),
+        "text",
     ),
     **dict.fromkeys(
         ("classifier", "path", "recording", "source", "workdir"), "path"
@@ -209,6 +215,8 @@ ARGUMENTS = {
         "initial value",
     ),
     "values": "numbers",
+    "probabilities": "dictionary",
+    "thresholds": "given",
     **dict.fromkeys(
         (
             *("complex_conv_init", "kernel_constraint", "kernel_initializer"),
@@ -277,6 +285,7 @@ EXCEPTIONS = {
     "MelFilterbanks.sample_rate": "high rate",
     "predict.recordings": "list",
     "PreempInit.alpha": "share",
+    "TrainingConfig.loss": "keras object or none",
     "TrainingConfig.optimizer": "keras object or none",
     "smoothing_coefficient.hop_length": "positive",
     "PCENLayer.like_librosa.hop_length": "positive",
@@ -357,6 +366,7 @@ REQUIRED = {
     "prepare": {
         "audio_data": AudioData("a", ("a", "b"), 16000, {}, {}, "", ""),
     },
+    "given_labels": {"probabilities": {"a": 0.2}, "thresholds": [0.5]},
     "read_recording": {"recording": "no_such", "sample_rate": 16000},
     "smoothing_coefficient": {
         "time_constant": 0.06,

@@ -12,7 +12,9 @@ import pytest
 
 # `pytest -m fast` leaves out tests that save files or read recordings, and
 # tests with one of these words in their names. Most of them take seconds each.
-_SLOW_FIXTURES = {"tmp_path", "tmp_path_factory", "speech_commands"}
+_SLOW_FIXTURES = {
+    *("tmp_path", "tmp_path_factory", "speech_commands", "esc10"),
+}
 _SLOW_WORDS = (
     # They train, compile or trace a model.
     *("compil", "fit", "learn", "train", "unknown", "xla"),
@@ -83,15 +85,25 @@ def golden():
     return load
 
 
-@pytest.fixture(scope="session")
-def speech_commands() -> pathlib.Path:
-    """Real recordings, `<split>/<label>/*.flac`; absent on users' machines."""
-    path = REAL_DATA / "speech_commands"
+def _real_data(name: str, what: str) -> pathlib.Path:
+    path = REAL_DATA / name
     if not path.is_dir():
         if os.environ.get("LEAF_AUDIO_REQUIRE_DATA"):
             pytest.fail(f"real recordings are not at {path}")
         pytest.skip(
-            "optional: needs a pack of Speech Commands clips that is no part "
-            "of the repository"
+            f"optional: needs a pack of {what} clips that is no part of the "
+            "repository"
         )
     return path
+
+
+@pytest.fixture(scope="session")
+def speech_commands() -> pathlib.Path:
+    """Real recordings, `<split>/<label>/*.flac`; absent on users' machines."""
+    return _real_data("speech_commands", "Speech Commands")
+
+
+@pytest.fixture(scope="session")
+def esc10() -> pathlib.Path:
+    """Real recordings with an index.csv; absent on users' machines."""
+    return _real_data("esc10", "ESC-10")

@@ -1,11 +1,17 @@
 """The scripts behind the numbers in README and docs/ run."""
 
+import csv
 import json
 import pathlib
+import runpy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
+
+from leaf_audio.data import audio_folder
 
 pytestmark = pytest.mark.any_backend
 
@@ -43,3 +49,56 @@ def test_the_input_pipeline_is_timed(tmp_path):
     for row in content["results"].values():
         assert row["clips_per_second"] > 0
     assert content["microseconds"]["white noise"] > 0
+
+
+def read_table(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def make_mixtures(source, target, *arguments):
+    paths = [f"--source={source}", f"--target={target}"]
+    counts = ["--train=12", "--validation=4", "--test=5", "--seconds=1.5"]
+    script = runpy.run_path(str(BENCHMARKS / "mixtures.py"))
+    script["main"]([*paths, *counts, *arguments])
+
+
+def test_mixtures_of_clips_keep_the_folds_and_the_levels(esc10, tmp_path):
+    make_mixtures(esc10, tmp_path / "one")
+    rows = read_table(tmp_path / "one/index.csv")
+    assert [row["split"] for row in rows] == (
+        ["train"] * 12 + ["validation"] * 4 + ["test"] * 5
+    )
+    parts = read_table(tmp_path / "one/sources.csv")
+    split_of = {
+        row["file"]: row["split"] for row in read_table(esc10 / "index.csv")
+    }
+    for row in rows:
+        samples, rate = soundfile.read(tmp_path / "one" / row["file"])
+        assert (len(samples), rate) == (24000, 16000)
+        assert 0.001 < np.abs(samples).max() < 1
+        own = [part for part in parts if part["file"] == row["file"]]
+        labels = [part["label"] for part in own]
+        assert row["labels"].split(";") == sorted(set(labels))
+        assert 2 <= len(labels) == len(set(labels)) <= 3
+        assert {split_of[part["source"]] for part in own} == {row["split"]}
+        levels = [float(part["level_db"]) for part in own]
+        assert levels[0] == 0 and all(-10 <= one <= 0 for one in levels)
+    assert len({len(row["labels"].split(";")) for row in rows}) == 2
+
+    result = audio_folder(
+        str(tmp_path / "one"), data_dir=str(tmp_path), for_training=False
+    )
+    assert result.is_multilabel
+    assert result.counts == {"train": 12, "validation": 4, "test": 5}
+
+    # The same seed gives the same files, and another others.
+    make_mixtures(esc10, tmp_path / "two", "--train=3")
+    make_mixtures(esc10, tmp_path / "three", "--seed=1")
+    one, two, three = (
+        [(tmp_path / name / f"train/0000{i}.wav").read_bytes() for i in (0, 2)]
+        for name in ("one", "two", "three")
+    )
+    assert one == two and not {*one} & {*three}
+    with pytest.raises(SystemExit, match="one must be new or empty"):
+        make_mixtures(esc10, tmp_path / "one")

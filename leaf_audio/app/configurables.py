@@ -69,6 +69,12 @@ _KERAS = {
         "Rescaling Reshape RMSNormalization SeparableConv1D SeparableConv2D "
         "SpatialDropout1D SpatialDropout2D UnitNormalization"
     ),
+    "losses": (
+        "BinaryCrossentropy BinaryFocalCrossentropy CategoricalCrossentropy "
+        "CategoricalFocalCrossentropy CategoricalHinge Hinge Huber "
+        "MeanAbsoluteError MeanSquaredError SparseCategoricalCrossentropy "
+        "SquaredHinge"
+    ),
     "optimizers": (
         "Adadelta Adafactor Adagrad Adam Adamax AdamW Ftrl Lamb Lion Muon "
         "Nadam RMSprop SGD"
@@ -99,6 +105,9 @@ _APPLICATION_ARGUMENTS = {
     # The preprocessing expects three channels with values from 0 to 255.
     "include_preprocessing": False,
 }
+
+# The model gives logits.
+_LOSS_ARGUMENTS = {"from_logits": True}
 
 # Registered by the other modules of leaf_audio.app.
 _OTHERS = (
@@ -142,6 +151,7 @@ ARGUMENT_FOR: dict[str, str] = {
             "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus Spectrogram "
             "TimeDomainFilterbanks WaveGram"
         ),
+        "loss": _KERAS["losses"],
         "optimizer": _KERAS["optimizers"],
         "pooling_cls": _LEAF_AUDIO[pooling],
         "pooling_init": "LowpassInit",
@@ -195,7 +205,10 @@ def _register_classes() -> None:
             gin.external_configurable(factory, name, module.__name__)
     for submodule, listed in _KERAS.items():
         for name in listed.split():
-            factory = Factory(getattr(getattr(keras, submodule), name))
+            factory = Factory(
+                getattr(getattr(keras, submodule), name),
+                fixed=_LOSS_ARGUMENTS if submodule == "losses" else None,
+            )
             gin.external_configurable(factory, name, f"keras.{submodule}")
     for name in _APPLICATIONS.split():
         factory = Factory(

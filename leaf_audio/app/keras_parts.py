@@ -21,6 +21,7 @@ _RANGES: dict[str, Callable[[str, Any], Any]] = {
     "beta_1": check_rate,
     "beta_2": check_rate,
     "epsilon": check_not_negative,
+    "label_smoothing": check_rate,
     "momentum": check_share,
     "rate": check_share,
     "rho": check_rate,

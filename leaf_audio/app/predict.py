@@ -1,7 +1,7 @@
 """The command that prints the most likely labels of recordings."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -45,7 +45,8 @@ def predict(
             raises the error. Default: None.
 
     Returns:
-        For each recording, by its name, the probability of each label.
+        For each recording, by its name, the probability of each label. They
+        sum to 1 unless a recording may have several labels.
 
     Raises:
         ValueError: If there is no finished run. If `on_unusable` is None, also
@@ -78,8 +79,45 @@ def predict(
         )
 
 
+def describe(
+    probabilities: Mapping[str, float],
+    thresholds: Sequence[float] | None,
+    top: int,
+) -> str:
+    """Names the most likely labels of a recording, the most likely first.
+
+    Args:
+        probabilities: The probability of each label.
+        thresholds: None if the recording has one label. Otherwise the
+            probability from which on it has each label.
+        top: The number of labels to name. Labels that reach their threshold are
+            all named.
+
+    Returns:
+        A text such as "dog 0.912, rain 0.071". With thresholds, labels that do
+        not reach theirs come after those that do, as in "dog 0.912, rain 0.640;
+        below threshold: siren 0.210". If none does, "no label" comes first.
+    """
+    from leaf_audio import serving
+
+    def named(labels: Sequence[str]) -> str:
+        return ", ".join(f"{one} {probabilities[one]:.3f}" for one in labels)
+
+    falling = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
+    if thresholds is None:
+        return named(falling[:top])
+    given = serving.given_labels(probabilities, thresholds)
+    text = named(given) or "no label"
+    below = [label for label in falling if label not in given]
+    below = below[: max(0, top - len(given))]
+    return f"{text}; below threshold: {named(below)}" if below else text
+
+
 def main(argv: list[str]) -> None:
     """Prints a line for each recording that the command line names.
+
+    Where a recording may have several labels, the line tells which of them
+    reach their thresholds, and which do not.
 
     A recording that cannot be read is told on stderr and left out. The exit
     code is then 1.
@@ -99,6 +137,7 @@ def main(argv: list[str]) -> None:
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
     from leaf_audio.app import configuration, report
+    from leaf_audio.training import Workdir
 
     escape_what_stdout_cannot_show()
     unusable = []
@@ -112,11 +151,11 @@ def main(argv: list[str]) -> None:
         predictions = predict(
             workdir, recordings, flags.FLAGS.gin_config, on_unusable=tell
         )
+        thresholds = Workdir(workdir).read_thresholds()
     except (ValueError, OSError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
     for recording, shares in predictions.items():
-        best = sorted(shares, key=shares.get, reverse=True)[:top]
-        found = ", ".join(f"{label} {shares[label]:.3f}" for label in best)
+        found = describe(shares, thresholds, top)
         report.print_lines(f"{recording}: {found}")
     if unusable:
         total = len(unusable) + len(predictions)
@@ -145,7 +184,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "top",
         3,
-        "The number of labels to print for each recording.",
+        "The number of labels to print for each recording. Where it may have "
+        "several, those that reach their threshold are all printed.",
         lower_bound=1,
         **own,
     )

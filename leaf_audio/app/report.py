@@ -40,6 +40,8 @@ def print_data(audio_data: AudioData, results: os.PathLike) -> None:
         f"data: {audio_data.name}, {len(names)} labels ({_listed(names)})",
         f"clips: {', '.join(counts)}",
     ]
+    if audio_data.is_multilabel:
+        lines.append(_describe_several(audio_data))
     for split, used in audio_data.used_labels.items():
         absent = [name for name in names if name not in used]
         if absent:
@@ -55,6 +57,16 @@ def print_data(audio_data: AudioData, results: os.PathLike) -> None:
             lines.append(f"  and {rest} more, which {results} will name")
     lines += [f"warning: {sentence}" for sentence in audio_data.warnings]
     print_lines(*lines)
+
+
+def _describe_several(audio_data: AudioData) -> str:
+    numbers = np.concatenate(
+        [clips.labels.sum(axis=1) for clips in audio_data.clips.values()]
+    )
+    return (
+        f"labels of a clip: {numbers.min()} to {numbers.max()}, "
+        f"{numbers.mean():.2f} on average"
+    )
 
 
 def _listed(labels: Sequence[str]) -> str:

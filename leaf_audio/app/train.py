@@ -8,6 +8,8 @@ with gin, together with the parameters of `leaf_audio.training.study.Study`.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import os
 import pathlib
 from typing import Any
@@ -17,6 +19,7 @@ import keras
 
 from leaf_audio import data, training
 from leaf_audio.app import configuration, data_configurables, report
+from leaf_audio.app.factory import without_gin
 from leaf_audio.training import TrainingStopped, strategies
 from leaf_audio.training.study import Study
 
@@ -160,10 +163,21 @@ class _TrainingObserver(Observer):
         super().data_loaded(audio_data, batches, report_file)
 
 
+@functools.wraps(training.TrainingConfig, updated=())
+def _config(*args: Any, **kwargs: Any) -> training.TrainingConfig:
+    """Makes the settings. `@Hinge` without parentheses stands for the class."""
+    bound = inspect.signature(_config).bind(*args, **kwargs)
+    if "loss" in bound.arguments:
+        bound.arguments["loss"] = without_gin(bound.arguments["loss"])
+    return training.TrainingConfig(*bound.args, **bound.kwargs)
+
+
+# gin does not look through `functools.wraps`.
+setattr(_config, "__signature__", inspect.signature(training.TrainingConfig))  # noqa: B010
+
+
 def _register() -> None:
-    gin.external_configurable(
-        training.TrainingConfig, name="train", module="train"
-    )
+    gin.external_configurable(_config, name="train", module="train")
     gin.external_configurable(Study, name="Study", module="study")
     for name in _STRATEGIES:
         function = getattr(strategies, name)

@@ -21,6 +21,7 @@ from leaf_audio.common.checks import (
     check_bool,
     check_path,
     check_share,
+    check_text,
     check_unless_none,
 )
 from leaf_audio.common.listing import listed
@@ -35,6 +36,7 @@ from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import AudioData, DataWarning
 from leaf_audio.data.decoding import UnusableFileError
 from leaf_audio.data.entries import Recording
+from leaf_audio.data.index_csv import DEFAULT_SEPARATOR
 from leaf_audio.data.parallel import decode_in_parallel
 from leaf_audio.data.progress import progress
 
@@ -56,11 +58,17 @@ def audio_folder(
     test_fraction: float | None = None,
     validation_folds: Sequence[str | int] | None = None,
     test_folds: Sequence[str | int] | None = None,
+    label_separator: str = DEFAULT_SEPARATOR,
+    allow_unlabelled: bool = False,
     data_dir: str | None = None,
     fallback_sample_rate: int = DEFAULT_SAMPLE_RATE,
     for_training: bool = True,
 ) -> AudioData:
     """Prepares the recordings in a folder.
+
+    A recording has one label, unless the folder has an index.csv with the
+    column `labels`. Then it may have several, or, if the caller allows that,
+    none.
 
     A `DataWarning` is issued for each of these: audio files and columns that
     index.csv makes no use of, channels that cancel each other when they are
@@ -94,12 +102,18 @@ def audio_folder(
             that are not named are used for training. Default: None.
         test_folds: Sequence of names, or None. The same for testing.
             Default: None.
+        label_separator: str. What stands between two names in the column
+            `labels` of index.csv. It applies only to this column. Default: ";".
+        allow_unlabelled: bool. Whether a recording may have no label, which is
+            an empty place in the column `labels`. It applies only to this
+            column. Default: False.
         data_dir: str or None. The folder that holds all data sets; the prepared
             clips go there. None is TFDS's default. Default: None.
         fallback_sample_rate: int, in Hz. The rate that the caller of `load`
             asked for. Default: 16000.
         for_training: bool. Whether to require what training needs: at least two
-            labels, and clips of each label in the split "train".
+            labels, and clips of each label in the split "train". With the
+            column `labels`, one label is enough if some recordings lack it.
             Default: True.
 
     Returns:
@@ -125,6 +139,8 @@ def audio_folder(
         },
     )
     check_bool("for_training", for_training)
+    check_text("audio_folder.label_separator", label_separator)
+    check_bool("audio_folder.allow_unlabelled", allow_unlabelled)
     if sample_rate is None:
         sample_rate = fallback_sample_rate
     if on_error not in ("raise", "skip"):
@@ -139,6 +155,8 @@ def audio_folder(
         folder=folder,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
+        label_separator=label_separator,
+        allow_unlabelled=allow_unlabelled,
         for_training=for_training,
         **folds,
     )
@@ -160,12 +178,13 @@ def audio_folder(
     def write(writer: clip_store.ClipWriter) -> dict[str, Any]:
         jobs = ((recording, ChannelMixer()) for recording in found)
         decoded = decode_in_parallel(jobs, decode_blocks)
-        label_names = sorted({recording.label for recording in found})
+        label_names = sorted({label for one in found for label in one.labels})
         skipped, cancelled = _write_clips(
             writer=writer,
             decoded=decoded,
             total=len(found),
             label_names=label_names,
+            is_multilabel=listing.is_multilabel,
             description=f"Preparing {folder.name}",
             on_error=on_error,
         )
@@ -190,7 +209,10 @@ def audio_folder(
             **{name: names for name, names in folds.items() if names},
         },
         state=[
-            [*_identity(recording), *_file_state(folder, recording)]
+            [
+                *_identity(recording, listing.is_multilabel),
+                *_file_state(folder, recording),
+            ]
             for recording in found
         ],
         dtype="float32",
@@ -216,6 +238,7 @@ def _write_clips(
     decoded: Generator[tuple[_Job, _Result], None, None],
     total: int,
     label_names: list[str],
+    is_multilabel: bool,
     description: str,
     on_error: str,
 ) -> tuple[dict[str, str], list[str]]:
@@ -227,6 +250,7 @@ def _write_clips(
     """
     skipped = {}
     cancelled = []
+    positions = {label: i for i, label in enumerate(label_names)}
     numbers: dict[str, int] = {}
     # An unfinished generator that is left to the garbage collector would join
     # its decoder threads at an arbitrary point of the program, for instance
@@ -242,11 +266,16 @@ def _write_clips(
             if mixer.cancels:
                 cancelled.append(recording.name)
             if not skipped or on_error == "skip":
-                label = label_names.index(recording.label)
+                labels = [positions[label] for label in recording.labels]
                 group = None
                 if recording.group is not None:
                     group = numbers.setdefault(recording.group, len(numbers))
-                writer.add(recording.split, result, label, group)
+                writer.add(
+                    recording.split,
+                    result,
+                    labels if is_multilabel else labels[0],
+                    group,
+                )
     if skipped and on_error == "raise":
         raise ValueError(
             "`audio_folder.path` must hold usable audio files. "
@@ -295,16 +324,19 @@ def _check_sample_rate(name: str, value: Any) -> None:
         )
 
 
-def _identity(recording: Recording) -> list[str | float | None]:
+def _identity(recording: Recording, is_multilabel: bool) -> list[Any]:
     """Returns what a recording is, apart from the contents of its file."""
-    identity = [recording.file, recording.label, recording.split]
-    # Folders without segments and groups keep what was prepared by earlier
-    # versions.
+    # Folders with one label, and without segments and groups, keep what was
+    # prepared by earlier versions.
+    labels: Any = list(recording.labels)
+    if not is_multilabel:
+        (labels,) = recording.labels
+    identity = [recording.file, labels, recording.split]
     if recording.group is not None:
         identity += [recording.group]
     if recording.is_segment:
         return [*identity, recording.start, recording.end]
-    return [*identity]
+    return identity
 
 
 def _file_state(folder: pathlib.Path, recording: Recording) -> list[int]:

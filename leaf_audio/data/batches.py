@@ -1,13 +1,17 @@
-"""Turns a prepared data set into batches of float32 audio and int32 labels.
+"""Turns a prepared data set into batches of float32 audio and labels.
+
+A label is an int32 index. Where clips may have several labels, a batch holds
+float32 targets of shape (batch, number of labels) instead, of zeros and ones.
 
 Training batches are endless, evaluation batches are finite. Both are datasets
 of Grain, which Keras' `fit` and `predict` take on TensorFlow, JAX and PyTorch.
 A loop over them gives pairs of NumPy arrays.
 
-Each pass over the training split has an order of its own. The clip at position
-i of pass p is transformed with a generator that depends on (seed, p, i) only.
-The batch of a given step is therefore the same in every run, whether the run
-began at step 0 or was resumed later.
+Each pass over the training split has an order of its own. With balanced
+sampling, some clips come several times in a pass, and others not at all. The
+clip at position i of pass p is transformed with a generator that depends on
+(seed, p, i) only. The batch of a given step is therefore the same in every run,
+whether the run began at step 0 or was resumed later.
 """
 
 import os
@@ -17,6 +21,7 @@ import numpy as np
 from absl import logging
 
 from leaf_audio.common.checks import (
+    check_bool,
     check_count,
     check_is,
     check_not_negative,
@@ -25,6 +30,7 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.data import chunks
+from leaf_audio.data.balance import BalancedOrder
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
 from leaf_audio.data.transforms import (
@@ -58,6 +64,7 @@ def prepare(
     max_cache_bytes: int = DEFAULT_MAX_CACHE_BYTES,
     mixup_alpha: float = 0.0,
     evaluation_hop: int | None = None,
+    balance: bool = False,
 ) -> "Batches":
     """Makes batches of a prepared data set.
 
@@ -91,6 +98,10 @@ def prepare(
             hop is at most the length of a chunk. None evaluates each clip once,
             as the transforms crop it; `align` takes its centre.
             Default: None.
+        balance: bool. Whether training clips are drawn so that each label comes
+            equally often, instead of each clip once in a pass. A clip with
+            several labels is drawn as often as its rarest label asks for. See
+            `leaf_audio.data.balance`. Default: False.
 
     Returns:
         A `Batches`.
@@ -107,11 +118,12 @@ def prepare(
         max_cache_bytes=max_cache_bytes,
         mixup_alpha=mixup_alpha,
         evaluation_hop=evaluation_hop,
+        balance=balance,
     )
 
 
 class Batches:
-    """Batches of (audio float32, label int32).
+    """Batches of (audio float32, label int32 or targets float32).
 
     See `prepare` for the arguments.
 
@@ -129,6 +141,8 @@ class Batches:
         groups: A dict with the groups of these clips, as `Clips.groups`.
         example_shape: The shape of one transformed clip.
         num_labels: The number of labels of the data set.
+        is_multilabel: Whether a clip may have several labels. If so, all
+            batches have float targets of shape (batch, number of labels).
         mixup_alpha: The argument. If it is above 0, training batches have
             float targets.
         evaluation_hop: The argument.
@@ -143,6 +157,7 @@ class Batches:
         max_cache_bytes: int,
         mixup_alpha: float = 0.0,
         evaluation_hop: int | None = None,
+        balance: bool = False,
     ):
         check_is(
             "audio_data", audio_data, AudioData, "what `data.load` returned"
@@ -153,14 +168,19 @@ class Batches:
         check_not_negative("max_cache_bytes", max_cache_bytes)
         check_not_negative("mixup_alpha", mixup_alpha)
         check_unless_none(check_positive_int, evaluation_hop=evaluation_hop)
+        check_bool("balance", balance)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
         self.batch_size = batch_size
         self.mixup_alpha = mixup_alpha
         self.num_labels = len(audio_data.label_names)
+        self.is_multilabel = audio_data.is_multilabel
         self._seed = seed
         self._count = len(clips.get("train", ()))
+        self._order: BalancedOrder | None = None
+        if balance and self._count:
+            self._order = BalancedOrder(clips["train"].labels, seed)
         self.steps_per_epoch = -(-self._count // batch_size)
         self._readers = {
             split: some.reader(in_memory) for split, some in clips.items()
@@ -187,7 +207,7 @@ class Batches:
 
         Returns:
             A grain.IterDataset of (audio, label), or of (audio, targets) with
-            mixup. All batches have the same shape.
+            mixup or several labels. All batches have the same shape.
 
         Raises:
             ValueError: There is no training split, or `first_step` is negative.
@@ -200,7 +220,9 @@ class Batches:
         check_count("first_step", first_step)
         order = np.random.SeedSequence(self._seed).generate_state(1)[0]
         data = grain.MapDataset.range(self._count)
-        data = data.shuffle(seed=int(order)).repeat()
+        if self._order is None:
+            data = data.shuffle(seed=int(order))
+        data = data.repeat()
         data = data.map_with_index(self._training_example)
         data = data.batch(self.batch_size, drop_remainder=True)
         if self.mixup_alpha:
@@ -225,7 +247,7 @@ class Batches:
         (length,) = self.example_shape
         clips, starts = chunks.cut(lengths, length, self.evaluation_hop)
 
-        def example(number: int) -> tuple[np.ndarray, np.int32]:
+        def example(number: int) -> tuple[np.ndarray, np.int32 | np.ndarray]:
             start = int(starts[number])
             part = (start, start + length)
             return self._example(split, int(clips[number]), part=part)
@@ -245,8 +267,10 @@ class Batches:
 
     def _training_example(
         self, position: int, index: int
-    ) -> tuple[np.ndarray, np.int32]:
+    ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
         rng = self._generator(*divmod(position, self._count))
+        if self._order is not None:
+            index = self._order(position)
         return self._example("train", index, rng)
 
     def _mixed(
@@ -273,7 +297,7 @@ class Batches:
         index: int,
         rng: np.random.Generator | None = None,
         part: tuple[int, int | None] = (0, None),
-    ) -> tuple[np.ndarray, np.int32]:
+    ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
         samples, label = self._readers[split](index, *part)
         audio = self._transform(samples, rng)
         if audio.shape != self.example_shape:

@@ -5,8 +5,9 @@ Every source of audio (a TFDS set, a folder) is prepared into one folder:
     <data_dir>/leaf_audio/<name>-<settings>/<fingerprint>/
         info.json            what the folder holds and was made from
         <split>/<number>     the samples of some clips, one after the other
-        <split>.npz          where each clip starts and ends, its label, and
-                             its group if there are any
+        <split>.npz          where each clip starts and ends, its label (a bit
+                             for each label where it may have several), and its
+                             group if there are any
 
 `<settings>` is a hash of the settings. `<fingerprint>` is a hash of the
 settings and of the state of the source. If the source changes, the fingerprint
@@ -21,6 +22,7 @@ delay.
 import contextlib
 import hashlib
 import json
+import numbers
 import os
 import pathlib
 import re
@@ -28,7 +30,7 @@ import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,15 +65,15 @@ class ClipWriter:
         self._splits: dict[str, _SplitWriter] = {}
 
     @property
-    def labels(self) -> dict[str, list[int]]:
-        """The label of each clip written so far, by split."""
+    def labels(self) -> dict[str, list[int | Sequence[int]]]:
+        """What `add` was given as label of each clip so far, by split."""
         return {name: split.labels for name, split in self._splits.items()}
 
     def add(
         self,
         split: str,
         samples: np.ndarray,
-        label: int,
+        label: int | Sequence[int],
         group: int | None = None,
     ) -> None:
         """Writes one clip.
@@ -79,7 +81,9 @@ class ClipWriter:
         Args:
             split: str. "train", "validation" or "test".
             samples: Array of shape (time,).
-            label: int. The index of the class.
+            label: int, or list of int. The index of its label. Or, where a clip
+                may have several, the indices of all of its labels. It must be
+                of the same kind for all clips of a data set.
             group: int or None. A number that all clips have which belong
                 together, such as those of one speaker. None for all clips of a
                 split if each stands alone. Default: None.
@@ -109,14 +113,15 @@ class ClipWriter:
 
         Args:
             info: dict. What to write to info.json besides the type of the
-                samples and the names of the splits.
+                samples and the names of the splits. `label_names` must be
+                among it.
         """
         self.close()
         for name, split in self._splits.items():
             arrays: dict[str, Any] = {
                 "offsets": np.cumsum([0, *split.lengths], dtype=np.int64),
                 "files": np.array(split.files, np.int64),
-                "labels": np.array(split.labels, np.int64),
+                **_stored_labels(split.labels, len(info["label_names"])),
             }
             if None not in split.groups:
                 arrays["groups"] = np.array(split.groups, np.int64)
@@ -127,6 +132,16 @@ class ClipWriter:
             json.dump(info, file, indent=1)
 
 
+def _stored_labels(labels: Sequence[Any], num_labels: int) -> dict[str, Any]:
+    """Returns the labels of a split as arrays, for `_read_clips` to read."""
+    if isinstance(labels[0], numbers.Integral):
+        return {"labels": np.array(labels, np.int64)}
+    multi_hot = np.zeros((len(labels), num_labels), bool)
+    for row, some in zip(multi_hot, labels, strict=True):
+        row[list(some)] = True
+    return {"label_bits": np.packbits(multi_hot, axis=1)}
+
+
 class _SplitWriter:
     def __init__(self, directory: pathlib.Path):
         self._directory = directory
@@ -135,10 +150,15 @@ class _SplitWriter:
         self.file = open(directory / "0", "wb")
         self.lengths: list[int] = []
         self.files: list[int] = []
-        self.labels: list[int] = []
+        self.labels: list[int | Sequence[int]] = []
         self.groups: list[int | None] = []
 
-    def add(self, samples: np.ndarray, label: int, group: int | None) -> None:
+    def add(
+        self,
+        samples: np.ndarray,
+        label: int | Sequence[int],
+        group: int | None,
+    ) -> None:
         written = self.file.tell()
         if written and written + samples.nbytes > _FILE_BYTES:
             self.file.close()
@@ -272,7 +292,9 @@ def _read(
     try:
         info = json.loads((directory / "info.json").read_text("utf-8"))
         clips = {
-            split: _read_clips(directory, split, info["dtype"])
+            split: _read_clips(
+                directory, split, info["dtype"], len(info["label_names"])
+            )
             for split in info["splits"]
         }
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
@@ -293,10 +315,16 @@ def _read(
     )
 
 
-def _read_clips(directory: pathlib.Path, split: str, dtype: str) -> Clips:
+def _read_clips(
+    directory: pathlib.Path, split: str, dtype: str, num_labels: int
+) -> Clips:
     # NumPy does not close a damaged file that it has opened itself.
     with open(directory / f"{split}.npz", "rb") as file:
-        with np.load(file) as index:
-            clips = Clips(directory / split, dtype, **index)
+        with np.load(file) as arrays:
+            index = dict(arrays)
+    if "label_bits" in index:
+        bits = index.pop("label_bits")
+        index["labels"] = np.unpackbits(bits, axis=1, count=num_labels) > 0
+    clips = Clips(directory / split, dtype, **index)
     clips.check()
     return clips

@@ -37,8 +37,9 @@ class Clips:
             `offsets[i]` and `offsets[i + 1]`.
         files: Integer array of shape (number of clips,). The number of the file
             that holds each clip.
-        labels: Integer array of shape (number of clips,). The index of the
-            class of each clip.
+        labels: Integer array of shape (number of clips,), the index of the
+            label of each clip. Or, where a clip may have several labels, a bool
+            array of shape (number of clips, number of labels).
         groups: Integer array of shape (number of clips,), or None. Clips of the
             same number belong together, such as those of one speaker. None if
             each clip stands alone. Default: None.
@@ -64,6 +65,24 @@ class Clips:
         return len(self.labels)
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether a clip may have several labels."""
+        return self.labels.ndim == 2
+
+    def count_labels(self, num_labels: int) -> np.ndarray:
+        """Returns the number of clips of each label.
+
+        Args:
+            num_labels: int. The number of labels of the data set.
+
+        Returns:
+            An integer array of shape (num_labels,).
+        """
+        if self.is_multilabel:
+            return self.labels.sum(axis=0)
+        return np.bincount(self.labels, minlength=num_labels)
+
+    @property
     def nbytes(self) -> int:
         """The size of all samples in bytes."""
         return int(self.offsets[-1]) * self.dtype.itemsize
@@ -83,7 +102,7 @@ class Clips:
 
     def reader(
         self, in_memory: bool = False
-    ) -> Callable[..., tuple[np.ndarray, np.int32]]:
+    ) -> Callable[..., tuple[np.ndarray, np.int32 | np.ndarray]]:
         """Returns a function that reads one clip, or a part of it.
 
         Several threads may call the function at the same time.
@@ -94,18 +113,20 @@ class Clips:
 
         Returns:
             A function from the index of a clip to its samples, a read-only
-            array of shape (time,), and its label. Two further arguments are the
-            positions, in samples, where the part to read begins and ends. By
-            default they are those of the whole clip.
+            array of shape (time,), and its label: an int32, or where it may
+            have several, a float32 array of shape (number of labels,) that is
+            1 for each of them and 0 for the others. Two further arguments are
+            the positions, in samples, where the part to read begins and ends.
+            By default they are those of the whole clip.
         """
         _, first_clips = np.unique(self.files, return_index=True)
         file_offsets = self.offsets[first_clips]
-        labels = self.labels.astype(np.int32)
+        dtype = np.float32 if self.is_multilabel else np.int32
         samples = self._samples() if in_memory else None
 
         def read(
             index: int, begin: int = 0, end: int | None = None
-        ) -> tuple[np.ndarray, np.int32]:
+        ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
             first, stop = self.offsets[index], self.offsets[index + 1]
             start = min(first + begin, stop)
             if end is not None:
@@ -118,7 +139,8 @@ class Clips:
                     file, start - file_offsets[file], stop - start
                 )
             audio.flags.writeable = False
-            return audio, labels[index]
+            # Not all at once: as float32, many labels of many clips are large.
+            return audio, self.labels[index].astype(dtype)
 
         return read
 
@@ -127,11 +149,12 @@ class Clips:
         import tensorflow as tf
 
         read = self.reader()
+        dtype = tf.float32 if self.is_multilabel else tf.int32
         data = tf.data.Dataset.from_generator(
             lambda: (read(index) for index in range(len(self))),
             output_signature=(
                 tf.TensorSpec([self.length], self.dtype),
-                tf.TensorSpec([], tf.int32),
+                tf.TensorSpec(self.labels.shape[1:], dtype),
             ),
         )
         count = tf.data.experimental.assert_cardinality(len(self))
@@ -168,7 +191,8 @@ class AudioData:
     Attributes:
         name: The name by which the data set was loaded.
         label_names: The name of each class. A label is an index into this
-            tuple.
+            tuple. Where a clip may have several labels, they are the axis of
+            its targets.
         sample_rate: The sample rate in Hz; None if the source does not declare
             one.
         clips: The clips of each split that exists.
@@ -189,6 +213,11 @@ class AudioData:
     warnings: tuple[str, ...] = ()
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether a clip may have several labels, or none."""
+        return any(clips.is_multilabel for clips in self.clips.values())
+
+    @property
     def counts(self) -> dict[str, int]:
         """The number of clips in each split."""
         return {split: len(clips) for split, clips in self.clips.items()}
@@ -197,7 +226,12 @@ class AudioData:
     def used_labels(self) -> dict[str, set[str]]:
         """The names of the labels that occur in each split."""
         return {
-            split: {self.label_names[label] for label in np.unique(some.labels)}
+            split: {
+                self.label_names[label]
+                for label in np.flatnonzero(
+                    some.count_labels(len(self.label_names))
+                )
+            }
             for split, some in self.clips.items()
         }
 
@@ -206,7 +240,9 @@ class AudioData:
         """Unbatched pairs (audio, label) of each split, in stored order."""
         return {s: clips.dataset() for s, clips in self.clips.items()}
 
-    def relabelled(self, label_names: Sequence[str]) -> "AudioData":
+    def relabelled(
+        self, label_names: Sequence[str], is_multilabel: bool | None = None
+    ) -> "AudioData":
         """Returns the same clips with the labels of another label list.
 
         Use it to evaluate a model on a data set whose labels are a subset of
@@ -215,13 +251,26 @@ class AudioData:
         Args:
             label_names: Sequence of str. The labels of the model. The new
                 labels are indices into it.
+            is_multilabel: bool or None. Whether the model is for clips of
+                several labels. The one label of each clip is then turned into
+                targets for all labels. None is for a model of the same kind as
+                the data. Default: None.
 
         Returns:
             A new `AudioData`.
 
         Raises:
-            ValueError: A clip has a label that is not in `label_names`.
+            ValueError: A clip has a label that is not in `label_names`, or may
+                have several and the model is for one.
         """
+        if is_multilabel is None:
+            is_multilabel = self.is_multilabel
+        if self.is_multilabel and not is_multilabel:
+            raise ValueError(
+                "`dataset` must have one label for each clip, as the data that "
+                "the model was trained on. Received: "
+                f"dataset={self.name!r}, whose clips may have several."
+            )
         new = {name: i for i, name in enumerate(label_names)}
         unknown = set().union(*self.used_labels.values()) - set(new)
         if unknown:
@@ -233,13 +282,25 @@ class AudioData:
         # Names that are not in `label_names` have no clips, so that their -1
         # is never used.
         positions = np.array([new.get(name, -1) for name in self.label_names])
+
+        def renumbered(labels: np.ndarray) -> np.ndarray:
+            if not is_multilabel:
+                return positions[labels]
+            multi_hot = np.zeros((len(labels), len(new)), bool)
+            if self.is_multilabel:
+                clip, label = np.nonzero(labels)
+            else:
+                clip, label = np.arange(len(labels)), labels
+            multi_hot[clip, positions[label]] = True
+            return multi_hot
+
         clips = {
             split: Clips(
                 some.directory,
                 some.dtype,
                 some.offsets,
                 some.files,
-                positions[some.labels],
+                renumbered(some.labels),
                 some.groups,
             )
             for split, some in self.clips.items()

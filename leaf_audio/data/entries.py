@@ -9,7 +9,8 @@ class Entry:
 
     Attributes:
         file: The path relative to the folder, with "/" as separator.
-        label: The name of the class.
+        labels: The names of its labels: one, or in data with several labels
+            any number.
         split: "train", "validation" or "test", or None if the folder does not
             say so.
         fold: The name of its fold, or None if there are no folds.
@@ -20,7 +21,7 @@ class Entry:
     """
 
     file: str
-    label: str
+    labels: tuple[str, ...]
     split: str | None = None
     fold: str | None = None
     speaker: str | None = None
@@ -34,7 +35,8 @@ class Recording:
 
     Attributes:
         file: The path relative to the folder, with "/" as separator.
-        label: The name of the class.
+        labels: The names of its labels: one, or in data with several labels
+            any number.
         split: "train", "validation" or "test".
         group: A name that all recordings have which belong together: those of
             one file, and those of one speaker. None if each recording stands
@@ -45,7 +47,7 @@ class Recording:
     """
 
     file: str
-    label: str
+    labels: tuple[str, ...]
     split: str
     group: str | None = None
     start: float | None = None

@@ -88,11 +88,11 @@ def list_tree(
         return list(_list_fold_folders(by_top))
     if _holds_splits(by_top):
         entries = list(_list_split_folders(folder, by_top))
-        _check_not_folds({entry.label for entry in entries}, entries)
+        _check_not_folds({entry.labels[0] for entry in entries}, entries)
         return entries
     _check_not_splits(by_top)
     entries = [
-        Entry(file, normalized(top))
+        Entry(file, (normalized(top),))
         for top, below in by_top.items()
         for file in below
     ]
@@ -153,7 +153,7 @@ def _list_fold_folders(by_top: dict[str, list[str]]) -> Iterator[Entry]:
                     "columns file, label and fold can name the labels. "
                     f"{FROM_THE_RUN}"
                 )
-            yield Entry(file, normalized(parts[1]), fold=normalized(top))
+            yield Entry(file, (normalized(parts[1]),), fold=normalized(top))
 
 
 def _list_split_folders(
@@ -184,7 +184,7 @@ def _list_split_folders(
                     f"the folder of a split. {INDEX} with the columns file, "
                     "label and split can name the labels."
                 )
-            yield Entry(file, normalized(parts[1]), split=top)
+            yield Entry(file, (normalized(parts[1]),), split=top)
 
 
 def _holds_splits(by_top: dict[str, list[str]]) -> bool:
@@ -236,7 +236,7 @@ def _check_not_folds(labels: Iterable[str], entries: list[Entry]) -> None:
         f"Name the labels in {INDEX}, with the columns file, label and fold "
         "(or split)."
     )
-    files = [entry.file for entry in entries if entry.label in folds]
+    files = [entry.file for entry in entries if entry.labels[0] in folds]
     if entries[0].split is None and all(file.count("/") > 1 for file in files):
         remedy = (
             "If there are labels below, choose the folds of each split by "

@@ -4,36 +4,46 @@ One line describes one recording. The columns are:
 
     file     path of the audio file, relative to the folder
     label    name of the class
+    labels   names of any number of labels, with a separator between two
     split    train, validation or test
     fold     name of a fold, where folds are given to splits by the caller
     speaker  who or what is recorded, where splits are drawn
     start    where the recording begins in the file, in seconds
     end      where it ends, in seconds
 
-`file` and `label` must be there. `start` and `end` come together. A file may
-have several lines with different segments. An empty `start` is the start of the
-file, and an empty `end` is its end.
+`file` must be there, and either `label` or `labels`. With `labels`, a recording
+may have several labels, and the data counts as such even if each has one.
+
+`start` and `end` come together. A file may have several lines with different
+segments. An empty `start` is the start of the file, and an empty `end` is its
+end.
 """
 
 import csv
 import dataclasses
 import difflib
+import functools
 import math
 import pathlib
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry
 from leaf_audio.data.folder_layout import INDEX, normalized
 
-COLUMNS = ("file", "label", "split", "fold", "speaker", "start", "end")
+COLUMNS = (
+    *("file", "label", "labels", "split", "fold", "speaker"),
+    *("start", "end"),
+)
+DEFAULT_SEPARATOR = ";"
 # What other programs call these columns.
 _OTHER_NAMES = {
     "file": "filename filepath path audio wav recording slice_file_name",
     "label": "class category target annotation",
+    "labels": "classes categories targets annotations tags events",
     "split": "subset partition set",
     "fold": "cv cv_fold",
     "speaker": "speaker_id subject patient",
@@ -57,17 +67,27 @@ class Index:
     Attributes:
         entries: The recordings, in the order of the lines.
         unused_columns: The names of the columns that are not understood.
+        is_multilabel: Whether a recording may have several labels.
     """
 
     entries: list[Entry]
     unused_columns: list[str]
+    is_multilabel: bool = False
 
 
-def read_index(folder: pathlib.Path) -> Index:
+def read_index(
+    folder: pathlib.Path,
+    label_separator: str = DEFAULT_SEPARATOR,
+    allow_unlabelled: bool = False,
+) -> Index:
     """Reads the index of a folder.
 
     Args:
         folder: pathlib.Path. The folder that holds index.csv.
+        label_separator: str. What stands between two names in the column
+            `labels`. Default: ";".
+        allow_unlabelled: bool. Whether a place in the column `labels` may be
+            empty. Default: False.
 
     Returns:
         An `Index`.
@@ -81,19 +101,27 @@ def read_index(folder: pathlib.Path) -> Index:
             reader = csv.DictReader(file)
             columns = list(reader.fieldnames or [])
             unused = _check_columns(columns)
-            entries = list(_read_rows(reader, path))
+            read_labels = functools.partial(
+                _read_labels,
+                separator=label_separator,
+                allow_unlabelled=allow_unlabelled,
+            )
+            entries = list(_read_rows(reader, path, read_labels))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"`{INDEX}` must be comma-separated text in UTF-8. "
             f"Received: {path} ({error})."
         ) from error
-    return Index(entries, unused)
+    return Index(entries, unused, is_multilabel="labels" in columns)
 
 
 def _check_columns(columns: list[str]) -> list[str]:
     """Checks the names of the columns; returns those without a meaning."""
     unknown = [name for name in columns if name not in COLUMNS]
     absent = set(COLUMNS) - set(columns)
+    if not {"label", "labels"} <= absent:
+        # One of them is there, and the other is not missed.
+        absent -= {"label", "labels"}
     if not {"split", "fold"} <= absent:
         # Splits are known. Nothing else that could make them is missed.
         absent -= {"split", "fold", "speaker"}
@@ -110,11 +138,17 @@ def _check_columns(columns: list[str]) -> list[str]:
                 f"{' or '.join(map(repr, meant))}{in_seconds}? If not, "
                 "rename or remove the column."
             )
-    if not {"file", "label"} <= set(columns):
+    if {"label", "labels"} <= set(columns):
+        raise ValueError(
+            f"`{INDEX}` must have one of the columns label, for one label a "
+            f"line, and labels, for several. Received: columns={columns}, with "
+            "both."
+        )
+    if "file" not in columns or {"label", "labels"}.isdisjoint(columns):
         raise ValueError(
             f"`{INDEX}` must be comma-separated, with the columns file and "
-            "label and, unless the split is to be drawn, split. Received: "
-            f"columns={columns}."
+            "label (or labels) and, unless the split is to be drawn, split. "
+            f"Received: columns={columns}."
         )
     if ("start" in columns) != ("end" in columns):
         remedy = "Where a value is not known, leave its place empty."
@@ -152,26 +186,38 @@ def _bare(name: str) -> str:
 
 
 def _read_rows(
-    reader: "csv.DictReader[str]", path: pathlib.Path
+    reader: "csv.DictReader[str]",
+    path: pathlib.Path,
+    read_labels: Callable[[dict[str, str], str], tuple[str, ...]],
 ) -> Iterator[Entry]:
     seen = set()
     for row in reader:
         where = f"line {reader.line_num} of {path}"
-        entry = _read_row(row, where)
+        entry = _read_row(row, where, read_labels)
         key = (entry.file, entry.start, entry.end)
         if key in seen:
             what, so = "`file`", ""
             if "start" in row:
                 what, so = "A segment of a `file`", f" with {_segment(entry)}"
+            remedy = ""
+            if "label" in row:
+                remedy = (
+                    " If it has several labels, name them all in one line, in "
+                    "a column labels instead of label."
+                )
             raise ValueError(
                 f"{what} must not be listed twice, as in {where}. "
-                f"Received: file={entry.file!r}{so}."
+                f"Received: file={entry.file!r}{so}.{remedy}"
             )
         seen.add(key)
         yield entry
 
 
-def _read_row(row: dict[Any, Any], where: str) -> Entry:
+def _read_row(
+    row: dict[Any, Any],
+    where: str,
+    read_labels: Callable[[dict[str, str], str], tuple[str, ...]],
+) -> Entry:
     # `csv` puts what lies beyond the last column under the key None.
     surplus = [value for value in row.pop(None, []) if value]
     if surplus:
@@ -180,12 +226,8 @@ def _read_row(row: dict[Any, Any], where: str) -> Entry:
             f"{where}. Received: {surplus} after the last column. Put a value "
             'that holds a comma in quotes (").'
         )
-    file, label = row["file"], _text(row, "label")
-    if not file or not label:
-        raise ValueError(
-            f"`file` and `label` must be given in {where}. "
-            f"Received: file={file!r}, label={row['label']!r}."
-        )
+    labels = read_labels(row, where)
+    file = row["file"]
     split, fold = _text(row, "split"), _text(row, "fold")
     if "split" in row and split not in SPLITS:
         raise ValueError(
@@ -199,7 +241,7 @@ def _read_row(row: dict[Any, Any], where: str) -> Entry:
         )
     entry = Entry(
         file=posixpath.normpath(file),
-        label=label,
+        labels=labels,
         split=split,
         fold=None if split else fold,
         speaker=_text(row, "speaker"),
@@ -212,6 +254,45 @@ def _read_row(row: dict[Any, Any], where: str) -> Entry:
             f"Received: file={file!r}, {_segment(entry)}."
         )
     return entry
+
+
+def _read_labels(
+    row: dict[str, str], where: str, separator: str, allow_unlabelled: bool
+) -> tuple[str, ...]:
+    """Returns the label of a line, or its labels, in the order of the line."""
+    file = row["file"]
+    column = "labels" if "labels" in row else "label"
+    text = _text(row, column)
+    received = f"Received: file={file!r}, {column}={row[column]!r}"
+    is_unlabelled = column == "labels" and text is None
+    if not file or (text is None and not (is_unlabelled and allow_unlabelled)):
+        remedy = ""
+        if file and is_unlabelled:
+            remedy = (
+                " Recordings without any label are taken with "
+                "audio_folder.allow_unlabelled = True."
+            )
+        raise ValueError(
+            f"`file` and `{column}` must be given in {where}. {received}."
+            f"{remedy}"
+        )
+    if text is None:
+        return ()
+    if column == "label":
+        return (text,)
+    labels = tuple(label.strip() for label in text.split(separator))
+    if not all(labels):
+        raise ValueError(
+            f"`labels` must hold a name before and after each {separator!r} in "
+            f"{where}. {received}, with an empty name."
+        )
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ValueError(
+            f"`labels` must name each label once in {where}. {received}, with "
+            f"{', '.join(map(repr, twice))} more than once."
+        )
+    return labels
 
 
 def _text(row: dict[str, str], name: str) -> str | None:

@@ -14,9 +14,9 @@ _MAX_NAMED_LABELS = 5
 
 def labels_by_split(recordings: Iterable[Recording]) -> dict[str, set[str]]:
     """Returns the names of the labels that occur in each split."""
-    labels = collections.defaultdict(set)
+    labels: dict[str, set[str]] = collections.defaultdict(set)
     for recording in recordings:
-        labels[recording.split].add(recording.label)
+        labels[recording.split].update(recording.labels)
     return dict(labels)
 
 

@@ -31,11 +31,13 @@ class Listing:
         recordings: The recordings, sorted by file.
         warnings: What the folder holds that is not used, in sentences.
         is_drawn: Whether the splits were drawn.
+        is_multilabel: Whether a recording may have several labels.
     """
 
     recordings: list[Recording]
     warnings: list[str]
     is_drawn: bool
+    is_multilabel: bool
 
 
 def list_recordings(
@@ -44,6 +46,8 @@ def list_recordings(
     test_fraction: float | None = None,
     validation_folds: Sequence[str | int] | None = None,
     test_folds: Sequence[str | int] | None = None,
+    label_separator: str = index_csv.DEFAULT_SEPARATOR,
+    allow_unlabelled: bool = False,
     for_training: bool = True,
 ) -> Listing:
     """Lists all recordings of a folder.
@@ -60,6 +64,11 @@ def list_recordings(
             validation. Must be None for a folder without folds. Default: None.
         test_folds: Sequence of names, or None. The same for testing.
             Default: None.
+        label_separator: str. What stands between two names in the column
+            `labels` of index.csv. Must be the default for a folder without
+            this column. Default: ";".
+        allow_unlabelled: bool. Whether this column may be empty. Must be False
+            for a folder without it. Default: False.
         for_training: bool. Whether to require what training needs: at least
             two labels, and at least one file in each split that is drawn with
             a fraction above 0. Default: True.
@@ -74,7 +83,9 @@ def list_recordings(
     fractions = {"validation": validation_fraction, "test": test_fraction}
     folds = {"validation": validation_folds, "test": test_folds}
     has_folds = any(names is not None for names in folds.values())
-    entries, warnings = _list_entries(folder, has_folds)
+    entries, warnings, is_multilabel = _list_entries(
+        folder, has_folds, label_separator, allow_unlabelled
+    )
     if not entries:
         raise ValueError(
             "`audio_folder.path` must hold audio files "
@@ -89,32 +100,76 @@ def list_recordings(
         _check_labels(folder, recordings)
         if is_drawn:
             splits.check_drawn(fractions, entries, recordings)
-    return Listing(recordings, warnings, is_drawn)
+    return Listing(recordings, warnings, is_drawn, is_multilabel)
 
 
 def _list_entries(
-    folder: pathlib.Path, has_folds: bool
-) -> tuple[list[Entry], list[str]]:
-    """Returns the entries of a folder, and warnings."""
+    folder: pathlib.Path,
+    has_folds: bool,
+    label_separator: str,
+    allow_unlabelled: bool,
+) -> tuple[list[Entry], list[str], bool]:
+    """Returns the entries, warnings, and whether there are several labels."""
     files = audio_files(folder)
     if not (folder / INDEX).is_file():
-        return folder_layout.list_tree(folder, files, has_folds), []
-    index = index_csv.read_index(folder)
+        _check_one_label(folder, label_separator, allow_unlabelled)
+        return folder_layout.list_tree(folder, files, has_folds), [], False
+    index = index_csv.read_index(folder, label_separator, allow_unlabelled)
     warnings = []
+    if not index.is_multilabel:
+        _check_one_label(folder, label_separator, allow_unlabelled)
+        warnings += _describe_joined_labels(index.entries, label_separator)
     if index.unused_columns:
         warnings.append(
             f"{INDEX} has columns that are not used: "
             f"{', '.join(map(repr, index.unused_columns))}. Those that are: "
             f"{', '.join(index_csv.COLUMNS)}."
         )
-    listed = {folder_layout.normalized(entry.file) for entry in index.entries}
-    rest = [f for f in files if folder_layout.normalized(f) not in listed]
+    known = {folder_layout.normalized(entry.file) for entry in index.entries}
+    rest = [f for f in files if folder_layout.normalized(f) not in known]
     if rest:
         warnings.append(
             f"{INDEX} does not list all recordings below the folder. "
             f"Left out: {count_files(rest)}."
         )
-    return index.entries, warnings
+    return index.entries, warnings, index.is_multilabel
+
+
+def _check_one_label(
+    folder: pathlib.Path, label_separator: str, allow_unlabelled: bool
+) -> None:
+    """Checks that nothing is asked for that only several labels can do."""
+    for name, value, default in (
+        ("label_separator", label_separator, index_csv.DEFAULT_SEPARATOR),
+        ("allow_unlabelled", allow_unlabelled, False),
+    ):
+        if value != default:
+            raise ValueError(
+                f"`audio_folder.{name}` must be {default!r} for a folder "
+                f"without an {INDEX} that has the column labels. Received: "
+                f"{name}={value!r}, path={str(folder)!r}. (An evaluation takes "
+                f"it from the run, unless it is bound to {default!r}.)"
+            )
+
+
+def _describe_joined_labels(
+    entries: Sequence[Entry], separator: str
+) -> list[str]:
+    """Says which labels look as if several were meant."""
+    joined = {
+        label
+        for entry in entries
+        for label in entry.labels
+        if separator in label
+    }
+    if not joined:
+        return []
+    named = listed(map(repr, sorted(joined)), _MAX_NAMED_FILES)
+    return [
+        f"{INDEX} has labels that hold {separator!r}: {named}. Each of them is "
+        "learned as one label. If several are meant, call the column labels "
+        "instead of label."
+    ]
 
 
 def count_files(files: Sequence[str]) -> str:
@@ -124,11 +179,13 @@ def count_files(files: Sequence[str]) -> str:
 
 
 def _check_labels(folder: pathlib.Path, recordings: list[Recording]) -> None:
-    labels = {recording.label for recording in recordings}
-    if len(labels) < 2:
+    # With one label of several, there may be recordings without it.
+    sets = {frozenset(recording.labels) for recording in recordings}
+    if len(sets) < 2:
         raise ValueError(
-            "`audio_folder.path` must hold at least two labels. "
-            f"Received: path={str(folder)!r}, with {sorted(labels)}."
+            "`audio_folder.path` must hold at least two labels, which not all "
+            f"recordings share. Received: path={str(folder)!r}, with "
+            f"{sorted(*sets)}."
         )
 
 

@@ -82,9 +82,9 @@ def load(
     Args:
         dataset: str. The name of a reader: "audio_folder" for a folder of
             recordings. Or "synthetic_vowels" for a set that needs no download.
-            Or the name of any TensorFlow Datasets (TFDS) set with audio and one
-            label for each clip, such as "speech_commands", "crema_d", "nsynth"
-            or "spoken_digit". Default: "speech_commands".
+            Or the name of any TensorFlow Datasets (TFDS) set with audio and
+            one label or several for each clip, such as "speech_commands",
+            "crema_d", "nsynth" or "spoken_digit". Default: "speech_commands".
         data_dir: str or None. The folder where TFDS keeps its data sets. The
             prepared clips go to the folder `leaf_audio` in it. None is TFDS's
             default: $TFDS_DATA_DIR or else ~/tensorflow_datasets.
@@ -95,8 +95,9 @@ def load(
         audio_key: str. The feature of the TFDS set that holds the audio. "a/b"
             is the feature b inside the feature a. Default: "audio".
         label_key: str. The feature of the TFDS set that holds the label, for
-            instance "pitch" or "instrument/family" for nsynth.
-            Default: "label".
+            instance "pitch" or "instrument/family" for nsynth. A sequence of
+            labels or a multi-hot vector makes a data set with several labels
+            for each clip, or none. Default: "label".
         source_sample_rate: int, in Hz, or None. The sample rate of a TFDS set
             that does not declare one. Default: None.
         split_names: Mapping or None. The TFDS split to use as "train",

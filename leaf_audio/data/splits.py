@@ -14,6 +14,10 @@ may join speakers. And of each label, a split holds from 0.5 to 1.5 times its
 share of the files, and at least one file if its share comes to half a file or
 more. Where the hashes give less or more, those files are moved that are nearest
 in hash. Such files may move again when files are added.
+
+A file with several labels counts for each of them, and moves only if none of
+its labels is then out of these bounds. Files without any label count as if they
+had one of their own.
 """
 
 import collections
@@ -30,6 +34,8 @@ from leaf_audio.data.entries import Entry, Recording
 from leaf_audio.data.folder_layout import FROM_THE_RUN, normalized
 
 DEFAULT_FRACTION = 0.1
+# No label has this name.
+_NO_LABEL = ""
 
 
 def assign_splits(
@@ -78,7 +84,7 @@ def assign_splits(
     return [
         Recording(
             file=entry.file,
-            label=entry.label,
+            labels=entry.labels,
             split=split,
             group=group,
             start=entry.start,
@@ -305,7 +311,8 @@ def _draw(
                 (s for s, (_, end) in intervals.items() if draw < end), "train"
             )
             units[key] = _Unit(key, draw, split)
-        units[key].labels.add(entry.label)
+        # Recordings without any label are spread as if this were one.
+        units[key].labels.update(entry.labels or (_NO_LABEL,))
     _Stratifier(list(units.values()), intervals).run()
     return [units[key].split for key in keys]
 

@@ -5,12 +5,19 @@ names `valid`, `val` and `dev` also mean `validation`. If a set has no split but
 `train`, the examples are divided by their position in stored order: of every
 ten, the ninth goes to validation, the tenth to testing. TFDS stores examples in
 the order of a hash, so that this is a random draw that never changes.
+
+The feature that holds the label may be
+
+- a class label or another integer: each clip has one label;
+- a sequence of such integers: each clip has any number of labels;
+- a vector of fixed length, of booleans or of zeros and ones (multi-hot): as
+  above, with the positions of the ones as labels.
 """
 
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +78,8 @@ def tfds_audio(
     """
     builder = _builder(name, data_dir)
     audio = _feature(builder, audio_key, "audio_key", _is_audio)
-    label = _feature(builder, label_key, "label_key", _is_label)
+    label = _feature(builder, label_key, "label_key", _label_kind)
+    kind = _label_kind(label)
     source_rate = _source_rate(audio, name, sample_rate, source_sample_rate)
     rate = sample_rate or source_rate
     # Integers of another width may exceed 16 bits. Averaging channels and
@@ -95,11 +103,11 @@ def tfds_audio(
                     samples = _to_float_mono(samples)
                     if rate != source_rate:
                         samples = soxr.resample(samples, source_rate, rate)
-                index = int(_descend(example, label_key))
-                _check_example(name, split, i, samples, index)
-                writer.add(split, samples, index)
+                values = np.asarray(_descend(example, label_key))
+                _check_example(name, split, i, samples, values, kind)
+                writer.add(split, samples, _to_label(values, kind))
         return {
-            "label_names": _label_names(label, writer.labels),
+            "label_names": _label_names(name, label, writer.labels),
             "sample_rate": rate,
             "skipped": {},
         }
@@ -180,7 +188,7 @@ def _feature(
     builder: tfds.core.DatasetBuilder,
     key: str,
     argument: str,
-    is_suitable: Callable[[Any], bool],
+    is_suitable: Callable[[Any], Any],
 ) -> Any:
     """Returns the feature `key`; raises ValueError if it is not suitable."""
     try:
@@ -190,7 +198,8 @@ def _feature(
     if feature is None or not is_suitable(feature):
         kind = {
             "audio_key": "audio, numbers of shape (time,) or (time, channels)",
-            "label_key": "a class label or a single integer",
+            "label_key": "a class label, an integer, a sequence of these, or "
+            "a multi-hot vector",
         }[argument]
         raise ValueError(
             f"`{argument}` must name a feature of {builder.name} that is "
@@ -213,10 +222,24 @@ def _is_audio(feature: tfds.features.FeatureConnector) -> bool:
     return not is_scalar_or_image and np.dtype(feature.np_dtype).kind in "if"
 
 
-def _is_label(feature: tfds.features.FeatureConnector) -> bool:
-    if not isinstance(feature, tfds.features.Tensor):
-        return False
-    return feature.shape == () and np.dtype(feature.np_dtype).kind in "iu"
+def _label_kind(feature: tfds.features.FeatureConnector) -> str | None:
+    """Returns how a feature holds labels: "one", "several" or "multi-hot".
+
+    It is None for a feature that holds none.
+    """
+    is_sequence = isinstance(feature, tfds.features.Sequence)
+    is_tensor = isinstance(feature, tfds.features.Tensor)
+    if isinstance(feature, tfds.features.Audio) or not (
+        is_tensor or (is_sequence and isinstance(feature.shape, tuple))
+    ):
+        return None
+    kind, shape = np.dtype(feature.np_dtype).kind, feature.shape
+    if len(shape) == 1 and shape[0] is not None:
+        if kind == "b" or (is_tensor and kind in "iuf"):
+            return "multi-hot"
+    if kind in "iu" and len(shape) < 2:
+        return "several" if shape else "one"
+    return None
 
 
 def _source_rate(
@@ -301,15 +324,22 @@ def _to_float_mono(samples: np.ndarray) -> np.ndarray:
 
 
 def _check_example(
-    name: str, split: str, i: int, samples: np.ndarray, label: int
+    name: str,
+    split: str,
+    i: int,
+    samples: np.ndarray,
+    label: np.ndarray,
+    kind: str | None,
 ) -> None:
     problem = None
     if not len(samples):
         problem = "no samples"
     elif not np.isfinite(samples).all():
         problem = "samples that are not finite"
-    elif label < 0:
-        problem = f"the label {label}"
+    elif kind == "multi-hot" and not np.isin(label, (0, 1)).all():
+        problem = f"the label {label.tolist()}, not of zeros and ones,"
+    elif (label < 0).any():
+        problem = f"the label {label.tolist()}"
     if problem:
         raise ValueError(
             "`dataset` must hold audio with a label in every example. "
@@ -318,13 +348,33 @@ def _check_example(
         )
 
 
-def _label_names(label: Any, labels: dict[str, list[int]]) -> list[str]:
+def _to_label(values: np.ndarray, kind: str | None) -> int | list[int]:
+    """Returns the index of the label, or those of several, for the store."""
+    if kind == "one":
+        return int(values)
+    if kind == "multi-hot":
+        values = np.flatnonzero(values)
+    return np.unique(values).tolist()
+
+
+def _label_names(
+    name: str, feature: Any, labels: Mapping[str, Sequence[Any]]
+) -> list[str]:
     """Returns the names of the classes; integers if the set has no names."""
-    if isinstance(label, tfds.features.ClassLabel):
-        return list(label.names)
-    return [
-        str(i) for i in range(1 + max(max(some) for some in labels.values()))
-    ]
+    classes = getattr(feature, "feature", feature)
+    if isinstance(classes, tfds.features.ClassLabel):
+        return list(classes.names)
+    count = 1 + max(
+        int(np.max(one, initial=-1)) for some in labels.values() for one in some
+    )
+    if _label_kind(feature) == "multi-hot":
+        count = feature.shape[0]
+    if not count:
+        raise ValueError(
+            "`dataset` must hold audio with a label in some examples. "
+            f"Received: dataset={name!r}, without any label."
+        )
+    return [str(i) for i in range(count)]
 
 
 def _state(builder: tfds.core.DatasetBuilder) -> list[list[Any]]:

@@ -7,7 +7,8 @@ run says.
 from leaf_audio.serving.predict import (
     TrainedClassifier,
     finished_run,
+    given_labels,
     predict,
 )
 
-__all__ = ["TrainedClassifier", "finished_run", "predict"]
+__all__ = ["TrainedClassifier", "finished_run", "given_labels", "predict"]

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -15,6 +15,8 @@ import numpy as np
 from leaf_audio import data
 from leaf_audio.common.checks import (
     check_callable,
+    check_is,
+    check_numbers,
     check_path,
     check_positive_int,
     check_unless_none,
@@ -23,6 +25,7 @@ from leaf_audio.data import chunks
 from leaf_audio.data.recordings import audio_files
 from leaf_audio.data.transforms import check_transforms
 from leaf_audio.training import Workdir
+from leaf_audio.training.thresholds import sigmoid
 
 Path = str | os.PathLike
 
@@ -35,11 +38,16 @@ class TrainedClassifier:
         model: A Keras model from a batch of clips to logits.
         labels: A name for each output of the model.
         sample_rate: int. The sample rate of its inputs, in Hz.
+        thresholds: Sequence of float, or None. Where a recording may have
+            several labels, the probability from which on it has each of them.
+            None is for a model of one label for each recording. Defaults to
+            None.
     """
 
     model: keras.Model
     labels: Sequence[str]
     sample_rate: int
+    thresholds: Sequence[float] | None = None
 
     @classmethod
     def from_run(cls, workdir: Path) -> TrainedClassifier:
@@ -69,7 +77,9 @@ class TrainedClassifier:
                 f"{trained_on['name']!r} without one; data.load.sample_rate "
                 "sets it."
             )
-        return cls(model, trained_on["labels"], int(rate))
+        return cls(
+            model, trained_on["labels"], int(rate), folder.read_thresholds()
+        )
 
 
 def predict(
@@ -81,6 +91,10 @@ def predict(
     evaluation_hop: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Computes the probability of each label for each recording.
+
+    The probabilities of a recording sum to 1, unless the model is for several
+    labels of a recording. Then each is between 0 and 1, and `given_labels` says
+    which are high enough.
 
     Recordings are mixed to one channel and resampled. Then they are
     transformed as clips are in an evaluation. One recording and one batch are
@@ -219,10 +233,56 @@ def _files(name: str) -> list[str]:
 def _probabilities(
     classifier: TrainedClassifier, batch: np.ndarray
 ) -> np.ndarray:
-    """Returns an array of shape (clips, labels)."""
+    """Returns a float64 array of shape (clips, labels)."""
     logits = classifier.model.predict(batch, batch_size=len(batch), verbose=0)
+    if classifier.thresholds is not None:
+        return sigmoid(logits)
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
     return shares.astype(np.float64)
+
+
+def given_labels(
+    probabilities: Mapping[str, float], thresholds: Sequence[float]
+) -> list[str]:
+    """Returns the labels of a recording that may have several.
+
+    Args:
+        probabilities: The probability of each label, as `predict` returns it
+            for a recording.
+        thresholds: The thresholds of the labels, in the same order; see
+            `TrainedClassifier`.
+
+    Returns:
+        The labels whose probability reaches their threshold, the most probable
+        first. They may be none.
+
+    Raises:
+        ValueError: If there is not one threshold for each label.
+
+    Example:
+
+    ```python
+    from leaf_audio import serving
+
+    probabilities = {"rain": 0.2, "dog": 0.9, "wind": 0.4}
+    found = serving.given_labels(probabilities, [0.1, 0.5, 0.5])
+    assert found == ["dog", "rain"]
+    ```
+    """
+    check_is("probabilities", probabilities, Mapping, "a number for each label")
+    if len(check_numbers("thresholds", thresholds)) != len(probabilities):
+        raise ValueError(
+            "`thresholds` must hold a number for each of the "
+            f"{len(probabilities)} labels. Received: thresholds={thresholds!r}."
+        )
+    given = [
+        label
+        for (label, probability), threshold in zip(
+            probabilities.items(), thresholds, strict=True
+        )
+        if probability >= threshold
+    ]
+    return sorted(given, key=probabilities.__getitem__, reverse=True)
 
 
 def finished_run(workdir: Path) -> Workdir:

@@ -7,9 +7,8 @@ from typing import Any
 
 import keras
 
-from leaf_audio.training import checks, optimizers
+from leaf_audio.training import checks, losses, optimizers
 from leaf_audio.training.config import TrainingConfig
-from leaf_audio.training.losses import Crossentropy
 from leaf_audio.training.strategies import Strategy
 
 MakeModel = Callable[..., keras.Model]
@@ -39,6 +38,7 @@ def build(
     example_shape: tuple[int, ...],
     learning_rate: Any,
     has_shares: bool = False,
+    is_multilabel: bool = False,
 ) -> keras.Model:
     """Makes a compiled model with all of its variables.
 
@@ -50,21 +50,32 @@ def build(
         learning_rate: A number or a schedule.
         has_shares: Whether targets are shares of all labels, instead of a label
             for each clip. Defaults to False.
+        is_multilabel: Whether a clip may have several labels. Targets are then
+            shares. Defaults to False.
 
     Returns:
         The model, its optimizer and its metrics built.
+
+    Raises:
+        ValueError: If the loss does not fit the targets.
     """
     model = _compiled(
-        config, make_model, num_outputs, learning_rate, has_shares
+        config,
+        make_model,
+        num_outputs,
+        learning_rate,
+        has_shares=has_shares or is_multilabel,
+        is_multilabel=is_multilabel,
     )
     outputs = model(keras.ops.zeros((1, *example_shape)))
     optimizers.spare_from_decay(model.optimizer, model)
     model.optimizer.build(model.trainable_variables)
     targets = (
         keras.ops.zeros(outputs.shape)
-        if has_shares
+        if has_shares or is_multilabel
         else keras.ops.zeros(1, "int32")
     )
+    losses.check_fits(model.loss, targets, outputs)
     # TensorFlow would trace a first step that makes variables a second time.
     for metric in model.metrics:
         if not getattr(metric, "built", True):
@@ -104,6 +115,11 @@ def rehearse(
             # The number of labels is not known yet; two stand in for them.
             model = _compiled(config, make_model, 2, config.learning_rate)
             checks.check_sample_rate(model, sample_rate)
+            # It is called so that its settings count as used. That it fails is
+            # no mistake yet: it may be for the labels of the data alone.
+            with contextlib.suppress(ValueError):
+                labels = keras.ops.zeros(1, "int32")
+                losses.check_fits(model.loss, labels, keras.ops.zeros((1, 2)))
             shape = example_shape() if example_shape else None
             if shape is not None:
                 model.build((1, *shape))
@@ -121,23 +137,26 @@ def _compiled(
     num_outputs: int,
     learning_rate: Any,
     has_shares: bool = False,
+    is_multilabel: bool = False,
 ) -> keras.Model:
     model = make_model(num_outputs=num_outputs)
+    accuracy: Any = "accuracy"
+    if is_multilabel:
+        accuracy = keras.metrics.MeanMetricWrapper(
+            losses.label_accuracy, name="label_accuracy"
+        )
     model.compile(
         _make_optimizer(config, learning_rate),
-        _loss(config, has_shares),
-        metrics=["accuracy"],
+        losses.choose(
+            config.loss,
+            label_smoothing=config.label_smoothing,
+            has_shares=has_shares,
+            is_multilabel=is_multilabel,
+        ),
+        metrics=[accuracy],
         jit_compile=config.jit_compile,
     )
     return model
-
-
-def _loss(config: TrainingConfig, has_shares: bool) -> keras.losses.Loss:
-    if has_shares or config.label_smoothing:
-        return Crossentropy(label_smoothing=config.label_smoothing)
-    # The saved model can be loaded with it where `leaf_audio.training` has not
-    # been imported.
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def _make_optimizer(

@@ -18,8 +18,11 @@ def check_evaluation_split(audio_data: data.AudioData) -> None:
 
 
 def check_labels(audio_data: data.AudioData) -> None:
-    """Raises a ValueError if a data set has fewer than two labels."""
-    if len(audio_data.label_names) < 2:
+    """Raises a ValueError if a data set has fewer than two labels.
+
+    One label that clips have or lack is enough.
+    """
+    if len(audio_data.label_names) < 2 and not audio_data.is_multilabel:
         raise ValueError(
             "`dataset` must have at least two labels. Received: dataset="
             f"{audio_data.name!r} with {list(audio_data.label_names)}."

@@ -20,6 +20,7 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.common.keras_checks import check_dtype, check_maker
+from leaf_audio.training import losses
 
 _SCHEDULES = ("constant", "cosine")
 
@@ -73,8 +74,19 @@ class TrainingConfig:
             them. Defaults to 1.
         frozen_frontend_epochs: float, at least 0. The number of first epochs
             in which the frontend does not learn. Defaults to 0.
+        loss: str, loss, class, function or None. None is cross-entropy, or
+            binary cross-entropy where the data has several labels for each
+            clip. Others are the name of a loss of Keras, such as
+            "binary_focal_crossentropy", a `keras.losses.Loss` or its class, in
+            gin `@BinaryFocalCrossentropy()`, or a function of targets and
+            logits. The loss gets float targets of shape `(batch, labels)` and
+            logits of the same shape. A loss of Keras must have
+            `from_logits=True`, which a name and gin take care of. Defaults to
+            None.
         label_smoothing: float, from 0 to below 1. The share of each target that
-            is spread evenly over all labels. Defaults to 0.
+            is spread evenly over all labels. Where a clip may have several
+            labels, each target moves towards one half by this share. Must be 0
+            if `loss` is an object or a function. Defaults to 0.
         optimizer: callable or None. A function or class that takes the keyword
             argument `learning_rate` and returns a Keras optimizer, such as
             `keras.optimizers.AdamW`; in gin `@AdamW`, without parentheses.
@@ -110,6 +122,7 @@ class TrainingConfig:
     warmup_epochs: float = 0
     frontend_learning_rate_factor: float = 1.0
     frozen_frontend_epochs: float = 0
+    loss: Any = None
     label_smoothing: float = 0.0
     optimizer: Callable[..., Any] | None = None
     jit_compile: bool | str = "auto"
@@ -129,6 +142,8 @@ class TrainingConfig:
         check_positive_int("min_steps_per_epoch", self.min_steps_per_epoch)
         check_seed("seed", self.seed)
         check_rate("label_smoothing", self.label_smoothing)
+        if self.loss is not None:
+            losses.make(self.loss, self.label_smoothing)
         for name in ("frontend_learning_rate_factor", "frozen_frontend_epochs"):
             check_not_negative(name, getattr(self, name))
         check_unless_none(

@@ -59,8 +59,9 @@ def evaluate(
         For each split, the metrics; see `leaf_audio.training.scoring.Outcome`.
 
     Raises:
-        ValueError: If there is no model, or it does not fit the data, or a file
-            that is no evaluation would be replaced.
+        ValueError: If there is no model, or it does not fit the data, or
+            `results.json` is damaged, or a file that is no evaluation would be
+            replaced.
     """
     observer = observer or Observer()
     check_positive_int("batch_size", batch_size)
@@ -69,6 +70,7 @@ def evaluate(
     folder = Workdir(workdir)
     # Before the data is loaded, which may take hours.
     model = folder.load_best()
+    thresholds = folder.read_thresholds()
     audio_data = load(dataset, data_dir=data_dir, for_training=False)
     checks.check_evaluation_split(audio_data)
     audio_data = _with_labels_of_model(audio_data, model, folder)
@@ -98,7 +100,13 @@ def evaluate(
         "metrics": metrics,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    tables.write(file.parent, audio_data.label_names, outcomes, observer.tell)
+    tables.write(
+        file.parent,
+        audio_data.label_names,
+        outcomes,
+        observer.tell,
+        thresholds,
+    )
     files.write_json(file, content)
     return metrics
 
@@ -123,9 +131,12 @@ def _with_labels_of_model(
     audio_data: data.AudioData, model: keras.Model, folder: Workdir
 ) -> data.AudioData:
     """Numbers the labels as they were when the model was trained."""
-    trained = folder.read_data().get("labels")
-    if trained is not None:
-        return audio_data.relabelled(trained)
+    trained = folder.read_data()
+    if trained:
+        return audio_data.relabelled(
+            trained["labels"],
+            is_multilabel=trained.get("is_multilabel", False),
+        )
     # An unfinished run has not recorded its labels yet.
     num_labels = len(audio_data.label_names)
     if model.num_outputs != num_labels:

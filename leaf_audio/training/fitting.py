@@ -213,6 +213,8 @@ def epoch_line(row: Mapping[str, float], num_epochs: int) -> str:
     Returns:
         A line with the loss, the main metric and the duration, such as
         "epoch 3/20: loss 0.413 (val 0.512), accuracy 0.851 (val 0.833), 12 s".
+        Where clips have several labels, the main metric is there for validation
+        only, as in "loss 0.213 (val 0.312), val mAP 0.651".
     """
     parts = []
     for name, title in (

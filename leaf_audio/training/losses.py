@@ -1,11 +1,251 @@
-"""The loss of a classifier."""
+"""The loss of a classifier, and the accuracy that is shown beside it."""
 
+import difflib
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from leaf_audio.common.checks import check_rate
+from leaf_audio.common.keras_checks import is_function
+
+# Losses of Keras that take probabilities. The model gives logits.
+_OF_PROBABILITIES = (
+    keras.losses.Dice,
+    keras.losses.KLDivergence,
+    keras.losses.Poisson,
+    keras.losses.Tversky,
+)
+# The losses of Keras, by their names in lower case and without underscores.
+_CLASSES = {
+    name.lower(): value
+    for name, value in vars(keras.losses).items()
+    if inspect.isclass(value) and value is not keras.losses.Loss
+}
+_ALLOWED = (
+    "the name of a loss of Keras such as 'binary_focal_crossentropy', a loss, "
+    "a class or a function of this kind, or None"
+)
+
+
+def choose(
+    loss: Any = None,
+    label_smoothing: float = 0.0,
+    has_shares: bool = False,
+    is_multilabel: bool = False,
+) -> Any:
+    """Returns the loss to train with, for Keras' `compile`.
+
+    Args:
+        loss: What `make` takes, or None for the loss that fits the data: binary
+            cross-entropy where a clip may have several labels, and
+            cross-entropy otherwise. Defaults to None.
+        label_smoothing: float, from 0 to below 1. Where a clip may have several
+            labels, each target moves towards one half by this share. Otherwise
+            this share of each target is spread evenly over all labels. Defaults
+            to 0.
+        has_shares: bool. Whether the targets are floats of shape
+            `(batch, labels)`, instead of labels. Defaults to False.
+        is_multilabel: bool. Whether a clip may have several labels. Defaults to
+            False.
+
+    Returns:
+        A loss of the targets and of logits of shape `(batch, labels)`.
+
+    Raises:
+        ValueError: If `loss` cannot be used.
+    """
+    if loss is None and is_multilabel:
+        return keras.losses.BinaryCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
+        )
+    if loss is None and (has_shares or label_smoothing):
+        return Crossentropy(label_smoothing=label_smoothing)
+    if loss is None:
+        # The saved model can be loaded with it where `leaf_audio.training` has
+        # not been imported.
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    made = make(loss, label_smoothing)
+    if not isinstance(made, keras.losses.SparseCategoricalCrossentropy):
+        return made if has_shares else OfShares(made)
+    if has_shares:
+        raise ValueError(
+            "`loss` must take targets of shape (batch, labels), which mixup "
+            f"and data with several labels have. Received: loss={loss!r}."
+        )
+    return made
+
+
+def make(loss: Any, label_smoothing: float = 0.0) -> Any:
+    """Makes a loss of logits from what a user may give.
+
+    Args:
+        loss: The name of a loss of Keras, such as "binary_focal_crossentropy";
+            a class of losses, or a `functools.partial` of it; a loss; or a
+            function of targets and logits.
+        label_smoothing: float. Is passed on to a name or a class, and must be 0
+            for a loss or a function. Defaults to 0.
+
+    Returns:
+        A loss, or the function. A loss with the attribute `from_logits` has the
+        value True there.
+
+    Raises:
+        ValueError: If `loss` is something else, or takes probabilities, or
+            takes no label smoothing where some is asked for.
+    """
+    maker = _class_of(loss) if isinstance(loss, str) else loss
+    is_class = _is_loss_class(getattr(maker, "func", maker))
+    made = _call(loss, maker, label_smoothing) if is_class else loss
+    if not isinstance(made, keras.losses.Loss) and not is_function(made):
+        raise _error(loss, _ALLOWED)
+    if isinstance(made, _OF_PROBABILITIES):
+        raise _error(loss, "a loss of logits", ", which takes probabilities")
+    if getattr(made, "from_logits", True) is not True:
+        raise _error(loss, "a loss of logits, by from_logits=True")
+    if label_smoothing and not is_class:
+        raise ValueError(
+            "`label_smoothing` must be 0 if `loss` is a loss or a function, "
+            "which has its own. Received: "
+            f"label_smoothing={label_smoothing!r}, loss={loss!r}."
+        )
+    return made
+
+
+def check_fits(loss: Any, targets: Any, logits: Any) -> None:
+    """Raises a ValueError if a loss cannot be computed.
+
+    Args:
+        loss: What `choose` has returned.
+        targets: Targets as the data has them.
+        logits: Logits of shape `(batch, labels)`.
+    """
+    try:
+        value = keras.losses.get(loss)(targets, logits)
+    # A function of the user's own may raise anything.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise _error(
+            loss,
+            "computed from targets and logits of shape (batch, labels)",
+            f", which failed: {lines[0].rstrip('.')}",
+        ) from error
+    if len(ops.shape(value)) > 1:
+        raise _error(
+            loss,
+            "one number for each clip, or one in all",
+            f", which has the shape {tuple(ops.shape(value))}",
+        )
+
+
+def _class_of(name: str) -> type[keras.losses.Loss]:
+    """Returns the class of a loss of Keras from its name in either spelling."""
+    try:
+        # It knows abbreviations, such as "bce".
+        found = keras.losses.get(name)
+    except (TypeError, ValueError):
+        found = None
+    known = getattr(found, "__name__", name)
+    plain = known.replace("_", "").lower()
+    if isinstance(found, keras.losses.Loss):
+        plain = type(found).__name__.lower()
+    if plain in _CLASSES:
+        return _CLASSES[plain]
+    near = difflib.get_close_matches(plain, _CLASSES, n=1)
+    hint = f" Did you mean {_CLASSES[near[0]].__name__!r}?" if near else ""
+    raise ValueError(f"{_error(name, _ALLOWED)}{hint}")
+
+
+def _is_loss_class(value: Any) -> bool:
+    base = keras.losses.Loss
+    return (
+        inspect.isclass(value) and issubclass(value, base) and value is not base
+    )
+
+
+def _call(loss: Any, maker: Callable, label_smoothing: float) -> Any:
+    """Makes a loss of logits by its class."""
+    taken = inspect.signature(getattr(maker, "func", maker)).parameters
+    settings: dict[str, Any] = {}
+    if "from_logits" in taken:
+        settings["from_logits"] = True
+    if label_smoothing:
+        if "label_smoothing" not in taken:
+            raise ValueError(
+                "`label_smoothing` must be 0 for a loss that does not take "
+                f"it. Received: label_smoothing={label_smoothing!r}, "
+                f"loss={loss!r}."
+            )
+        settings["label_smoothing"] = label_smoothing
+    try:
+        return maker(**settings)
+    except (TypeError, ValueError) as error:
+        raise _error(
+            loss, _ALLOWED, f", which failed: {str(error).rstrip('.')}"
+        ) from error
+
+
+def _error(loss: Any, allowed: str, problem: str = "") -> ValueError:
+    return ValueError(
+        f"`loss` must be {allowed}. Received: loss={loss!r}{problem}."
+    )
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+def label_accuracy(targets: Any, logits: Any) -> Any:
+    """Returns the share of the labels of each clip that are told right.
+
+    A label is told to be there if its probability is above one half.
+
+    Args:
+        targets: Float tensor of shape (batch, labels). A label is there if its
+            target is above one half.
+        logits: Tensor of the same shape.
+
+    Returns:
+        A float tensor of shape (batch,).
+    """
+    is_right = ops.equal(targets > 0.5, logits > 0)
+    return ops.mean(ops.cast(is_right, "float32"), axis=-1)
+
+
+@keras.saving.register_keras_serializable("leaf_audio")
+class OfShares(keras.losses.Loss):
+    """Gives labels to a loss that takes floats of shape (batch, labels).
+
+    The label of a clip becomes a one, and the others are zeros.
+
+    Args:
+        loss: A `keras.losses.Loss`, or a function of targets and logits, both
+            of shape (batch, labels).
+        name: str. The name of the loss. Defaults to "of_shares".
+        **kwargs: Arguments of `keras.losses.Loss`. `reduction` defaults to that
+            of `loss`.
+    """
+
+    def __init__(self, loss: Any, name: str = "of_shares", **kwargs: Any):
+        if isinstance(loss, dict):
+            loss = keras.saving.deserialize_keras_object(loss)
+        if isinstance(loss, keras.losses.Loss):
+            kwargs.setdefault("reduction", loss.reduction)
+        super().__init__(name=name, **kwargs)
+        self.loss = loss
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        call = getattr(self.loss, "call", self.loss)
+        return call(_one_hot(y_true, y_pred), y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss}
+
+
+def _one_hot(labels: Any, logits: Any) -> Any:
+    # Keras may give the integers a second axis of size 1.
+    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    return ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -44,7 +284,7 @@ class Crossentropy(keras.losses.Loss):
                 return keras.losses.sparse_categorical_crossentropy(
                     labels, y_pred, from_logits=True
                 )
-            y_true = ops.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
+            y_true = _one_hot(labels, y_pred)
         return keras.losses.categorical_crossentropy(
             y_true,
             y_pred,

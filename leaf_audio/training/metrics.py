@@ -18,9 +18,12 @@ that a prediction does not wait for it.
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from leaf_audio.training.thresholds import sigmoid
 
 # Top-5 accuracy says nothing with so few labels.
 _TOP = 5
@@ -155,16 +158,21 @@ def _ranking(targets: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
     return {"average_precision": precisions, "auc": areas}
 
 
-def by_label(targets: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
+def by_label(
+    targets: np.ndarray,
+    logits: np.ndarray,
+    thresholds: Sequence[float] | None = None,
+) -> dict[str, np.ndarray]:
     """Computes the metrics of each label.
-
-    With several labels for each clip, a label counts as found where its
-    probability is 0.5 or more.
 
     Args:
         targets: Integers of shape (clips,) or booleans of shape
             (clips, labels).
         logits: Floats of shape (clips, labels), all of them finite.
+        thresholds: Sequence of float, or None. With several labels for each
+            clip, a label counts as found where its probability reaches its
+            threshold. None stands for 0.5 for each label. With one label for
+            each clip, there are no thresholds. Defaults to None.
 
     Returns:
         Arrays of shape (labels,). "clips" are the numbers of clips that have
@@ -180,7 +188,12 @@ def by_label(targets: np.ndarray, logits: np.ndarray) -> dict[str, np.ndarray]:
 
     targets, logits = _checked(targets, logits)
     several = has_several_labels(targets)
-    found = logits >= 0 if several else logits.argmax(axis=-1)
+    if not several:
+        found = logits.argmax(axis=-1)
+    elif thresholds is None:
+        found = logits >= 0
+    else:
+        found = sigmoid(logits) >= np.asarray(thresholds)
     precision, recall, f1, clips = (
         sklearn_metrics.precision_recall_fscore_support(
             targets,

@@ -42,6 +42,7 @@ def write(
     label_names: Sequence[str],
     outcomes: Mapping[str, Outcome],
     tell: Callable[[str], None],
+    thresholds: Sequence[float] | None = None,
 ) -> None:
     """Writes the tables of each split.
 
@@ -52,13 +53,15 @@ def write(
         label_names: The labels of the model.
         outcomes: What `score_splits` returned.
         tell: Is called with a line if there is no figure.
+        thresholds: See `leaf_audio.training.metrics.by_label`. Defaults to
+            None.
     """
     has_figure = True
     for split, outcome in outcomes.items():
         classes, confusion, picture = file_names(split)
         # A label is the name of a folder, which need not be valid UTF-8.
         files.write_csv_rows(
-            folder / classes, class_table(label_names, outcome)
+            folder / classes, class_table(label_names, outcome, thresholds)
         )
         if metrics.has_several_labels(outcome.labels):
             continue
@@ -86,20 +89,24 @@ def write(
 
 
 def class_table(
-    label_names: Sequence[str], outcome: Outcome
+    label_names: Sequence[str],
+    outcome: Outcome,
+    thresholds: Sequence[float] | None = None,
 ) -> list[list[str | int]]:
     """Returns a table with a row for each label of the model.
 
     Args:
         label_names: The labels of the model.
         outcome: What a model makes of a split.
+        thresholds: See `leaf_audio.training.metrics.by_label`. Defaults to
+            None.
 
     Returns:
         The headings, then the rows: "label", "clips", and the other values of
         `leaf_audio.training.metrics.by_label` with four digits. A value that is
         not defined is an empty text.
     """
-    columns = metrics.by_label(outcome.labels, outcome.logits)
+    columns = metrics.by_label(outcome.labels, outcome.logits, thresholds)
     clips = columns.pop("clips").tolist()
     rows: list[list[str | int]] = [["label", "clips", *columns]]
     for i, name in enumerate(label_names):

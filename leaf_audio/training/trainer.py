@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,7 +29,13 @@ from leaf_audio.training.progress import (
     check_same_run,
     check_unfinished,
 )
-from leaf_audio.training.scoring import groups_of, metrics_of, score_splits
+from leaf_audio.training.scoring import (
+    Outcome,
+    groups_of,
+    metrics_of,
+    score_splits,
+)
+from leaf_audio.training.thresholds import best_thresholds
 from leaf_audio.training.workdir import Workdir
 from leaf_audio.version import __version__
 
@@ -47,13 +53,18 @@ def train(
 ) -> dict[str, Any]:
     """Trains a classifier, or continues its training.
 
-    Everything is written to `config.workdir`; see `Workdir`. The loss is the
-    cross-entropy of the logits. After each epoch the model is evaluated on the
-    validation split, or on the test split if there is no other. The model of
-    the best epoch is kept: the one of the highest accuracy, or of the highest
-    mean average precision where clips have several labels, and among equals of
-    the lowest loss. Validation takes each clip once. The metrics in the
-    results are computed from chunks if `prepare` has an `evaluation_hop`.
+    Everything is written to `config.workdir`; see `Workdir`. The loss is
+    `config.loss`, by default the cross-entropy of the logits, or their binary
+    cross-entropy where a clip may have several labels. After each epoch the
+    model is evaluated on the validation split, or on the test split if there is
+    no other. The model of the best epoch is kept: the one of the highest
+    accuracy, or of the highest mean average precision where clips have several
+    labels, and among equals of the lowest loss. Validation takes each clip
+    once. The metrics in the results are computed from chunks if `prepare` has
+    an `evaluation_hop`.
+
+    Where a clip may have several labels, the same split chooses a threshold for
+    each of them, by the F1 of the best model, also from chunks.
 
     Args:
         config: The settings of the run.
@@ -206,6 +217,7 @@ class _Run:
                     first_step=begin * self._steps,
                 ),
                 has_shares=self._batches.mixup_alpha > 0,
+                is_multilabel=self._data.is_multilabel,
             )
             checks.check_sample_rate(model, self._data.sample_rate)
             if self._progress.history:
@@ -246,11 +258,15 @@ class _Run:
         """
         history = self._progress.history
         outcomes = score_splits(self._folder.load_best(), self._batches)
+        thresholds: dict[str, float] | None = None
+        if self._data.is_multilabel:
+            thresholds = self._thresholds(outcomes)
         tables.write(
             self._folder.path,
             self._data.label_names,
             outcomes,
             self._observer.tell,
+            list(thresholds.values()) if thresholds else None,
         )
         return {
             "config": self._recorded(),
@@ -258,6 +274,7 @@ class _Run:
             "data": {
                 "name": self._data.name,
                 "labels": list(self._data.label_names),
+                "is_multilabel": self._data.is_multilabel,
                 "sample_rate": self._data.sample_rate,
                 "counts": dict(self._data.counts),
                 "groups": groups_of(outcomes),
@@ -274,7 +291,14 @@ class _Run:
             },
             "best_epoch": self._progress.best_epoch,
             "metrics": metrics_of(outcomes),
+            **({"thresholds": thresholds} if thresholds else {}),
         }
+
+    def _thresholds(self, outcomes: Mapping[str, Outcome]) -> dict[str, float]:
+        """Chooses a threshold for each label, by the split that is watched."""
+        watched = outcomes[next(iter(self._batches.evaluation))]
+        found = best_thresholds(watched.labels, watched.logits)
+        return dict(zip(self._data.label_names, found, strict=True))
 
 
 def _settings(config: TrainingConfig, observer: Observer) -> dict[str, str]:

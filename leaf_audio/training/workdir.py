@@ -24,7 +24,7 @@ import numpy as np
 
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
-from leaf_audio.common.checks import check_path
+from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite, tables
@@ -226,28 +226,63 @@ class Workdir:
         """Reads what a finished run has recorded about its data.
 
         Returns:
-            The entry "data" of `results.json`: among others "name", "labels"
-            and "sample_rate". An empty dictionary if the run is unfinished.
+            The entry "data" of `results.json`: among others "name", "labels",
+            "is_multilabel" and "sample_rate". An empty dictionary if the run is
+            unfinished.
 
         Raises:
             ValueError: If `results.json` is damaged.
         """
         if not self.results.exists():
             return {}
-        try:
-            recorded = json.loads(self.results.read_text("utf-8"))["data"]
-            labels = recorded["labels"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.results} must be the summary of a run. Received: a "
-                f"file that is none ({type(error).__name__}: {error})."
-            ) from error
+        recorded = self._read_results("data")
+        labels = recorded.get("labels")
         if not isinstance(labels, list) or not all(
             isinstance(label, str) for label in labels
         ):
             raise ValueError(
                 f"{self.results} must hold a list of labels. "
                 f"Received: labels={labels!r}."
+            )
+        return recorded
+
+    def read_thresholds(self) -> list[float] | None:
+        """Reads from which probability on a finished run gives each label.
+
+        Returns:
+            A number from 0 to 1 for each label, in the order of the labels. Or
+            None if the run is for one label of each clip, or unfinished.
+
+        Raises:
+            ValueError: If `results.json` is damaged.
+        """
+        trained_on = self.read_data()
+        if not trained_on.get("is_multilabel", False):
+            return None
+        recorded = self._read_results("thresholds")
+        try:
+            return [
+                check_share(f"threshold of {label}", recorded.get(label))
+                for label in trained_on["labels"]
+            ]
+        except ValueError as error:
+            raise ValueError(
+                f"{self.results} must hold a threshold for each label. {error}"
+            ) from error
+
+    def _read_results(self, name: str) -> dict[str, Any]:
+        """Returns an entry of `results.json` that holds several values."""
+        try:
+            recorded = json.loads(self.results.read_text("utf-8"))[name]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.results} must be the summary of a run. Received: a "
+                f"file that is none ({type(error).__name__}: {error})."
+            ) from error
+        if not isinstance(recorded, dict):
+            raise ValueError(
+                f"{self.results} must be the summary of a run. Received: "
+                f"{name}={recorded!r}."
             )
         return recorded
 

@@ -18,7 +18,7 @@ def touch(root, *files):
 
 def splits_of(root, **options):
     found = recordings.list_recordings(root, **options).recordings
-    return {r.file: (r.label, r.split) for r in found}
+    return {r.file: (*r.labels, r.split) for r in found}
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,8 @@ def test_white_space_around_a_value_makes_no_label_of_its_own(tmp_path):
         "3.wav,a dog\t,\u00a0train,1\t,\u00a0bob ",
     )
     entries = index_csv.read_index(tmp_path).entries
-    found = {(e.label, e.split, e.fold, e.speaker) for e in entries}
-    assert found == {("a dog", "train", None, "bob")}
+    found = {(e.labels, e.split, e.fold, e.speaker) for e in entries}
+    assert found == {(("a dog",), "train", None, "bob")}
     write(tmp_path, "file,label,fold", "1.wav,a,1", "2.wav,a, 1 ")
     assert {e.fold for e in index_csv.read_index(tmp_path).entries} == {"1"}
 

@@ -16,7 +16,7 @@ NONE = {"validation": None, "test": None}
 
 def entries(n_files, labels="abcdefgh", **options):
     return [
-        Entry(f"{label}/{i}.wav", label, **options)
+        Entry(f"{label}/{i}.wav", (label,), **options)
         for label in labels
         for i in range(n_files)
     ]
@@ -31,7 +31,7 @@ def counts(some, **fractions):
     """Counts the files of each label in each split."""
     drawn = assign(some, **fractions)
     return collections.Counter(
-        (entry.label, drawn[entry.file, entry.start]) for entry in some
+        (*entry.labels, drawn[entry.file, entry.start]) for entry in some
     )
 
 
@@ -66,7 +66,7 @@ def test_a_share_of_less_than_half_a_file_takes_no_file_by_force():
 
 def test_a_label_of_one_file_is_for_training():
     some = entries(30, "a") + [
-        Entry(f"{i}/only.wav", str(i)) for i in range(40)
+        Entry(f"{i}/only.wav", (str(i),)) for i in range(40)
     ]
     assert all(counts(some)[str(i), "train"] == 1 for i in range(40))
 
@@ -77,7 +77,7 @@ def test_a_file_keeps_its_split_when_files_are_added():
     more = (
         some
         + entries(40, "xyz")
-        + [Entry(f"a/new {i}.wav", "a") for i in range(100)]
+        + [Entry(f"a/new {i}.wav", ("a",)) for i in range(100)]
     )
     after = assign(more)
     moved = [key for key, split in before.items() if after[key] != split]
@@ -104,7 +104,7 @@ def test_the_split_does_not_depend_on_the_spelling_of_accents():
             r.split
             for r in splits.assign_splits(
                 [
-                    Entry(unicodedata.normalize(form, f"é/{i}.wav"), "é")
+                    Entry(unicodedata.normalize(form, f"é/{i}.wav"), ("é",))
                     for i in range(50)
                 ],
                 {"validation": 0.3, "test": 0.3},
@@ -119,7 +119,7 @@ def test_the_split_does_not_depend_on_the_spelling_of_accents():
 
 def test_all_recordings_of_a_speaker_fall_into_one_split():
     some = [
-        Entry(f"{label}/{i}.wav", label, speaker=f"speaker {i // 4}")
+        Entry(f"{label}/{i}.wav", (label,), speaker=f"speaker {i // 4}")
         for label in "abc"
         for i in range(80)
     ]
@@ -134,7 +134,7 @@ def test_all_recordings_of_a_speaker_fall_into_one_split():
 
 def test_speakers_of_one_label_each_are_stratified():
     some = [
-        Entry(f"{label}/{i}.wav", label, speaker=f"{label}{i // 2}")
+        Entry(f"{label}/{i}.wav", (label,), speaker=f"{label}{i // 2}")
         for label in "abcdefgh"
         for i in range(12)
     ]
@@ -145,7 +145,8 @@ def test_speakers_of_one_label_each_are_stratified():
 
 def test_too_few_speakers_for_a_split_are_named():
     some = [
-        Entry(f"{i}.wav", "ab"[i % 2], speaker=f"s{i % 3}") for i in range(60)
+        Entry(f"{i}.wav", ("ab"[i % 2],), speaker=f"s{i % 3}")
+        for i in range(60)
     ]
     found = splits.assign_splits(some, NONE, NONE)
     with pytest.raises(ValueError, match="0.1 of 60 recordings .*groups=3"):
@@ -156,7 +157,7 @@ def test_too_few_speakers_for_a_split_are_named():
 
 def test_all_segments_of_a_file_fall_into_one_split():
     some = [
-        Entry(f"{i}.wav", label, start=start, end=start + 1)
+        Entry(f"{i}.wav", (label,), start=start, end=start + 1)
         for i in range(60)
         for label, start in (("a", 0.0), ("b", 1.0), ("a", 2.0))
     ]
@@ -181,7 +182,7 @@ def test_all_segments_of_a_file_fall_into_one_split():
 )
 def test_files_and_speakers_are_not_torn_apart(speakers):
     some = [
-        Entry(f"{i}.wav", label, speaker=who, start=start, end=start + 1)
+        Entry(f"{i}.wav", (label,), speaker=who, start=start, end=start + 1)
         for i in range(90)
         for who, label, start in zip(
             speakers(i), "aba", (0.0, 1.0, 2.0), strict=True
@@ -201,7 +202,7 @@ def test_files_and_speakers_are_not_torn_apart(speakers):
 
 def test_speakers_who_are_all_joined_leave_no_split_to_draw():
     some = [
-        Entry(f"{i}.wav", "ab"[k], speaker=f"s{i + k}", start=k, end=k + 1)
+        Entry(f"{i}.wav", ("ab"[k],), speaker=f"s{i + k}", start=k, end=k + 1)
         for i in range(40)
         for k in range(2)
     ]
@@ -212,7 +213,7 @@ def test_speakers_who_are_all_joined_leave_no_split_to_draw():
 
 def test_speakers_in_several_given_splits_are_told():
     some = [
-        Entry(f"{i}.wav", "ab"[i % 2], split=split, speaker=speaker)
+        Entry(f"{i}.wav", ("ab"[i % 2],), split=split, speaker=speaker)
         for i, (split, speaker) in enumerate(
             [
                 *(("train", "ann"), ("train", "bob"), ("train", None)),
@@ -224,8 +225,8 @@ def test_speakers_in_several_given_splits_are_told():
     (sentence,) = splits.describe_torn_speakers(some, found)
     assert "several splits: 'bob'. " in sentence
     assert not splits.describe_torn_speakers(some[:3], found[:3])
-    folds = [Entry("1", "a", fold="1", speaker="x")] + [
-        Entry(f"2/{i}", "a", fold="2", speaker="x") for i in range(2)
+    folds = [Entry("1", ("a",), fold="1", speaker="x")] + [
+        Entry(f"2/{i}", ("a",), fold="2", speaker="x") for i in range(2)
     ]
     found = splits.assign_splits(folds, NONE, NONE | {"test": ["2"]})
     assert "'x'" in splits.describe_torn_speakers(folds, found)[0]
@@ -233,7 +234,7 @@ def test_speakers_in_several_given_splits_are_told():
 
 def in_folds(*names):
     return [
-        Entry(f"{fold}/{label}/0.wav", label, fold=fold)
+        Entry(f"{fold}/{label}/0.wav", (label,), fold=fold)
         for fold in names
         for label in "ab"
     ]
@@ -275,7 +276,7 @@ def test_a_setting_that_the_folder_has_no_use_for_is_an_error():
         assign(entries(4), {"validation": None, "test": ["1"]})
     with pytest.raises(ValueError, match="test_fraction.*brings its own"):
         assign(in_folds("1", "2"), test=0.1)
-    split = [Entry("a.wav", "a", split="train")]
+    split = [Entry("a.wav", ("a",), split="train")]
     with pytest.raises(ValueError, match="test_fraction.*brings its own"):
         assign(split, test=0.1)
     with pytest.raises(ValueError, match="validation_folds.*has no folds"):

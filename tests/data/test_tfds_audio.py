@@ -335,3 +335,78 @@ def test_speech_commands_is_the_default_and_loads_as_declared(tmp_path):
     assert audio.dtype == np.int16
     batches = data.prepare(result, batch_size=2)
     assert next(iter(batches.train()))[0].shape == (2, 16000)
+
+
+def of_several(split):
+    """Examples with the labels of each clip in three forms."""
+    for i, some in enumerate([[0, 2], [1], [], [2, 1]]):
+        bits = np.isin(np.arange(3), some)
+        yield {
+            "audio": int16(sine(300 + 100 * i)),
+            "names": [("a", "b", "c")[k] for k in some],
+            "numbers": some,
+            "tensor": np.array(some, np.int64),
+            "bits": bits,
+            "ones": bits.astype(np.float32),
+        }
+
+
+SEVERAL = {
+    "audio": MONO,
+    "names": tfds.features.Sequence(LABEL),
+    "numbers": tfds.features.Sequence(np.int64),
+    "tensor": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+    "bits": tfds.features.Tensor(shape=(3,), dtype=np.bool_),
+    "ones": tfds.features.Tensor(shape=(3,), dtype=np.float32),
+}
+
+
+@pytest.mark.parametrize("key", [key for key in SEVERAL if key != "audio"])
+def test_sequences_and_multi_hot_vectors_are_several_labels(load, key):
+    result = load(SEVERAL, of_several, label_key=key)
+    assert result.is_multilabel
+    expected = ("a", "b", "c") if key == "names" else ("0", "1", "2")
+    assert result.label_names == expected
+    found = result.clips["train"].labels
+    rows = {(1, 0, 1), (0, 1, 0), (0, 0, 0), (0, 1, 1)}
+    assert {tuple(map(int, row)) for row in found} == rows
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        ({"ones": np.full(3, 0.5, np.float32)}, "not of zeros and ones, in"),
+        ({"numbers": [0, -1]}, r"the label \[0, -1\] in example"),
+    ],
+)
+def test_labels_that_are_none_are_an_error(load, spoil, message):
+    def examples(split):
+        for example in of_several(split):
+            yield example | spoil
+
+    (key,) = spoil
+    with pytest.raises(ValueError, match=message):
+        load(SEVERAL, examples, label_key=key)
+
+
+def test_a_set_without_any_label_is_an_error(load):
+    def examples(split):
+        for example in of_several(split):
+            yield example | {"numbers": []}
+
+    with pytest.raises(ValueError, match="dataset='tiny', without any label"):
+        load(SEVERAL, examples, label_key="numbers")
+
+
+def test_a_sequence_of_something_else_is_no_label(load):
+    features = {
+        "audio": MONO,
+        "events": tfds.features.Sequence({"label": LABEL}),
+    }
+
+    def examples(split):
+        for _ in range(2):
+            yield {"audio": int16(sine(300)), "events": {"label": ["a"]}}
+
+    with pytest.raises(ValueError, match="`label_key` must .*multi-hot.*Seq"):
+        load(features, examples, label_key="events")

@@ -110,6 +110,16 @@ def test_metrics_by_label_of_several_labels():
         np.testing.assert_allclose(found[name], values, err_msg=name)
 
 
+def test_a_label_is_found_where_it_reaches_its_threshold():
+    # The probabilities are 0.98, 0.95, 0.12 and 0.05.
+    found = metrics.by_label(TARGETS, LOGITS, [0.96, 0.1, 0.04])
+    np.testing.assert_allclose(found["precision"], [1, 0, 1])
+    np.testing.assert_allclose(found["recall"], [1 / 2, math.nan, 1])
+    halves = metrics.by_label(TARGETS, LOGITS, [0.5] * 3)
+    for name, values in metrics.by_label(TARGETS, LOGITS).items():
+        np.testing.assert_array_equal(halves[name], values, err_msg=name)
+
+
 def test_confusions_have_a_row_for_the_label_of_a_clip():
     found = metrics.confusion(np.array([0, 0, 0, 1]), one_hot([0, 2, 0, 1], 3))
     np.testing.assert_array_equal(found, [[2, 0, 1], [0, 1, 0], [0, 0, 0]])

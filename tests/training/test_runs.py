@@ -210,7 +210,7 @@ def test_the_line_of_an_epoch_is_short_with_large_numbers():
     several = {
         "epoch": 3,
         "loss": 0.5,
-        "accuracy": 0.1,
+        "label_accuracy": 0.1,
         "val_map": 0.25,
         "val_loss": 0.4,
         "seconds": 2,

@@ -42,6 +42,9 @@ def test_tables_of_several_labels_for_each_clip(tmp_path):
     head, first, _ = read(tmp_path / "classes_test.csv")
     assert head[-2:] == ["average_precision", "auc"]
     assert first == ["a", "1", *["1.0000"] * 5]
+    high = tables.class_table(["a", "b"], SEVERAL, [0.9, 0.2])
+    assert high[1][2:] == ["", "0.0000", "0.0000", "1.0000", "1.0000"]
+    assert high[2][2:5] == ["0.5000", "1.0000", "0.6667"]
     # Confusions need one label for each clip.
     assert [file.name for file in tmp_path.iterdir()] == ["classes_test.csv"]
 
