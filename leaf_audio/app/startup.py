@@ -52,9 +52,9 @@ def escape_what_stdout_cannot_show() -> None:
 def keep_freed_memory() -> None:
     """Lets glibc keep large blocks of memory that are freed, to use them again.
 
-    By default it returns them to the system, and the system clears them when
-    they are wanted again. Training frees such blocks in each step: on two cores,
-    this took a third of its time. Other C libraries stay as they are.
+    By default it returns them to the system, which clears them before they can
+    be used again. Training frees such blocks in each step, and spent a third of
+    its time on this. Other C libraries stay as they are.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
