@@ -26,6 +26,9 @@ _SLOW_WORDS = (
     *("blocks_run", "errors_of_use", "on_a_cpu", "readme", "tpu"),
 )
 
+# Tests in these folders train classifiers for a few steps.
+_EAGER_ROOMS = {"app", "serving", "training"}
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 REAL_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
@@ -64,6 +67,25 @@ def full_precision_matmuls():
 
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+
+
+@pytest.fixture(autouse=True)
+def eager_classifiers(request, monkeypatch):
+    """Has runs of a few steps train eagerly.
+
+    To trace a step takes TensorFlow longer than these steps do. A test that is
+    about compiled steps, or compares with another process, has the mark
+    `compiled`.
+    """
+    if (
+        keras.backend.backend() == "tensorflow"
+        and request.path.parent.name in _EAGER_ROOMS
+        and "compiled" not in request.keywords
+    ):
+        from leaf_audio import models
+
+        eager = property(lambda self: True, lambda self, value: None)
+        monkeypatch.setattr(models.AudioClassifier, "run_eagerly", eager)
 
 
 @pytest.fixture

@@ -51,14 +51,9 @@ def test_all_configs_of_the_issue_are_shipped():
 
 
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - {"common.gin"}))
-def test_a_config_trains_for_a_step(folder, tmp_path, name, monkeypatch):
+def test_a_config_trains_for_a_step(folder, tmp_path, name):
     if keras.backend.backend() != "tensorflow" and name != "leaf.gin":
         pytest.skip("another backend compiles for minutes; leaf.gin stands in")
-    if name != "leaf.gin":
-        # Tracing so many networks for a step each would take minutes. The
-        # frontends are compiled in their own tests.
-        eager = property(lambda self: True, lambda self, value: None)
-        monkeypatch.setattr(models.AudioClassifier, "run_eagerly", eager)
     files = [*AFTER.get(name, ()), name]
     lines = [
         *one_step(folder, tmp_path / "run", seq_len=5000),

@@ -13,6 +13,9 @@ from leaf_audio.data import audio_folder
 from leaf_audio.training import Workdir, finite, strategies
 from leaf_audio.training.progress import Progress
 
+# What watches the gradients is part of the compiled step.
+pytestmark = pytest.mark.compiled
+
 BACKEND = keras.backend.backend()
 
 

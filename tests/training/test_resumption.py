@@ -246,6 +246,7 @@ def test_a_delayed_schedule_is_saved():
     assert float(loaded(3)) == float(plain(0))
 
 
+@pytest.mark.compiled
 def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("its processes take most of a minute: TensorFlow only")

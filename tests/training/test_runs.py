@@ -51,6 +51,7 @@ def test_a_run_leaves_every_promised_file(finished):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow traces steps"
 )
+@pytest.mark.compiled
 def test_a_step_is_traced_once(folder, tmp_path, monkeypatch):
     traces = []
     train_step = models.AudioClassifier.train_step

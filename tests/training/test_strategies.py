@@ -11,7 +11,7 @@ from tones import bindings, main_flags, python, write_tones
 from leaf_audio.app import configuration, train
 from leaf_audio.training import strategies
 
-pytestmark = pytest.mark.usefixtures("fresh_gin")
+pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("fresh_gin")]
 
 BACKEND = keras.backend.backend()
 needs_tensorflow = pytest.mark.skipif(
