@@ -75,12 +75,12 @@ def tpu(address: str | None = None) -> Strategy:
     Raises:
         ValueError: If there is no TPU at the address, or on another backend.
     """
+    _check_backend("tpu", "tensorflow")
     if not isinstance(address, str) or not address:
         raise ValueError(
             "`tpu` must be the address of a TPU, its name, or 'local' "
             f"(--tpu, or tpu.address). Received: tpu.address={address!r}."
         )
-    _check_backend("tpu", "tensorflow")
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
         _check_reachable(resolver.master())
