@@ -53,8 +53,8 @@ def keep_freed_memory() -> None:
     """Lets glibc keep large blocks of memory that are freed, to use them again.
 
     By default it returns them to the system, which clears them before they can
-    be used again. Training frees such blocks in each step, and spent a third of
-    its time on this. Other C libraries stay as they are.
+    be used again. Training frees such blocks in each step. Other C libraries
+    stay as they are.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

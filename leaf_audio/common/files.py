@@ -9,8 +9,9 @@ import csv
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextlib.contextmanager
@@ -83,11 +84,10 @@ def write_csv(
         columns: Names of the columns, in their order.
         rows: Values by the name of their column.
     """
-    with replacing(path) as partial:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    with _replacing_csv(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_csv_rows(
@@ -95,18 +95,29 @@ def write_csv_rows(
 ) -> None:
     """Writes a CSV file from the cells of its rows, in one step.
 
-    Unlike `write_csv`, it takes columns of the same name, and names that are
-    not valid UTF-8, as `write_text` does.
+    Unlike `write_csv`, it takes columns of the same name.
 
     Args:
         path: The file to write or to replace.
         rows: The cells of each row. The first row is the header.
     """
+    with _replacing_csv(path) as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+@contextlib.contextmanager
+def _replacing_csv(path: str | os.PathLike) -> Iterator[TextIO]:
+    """Yields a file for the `csv` module, in UTF-8 as `write_text` has it."""
     with replacing(path) as partial:
         with open(
             partial, "w", -1, "utf-8", "backslashreplace", newline=""
         ) as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+            yield file
+
+
+def safe_name(name: str) -> str:
+    """Returns a name of a file that is like a name, such as a data set's."""
+    return re.sub(r"[^\w.-]", "-", name)
 
 
 def _force_to_disk(path: pathlib.Path) -> None:

@@ -25,7 +25,6 @@ import json
 import numbers
 import os
 import pathlib
-import re
 import shutil
 import time
 import uuid
@@ -35,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from leaf_audio.common.files import safe_name
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 
 FORMAT = 1
@@ -211,8 +211,7 @@ def prepare_once(
     settings_hash = _digest([FORMAT, settings])
     fingerprint = _digest([FORMAT, settings, dtype, state])
     root = pathlib.Path(data_dir or default_data_dir()).expanduser().resolve()
-    safe_name = re.sub(r"[^\w.-]", "-", name)
-    home = root / "leaf_audio" / f"{safe_name}-{settings_hash[:8]}"
+    home = root / "leaf_audio" / f"{safe_name(name)}-{settings_hash[:8]}"
     final = home / fingerprint
     found = _read(name, final, fingerprint)
     if found is not None:

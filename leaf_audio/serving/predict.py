@@ -190,9 +190,8 @@ def _examples(
         yield whole
         return
     length = len(whole)
-    for start in chunks.cut(np.array([len(samples)]), length, evaluation_hop)[
-        1
-    ]:
+    _, starts = chunks.cut(np.array([len(samples)]), length, evaluation_hop)
+    for start in starts:
         part = samples[start : start + length]
         yield np.asarray(data.transform(part, transform_fns))
 

@@ -20,7 +20,7 @@ from leaf_audio.common.checks import (
 )
 from leaf_audio.training import checks, tables
 from leaf_audio.training.observer import Observer
-from leaf_audio.training.scoring import groups_of, metrics_of, score_splits
+from leaf_audio.training.scoring import describe_data, metrics_of, score_splits
 from leaf_audio.training.workdir import Workdir
 
 
@@ -89,14 +89,7 @@ def evaluate(
     metrics = metrics_of(outcomes)
     content = {
         "config": observer.shared_values() | observer.settings(),
-        "data": {
-            "name": audio_data.name,
-            "counts": dict(audio_data.counts),
-            "groups": groups_of(outcomes),
-            "skipped": dict(audio_data.skipped),
-            "warnings": list(audio_data.warnings),
-            "fingerprint": audio_data.fingerprint,
-        },
+        "data": describe_data(audio_data, outcomes),
         "metrics": metrics,
     }
     file.parent.mkdir(parents=True, exist_ok=True)

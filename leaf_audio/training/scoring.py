@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -172,6 +172,23 @@ def metrics_of(
     return {split: outcome.metrics for split, outcome in outcomes.items()}
 
 
-def groups_of(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
-    """Returns the number of groups of each split."""
-    return {split: outcome.num_groups for split, outcome in outcomes.items()}
+def describe_data(
+    audio_data: data.AudioData, outcomes: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    """Returns what is to be recorded of the data that a model is measured on.
+
+    Args:
+        audio_data: The data set.
+        outcomes: What `score_splits` returned.
+
+    Returns:
+        A dictionary that JSON can represent.
+    """
+    return {
+        "name": audio_data.name,
+        "counts": dict(audio_data.counts),
+        "groups": {split: one.num_groups for split, one in outcomes.items()},
+        "skipped": dict(audio_data.skipped),
+        "warnings": list(audio_data.warnings),
+        "fingerprint": audio_data.fingerprint,
+    }

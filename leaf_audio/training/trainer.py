@@ -31,7 +31,7 @@ from leaf_audio.training.progress import (
 )
 from leaf_audio.training.scoring import (
     Outcome,
-    groups_of,
+    describe_data,
     metrics_of,
     score_splits,
 )
@@ -272,15 +272,10 @@ class _Run:
             "config": self._recorded(),
             "seed": self._config.seed,
             "data": {
-                "name": self._data.name,
+                **describe_data(self._data, outcomes),
                 "labels": list(self._data.label_names),
                 "is_multilabel": self._data.is_multilabel,
                 "sample_rate": self._data.sample_rate,
-                "counts": dict(self._data.counts),
-                "groups": groups_of(outcomes),
-                "skipped": dict(self._data.skipped),
-                "warnings": list(self._data.warnings),
-                "fingerprint": self._data.fingerprint,
             },
             "versions": _versions(),
             "parameters": _parameters(model),

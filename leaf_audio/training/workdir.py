@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import pathlib
-import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -189,9 +188,8 @@ class Workdir:
             A file such as `evaluations/audio_folder-1a2b3c4d/evaluation.json`.
             The tables of the evaluation lie beside it.
         """
-        safe_name = re.sub(r"[^\w.-]", "-", dataset)
-        folder = self.evaluations / f"{safe_name}-{fingerprint[:8]}"
-        return folder / "evaluation.json"
+        folder = f"{files.safe_name(dataset)}-{fingerprint[:8]}"
+        return self.evaluations / folder / "evaluation.json"
 
     def load_best(self) -> keras.Model:
         """Loads the best model, for use and not for training.

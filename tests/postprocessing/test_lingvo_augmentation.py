@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy import stats
+from spectrograms import OFF, ones, ramp, run
 
 from leaf_audio.postprocessing import LingvoSpecAugment, SpecAugment
 
@@ -23,26 +24,7 @@ needs_lingvo = pytest.mark.skipif(
     not HAS_LINGVO or keras.backend.backend() != "tensorflow",
     reason="needs the TensorFlow backend and the extra `lingvo`",
 )
-OFF = {
-    "freq_mask_count": 0,
-    "time_mask_count": 0,
-    "time_warp_max_frames": 0,
-}
 EXAMPLES = 4096
-
-
-def ones(*shape: int) -> np.ndarray:
-    return np.ones(shape, "float32")
-
-
-def ramp(batch: int, frames: int, bins: int = 3) -> np.ndarray:
-    """Frame t holds t + 1, so that resampling shows where it read."""
-    values = np.arange(1.0, frames + 1, dtype="float32")[None, :, None]
-    return np.broadcast_to(values, (batch, frames, bins)).copy()
-
-
-def run(layer: keras.layers.Layer, inputs, **kwargs) -> np.ndarray:
-    return ops.convert_to_numpy(layer(inputs, training=True, **kwargs))
 
 
 def both(inputs, mask=None, **settings) -> list[np.ndarray]:

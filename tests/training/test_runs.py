@@ -1,12 +1,15 @@
 """Whole runs: what they leave, what they tell, when they stop."""
 
+import contextlib
 import csv
+import io
 import json
 import random
 import shutil
 import subprocess
 import sys
 
+import gin
 import keras
 import numpy as np
 import pytest
@@ -65,27 +68,37 @@ def test_a_step_is_traced_once(folder, tmp_path, monkeypatch):
     assert len(traces) == 1
 
 
-def test_a_run_follows_the_filters_that_it_learns(folder, tmp_path):
-    train_with(
-        folder,
-        tmp_path / "run",
-        "train.num_epochs = 2",
-        "Leaf.n_filters = 4",
-        "Leaf.sample_rate = 4000",
-        "AudioClassifier.frontend = @Leaf()",
-    )
-    with open(tmp_path / "run" / "filters.csv", newline="") as file:
+@pytest.fixture(scope="module")
+def run_of_leaf(folder, tmp_path_factory):
+    """The folder of a run that learns filters, and what it printed."""
+    workdir = tmp_path_factory.mktemp("leaf") / "run"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        train_with(
+            folder,
+            workdir,
+            "train.num_epochs = 2",
+            "Leaf.n_filters = 4",
+            "Leaf.sample_rate = 4000",
+            "AudioClassifier.frontend = @Leaf()",
+        )
+    gin.clear_config()
+    return workdir, printed.getvalue()
+
+
+def test_a_run_follows_the_filters_that_it_learns(folder, run_of_leaf):
+    workdir, _ = run_of_leaf
+    with open(workdir / "filters.csv", newline="") as file:
         epochs = [row["epoch"] for row in csv.DictReader(file)]
     assert epochs == ["0"] * 4 + ["1"] * 4 + ["2"] * 4
-    for row in rows(tmp_path / "run"):
+    for row in rows(workdir):
         assert float(row["drift_centre_hz"]) > 0
     pytest.importorskip("matplotlib")
     recording = next((folder / "tones").rglob("*.wav"))
     command = [*(sys.executable, "-m", "example.plot")]
-    command += [f"--workdir={tmp_path / 'run'}", f"--recording={recording}"]
+    command += [f"--workdir={workdir}", f"--recording={recording}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    names = {file.name for file in (tmp_path / "run" / "figures").iterdir()}
+    names = {file.name for file in (workdir / "figures").iterdir()}
     assert names == {
         f"{name}.{suffix}"
         for name in ("responses", "bands", "outputs")
@@ -172,19 +185,11 @@ def test_the_best_epoch_of_several_labels_is_that_of_their_metric():
 
 
 @pytest.mark.any_backend
-def test_each_epoch_has_a_line_of_80_columns(folder, tmp_path, capsys):
-    train_with(
-        folder,
-        tmp_path / "run",
-        "train.num_epochs = 2",
-        "Leaf.n_filters = 4",
-        "Leaf.sample_rate = 4000",
-        "AudioClassifier.frontend = @Leaf()",
-    )
-    printed = capsys.readouterr().out
+def test_each_epoch_has_a_line_of_80_columns(run_of_leaf):
+    workdir, printed = run_of_leaf
     lines = [one for one in printed.splitlines() if "epoch " in one]
     for number, (row, line) in enumerate(
-        zip(rows(tmp_path / "run"), lines, strict=True), 1
+        zip(rows(workdir), lines, strict=True), 1
     ):
         assert line.startswith(f"epoch {number}/2: loss ")
         value = float(row["val_accuracy"])
