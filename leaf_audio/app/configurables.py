@@ -6,6 +6,7 @@ makes them available. `leaf_audio.app.train` registers `train`, the
 strategies and `Study`.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,10 @@ _KERAS = {
         "Adadelta Adafactor Adagrad Adam Adamax AdamW Ftrl Lamb Lion Muon "
         "Nadam RMSprop SGD"
     ),
+    "optimizers.schedules": (
+        "CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay "
+        "PiecewiseConstantDecay PolynomialDecay"
+    ),
     "regularizers": "L1 L1L2 L2 OrthogonalRegularizer",
 }
 _APPLICATIONS = (
@@ -125,6 +130,7 @@ _OTHERS = (
     "loudness_normalization",
     "mirrored",
     "peak_normalization",
+    "ReduceOnPlateau",
     "polarity_inversion",
     "prepare",
     "speed_change",
@@ -147,6 +153,8 @@ ARGUMENT_FOR: dict[str, str] = {
         ),
         "conv1d_cls": _LEAF_AUDIO[convolution],
         "encoder": f"BCResNet ConvNet PANN ResNet {_APPLICATIONS}",
+        "learning_rate": _KERAS["optimizers.schedules"],
+        "learning_rate_schedule": "ReduceOnPlateau",
         "frontend": (
             "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus Spectrogram "
             "TimeDomainFilterbanks WaveGram"
@@ -206,7 +214,7 @@ def _register_classes() -> None:
     for submodule, listed in _KERAS.items():
         for name in listed.split():
             factory = Factory(
-                getattr(getattr(keras, submodule), name),
+                operator.attrgetter(f"{submodule}.{name}")(keras),
                 fixed=_LOSS_ARGUMENTS if submodule == "losses" else None,
             )
             gin.external_configurable(factory, name, f"keras.{submodule}")

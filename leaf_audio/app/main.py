@@ -8,6 +8,7 @@ from absl import app, flags, logging
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
     keep_freed_memory,
+    prefer_onednn,
     without_startup_messages,
 )
 
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> None:
         )
     escape_what_stdout_cannot_show()
     keep_freed_memory()
+    prefer_onednn()
     with without_startup_messages():
         import keras
         import tensorflow as tf

@@ -42,12 +42,12 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         folder = Workdir(gin.query_parameter("train.workdir"))
     workdir = shlex.quote(str(folder.path))
     report.print_metrics(
-        f"{results['data']['name']}, best epoch {results['best_epoch']} of "
+        f"{results['data']['name']}, model of epoch {results['kept_epoch']} of "
         f"{results['timings']['epochs']}",
         results["metrics"],
     )
     report.print_lines(
-        f"best model: {folder.best}",
+        f"model: {folder.best}",
         f"log: {folder.metrics}",
         *([f"filters: {folder.filters}"] if folder.filters.exists() else []),
         f"config: {folder.config}",

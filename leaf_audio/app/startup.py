@@ -63,6 +63,15 @@ def keep_freed_memory() -> None:
         mallopt(_M_TOP_PAD, _SIZE // 4)
 
 
+def prefer_onednn() -> None:
+    """Has TensorFlow compute with oneDNN, unless the user decides otherwise.
+
+    On x86 without AVX-512, TensorFlow leaves it off by default, and training
+    takes a quarter more of the processor's time.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
 def _check_backend() -> None:
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend not in _BACKENDS:

@@ -20,7 +20,7 @@ import keras
 from leaf_audio import data, training
 from leaf_audio.app import configuration, data_configurables, report
 from leaf_audio.app.factory import without_gin
-from leaf_audio.training import TrainingStopped, strategies
+from leaf_audio.training import TrainingStopped, schedules, strategies
 from leaf_audio.training.study import Study
 
 __all__ = ["TrainingStopped", "evaluate", "train"]
@@ -179,6 +179,9 @@ setattr(_config, "__signature__", inspect.signature(training.TrainingConfig))  #
 def _register() -> None:
     gin.external_configurable(_config, name="train", module="train")
     gin.external_configurable(Study, name="Study", module="study")
+    gin.external_configurable(
+        schedules.ReduceOnPlateau, name="ReduceOnPlateau", module="schedules"
+    )
     for name in _STRATEGIES:
         function = getattr(strategies, name)
         gin.external_configurable(function, name=name, module="strategies")

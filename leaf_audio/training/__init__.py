@@ -9,11 +9,13 @@ from leaf_audio.training.config import TrainingConfig
 from leaf_audio.training.evaluation import evaluate
 from leaf_audio.training.finite import TrainingStopped
 from leaf_audio.training.observer import Observer
+from leaf_audio.training.schedules import ReduceOnPlateau
 from leaf_audio.training.trainer import train
 from leaf_audio.training.workdir import Workdir
 
 __all__ = [
     "Observer",
+    "ReduceOnPlateau",
     "TrainingConfig",
     "TrainingStopped",
     "Workdir",

@@ -21,8 +21,10 @@ from leaf_audio.common.checks import (
 )
 from leaf_audio.common.keras_checks import check_dtype, check_maker
 from leaf_audio.training import losses
+from leaf_audio.training.schedules import ReduceOnPlateau, Schedule
 
 _SCHEDULES = ("constant", "cosine")
+_KEPT = ("best", "last")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +52,10 @@ class TrainingConfig:
         min_steps_per_epoch: int, at least 1. The least number of batches in an
             epoch. With few clips, an epoch then covers the training split
             several times, and training is long enough. Defaults to 1.
-        learning_rate: float, above 0. The highest learning rate of the
-            schedule. Defaults to 1e-4.
+        learning_rate: float, above 0, or a schedule of Keras, in gin
+            `@CosineDecay()`. The highest learning rate of
+            `learning_rate_schedule`, or a schedule that counts the steps of the
+            whole run by itself. Defaults to 1e-4.
         batch_size: int, at least 1. The number of clips in a batch. Several
             devices share a batch, so it must be a multiple of the number of
             devices. Defaults to 64.
@@ -63,9 +67,12 @@ class TrainingConfig:
         strategy: str. The devices to train on: "default", "mirrored", "tpu" or
             "data_parallel"; see `leaf_audio.training.strategies.create`.
             Defaults to "default".
-        learning_rate_schedule: str. After the warm-up, "constant" keeps
-            `learning_rate`; "cosine" lowers it to 0 at the end of training,
-            along half a cosine. Defaults to "constant".
+        learning_rate_schedule: str or `schedules.ReduceOnPlateau`. After the
+            warm-up, "constant" keeps `learning_rate`; "cosine" lowers it to 0
+            at the end of training, along half a cosine; in gin
+            `@ReduceOnPlateau()` lowers it when the validation loss stops
+            falling. Must be "constant", without a warm-up, if `learning_rate`
+            is a schedule. Defaults to "constant".
         warmup_epochs: float, from 0 to less than `num_epochs`. The number of
             epochs in which the learning rate rises linearly from near 0 to
             `learning_rate`. Defaults to 0.
@@ -87,11 +94,17 @@ class TrainingConfig:
             is spread evenly over all labels. Where a clip may have several
             labels, each target moves towards one half by this share. Must be 0
             if `loss` is an object or a function. Defaults to 0.
+        keep: str. The epoch whose model is kept, evaluated and used. "best" is
+            the best one in validation. "last" suits a schedule that ends at a
+            rate of 0: the last model is then as good, and it is not chosen by
+            the chance of few validation clips. Defaults to "best".
         optimizer: callable or None. A function or class that takes the keyword
             argument `learning_rate` and returns a Keras optimizer, such as
             `keras.optimizers.AdamW`; in gin `@AdamW`, without parentheses.
             None uses Adam. Its weight decay, if any, spares biases,
-            normalizations and the frontend. Defaults to None.
+            normalizations and the frontend. If it is made with `use_ema=True`,
+            validation and the model that is kept have the averaged weights.
+            Defaults to None.
         jit_compile: True, False or "auto". Whether to compile the training
             step with XLA; see `keras.Model.compile`. Defaults to "auto".
         dtype_policy: str or None. "mixed_bfloat16" or "mixed_float16" for
@@ -113,17 +126,18 @@ class TrainingConfig:
     num_epochs: int = 10
     steps_per_epoch: int | None = None
     min_steps_per_epoch: int = 1
-    learning_rate: float = 1e-4
+    learning_rate: Any = 1e-4
     batch_size: int = 64
     seed: int = 0
     data_dir: str | None = None
     strategy: str = "default"
-    learning_rate_schedule: str = "constant"
+    learning_rate_schedule: Any = "constant"
     warmup_epochs: float = 0
     frontend_learning_rate_factor: float = 1.0
     frozen_frontend_epochs: float = 0
     loss: Any = None
     label_smoothing: float = 0.0
+    keep: str = "best"
     optimizer: Callable[..., Any] | None = None
     jit_compile: bool | str = "auto"
     dtype_policy: str | None = None
@@ -142,6 +156,11 @@ class TrainingConfig:
         check_positive_int("min_steps_per_epoch", self.min_steps_per_epoch)
         check_seed("seed", self.seed)
         check_rate("label_smoothing", self.label_smoothing)
+        if self.keep not in _KEPT:
+            raise ValueError(
+                f"`keep` must be one of {list(_KEPT)}. "
+                f"Received: keep={self.keep!r}."
+            )
         if self.loss is not None:
             losses.make(self.loss, self.label_smoothing)
         for name in ("frontend_learning_rate_factor", "frozen_frontend_epochs"):
@@ -168,14 +187,25 @@ class TrainingConfig:
             )
 
     def _check_schedule(self) -> None:
-        name = self.learning_rate_schedule
-        if name not in _SCHEDULES:
+        name, rate = self.learning_rate_schedule, self.learning_rate
+        if not isinstance(name, ReduceOnPlateau) and name not in _SCHEDULES:
             raise ValueError(
-                f"`learning_rate_schedule` must be one of {list(_SCHEDULES)}. "
+                f"`learning_rate_schedule` must be one of {list(_SCHEDULES)} "
+                "or a ReduceOnPlateau, in gin @ReduceOnPlateau(). A schedule "
+                "of Keras is a value of `learning_rate`. "
                 f"Received: learning_rate_schedule={name!r}."
             )
-        check_positive("learning_rate", self.learning_rate)
         check_not_negative("warmup_epochs", self.warmup_epochs)
+        if not isinstance(rate, Schedule):
+            check_positive("learning_rate", rate)
+        elif name != "constant" or self.warmup_epochs:
+            raise ValueError(
+                "`learning_rate` must be a number, unless "
+                "learning_rate_schedule='constant' and warmup_epochs=0. "
+                f"Received: learning_rate={_as_text(rate)}, "
+                f"learning_rate_schedule={_as_text(name)}, "
+                f"warmup_epochs={self.warmup_epochs!r}."
+            )
         if self.warmup_epochs >= self.num_epochs:
             raise ValueError(
                 "`warmup_epochs` must be a number from 0 to less than "
@@ -187,7 +217,7 @@ class TrainingConfig:
     @property
     def has_moving_rate(self) -> bool:
         """Whether the learning rate depends on the number of epochs."""
-        return self.learning_rate_schedule != "constant"
+        return self.learning_rate_schedule == "cosine"
 
     def as_settings(self) -> dict[str, str]:
         """Returns the settings as text, by names such as `train.seed`."""

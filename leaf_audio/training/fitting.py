@@ -19,7 +19,9 @@ from leaf_audio.training.finite import (
     check_weights,
     watched_gradients,
 )
+from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
+from leaf_audio.training.schedules import ReduceOnPlateau, Scaled
 from leaf_audio.training.scoring import Scorer
 from leaf_audio.training.tensorboard import TensorBoardLog
 from leaf_audio.training.workdir import Workdir
@@ -34,6 +36,7 @@ def fit(
     batches: data.Batches,
     steps: int,
     num_epochs: int,
+    lower: LowerRate | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Trains the epochs that are left, and saves after each of them.
@@ -45,13 +48,15 @@ def fit(
         batches: The batches for training and evaluation.
         steps: The number of batches in an epoch.
         num_epochs: The number of epochs in total.
+        lower: Lowers the learning rate. Defaults to None, for a rate that
+            depends on nothing but the step.
         tell: Is called with a line after each epoch. Defaults to `print`.
 
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
     """
     done = len(progress.history)
-    if done == num_epochs:
+    if done == num_epochs or (lower and lower.has_ended):
         return
     # The check comes first: neither a plan nor a drift can be computed from
     # weights that are not finite. The recorder comes last. It saves the plan
@@ -69,6 +74,8 @@ def fit(
     if len(learned_frontends(model)) == 1:
         callbacks.append(LogFilters(folder.filters))
     callbacks.append(Recorder(folder, progress, batches, num_epochs, tell))
+    if lower:
+        callbacks.append(lower)
     with watched_gradients(model):
         model.fit(
             feed(batches.train(first_step=done * steps)),
@@ -175,7 +182,8 @@ class Recorder(keras.callbacks.Callback):
         self._start = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        metrics = self._score(self.model)
+        with averaged_weights(self.model):
+            metrics = self._score(self.model)
         if not math.isfinite(metrics["loss"]):
             raise stopped(
                 f"The validation loss is {metrics['loss']} at the end of epoch "
@@ -201,6 +209,59 @@ class Recorder(keras.callbacks.Callback):
         self._folder.save(self.model, self._progress)
         self._log.add(row)
         self._tell(epoch_line(row, self._num_epochs))
+
+
+class LowerRate(keras.callbacks.Callback):
+    """Lowers the learning rate at a plateau, and ends training at the floor.
+
+    Place it after the recorder.
+
+    Args:
+        plateau: What a plateau is.
+        rate: The learning rate of the optimizer.
+        highest: The rate before the first plateau.
+        progress: The epochs that are done.
+        tell: Is called with a line when the rate changes. Defaults to `print`.
+    """
+
+    def __init__(
+        self,
+        plateau: ReduceOnPlateau,
+        rate: Scaled,
+        highest: float,
+        progress: Progress,
+        tell: Callable[[str], None] = print,
+    ):
+        super().__init__()
+        self._plateau = plateau
+        self._rate = rate
+        self._highest = highest
+        self._progress = progress
+        self._tell = tell
+        rate.scale = self._scale()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the rate that is due is below the floor."""
+        return self._plateau.is_below_floor(self._highest * self._scale())
+
+    def _scale(self) -> float:
+        losses = [row["val_loss"] for row in self._progress.history]
+        return self._plateau.scale(losses)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        scale = self._scale()
+        if scale == self._rate.scale:
+            return
+        self._rate.scale = scale
+        if self.has_ended:
+            self._tell("the learning rate has reached its floor: training ends")
+            self.model.stop_training = True
+            return
+        self._tell(f"the learning rate falls to {self._highest * scale:.2g}")
+        # The step is compiled again, for the new rate.
+        self.model.train_function = None
+        self.model.make_train_function()
 
 
 def epoch_line(row: Mapping[str, float], num_epochs: int) -> str:

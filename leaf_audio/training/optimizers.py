@@ -1,6 +1,6 @@
 """What a recipe asks of any optimizer of Keras.
 
-Which weights decay, and how fast the frontend learns.
+Which weights decay, how fast the frontend learns, and averaged weights.
 """
 
 from __future__ import annotations
@@ -94,6 +94,36 @@ def frontend_rate(
     finally:
         object.__delattr__(optimizer, "_backend_update_step")
         model.train_function = None
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Within the `with` block, the model has the averages of its weights.
+
+    The averages are those of an optimizer made with `use_ema=True`. Without it,
+    nothing changes.
+
+    Args:
+        model: The model, compiled and built.
+    """
+    optimizer = _innermost(model.optimizer)
+    # Before the first step there are no averages. Steps under mixed precision
+    # whose gradients overflow do not count.
+    if not optimizer.use_ema or not int(optimizer.iterations):
+        yield
+        return
+    own = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    # There is no public way to them.
+    averages = optimizer._model_variables_moving_average
+    for variable, average in zip(
+        optimizer._trainable_variables, averages, strict=True
+    ):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, own, strict=True):
+            variable.assign(value)
 
 
 def _innermost(optimizer: Any) -> Any:

@@ -28,11 +28,14 @@ class Progress:
         ends: list of int. The number of epochs after which each schedule of the
             learning rate ends: one, and another each time that the finished run
             was trained further. Defaults to none, for `begin_schedule` to add.
+        keep: str. "best" or "last", the epoch whose model is kept. Defaults to
+            "best".
     """
 
     identity: dict[str, str]
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     ends: list[int] = dataclasses.field(default_factory=list)
+    keep: str = "best"
 
     def begin_schedule(self, num_epochs: int, moves: bool) -> tuple[int, int]:
         """Finds the schedule for the next epoch, or begins a new one.
@@ -80,6 +83,11 @@ class Progress:
             return main, -row["val_loss"], -row["epoch"]
 
         return int(max(self.history, key=rank)["epoch"])
+
+    @property
+    def kept_epoch(self) -> int:
+        """The number, from 1, of the epoch whose model is kept."""
+        return len(self.history) if self.keep == "last" else self.best_epoch
 
 
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:

@@ -59,9 +59,9 @@ def train(
     model is evaluated on the validation split, or on the test split if there is
     no other. The model of the best epoch is kept: the one of the highest
     accuracy, or of the highest mean average precision where clips have several
-    labels, and among equals of the lowest loss. Validation takes each clip
-    once. The metrics in the results are computed from chunks if `prepare` has
-    an `evaluation_hop`.
+    labels, and among equals of the lowest loss. With `config.keep="last"` it is
+    the model of the last epoch. Validation takes each clip once. The metrics in
+    the results are computed from chunks if `prepare` has an `evaluation_hop`.
 
     Where a clip may have several labels, the same split chooses a threshold for
     each of them, by the F1 of the best model, also from chunks.
@@ -175,7 +175,7 @@ class _Run:
     def begin_or_continue(self, progress: Progress | None) -> None:
         """Settles which epochs are done, and tells so."""
         watched = next(iter(self._batches.evaluation))
-        if watched != "validation":
+        if watched != "validation" and self._config.keep == "best":
             self._observer.tell(
                 f"no validation clips: the best epoch will be the best on "
                 f"{watched}, whose metrics will flatter it"
@@ -183,7 +183,7 @@ class _Run:
         identity = _identity(self._config, self._observer)
         identity[f"data set {self._data.name}"] = self._data.fingerprint
         if progress is None:
-            self._progress = Progress(identity)
+            self._progress = Progress(identity, keep=self._config.keep)
             return
         check_same_run(self._folder, progress, identity)
         self._observer.tell(
@@ -203,19 +203,20 @@ class _Run:
         begin, end = self._progress.begin_schedule(
             config.num_epochs, config.has_moving_rate
         )
+        rate = schedules.create(
+            config.learning_rate_schedule,
+            config.learning_rate,
+            warmup_steps=round(config.warmup_epochs * self._steps),
+            total_steps=(end - begin) * self._steps,
+            first_step=begin * self._steps,
+        )
         with building.seeded(config.seed, policy), devices.scope():
             model = building.build(
                 config,
                 make_model,
                 num_outputs=len(self._data.label_names),
                 example_shape=self._batches.example_shape,
-                learning_rate=schedules.create(
-                    config.learning_rate_schedule,
-                    config.learning_rate,
-                    warmup_steps=round(config.warmup_epochs * self._steps),
-                    total_steps=(end - begin) * self._steps,
-                    first_step=begin * self._steps,
-                ),
+                learning_rate=rate,
                 has_shares=self._batches.mixup_alpha > 0,
                 is_multilabel=self._data.is_multilabel,
             )
@@ -239,9 +240,22 @@ class _Run:
                     self._batches,
                     steps=self._steps,
                     num_epochs=config.num_epochs,
+                    lower=self._lower_rate(rate),
                     tell=self._observer.tell,
                 )
         return model
+
+    def _lower_rate(self, rate: Any) -> fitting.LowerRate | None:
+        plateau = self._config.learning_rate_schedule
+        if not isinstance(plateau, schedules.ReduceOnPlateau):
+            return None
+        return fitting.LowerRate(
+            plateau,
+            rate,
+            highest=self._config.learning_rate,
+            progress=self._progress,
+            tell=self._observer.tell,
+        )
 
     def _recorded(self) -> dict[str, str]:
         """Returns all settings as text, by name."""
@@ -285,6 +299,7 @@ class _Run:
                 "steps_per_epoch": self._steps,
             },
             "best_epoch": self._progress.best_epoch,
+            "kept_epoch": self._progress.kept_epoch,
             "metrics": metrics_of(outcomes),
             **({"thresholds": thresholds} if thresholds else {}),
         }

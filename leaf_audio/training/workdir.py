@@ -27,6 +27,7 @@ from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite, tables
+from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
 
 # The content of the lock file once a run has begun to write.
@@ -47,7 +48,8 @@ class Workdir:
 
     Attributes:
         path: The folder.
-        best: `best.keras`, the model of the best epoch.
+        best: `best.keras`, the model of the best epoch, or of the last one, as
+            `Progress.keep` says.
         state: `state.npz`, the weights, the state of the optimizer and the
             progress after the last completed epoch.
         config: `config.gin`, every setting that was in force.
@@ -346,17 +348,17 @@ class Workdir:
         self.agree(model, progress)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
-        """Makes the best model and `metrics.csv` agree with the state.
+        """Makes `best.keras` and `metrics.csv` agree with the state.
 
         Args:
             model: The model, with the weights of the state.
             progress: The progress of the state.
         """
         # A process may have been killed after it wrote the state and before it
-        # wrote the best model. If the last epoch is the best one, its weights
-        # are those of the state, and the model can be written now.
-        if progress.best_epoch == len(progress.history):
-            with files.replacing(self.best) as path:
+        # wrote the model. If the model of the last epoch is to be kept, its
+        # weights are those of the state, and it can be written now.
+        if progress.kept_epoch == len(progress.history):
+            with averaged_weights(model), files.replacing(self.best) as path:
                 model.save(path)
         # A metric may be undefined after some of the epochs.
         columns = dict.fromkeys(

@@ -1,9 +1,12 @@
 """What commands do before they import TensorFlow."""
 
+import os
 import platform
 
 import pytest
 from tones import python
+
+from leaf_audio.app import startup
 
 pytestmark = pytest.mark.any_backend
 
@@ -40,3 +43,12 @@ def test_memory_that_is_freed_is_used_again():
         for mode in ("keep", "default")
     )
     assert kept < returned / 2
+
+
+@pytest.mark.parametrize("chosen, used", [(None, "1"), ("0", "0")])
+def test_onednn_is_used_unless_the_user_decides(monkeypatch, chosen, used):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    startup.prefer_onednn()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == used

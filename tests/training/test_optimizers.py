@@ -1,5 +1,6 @@
 """What a recipe asks of an optimizer: decay, and the rate of the frontend."""
 
+import functools
 import re
 
 import keras
@@ -178,3 +179,42 @@ def test_a_wrong_setting_is_named(settings):
     ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=f"`{name}` must.*{name}={value!r}"):
         TrainingConfig("runs/x", **settings)
+
+
+def test_averaged_weights_are_there_for_a_while():
+    """Each is (1 - momentum) of the newest and momentum of the average."""
+    model = build(
+        functools.partial(keras.optimizers.SGD, use_ema=True, ema_momentum=0.75)
+    )
+    head, seen = [], []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            head.append(model.head.kernel.numpy())
+
+        def on_epoch_end(self, epoch, logs=None):
+            before = model.get_weights()
+            with optimizers.averaged_weights(model):
+                seen.append(model.head.kernel.numpy())
+            for one, other in zip(before, model.get_weights(), strict=True):
+                np.testing.assert_array_equal(one, other)
+
+    rng = np.random.default_rng(0)
+    audio = rng.standard_normal((6, 800)).astype("float32")
+    labels = np.array([0, 1, 2] * 2, "int32")
+    model.fit(audio, labels, batch_size=2, verbose=0, callbacks=[Look()])
+    # The average begins with the weights after the first step.
+    average = 0.75 * (0.75 * head[0] + 0.25 * head[1]) + 0.25 * head[2]
+    np.testing.assert_allclose(seen, [average], rtol=1e-4)
+
+
+@pytest.mark.parametrize("use_ema", [False, True])
+def test_without_averages_the_weights_stay(use_ema):
+    model = build(functools.partial(keras.optimizers.SGD, use_ema=use_ema))
+    if not use_ema:
+        # With averages, there are none before the first step.
+        train(model, 1)
+    before = model.get_weights()
+    with optimizers.averaged_weights(model):
+        for one, other in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)

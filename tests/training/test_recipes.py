@@ -196,3 +196,36 @@ def test_own_recordings_changes_clips_in_training_only(folder):
     for audio, labels in batches.evaluation["test"]:
         np.testing.assert_allclose(audio.std(axis=-1), 1, rtol=1e-4)
         assert labels.dtype.kind == "i"
+
+
+def test_averaged_weights_are_validated_kept_and_go_on(folder, tmp_path):
+    lines = [
+        "train.optimizer = @SGD",
+        "train.learning_rate = 0.1",
+        "SGD.use_ema = True",
+        "SGD.ema_momentum = 0.9",
+        "train.keep = 'last'",
+    ]
+    for epochs in (1, 2):
+        train_with(
+            folder, tmp_path / "run", f"train.num_epochs = {epochs}", *lines
+        )
+    results = train_with(
+        folder, tmp_path / "whole", "train.num_epochs = 2", *lines
+    )
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    # What is kept is what was validated.
+    kept = rows(tmp_path / "whole")[results["kept_epoch"] - 1]
+    validated = results["metrics"]["validation"]["loss"]
+    assert float(kept["val_loss"]) == pytest.approx(validated, rel=1e-5)
+    last = fitting.Workdir(tmp_path / "whole").load_best()
+    with np.load(tmp_path / "whole" / "state.npz") as state:
+        heads = [
+            state[name]
+            for name in state.files
+            if state[name].shape == last.head.kernel.shape
+        ]
+    kernel = keras.ops.convert_to_numpy(last.head.kernel)
+    # The state has the weights themselves, and their averages.
+    same = [np.allclose(kernel, one, atol=1e-7) for one in heads]
+    assert same.count(True) == 1 and same.count(False) == 1

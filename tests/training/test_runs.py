@@ -173,6 +173,15 @@ def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss():
     assert Progress({}, history).best_epoch == 3
 
 
+def test_the_model_of_the_last_epoch_may_be_kept():
+    history = [
+        {"epoch": 1, "val_accuracy": 0.9, "val_loss": 0.1},
+        {"epoch": 2, "val_accuracy": 0.8, "val_loss": 0.2},
+    ]
+    assert Progress({}, history).kept_epoch == 1
+    assert Progress({}, history, keep="last").kept_epoch == 2
+
+
 def test_the_best_epoch_of_several_labels_is_that_of_their_metric():
     history = [
         {"epoch": 1, "val_map": 0.5, "val_loss": 0.1},
@@ -388,7 +397,7 @@ def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
     for expected in (
         f"{results['metrics']['test']['accuracy']:.4f}",
         f"{results['metrics']['validation']['loss']:.4f}",
-        f"best model: {tmp_path / 'run' / 'best.keras'}",
+        f"model: {tmp_path / 'run' / 'best.keras'}",
         f"--mode=eval --workdir={tmp_path / 'run'}",
         f"tensorboard --logdir={tmp_path / 'run' / 'tensorboard'}",
     ):

@@ -1,0 +1,146 @@
+"""Learning rates that follow validation, and those of Keras."""
+
+import keras
+import numpy as np
+import pytest
+from training_runs import train_with
+
+from leaf_audio.training import (
+    ReduceOnPlateau,
+    TrainingConfig,
+    fitting,
+    schedules,
+)
+from leaf_audio.training.progress import Progress
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+
+@pytest.mark.parametrize(
+    "losses, scale",
+    [
+        ([], 1),
+        ([3, 2, 2], 1),
+        # Equal is not lower.
+        ([3, 2, 2, 2], 0.1),
+        # It takes as long again for the next plateau.
+        ([3, 2, 2, 2, 2], 0.1),
+        ([3, 2, 2, 2, 2, 2], 0.01),
+        ([3, 2, 2, 1, 2, 2], 0.1),
+    ],
+)
+def test_a_plateau_is_a_number_of_epochs_without_a_lower_loss(losses, scale):
+    plateau = ReduceOnPlateau(factor=0.1, patience=2)
+    assert plateau.scale(losses) == pytest.approx(scale)
+
+
+def test_the_floor_may_be_reached_and_not_crossed():
+    plateau = ReduceOnPlateau(min_learning_rate=1e-5)
+    # A rate that rounding has moved.
+    assert not plateau.is_below_floor(np.nextafter(1e-5, 0))
+    assert plateau.is_below_floor(0.99e-5)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *(("factor", 1.0), ("factor", -0.1), ("patience", 0)),
+        *(("patience", 1.5), ("min_learning_rate", -1.0)),
+    ],
+)
+def test_a_plateau_out_of_range_is_named(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        ReduceOnPlateau(**{name: value})
+
+
+def test_a_scaled_rate_follows_its_schedule_and_is_saved():
+    made = schedules.create(ReduceOnPlateau(), 0.1, 3, 10)
+    made.scale = 0.5
+    loaded = keras.optimizers.schedules.deserialize(
+        keras.optimizers.schedules.serialize(made)
+    )
+    for rate in (made, loaded):
+        found = [float(rate(step)) for step in range(5)]
+        np.testing.assert_allclose(
+            found, [0.0125, 0.025, 0.0375, 0.05, 0.05], rtol=1e-6
+        )
+    constant = schedules.create(ReduceOnPlateau(), 0.1, 0, 10)
+    assert float(constant(7)) == pytest.approx(0.1)
+
+
+def test_a_step_is_compiled_for_the_rate_after_a_plateau():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    plateau = ReduceOnPlateau(factor=0.5, patience=1, min_learning_rate=0.3)
+    rate = schedules.create(plateau, 1.0, 0, 10)
+    model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
+    progress, told = Progress({}), []
+
+    class Recorded(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            weights.append(model.get_weights()[1].item())
+            progress.history.append({"val_loss": 1.0})
+
+    lower = fitting.LowerRate(plateau, rate, 1.0, progress, told.append)
+    weights = [0.0]
+    # The gradient of the bias is 2 * bias + 2 for inputs of 0.
+    model.fit(
+        np.zeros((1, 1)),
+        -np.ones((1, 1)),
+        epochs=9,
+        verbose=0,
+        callbacks=[Recorded(), lower],
+    )
+    steps = np.diff(weights) / (-2 * np.array(weights[:-1]) - 2)
+    np.testing.assert_allclose(steps, [1, 1, 0.5], rtol=1e-5)
+
+
+def test_training_ends_at_the_floor_and_stays_ended(folder, tmp_path, capsys):
+    lines = [
+        "train.learning_rate_schedule = @ReduceOnPlateau()",
+        "train.learning_rate = 1e-9",
+        # Nothing is learned at such a rate.
+        "ReduceOnPlateau.patience = 1",
+        "ReduceOnPlateau.min_learning_rate = 5e-10",
+        "train.num_epochs = 8",
+    ]
+    results = train_with(folder, tmp_path, *lines)
+    assert results["timings"]["epochs"] < 8
+    assert "reached its floor" in capsys.readouterr().out
+    again = train_with(folder, tmp_path, *lines)
+    assert again["timings"]["epochs"] == results["timings"]["epochs"]
+    assert again["metrics"] == results["metrics"]
+
+
+def test_a_schedule_of_keras_is_a_learning_rate(folder, tmp_path, monkeypatch):
+    rates = []
+
+    def record(self, batch, logs=None):
+        rates.append(float(self.model.optimizer.learning_rate))
+
+    monkeypatch.setattr(fitting.Recorder, "on_train_batch_end", record)
+    train_with(
+        folder,
+        tmp_path,
+        "train.learning_rate = @PolynomialDecay()",
+        "PolynomialDecay.initial_learning_rate = 0.01",
+        "PolynomialDecay.decay_steps = 4",
+        "PolynomialDecay.end_learning_rate = 0.0",
+        "train.steps_per_epoch = 2",
+        "train.num_epochs = 2",
+    )
+    np.testing.assert_allclose(rates, [0.0075, 0.005, 0.0025, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"warmup_epochs": 1}, {"learning_rate_schedule": "cosine"}],
+)
+def test_a_schedule_of_keras_stands_alone(more):
+    rate = keras.optimizers.schedules.CosineDecay(0.1, 100)
+    with pytest.raises(ValueError, match="`learning_rate` must be a number"):
+        TrainingConfig("runs/x", learning_rate=rate, **more)
+
+
+def test_an_unknown_schedule_names_what_there_is():
+    with pytest.raises(ValueError, match="'cosine'.*ReduceOnPlateau"):
+        TrainingConfig("runs/x", learning_rate_schedule="plateau")
