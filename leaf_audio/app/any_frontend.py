@@ -1,6 +1,6 @@
 """Settings for whichever frontend is chosen.
 
-A recipe such as `small.gin` does not know the frontend that it is used with.
+A recipe such as `own_recordings.gin` does not know the frontend it is used with.
 What it asks for is bound as `Frontend.sample_rate` and `Frontend.spec_augment`.
 When a config is read, the frontend that `AudioClassifier.frontend` refers to
 gets each of these bindings, unless it does not take the argument or has a
@@ -88,8 +88,9 @@ def excused(statements: Iterable[Binding]) -> set[Key]:
     A config may set `Frontend.sample_rate` although some frontend takes none.
     This is true of the macros and parts that such a binding refers to too, if
     their values stand in the same file. A recipe in another file that sets
-    `spec_augment = True` asks for something, and is not excused. Neither is a
-    binding of the command line, if the chosen frontend does not take it.
+    `spec_augment = @SpecAugment()` asks for something, and is not excused;
+    `spec_augment = False` asks for nothing. A binding of the command line is
+    not excused if the chosen frontend does not take it.
 
     Args:
         statements: All statements, in the order in which gin has read them.
@@ -107,7 +108,7 @@ def excused(statements: Iterable[Binding]) -> set[Key]:
             found |= {
                 one
                 for one in bindings.reached_from(statement.value, values)
-                if last[one].file == statement.file
+                if last[one].file == statement.file or last[one].value is False
             }
     return found
 

@@ -210,8 +210,8 @@ def dropped() -> list[str]:
 
     A config that refers to a part and sets its arguments loses nothing if
     another part is chosen. Another config has lost what it asked for: after
-    `leaf.gin` and `small.gin`, `AudioClassifier.encoder = @PANN()` drops the
-    settings that `small.gin` makes for the ConvNet of `leaf.gin`.
+    `leaf.gin` and a config that sets `ConvNet.filters`,
+    `AudioClassifier.encoder = @PANN()` drops this setting.
 
     Returns:
         A line for each part that was replaced, with the bindings of other

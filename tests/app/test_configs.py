@@ -20,10 +20,7 @@ CONFIGS = sorted(
 # What a config is to be given after.
 AFTER = {
     "audio_folder.gin": ["mel.gin"],
-    "fast.gin": ["mel.gin", "small.gin"],
     "own_recordings.gin": ["mel.gin"],
-    "small.gin": ["mel.gin"],
-    "small_plain.gin": ["mel.gin"],
 }
 # The encoders of the paper, and many filters, are more than a step needs.
 SMALL_CONV_NET = ["ConvNet.filters = [4, 4]"]
