@@ -1,6 +1,6 @@
 """Settings for whichever frontend is chosen.
 
-A recipe such as `own_recordings.gin` does not know the frontend it is used with.
+A recipe such as `own_recordings.gin` does not know which frontend it is for.
 What it asks for is bound as `Frontend.sample_rate` and `Frontend.spec_augment`.
 When a config is read, the frontend that `AudioClassifier.frontend` refers to
 gets each of these bindings, unless it does not take the argument or has a
