@@ -37,6 +37,10 @@ class SincConv1D(ParametricConv1D):
         f₁ = min_low_hz + |k₀|
         f₂ = min(f₁ + min_band_hz + |k₁|, sample_rate / 2)
 
+    An optimizer such as Adam moves a weight by about its learning rate in each
+    step, here by thousandths of a hertz. The trainer gives this weight a rate
+    of its own (`leaf_audio.training.optimizers.frontend_rate`).
+
     Differs from the original, which computes the filters for 16 kHz whatever
     the sample rate is.
 

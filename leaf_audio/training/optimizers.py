@@ -6,11 +6,15 @@ Which weights decay, how fast the frontend learns, and averaged weights.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
+
+from leaf_audio.convolution import SincConv1D
+from leaf_audio.frontend.layer_calls import find_layers
 
 
 def spare_from_decay(optimizer: Any, model: keras.Model) -> None:
@@ -47,6 +51,10 @@ def frontend_rate(
 ) -> Iterator[None]:
     """Within the `with` block, the frontend learns at a rate of its own.
 
+    Cutoff frequencies of sinc filters, which are weights in Hz, learn at
+    `sample_rate / (2π)` times this rate. They then move as fast as the centre
+    frequencies of Gabor filters, which are weights in radians per sample.
+
     Args:
         model: The model, compiled and built.
         factor: At least 0. Multiplies the learning rate of the weights of the
@@ -57,32 +65,38 @@ def frontend_rate(
     Raises:
         ValueError: If the optimizer is Nadam.
     """
-    own = {id(variable) for variable in frontend_variables(model)}
-    if not own or (factor == 1 and not frozen_steps):
+    scales = {id(variable): 1.0 for variable in frontend_variables(model)}
+    for layer in find_layers(model, SincConv1D):
+        if id(layer.kernel) in scales:
+            scales[id(layer.kernel)] = layer.sample_rate / (2 * math.pi)
+    is_plain = factor == 1 and not frozen_steps
+    if is_plain and all(scale == 1 for scale in scales.values()):
         yield
         return
     optimizer = _innermost(model.optimizer)
     if isinstance(optimizer, keras.optimizers.Nadam):
         raise ValueError(
             "`optimizer` must not be Nadam, whose momentum is shared by all "
-            "weights, if the frontend has a learning rate of its own. Received:"
-            f" frontend_learning_rate_factor={factor}, frozen_steps="
-            f"{frozen_steps}."
+            "weights, if the frontend has a learning rate of its own, as the "
+            "frequencies of SincNet have. Received: "
+            f"frontend_learning_rate_factor={factor}, "
+            f"frozen_steps={frozen_steps}."
         )
     update = optimizer._backend_update_step
 
     def update_in_groups(
         gradients: list, variables: list, learning_rate: Any
     ) -> None:
-        pairs = list(zip(gradients, variables, strict=True))
-        rate = learning_rate * factor
+        own_rate = learning_rate * factor
         if frozen_steps:
             learns = optimizer.iterations >= frozen_steps
-            rate = rate * ops.cast(learns, rate.dtype)
-        for is_own, group_rate in ((False, learning_rate), (True, rate)):
-            group = [p for p in pairs if (id(p[1]) in own) == is_own]
-            if group:
-                update(*map(list, zip(*group, strict=True)), group_rate)
+            own_rate = own_rate * ops.cast(learns, own_rate.dtype)
+        groups: dict[float | None, list] = {}
+        for pair in zip(gradients, variables, strict=True):
+            groups.setdefault(scales.get(id(pair[1])), []).append(pair)
+        for scale, group in groups.items():
+            rate = learning_rate if scale is None else own_rate * scale
+            update(*map(list, zip(*group, strict=True)), rate)
 
     # There is no public way to give variables a rate of their own. Keras would
     # track what is assigned in the usual way.

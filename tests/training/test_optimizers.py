@@ -15,15 +15,18 @@ pytestmark = pytest.mark.any_backend
 RATE = 0.01
 
 
-def build(optimizer=keras.optimizers.SGD, policy="float32", **settings):
+def build(
+    optimizer=keras.optimizers.SGD,
+    policy="float32",
+    cls=frontend.TimeDomainFilterbanks,
+    **settings,
+):
     """Builds a small classifier, ready for its first step."""
 
     def make_model(num_outputs):
         return models.AudioClassifier(
             num_outputs,
-            frontend=frontend.TimeDomainFilterbanks(
-                n_filters=4, sample_rate=4000
-            ),
+            frontend=cls(n_filters=4, sample_rate=4000),
             encoder=models.ConvNet([4], block=models.ConvBlock),
         )
 
@@ -147,6 +150,19 @@ def test_a_frontend_is_frozen_in_the_first_steps_only():
     # The steps of a run that goes on have been counted.
     ((four, _),) = train(model, 1, frozen_steps=2)
     assert largest(moves(three, four)) > 0
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_cutoff_frequencies_in_hz_move_as_fast_as_those_in_radians(factor):
+    model = build(keras.optimizers.Adam, cls=frontend.SincNet)
+    before, _ = values(model)
+    ((after, _),) = train(model, 1, factor=factor)
+    for path, moved in moves(before, after).items():
+        # The first step of Adam moves each weight by the learning rate.
+        in_hz = 4000 / (2 * np.pi) if "complex_conv" in path else 1
+        np.testing.assert_allclose(
+            np.median(np.abs(moved)), RATE * factor * in_hz, rtol=0.01
+        )
 
 
 def test_the_optimizer_is_left_as_it_was():
