@@ -31,7 +31,9 @@ class AudioClassifier(KnownArguments, keras.Model):
     Waveform → frontend → features → normalization → encoder → embedding →
     global pooling → dropout → dense layer → logits. If the features have no
     channel axis, the model adds one. The logits are float32 also under mixed
-    precision, and float64 under a float64 policy.
+    precision, and float64 under a float64 policy. An untrained model gives all
+    classes about the same probability: the weights of its dense layer are
+    normally distributed with a standard deviation of 0.01.
 
     A mask of the waveform's samples reaches the frontend and the poolings
     `"average"` and `"attention"`, which leave padding out. The normalization,
@@ -115,7 +117,15 @@ class AudioClassifier(KnownArguments, keras.Model):
         )
         self._pool = GlobalPooling(pooling, dtype=dtype)
         self._drop = layers.Dropout(dropout, dtype=dtype)
-        self.head = layers.Dense(num_outputs, dtype=dtype, name="head")
+        self.head = layers.Dense(
+            num_outputs,
+            # An untrained model gives all classes about the same probability,
+            # whatever the scale of the embedding. With Keras' default, the loss
+            # began at several times that of guessing.
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype=dtype,
+            name="head",
+        )
 
     def build(self, input_shape: Shape) -> None:
         inputs = keras.KerasTensor(input_shape, dtype=self.variable_dtype)

@@ -1,0 +1,32 @@
+"""The first step of the classifier that gin configures, without data."""
+
+import gin
+import keras
+import numpy as np
+
+from leaf_audio.app import configuration, train
+from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
+from leaf_audio.training import building
+
+LABELS = 3
+
+
+def loss_of_first_step(seq_len: int) -> float:
+    """Trains on a batch of noise, and returns the loss before the step.
+
+    Checks that all bindings have an effect but for those of the data.
+    """
+    config = gin.get_configurable("train.train")()
+    policy = config.dtype_policy or keras.config.dtype_policy()
+    with building.seeded(config.seed, policy):
+        model = building.build(
+            config,
+            train.make_model,
+            num_outputs=LABELS,
+            example_shape=(seq_len,),
+            learning_rate=config.learning_rate,
+        )
+    configuration.check_all_used(later=DATA_CONFIGURABLES)
+    rng = np.random.default_rng(0)
+    audio = rng.standard_normal((8, seq_len)).astype("float32")
+    return float(model.train_on_batch(audio, np.arange(8) % LABELS)[0])
