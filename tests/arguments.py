@@ -122,7 +122,10 @@ ARGUMENTS = {
     ),
     **dict.fromkeys(("hop_length", "n_fft", "win_length"), "size or none"),
     **dict.fromkeys(
-        ("batch_size", "check_freq", "min_steps_per_epoch", "num_epochs"),
+        (
+            *("batch_size", "check_freq", "min_steps_per_epoch"),
+            *("num_epochs", "patience"),
+        ),
         "positive integer",
     ),
     "steps_per_epoch": "positive integer or none",
@@ -159,7 +162,7 @@ ARGUMENTS = {
     **dict.fromkeys(
         (
             *("frontend_learning_rate_factor", "frozen_frontend_epochs"),
-            *("mixup_alpha", "warmup_epochs"),
+            *("min_learning_rate", "mixup_alpha", "warmup_epochs"),
         ),
         "not negative",
     ),
@@ -175,7 +178,7 @@ ARGUMENTS = {
     **dict.fromkeys(
         (
             *("drop_path", "dropout", "dropout_rate", "label_smoothing"),
-            "momentum",
+            *("factor", "momentum"),
         ),
         "rate",
     ),
@@ -188,7 +191,7 @@ ARGUMENTS = {
             *("learning_rate_schedule", "median", "mel_scale", "method"),
             *("on_error", "pad_mode", "padding", "parametrization"),
             *("pooling_padding", "triangles", "window", "window_type"),
-            *("jit_compile", "preset"),
+            *("jit_compile", "keep", "preset"),
         ),
         "choice",
     ),

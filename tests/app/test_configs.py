@@ -21,16 +21,18 @@ CONFIGS = sorted(
 # What a config is to be given after.
 AFTER = {
     "audio_folder.gin": ["mel.gin"],
+    "five_seconds.gin": ["mel.gin", "own_recordings.gin"],
     "own_recordings.gin": ["mel.gin"],
 }
 # The encoders of the paper, and many filters, are more than a step needs.
 SMALL_CONV_NET = ["ConvNet.filters = [4, 4]"]
 FEW_FILTERS = ["Leaf.n_filters = 8"]
 SMALLER = {
+    "five_seconds.gin": [],
     "leaf_custom.gin": ["PANN.depth = 2", *FEW_FILTERS],
     "leaf_efficientnet_b0.gin": [],
     "leaf_erb.gin": [*SMALL_CONV_NET, *FEW_FILTERS],
-    "own_recordings.gin": ["ResNet.widths = [4, 4]"],
+    "own_recordings.gin": [],
     "quickstart.gin": [*SMALL_CONV_NET, *FEW_FILTERS],
 }
 
