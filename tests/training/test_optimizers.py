@@ -161,7 +161,7 @@ def test_cutoff_frequencies_in_hz_move_as_fast_as_those_in_radians(factor):
         # The first step of Adam moves each weight by the learning rate.
         in_hz = 4000 / (2 * np.pi) if "complex_conv" in path else 1
         np.testing.assert_allclose(
-            np.median(np.abs(moved)), RATE * factor * in_hz, rtol=0.01
+            np.median(np.abs(moved)), RATE * factor * in_hz, rtol=0.1
         )
 
 

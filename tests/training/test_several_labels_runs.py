@@ -23,7 +23,7 @@ COUNTS = {"train": 8, "validation": 4, "test": 4}
 NAMES = sorted(LABELS)
 SETTINGS = (
     "train.num_epochs = 14",
-    "train.learning_rate = 0.03",
+    "train.learning_rate = 0.01",
     "audio_folder.allow_unlabelled = True",
 )
 
@@ -211,7 +211,8 @@ def test_predictions_give_the_labels_above_their_thresholds(several, mixtures):
         right += len({*NAMES} - ({*given} ^ true_labels(file)))
     assert right / (3 * len(files)) > 0.8
     sums = [sum(one.values()) for one in found.values()]
-    assert max(sums) > 1.2 and min(sums) < 0.8
+    # Those of one label of each clip would sum to 1.
+    assert max(sums) - min(sums) > 0.5
     loaded = serving.TrainedClassifier.from_run(workdir)
     assert list(loaded.thresholds) == thresholds
 
