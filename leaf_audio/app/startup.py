@@ -67,7 +67,7 @@ def prefer_onednn() -> None:
     """Has TensorFlow compute with oneDNN, unless the user decides otherwise.
 
     On x86 without AVX-512, TensorFlow leaves it off by default, and training
-    takes a quarter more of the processor's time.
+    takes longer.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -300,7 +300,8 @@ def test_chunks_are_evaluated_with_all_of_a_clip(tmp_path):
     results = train_with(
         tmp_path,
         tmp_path / "run",
-        "train.num_epochs = 1",
+        "train.num_epochs = 4",
+        "train.keep = 'last'",
         "train.learning_rate = 0.01",
         hop,
     )
@@ -323,4 +324,4 @@ def test_chunks_are_evaluated_with_all_of_a_clip(tmp_path):
     assert found == pytest.approx(np.mean(losses), rel=1e-4)
     run.evaluate([], [workdir, "data.prepare.evaluation_hop = None"])
     other = evaluation_of(tmp_path / "run")["metrics"]["test"]["loss"]
-    assert other != pytest.approx(found, rel=1e-6)
+    assert other != pytest.approx(found, rel=1e-4)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("fresh_gin")
 COUNTS = {"train": 8, "validation": 4, "test": 4}
 NAMES = sorted(LABELS)
 SETTINGS = (
-    "train.num_epochs = 14",
+    "train.num_epochs = 20",
     "train.learning_rate = 0.01",
     "audio_folder.allow_unlabelled = True",
 )
@@ -111,9 +111,9 @@ def test_the_best_epoch_is_that_of_the_mean_average_precision(several):
     last = history[-1]
     assert 0 < last["label_accuracy"] <= 1
     assert not {"accuracy", "val_accuracy"} & set(last)
-    line = fitting.epoch_line(last | {"seconds": 1}, 14)
+    line = fitting.epoch_line(last | {"seconds": 1}, 20)
     assert line == (
-        f"epoch 14/14: loss {last['loss']:.3f} (val {last['val_loss']:.3f}), "
+        f"epoch 20/20: loss {last['loss']:.3f} (val {last['val_loss']:.3f}), "
         f"val mAP {last['val_map']:.3f}, 1 s"
     )
 
@@ -211,8 +211,7 @@ def test_predictions_give_the_labels_above_their_thresholds(several, mixtures):
         right += len({*NAMES} - ({*given} ^ true_labels(file)))
     assert right / (3 * len(files)) > 0.8
     sums = [sum(one.values()) for one in found.values()]
-    # Those of one label of each clip would sum to 1.
-    assert max(sums) - min(sums) > 0.5
+    assert max(sums) > 1.2 and min(sums) < 0.8
     loaded = serving.TrainedClassifier.from_run(workdir)
     assert list(loaded.thresholds) == thresholds
 
