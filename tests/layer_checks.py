@@ -21,8 +21,7 @@ def check_layer(make, inputs, tmp_path, untrained=(), atol=1e-6, compiles=True):
       tmp_path: Folder to save a model in.
       untrained: Names of weights that get no gradient at these inputs.
       atol: Absolute tolerance between outputs that should be the same.
-      compiles: Whether to compile with XLA and train a step. Leaf takes half a
-        minute for it, which its options do not change.
+      compiles: Whether to check `check_compiled_fit` too.
     """
     layer = make()
     expected = ops.convert_to_numpy(layer(inputs))
@@ -35,7 +34,7 @@ def check_layer(make, inputs, tmp_path, untrained=(), atol=1e-6, compiles=True):
     _check_gradients(layer, inputs, untrained)
     _check_mixed_precision(make, layer, inputs, expected)
     if compiles:
-        _check_compiled_fit(model, inputs, expected)
+        check_compiled_fit(model, inputs, expected)
 
 
 def _check_config(layer, inputs, shape):
@@ -96,7 +95,16 @@ def _check_mixed_precision(make, layer, inputs, expected):
         np.testing.assert_allclose(outputs, expected, atol=tolerance * scale)
 
 
-def _check_compiled_fit(model, inputs, expected):
+def check_compiled_fit(model, inputs, expected):
+    """Compiles a model with XLA, checks its outputs, and trains a step.
+
+    Leaf takes half a minute for it.
+
+    Args:
+      model: A model without compiled settings.
+      inputs: A float32 batch.
+      expected: The outputs that the model has, called eagerly.
+    """
     # `jit_compile` means XLA, except on PyTorch, whose compiler takes minutes
     # or is missing.
     compiled = keras.backend.backend() != "torch"

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.any_backend
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_frontends_are_timed_and_their_memory_is_measured(tmp_path):
     if sys.platform != "linux":
         pytest.skip("memory is measured on Linux only")
@@ -35,6 +36,7 @@ def test_frontends_are_timed_and_their_memory_is_measured(tmp_path):
     assert row["memory_mb"] > 0
 
 
+@pytest.mark.slow
 def test_the_input_pipeline_is_timed(tmp_path):
     output = tmp_path / "data.json"
     subprocess.run(

@@ -122,6 +122,7 @@ def test_importing_example_imports_nothing_else():
 
 
 @pytest.mark.any_backend
+@pytest.mark.slow
 def test_old_names_work_if_example_is_imported_first():
     python("-c", "from example import clips; clips.AudioData")
 

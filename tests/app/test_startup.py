@@ -37,6 +37,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="it is a setting of glibc"
 )
+@pytest.mark.slow
 def test_memory_that_is_freed_is_used_again():
     kept, returned = (
         int(python("-c", COUNT_FAULTS, mode).stdout)

@@ -114,6 +114,7 @@ def test_passes_and_seeds_differ_in_order(audio_data):
     assert len(orders) == 9
 
 
+@pytest.mark.slow
 def test_every_clip_comes_first_equally_often(tmp_path):
     few = make(tmp_path, counts={"train": 4, "test": 1})
     batches = data.prepare(few, [crop], 4)

@@ -147,6 +147,7 @@ for _ in range({steps}):
         (0.1, 500, "", 1, "ArithmeticError: a fault of one clip"),
     ],
 )
+@pytest.mark.slow
 def test_a_program_ends_though_batches_are_made_ahead(
     tmp_path, share, steps, end, code, message
 ):

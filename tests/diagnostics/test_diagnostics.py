@@ -171,6 +171,7 @@ def test_filters_are_logged_each_epoch(tmp_path):
     assert logged == pytest.approx(drift, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_log_goes_on_where_training_does(tmp_path):
     leaf = frontend.Leaf(n_filters=3)
     model = keras.Sequential([leaf, keras.layers.Flatten()])

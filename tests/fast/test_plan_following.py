@@ -110,6 +110,7 @@ def test_weights_that_are_not_finite_need_no_plan():
     assert np.isnan(ops.convert_to_numpy(leaf(noise(1, 1000)))).any()
 
 
+@pytest.mark.slow
 def test_xla_trains_on_batches_of_unknown_sizes():
     """Within the plan, and outside of it."""
     if keras.backend.backend() != "tensorflow":

@@ -145,6 +145,7 @@ def test_it_has_them_for_every_remainder_of_the_stride(window_ms):
 
 @pytest.mark.parametrize("name", ["leaf_spectral", "efficient_leaf"])
 @pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_it_has_them_where_sizes_are_unknown(name):
     """Compiled, by XLA where the backend has it."""
     layer = FRONTENDS[name]()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from frontend_makers import FRONTENDS, noise
 from keras import ops
-from layer_checks import check_layer
+from layer_checks import check_compiled_fit, check_layer
 
 from leaf_audio import frontend
 from leaf_audio.frontend.base import Frontend
@@ -95,7 +95,17 @@ def test_a_channel_axis_of_one_changes_nothing(name):
 )
 def test_is_a_keras_citizen(name, tmp_path):
     make = functools.partial(FRONTENDS[name], n_filters=4)
-    check_layer(make, noise(2, 1600), tmp_path)
+    check_layer(make, noise(2, 1600), tmp_path, compiles=name == "mel")
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+@pytest.mark.slow
+def test_xla_compiles_a_step_of_training(name):
+    layer = FRONTENDS[name](n_filters=4)
+    x = noise(2, 1600)
+    expected = ops.convert_to_numpy(layer(x))
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    check_compiled_fit(model, x, expected)
 
 
 @pytest.mark.parametrize("name", FRONTENDS)

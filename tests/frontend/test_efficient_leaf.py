@@ -251,6 +251,7 @@ def test_a_called_frontend_follows_its_filters():
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_what_is_compiled_keeps_to_its_plan_until_the_callback():
     leaf = frontend.EfficientLeaf(n_filters=8, compression_fn=None)
     model = keras.Sequential([keras.Input((1600,)), leaf])
@@ -277,6 +278,7 @@ def test_what_is_compiled_keeps_to_its_plan_until_the_callback():
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_training_replans_between_epochs():
     leaf = frontend.EfficientLeaf(n_filters=8)
     model = keras.Sequential(

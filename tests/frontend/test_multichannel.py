@@ -135,6 +135,7 @@ def test_spec_augment_masks_all_channels_of_a_recording_alike(name):
     assert (is_masked[0] != is_masked[1]).any()
 
 
+@pytest.mark.slow
 def test_a_classifier_takes_both_channels(tmp_path):
     model = models.AudioClassifier(
         3,

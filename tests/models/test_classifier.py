@@ -28,6 +28,7 @@ def test_summary_shows_shapes_once_built():
 
 @pytest.mark.slow_on_jax
 @pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.slow
 def test_classifier_trains_compiled(jit_compile):
     if jit_compile and keras.backend.backend() == "torch":
         pytest.skip("torch.compile needs a C++ compiler")
@@ -109,6 +110,7 @@ def test_encoder_may_answer_any_rank(encoder, width):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_keras_application_serves_as_encoder(tmp_path):
     encoder = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(None, None, 1), alpha=0.35

@@ -377,6 +377,7 @@ def test_gradient_is_the_transposed_warp_and_zero_under_masks():
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_unknown_batch_and_time_train_in_fit(jit_compile):
     inputs = keras.Input((None, 6))
     outputs = keras.layers.GlobalAveragePooling1D()(

@@ -121,6 +121,7 @@ def test_a_folder_stands_for_all_recordings_below_it(folder, finished):
     }
 
 
+@pytest.mark.slow
 def test_predictions_do_not_depend_on_the_size_of_a_batch(folder, finished):
     classifier = serving.TrainedClassifier.from_run(finished[0])
     some = [functools.partial(data.align, seq_len=500)]
@@ -216,6 +217,7 @@ def test_a_damaged_summary_is_named(tmp_path, content):
         Workdir(tmp_path).read_data()
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_predicted_in_chunks(folder, tmp_path):
     workdir = tmp_path / "run"
     configuration.parse(

@@ -204,6 +204,7 @@ def test_evaluation_draws_anew_where_it_is_asked_for_a_share(tmp_path, capsys):
     }
 
 
+@pytest.mark.slow
 def test_evaluation_takes_folds_from_the_run_or_from_what_is_asked(tmp_path):
     write_tones(tmp_path / "tones")
     write_tones(tmp_path / "other")

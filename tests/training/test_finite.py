@@ -225,6 +225,7 @@ except test_finite.training.TrainingStopped as error:
 @pytest.mark.skipif(
     BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's"
 )
+@pytest.mark.slow
 def test_several_devices_stop_too(tmp_path):
     write_tones(tmp_path / "tones")
     done = python("-c", TWO_DEVICES, str(tmp_path))

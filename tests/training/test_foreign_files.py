@@ -82,6 +82,7 @@ def test_a_run_that_has_not_begun_leaves_no_claim(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_keeps_other_logs_beside_its_own(folder, tmp_path):
     train_with(folder, tmp_path / "run", "train.num_epochs = 1")
     other = tmp_path / "run" / "tensorboard" / "other" / "events"

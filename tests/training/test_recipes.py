@@ -204,6 +204,7 @@ def test_own_recordings_changes_clips_in_training_only(folder):
         assert labels.dtype.kind == "i"
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_validated_kept_and_go_on(folder, tmp_path):
     lines = [
         "train.optimizer = @SGD",

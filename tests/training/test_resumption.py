@@ -183,6 +183,7 @@ def test_a_finished_cosine_run_that_is_trained_further_starts_its_rate_again(
 
 
 @pytest.mark.any_backend
+@pytest.mark.slow
 def test_an_unfinished_cosine_run_keeps_its_length(
     folder, tmp_path, monkeypatch
 ):
@@ -247,6 +248,7 @@ def test_a_delayed_schedule_is_saved():
 
 
 @pytest.mark.compiled
+@pytest.mark.slow
 def test_a_killed_run_ends_as_an_uninterrupted_one(folder, tmp_path):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("its processes take most of a minute: TensorFlow only")

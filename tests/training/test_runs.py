@@ -6,8 +6,6 @@ import io
 import json
 import random
 import shutil
-import subprocess
-import sys
 
 import gin
 import keras
@@ -18,7 +16,7 @@ from tones import SAMPLE_RATE, bindings, main_flags, python, write_tones
 from training_runs import rows, train_with
 
 from leaf_audio import models
-from leaf_audio.app import configuration, train
+from leaf_audio.app import configuration, plot, train
 from leaf_audio.training import TrainingStopped, fitting, schedules, scoring
 from leaf_audio.training.progress import Progress
 
@@ -94,10 +92,7 @@ def test_a_run_follows_the_filters_that_it_learns(folder, run_of_leaf):
         assert float(row["drift_centre_hz"]) > 0
     pytest.importorskip("matplotlib")
     recording = next((folder / "tones").rglob("*.wav"))
-    command = [*(sys.executable, "-m", "example.plot")]
-    command += [f"--workdir={workdir}", f"--recording={recording}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    plot.draw(str(workdir), None, str(recording))
     names = {file.name for file in (workdir / "figures").iterdir()}
     assert names == {
         f"{name}.{suffix}"
@@ -274,6 +269,7 @@ def test_a_validation_loss_that_is_not_finite_stops_training(
 
 
 @pytest.mark.any_backend
+@pytest.mark.slow
 def test_what_loading_draws_does_not_change_a_run(
     folder, tmp_path, monkeypatch
 ):
@@ -405,6 +401,7 @@ def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
 
 
 @pytest.mark.any_backend
+@pytest.mark.slow
 def test_a_name_that_the_terminal_cannot_show_stops_nothing(tmp_path):
     write_tones(tmp_path / "tönes")
     process = python(

@@ -94,6 +94,7 @@ def test_a_step_is_compiled_for_the_rate_after_a_plateau():
     np.testing.assert_allclose(steps, [1, 1, 0.5], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_ends_at_the_floor_and_stays_ended(folder, tmp_path, capsys):
     lines = [
         "train.learning_rate_schedule = @ReduceOnPlateau()",

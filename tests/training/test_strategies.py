@@ -77,6 +77,7 @@ def assert_same(one, two):
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_two_mirrored_devices_train_as_one_on_the_same_batches(tmp_path):
     devices = "mirrored.devices = ['CPU:0', 'CPU:1']"
     one, two = run_on_two(
@@ -153,6 +154,7 @@ def test_a_tpu_needs_an_address():
 
 @needs_tensorflow
 @pytest.mark.parametrize("address", ["grpc://127.0.0.1:9", "local"])
+@pytest.mark.slow
 def test_a_tpu_that_is_not_there_is_a_clear_error(tmp_path, address):
     write_tones(tmp_path / "tones")
     process = python(
@@ -178,6 +180,7 @@ def test_a_device_that_is_not_there_is_named():
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_a_tpu_strategy_is_built_from_the_flags():
     """Stands in for TensorFlow's TPU parts, since no TPU can be had."""
     program = """

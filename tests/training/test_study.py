@@ -230,6 +230,7 @@ def test_each_run_of_a_shipped_study_uses_all_its_bindings(name):
         configuration.check_all_used(later=("train.train", *DATA_CONFIGURABLES))
 
 
+@pytest.mark.slow
 def test_a_study_runs_from_the_command_line(tmp_path):
     write_tones(tmp_path / "tones")
     variants = {"mel": ["example/configs/mel.gin"]}
