@@ -184,28 +184,34 @@ def by_label(
     Raises:
         ValueError: If the shapes do not fit each other.
     """
-    from sklearn import metrics as sklearn_metrics
-
     targets, logits = _checked(targets, logits)
     several = has_several_labels(targets)
     if not several:
-        found = logits.argmax(axis=-1)
-    elif thresholds is None:
-        found = logits >= 0
+        labels = np.arange(logits.shape[1])
+        has = targets[:, None] == labels
+        found = logits.argmax(axis=-1)[:, None] == labels
     else:
-        found = sigmoid(logits) >= np.asarray(thresholds)
-    precision, recall, f1, clips = (
-        sklearn_metrics.precision_recall_fscore_support(
-            targets,
-            found,
-            labels=np.arange(logits.shape[1]),
-            average=None,
-            zero_division=math.nan,
+        has = targets
+        found = (
+            logits >= 0
+            if thresholds is None
+            else sigmoid(logits) >= np.asarray(thresholds)
         )
-    )
-    values = {"clips": clips, "precision": precision, "recall": recall}
-    values["f1"] = f1
+    right = (has & found).sum(axis=0)
+    clips, told = has.sum(axis=0), found.sum(axis=0)
+    values = {
+        "clips": clips,
+        "precision": _share(right, told),
+        "recall": _share(right, clips),
+        "f1": _share(2 * right, clips + told),
+    }
     return values | (_ranking(targets, logits) if several else {})
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divides counts; NaN where the whole is 0."""
+    shares = np.full(part.shape, math.nan)
+    return np.divide(part, whole, out=shares, where=whole > 0)
 
 
 def confusion(targets: np.ndarray, logits: np.ndarray) -> np.ndarray:

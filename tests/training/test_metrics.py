@@ -120,6 +120,19 @@ def test_a_label_is_found_where_it_reaches_its_threshold():
         np.testing.assert_array_equal(halves[name], values, err_msg=name)
 
 
+def test_one_label_that_clips_may_have_is_measured_as_itself():
+    has = np.array([[1], [1], [0], [0], [0], [0]], bool)
+    logits = np.array([[3.0], [2], [-1], [-2], [-3], [1]])
+    found = metrics.by_label(has, logits)
+    for name, value in (
+        ("clips", 2),
+        ("precision", 2 / 3),
+        ("recall", 1),
+        ("f1", 4 / 5),
+    ):
+        np.testing.assert_allclose(found[name], [value], err_msg=name)
+
+
 def test_confusions_have_a_row_for_the_label_of_a_clip():
     found = metrics.confusion(np.array([0, 0, 0, 1]), one_hot([0, 2, 0, 1], 3))
     np.testing.assert_array_equal(found, [[2, 0, 1], [0, 1, 0], [0, 0, 0]])
