@@ -57,7 +57,8 @@ def build(
         The model, its optimizer and its metrics built.
 
     Raises:
-        ValueError: If the loss does not fit the targets.
+        ValueError: If the loss does not fit the targets, or the frontend cannot
+            have the learning rate that is asked for.
     """
     model = _compiled(
         config,
@@ -69,6 +70,7 @@ def build(
     )
     outputs = model(keras.ops.zeros((1, *example_shape)))
     optimizers.spare_from_decay(model.optimizer, model)
+    _check_frontend_rate(config, model)
     model.optimizer.build(model.trainable_variables)
     targets = (
         keras.ops.zeros(outputs.shape)
@@ -123,12 +125,21 @@ def rehearse(
             shape = example_shape() if example_shape else None
             if shape is not None:
                 model.build((1, *shape))
+                _check_frontend_rate(config, model)
 
     # Keras counts the layers of each name, and keeps these counts for each
     # thread. Built in a thread of its own, this model leaves the counts as
     # they are: the frontend of the real one is called "leaf", not "leaf_1".
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         thread.submit(build_once).result()
+
+
+def _check_frontend_rate(config: TrainingConfig, model: keras.Model) -> None:
+    optimizers.check_frontend_rate(
+        model,
+        config.frontend_learning_rate_factor,
+        config.frozen_frontend_epochs,
+    )
 
 
 def _compiled(

@@ -1,6 +1,6 @@
-"""What a recipe asks of any optimizer of Keras.
+"""Weight decay, the frontend's learning rate, and averaged weights.
 
-Which weights decay, how fast the frontend learns, and averaged weights.
+For any optimizer of Keras.
 """
 
 from __future__ import annotations
@@ -45,6 +45,57 @@ def frontend_variables(model: keras.Model) -> list[keras.Variable]:
     return [] if frontend is None else frontend.trainable_variables
 
 
+def _scales(model: keras.Model) -> dict[int, float]:
+    """Returns what multiplies the rate of weights in Hz, by their `id`."""
+    return {
+        id(layer.kernel): layer.sample_rate / (2 * math.pi)
+        for layer in find_layers(model, SincConv1D)
+        if layer.trainable
+    }
+
+
+def check_frontend_rate(
+    model: keras.Model, factor: float, frozen_epochs: float
+) -> None:
+    """Checks that the frontend of a model can have a learning rate of its own.
+
+    Args:
+        model: The model, compiled and built.
+        factor: Multiplies the learning rate of the frontend.
+        frozen_epochs: In how many first epochs the frontend does not learn.
+
+    Raises:
+        ValueError: If such a rate is asked for and the frontend learns nothing,
+            or the optimizer cannot give weights different rates.
+    """
+    asked = [
+        f"{name}={value}"
+        for name, value, default in (
+            ("frontend_learning_rate_factor", factor, 1),
+            ("frozen_frontend_epochs", frozen_epochs, 0),
+        )
+        if value != default
+    ]
+    if asked and not frontend_variables(model):
+        raise ValueError(
+            f"`{asked[0].partition('=')[0]}` must be left at its default for a "
+            "model whose frontend learns nothing. Received: "
+            f"{', '.join(asked)}."
+        )
+    optimizer = _innermost(model.optimizer)
+    # Nadam has one momentum for all weights, and Ftrl divides by the rate.
+    if isinstance(
+        optimizer, (keras.optimizers.Nadam, keras.optimizers.Ftrl)
+    ) and (asked or _scales(model)):
+        raise ValueError(
+            f"`optimizer` must not be {type(optimizer).__name__}, which cannot "
+            "give the frontend a learning rate of its own, as "
+            "frontend_learning_rate_factor and frozen_frontend_epochs do, and "
+            "as the cutoff frequencies of SincConv1D have. Received: "
+            f"{', '.join(asked) or 'a model with SincConv1D'}."
+        )
+
+
 @contextlib.contextmanager
 def frontend_rate(
     model: keras.Model, factor: float, frozen_steps: int
@@ -52,8 +103,10 @@ def frontend_rate(
     """Within the `with` block, the frontend learns at a rate of its own.
 
     Cutoff frequencies of sinc filters, which are weights in Hz, learn at
-    `sample_rate / (2π)` times this rate. They then move as fast as the centre
-    frequencies of Gabor filters, which are weights in radians per sample.
+    `sample_rate / (2π)` times the rate of other weights. With Adam and its
+    kin, whose steps do not depend on the scale of gradients, they then move as
+    fast as the centre frequencies of Gabor filters, which are weights in
+    radians per sample.
 
     Args:
         model: The model, compiled and built.
@@ -61,27 +114,14 @@ def frontend_rate(
             frontend.
         frozen_steps: At least 0. The number of first steps of a run in which
             the frontend does not learn.
-
-    Raises:
-        ValueError: If the optimizer is Nadam.
     """
-    scales = {id(variable): 1.0 for variable in frontend_variables(model)}
-    for layer in find_layers(model, SincConv1D):
-        if id(layer.kernel) in scales:
-            scales[id(layer.kernel)] = layer.sample_rate / (2 * math.pi)
+    own = {id(variable) for variable in frontend_variables(model)}
+    scales = _scales(model)
     is_plain = factor == 1 and not frozen_steps
-    if is_plain and all(scale == 1 for scale in scales.values()):
+    if not scales and (is_plain or not own):
         yield
         return
     optimizer = _innermost(model.optimizer)
-    if isinstance(optimizer, keras.optimizers.Nadam):
-        raise ValueError(
-            "`optimizer` must not be Nadam, whose momentum is shared by all "
-            "weights, if the frontend has a learning rate of its own, as the "
-            "frequencies of SincNet have. Received: "
-            f"frontend_learning_rate_factor={factor}, "
-            f"frozen_steps={frozen_steps}."
-        )
     update = optimizer._backend_update_step
 
     def update_in_groups(
@@ -89,14 +129,18 @@ def frontend_rate(
     ) -> None:
         own_rate = learning_rate * factor
         if frozen_steps:
-            learns = optimizer.iterations >= frozen_steps
+            # Keras counts the steps that update weights.
+            steps_per_update = optimizer.gradient_accumulation_steps or 1
+            learns = optimizer.iterations * steps_per_update >= frozen_steps
             own_rate = own_rate * ops.cast(learns, own_rate.dtype)
-        groups: dict[float | None, list] = {}
+        groups: dict[tuple[bool, float], list] = {}
         for pair in zip(gradients, variables, strict=True):
-            groups.setdefault(scales.get(id(pair[1])), []).append(pair)
-        for scale, group in groups.items():
-            rate = learning_rate if scale is None else own_rate * scale
-            update(*map(list, zip(*group, strict=True)), rate)
+            name = id(pair[1])
+            kind = (name in own, scales.get(name, 1.0))
+            groups.setdefault(kind, []).append(pair)
+        for (is_own, scale), pairs in groups.items():
+            rate = own_rate if is_own else learning_rate
+            update(*map(list, zip(*pairs, strict=True)), rate * scale)
 
     # There is no public way to give variables a rate of their own. Keras would
     # track what is assigned in the usual way.

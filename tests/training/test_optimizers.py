@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from leaf_audio import frontend, models
+from leaf_audio import convolution, frontend, models
+from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.training import TrainingConfig, building, optimizers
 
 pytestmark = pytest.mark.any_backend
@@ -173,11 +174,59 @@ def test_the_optimizer_is_left_as_it_was():
     assert largest(moves(start, after)) > 0
 
 
-def test_nadam_cannot_give_the_frontend_a_rate_of_its_own():
-    model = build(keras.optimizers.Nadam)
-    with pytest.raises(ValueError, match="must not be Nadam.*factor=0.5"):
-        train(model, 1, factor=0.5)
-    train(model, 1)
+def test_with_accumulated_gradients_it_is_frozen_for_as_many_batches():
+    model = build(
+        functools.partial(keras.optimizers.SGD, gradient_accumulation_steps=2)
+    )
+    start, _ = values(model)
+    after = [own for own, _ in train(model, 4, frozen_steps=2)]
+    assert largest(moves(start, after[2])) == 0
+    assert largest(moves(start, after[3])) > 0
+
+
+def test_cutoff_frequencies_are_found_in_any_model():
+    model = keras.Sequential(
+        [
+            keras.Input((800,)),
+            frontend.SincNet(n_filters=2, sample_rate=4000),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(3),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(RATE), loss)
+    (layer,) = find_layers(model, convolution.SincConv1D)
+    before = keras.ops.convert_to_numpy(layer.kernel)
+    audio = np.random.default_rng(0).standard_normal((4, 800)).astype("float32")
+    with optimizers.frontend_rate(model, 1.0, 0):
+        model.fit(audio, np.array([0, 1, 2, 0]), batch_size=4, verbose=0)
+    moved = np.abs(keras.ops.convert_to_numpy(layer.kernel) - before)
+    np.testing.assert_allclose(
+        np.median(moved), RATE * 4000 / (2 * np.pi), rtol=0.1
+    )
+
+
+@pytest.mark.parametrize("name", ["Nadam", "Ftrl"])
+def test_some_optimizers_cannot_give_the_frontend_a_rate_of_its_own(name):
+    cls = getattr(keras.optimizers, name)
+    leaf = build(cls)
+    message = f"must not be {name}.*Received: frontend_learning_rate_factor=0.5"
+    with pytest.raises(ValueError, match=message):
+        optimizers.check_frontend_rate(leaf, 0.5, 0)
+    optimizers.check_frontend_rate(leaf, 1, 0)
+    with pytest.raises(ValueError, match=f"{name}.*a model with SincConv1D"):
+        build(cls, cls=frontend.SincNet)
+
+
+def test_a_rate_of_a_frontend_that_learns_nothing_is_refused():
+    model = build(keras.optimizers.Adam, cls=frontend.MelFilterbanks)
+    optimizers.check_frontend_rate(model, 1, 0)
+    for settings, named in (
+        ((1, 2), "frozen_frontend_epochs=2"),
+        ((0.1, 0), "0.1"),
+    ):
+        with pytest.raises(ValueError, match=f"learns nothing.*{named}"):
+            optimizers.check_frontend_rate(model, *settings)
 
 
 @pytest.mark.parametrize(
