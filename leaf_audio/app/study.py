@@ -41,8 +41,8 @@ def main(argv: list[str]) -> None:
 
     try:
         made = read(given.gin_config, own)
-        check_settings(made, others)
-        study.run_all(made, others, *more)
+        settings = check_settings(made, others)
+        study.run_all(made, others, settings, *more)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
     rows = study.collect(made)
@@ -88,7 +88,9 @@ def read(configs: Sequence[str], bindings: Sequence[str]) -> "Study":
         return study
 
 
-def check_settings(study: "Study", bindings: Sequence[str]) -> None:
+def check_settings(
+    study: "Study", bindings: Sequence[str]
+) -> dict[str, dict[str, str]]:
     """Looks for mistakes in the configs of all runs, before the first run.
 
     No model is built. That would occupy the accelerator, which the runs need.
@@ -97,17 +99,21 @@ def check_settings(study: "Study", bindings: Sequence[str]) -> None:
         study: The study.
         bindings: Further bindings for all runs.
 
+    Returns:
+        What configs and bindings set for each variant: text by name.
+
     Raises:
         ValueError: If a line of a variant is not valid gin, or binds a
             parameter of `Study`.
     """
     from leaf_audio.app import configuration, train  # noqa: F401
 
+    settings = {}
     for name in study.variants:
         try:
             with configuration.restored():
                 configuration.parse(*study.settings(name, bindings))
-                bound = configuration.bound()
+                settings[name] = bound = configuration.bound()
             own = [key for key in bound if key.startswith("Study.")]
             if own:
                 raise ValueError(
@@ -116,6 +122,7 @@ def check_settings(study: "Study", bindings: Sequence[str]) -> None:
                 )
         except ValueError as error:
             raise ValueError(f"In the variant {name!r}: {error}") from error
+    return settings
 
 
 def _print_table(

@@ -21,6 +21,7 @@ import rich.progress
 
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_path
+from leaf_audio.training.progress import differences
 
 # The command that trains, as `python -m` takes it.
 _PROGRAM = ("-m", "leaf_audio.app.main")
@@ -154,14 +155,21 @@ class Study:
         ]
 
 
-def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
+def run_all(
+    study: Study,
+    bindings: Sequence[str],
+    settings: Mapping[str, Mapping[str, str]],
+    *more: str,
+) -> None:
     """Does the runs that are not finished, for one seed after the other.
 
-    The output of a run goes to a file beside its folder, such as `0.log`.
+    The output of a run goes to a file beside its folder, such as `0.log`, its
+    command and settings to another, such as `0.json`.
 
     Args:
         study: The study.
         bindings: Further bindings for all runs.
+        settings: What configs and bindings set for each variant: text by name.
         *more: Further flags for all runs.
 
     Raises:
@@ -176,18 +184,22 @@ def run_all(study: Study, bindings: Sequence[str], *more: str) -> None:
         command = [*study.command(name, seed, bindings), *more]
         told = folder.with_name(f"{seed}.json")
         if (folder / "results.json").exists():
-            was = json.loads(told.read_text("utf-8"))
-            if _settings_of(was) != _settings_of(command):
+            was = json.loads(told.read_text("utf-8"))["settings"]
+            differing = differences(was, settings[name])
+            if differing:
                 raise ValueError(
                     f"The finished run of {name!r} with seed {seed} must have "
-                    f"the settings of this study. Received: {folder}, made by "
-                    f"{was}, not by {command}."
+                    f"the settings of this study. Received: {folder}, which "
+                    f"differs in: {'; '.join(differing)}. Choose another "
+                    "workdir."
                 )
             continue
         log = folder.with_name(f"{seed}.log")
         print(f"{name}, seed {seed}: {log}", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
-        told.write_text(json.dumps(command, indent=2) + "\n", "utf-8")
+        files.write_json(
+            told, {"command": command, "settings": dict(settings[name])}
+        )
         with open(log, "w", encoding="utf-8") as file:
             done = subprocess.run(
                 [sys.executable, *command],
@@ -215,14 +227,14 @@ def check_replaceable(study: Study) -> None:
         ValueError: If another file would be replaced. The message names it.
     """
     found = []
-    if not any(map(_is_command, study.folder.glob("*/*.json"))):
+    if not any(map(_is_run, study.folder.glob("*/*.json"))):
         names = [f"results.{suffix}" for suffix in ("md", "json", *_FIGURES)]
         found += [study.folder / name for name in names]
     for name in study.variants:
         for seed in study.seeds:
             folder = study.run_folder(name, seed)
             told = folder.with_name(f"{seed}.json")
-            if not _is_command(told):
+            if not _is_run(told):
                 found += [told, folder.with_name(f"{seed}.log")]
     found = [file for file in found if os.path.lexists(file)]
     if found:
@@ -235,23 +247,13 @@ def check_replaceable(study: Study) -> None:
         )
 
 
-def _is_command(file: pathlib.Path) -> bool:
-    """Returns whether a file holds the command of a run."""
+def _is_run(file: pathlib.Path) -> bool:
+    """Returns whether a file holds the command and settings of a run."""
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, list) and content[:2] == list(_PROGRAM)
-
-
-def _settings_of(command: Sequence[str]) -> list[str]:
-    """Returns a command without its program and its folders.
-
-    A study whose folder was moved is still the same study.
-    """
-    folders = ("--workdir=", "--data_dir=")
-    arguments = command[len(_PROGRAM) :]
-    return [one for one in arguments if not one.startswith(folders)]
+    return isinstance(content, dict) and set(content) == {"command", "settings"}
 
 
 def failure_reason(log: str) -> str:

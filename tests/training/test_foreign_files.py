@@ -107,14 +107,14 @@ def test_a_study_replaces_no_file_of_others(tmp_path, monkeypatch, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
     with pytest.raises(ValueError, match=f"which holds {name}"):
-        study.run_all(made, [])
+        study.run_all(made, [], {"one": {}})
     assert content(tmp_path) == {name: b"{}"} and not ran
     (tmp_path / name).unlink()
-    study.run_all(made, [])
+    study.run_all(made, [], {"one": {}})
     assert len(ran) == 1
     # Its own files are no obstacle.
     (tmp_path / "results.md").write_text("its own")
-    study.run_all(made, [])
+    study.run_all(made, [], {"one": {}})
     assert len(ran) == 2
 
 
@@ -131,6 +131,10 @@ def test_an_evaluation_replaces_only_an_evaluation(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match="evaluation.json"):
             evaluation._check_replaceable(file)
+    # A process that was killed may have left tables without it.
     file.rename(file.with_name("classes_test.csv"))
+    file.with_name(".partial-confusion_test.png").touch()
+    evaluation._check_replaceable(file)
+    file.with_name("notes.csv").touch()
     with pytest.raises(ValueError, match="must be new or hold an evaluation"):
         evaluation._check_replaceable(file)

@@ -26,6 +26,9 @@ SMALL = [
     "data.load.sample_rate = 4000",
 ]
 
+# What the configs of the variants of `two` set.
+OF = {"LEAF, one": {"A.b": "1"}, "mel": {}}
+
 
 def finished(folder, test, drift=None):
     folder.mkdir(parents=True)
@@ -65,7 +68,7 @@ def two(tmp_path):
     finished(made.run_folder("mel", 0), 0.7)
     for name, seed in (("LEAF, one", 0), ("LEAF, one", 1), ("mel", 0)):
         told = made.run_folder(name, seed).with_name(f"{seed}.json")
-        told.write_text(json.dumps(made.command(name, seed, [])))
+        told.write_text(json.dumps({"command": [], "settings": OF[name]}))
     return made
 
 
@@ -118,7 +121,7 @@ def test_what_is_done_is_not_done_again_and_a_failure_is_told(
     monkeypatch.setattr(study.subprocess, "run", run)
     message = "'mel' with seed 1 has failed: no such thing\n  In a.gin "
     with pytest.raises(RuntimeError, match=message):
-        study.run_all(two, [])
+        study.run_all(two, [], OF)
     assert len(started) == 1
     assert f"--workdir={two.run_folder('mel', 1)}" in started[0]
 
@@ -149,9 +152,11 @@ def test_a_mistake_in_any_variant_is_found_before_the_first_run():
         study_command.check_settings(
             study.Study({"one": []}), ["Study.seeds = [1]"]
         )
-    study_command.check_settings(
+    settings = study_command.check_settings(
         study.Study({"one": ["leaf.gin"]}), ["sample_rate = 4000"]
     )
+    assert settings["one"]["sample_rate"] == "4000"
+    assert settings["one"]["PCENLayer.root"] == "2.0"
 
 
 def test_variants_may_have_names_in_any_script():
@@ -160,9 +165,11 @@ def test_variants_may_have_names_in_any_script():
 
 
 def test_finished_runs_of_other_settings_are_not_taken(two):
-    message = "'LEAF, one' with seed 0 must have the settings of .*E.f = 2"
+    """Also where the text of a config has changed, and not the command."""
+    message = "'LEAF, one' with seed 0 must .*A.b .was 1, is 2.; E.f .was not"
+    changed = {**OF, "LEAF, one": {"A.b": "2", "E.f": "3"}}
     with pytest.raises(ValueError, match=message):
-        study.run_all(two, ["E.f = 2"])
+        study.run_all(two, [], changed)
 
 
 def test_a_study_that_was_moved_keeps_its_runs(two, tmp_path, monkeypatch):
@@ -174,7 +181,7 @@ def test_a_study_that_was_moved_keeps_its_runs(two, tmp_path, monkeypatch):
 
     monkeypatch.setattr(study.subprocess, "run", run)
     two.folder = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
-    study.run_all(two, [], "--data_dir=elsewhere")
+    study.run_all(two, [], OF, "--data_dir=elsewhere")
     (command,) = started
     assert f"--workdir={two.run_folder('mel', 1)}" in command
     assert "--data_dir=elsewhere" in command
