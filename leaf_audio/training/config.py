@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -212,6 +213,24 @@ class TrainingConfig:
                 f"`num_epochs`. Received: warmup_epochs={self.warmup_epochs!r},"
                 f" num_epochs={self.num_epochs}. For no warm-up, bind "
                 "train.warmup_epochs = 0."
+            )
+
+    def check_room_for_warmup(self, begin: int) -> None:
+        """Checks the length of a schedule of a run that is trained further.
+
+        Args:
+            begin: The number of epochs before the schedule.
+
+        Raises:
+            ValueError: If the schedule would end with its warm-up.
+        """
+        if begin and self.warmup_epochs >= self.num_epochs - begin:
+            raise ValueError(
+                f"`num_epochs` must be at least "
+                f"{math.floor(begin + self.warmup_epochs) + 1} to train a run "
+                f"of {begin} epochs further, since a new schedule begins with "
+                f"{self.warmup_epochs} epochs of warm-up. "
+                f"Received: num_epochs={self.num_epochs}."
             )
 
     @property

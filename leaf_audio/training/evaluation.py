@@ -106,7 +106,12 @@ def evaluate(
 
 def _check_replaceable(file: pathlib.Path) -> None:
     """Raises a ValueError if a folder holds files, but no evaluation."""
-    if not file.parent.is_dir() or not any(file.parent.iterdir()):
+    if not file.parent.is_dir():
+        return
+    # A process that was killed may have left tables alone.
+    own = tables.all_file_names()
+    own += [f".partial-{name}" for name in (*own, file.name)]
+    if all(one.name in own for one in file.parent.iterdir()):
         return
     try:
         content = json.loads(file.read_text("utf-8"))

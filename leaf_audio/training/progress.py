@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from leaf_audio.training.config import TrainingConfig
+from leaf_audio.training.schedules import ReduceOnPlateau
 
 if TYPE_CHECKING:
     from leaf_audio.training.workdir import Workdir
@@ -119,10 +120,12 @@ def check_unfinished(
         config: The settings of the run that is about to start.
 
     Raises:
-        ValueError: If the run is finished, or has had more epochs already.
+        ValueError: If the run is finished, or has had more epochs already, or
+            has ended at the floor of its learning rate.
     """
     done = len(progress.history) if progress else 0
-    if folder.results.exists() and done >= config.num_epochs:
+    finished = bool(done) and folder.finished_epochs() == done
+    if finished and done >= config.num_epochs:
         raise ValueError(
             "`workdir` must not hold a finished run. Received: "
             f"workdir={str(folder.path)!r}, where {done} epochs are done and "
@@ -130,6 +133,17 @@ def check_unfinished(
             "raise train.num_epochs to train on. To evaluate it, use "
             "--mode=eval."
         )
+    plateau = config.learning_rate_schedule
+    if finished and isinstance(plateau, ReduceOnPlateau):
+        losses = [row["val_loss"] for row in progress.history]
+        rate = config.learning_rate * plateau.scale(losses)
+        if plateau.is_below_floor(rate):
+            raise ValueError(
+                "`workdir` must not hold a run that has ended at the floor of "
+                f"its learning rate. Received: workdir={str(folder.path)!r}, "
+                f"which ended after epoch {done}. Choose another workdir, with "
+                "a lower ReduceOnPlateau.min_learning_rate to train longer."
+            )
     if done > config.num_epochs:
         raise ValueError(
             f"`num_epochs` must be at least the {done} epochs done in workdir "

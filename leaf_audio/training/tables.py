@@ -21,6 +21,13 @@ _MAX_NUMBERED = 60
 _MAX_SIZE = 40.0
 
 
+def all_file_names() -> list[str]:
+    """Returns the names of all files that `write` may write."""
+    return [
+        name for split in ("validation", "test") for name in file_names(split)
+    ]
+
+
 def file_names(split: str) -> tuple[str, str, str]:
     """Returns the names of the files that `write` writes for a split.
 

@@ -127,7 +127,10 @@ def train(
             # The data is not known yet, and assumed to be the same.
             known = progress.identity | _identity(config, observer)
             check_same_run(folder, progress, known)
-            progress.begin_schedule(config.num_epochs, config.has_moving_rate)
+            begin, _ = progress.begin_schedule(
+                config.num_epochs, config.has_moving_rate
+            )
+            config.check_room_for_warmup(begin)
 
         audio_data = load(config.dataset, data_dir=config.data_dir)
         checks.check_evaluation_split(audio_data)
@@ -175,10 +178,11 @@ class _Run:
     def begin_or_continue(self, progress: Progress | None) -> None:
         """Settles which epochs are done, and tells so."""
         watched = next(iter(self._batches.evaluation))
-        if watched != "validation" and self._config.keep == "best":
+        chosen = self._chosen_by_validation()
+        if watched != "validation" and chosen:
             self._observer.tell(
-                f"no validation clips: the best epoch will be the best on "
-                f"{watched}, whose metrics will flatter it"
+                f"no validation clips: {' and '.join(chosen)} will be chosen "
+                f"by {watched}, whose metrics will be too good"
             )
         identity = _identity(self._config, self._observer)
         identity[f"data set {self._data.name}"] = self._data.fingerprint
@@ -191,6 +195,17 @@ class _Run:
             f"{self._folder.path}"
         )
         self._progress = progress
+
+    def _chosen_by_validation(self) -> list[str]:
+        config = self._config
+        chosen = []
+        if config.keep == "best":
+            chosen.append("the best epoch")
+        if isinstance(config.learning_rate_schedule, schedules.ReduceOnPlateau):
+            chosen.append("the learning rate")
+        if self._data.is_multilabel:
+            chosen.append("the thresholds")
+        return chosen
 
     def fit(
         self,

@@ -86,11 +86,7 @@ class Workdir:
         self.filters = self.path / "filters.csv"
         self.tensorboard = self.path / "tensorboard"
         self.results = self.path / "results.json"
-        self.tables = [
-            self.path / name
-            for split in ("validation", "test")
-            for name in tables.file_names(split)
-        ]
+        self.tables = [self.path / name for name in tables.all_file_names()]
         self.evaluations = self.path / "evaluations"
         self._lock = self.path / ".lock"
 
@@ -221,6 +217,18 @@ class Workdir:
                 "workdir."
             )
         return model
+
+    def finished_epochs(self) -> int:
+        """Returns after how many epochs the run was finished; 0 if never.
+
+        The run may have been trained further since.
+
+        Raises:
+            ValueError: If `results.json` is damaged.
+        """
+        if not self.results.exists():
+            return 0
+        return self._read_results("timings").get("epochs", 0)
 
     def read_data(self) -> dict[str, Any]:
         """Reads what a finished run has recorded about its data.
@@ -356,15 +364,34 @@ class Workdir:
         """
         # A process may have been killed after it wrote the state and before it
         # wrote the model. If the model of the last epoch is to be kept, its
-        # weights are those of the state, and it can be written now.
-        if progress.kept_epoch == len(progress.history):
-            with averaged_weights(model), files.replacing(self.best) as path:
-                model.save(path)
+        # weights are those of the state, and it can be written now. A run that
+        # is trained further keeps the last model of before until it ends again.
+        if progress.keep != "last" or not self.finished_epochs():
+            self._keep(model, progress)
         # A metric may be undefined after some of the epochs.
         columns = dict.fromkeys(
             name for row in progress.history for name in row
         )
         files.write_csv(self.metrics, list(columns), progress.history)
+
+    def end(self, model: keras.Model, progress: Progress) -> None:
+        """Replaces the model of a run that was trained further.
+
+        Args:
+            model: The model, with the weights of the state.
+            progress: The progress of the state, with all of its epochs.
+        """
+        if progress.keep == "last" and self.finished_epochs():
+            self._keep(model, progress)
+
+    def _keep(self, model: keras.Model, progress: Progress) -> None:
+        done = len(progress.history)
+        if progress.kept_epoch != done or self.finished_epochs() == done:
+            return
+        # They describe the model that is replaced.
+        self.results.unlink(missing_ok=True)
+        with averaged_weights(model), files.replacing(self.best) as path:
+            model.save(path)
 
     @contextlib.contextmanager
     def _open_state(self) -> Iterator[Any]:

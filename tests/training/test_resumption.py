@@ -182,6 +182,77 @@ def test_a_finished_cosine_run_that_is_trained_further_starts_its_rate_again(
         train_with(folder, tmp_path / "run", *cosine, "train.num_epochs = 3")
 
 
+def contents(workdir):
+    return {
+        name: (workdir / name).read_bytes()
+        for name in ("best.keras", "results.json")
+    }
+
+
+@pytest.mark.any_backend
+def test_what_a_run_has_finished_stays_until_it_ends_again(
+    folder, tmp_path, monkeypatch
+):
+    lines = (
+        "train.keep = 'last'",
+        "train.learning_rate_schedule = 'cosine'",
+        "train.warmup_epochs = 0.5",
+    )
+    train_with(folder, tmp_path, *lines, "train.num_epochs = 1")
+    finished = contents(tmp_path)
+    with monkeypatch.context() as patch:
+        stop_after_epoch(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(folder, tmp_path, *lines, "train.num_epochs = 3")
+    assert contents(tmp_path) == finished
+    with monkeypatch.context() as patch:
+        stop_after_epoch(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(folder, tmp_path, *lines, "train.num_epochs = 3")
+    assert contents(tmp_path) == finished
+    # There is no epoch left to train.
+    results = train_with(folder, tmp_path, *lines, "train.num_epochs = 3")
+    assert results["kept_epoch"] == 3
+    for name, content in contents(tmp_path).items():
+        assert content != finished[name]
+
+
+@pytest.mark.any_backend
+def test_results_go_with_the_best_model_that_they_describe(
+    folder, tmp_path, monkeypatch
+):
+    one = train_with(folder, tmp_path, "train.num_epochs = 1")
+    finished = contents(tmp_path)
+    score = fitting.Scorer.__call__
+    monkeypatch.setattr(
+        fitting.Scorer,
+        "__call__",
+        lambda *given: score(*given) | {"accuracy": 1.0},
+    )
+    with monkeypatch.context() as patch:
+        stop_after_epoch(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(folder, tmp_path, "train.num_epochs = 2")
+    assert one["metrics"]["validation"]["accuracy"] < 1
+    assert (tmp_path / "best.keras").read_bytes() != finished["best.keras"]
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.any_backend
+def test_a_run_is_not_trained_further_for_its_warm_up_alone(
+    folder, tmp_path, monkeypatch
+):
+    lines = (
+        "train.learning_rate_schedule = 'cosine'",
+        "train.warmup_epochs = 1",
+        "train.steps_per_epoch = 1",
+    )
+    train_with(folder, tmp_path, *lines, "train.num_epochs = 2")
+    monkeypatch.setattr(train, "load", no_load)
+    with pytest.raises(ValueError, match="must be at least 4 .*num_epochs=3"):
+        train_with(folder, tmp_path, *lines, "train.num_epochs = 3")
+
+
 @pytest.mark.any_backend
 @pytest.mark.slow
 def test_an_unfinished_cosine_run_keeps_its_length(

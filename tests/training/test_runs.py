@@ -306,7 +306,7 @@ def test_a_run_says_what_it_trains_on_and_where_it_goes_on(
 def test_a_run_without_validation_clips_says_what_it_chooses_by(
     tmp_path, capsys
 ):
-    told = "no validation clips: the best epoch will be the best on test"
+    told = "no validation clips: the best epoch will be chosen by test"
     write_tones(tmp_path / "tones")
     train_with(tmp_path, tmp_path / "with", "train.num_epochs = 1")
     assert told not in capsys.readouterr().out

@@ -107,6 +107,11 @@ def test_training_ends_at_the_floor_and_stays_ended(folder, tmp_path, capsys):
     results = train_with(folder, tmp_path, *lines)
     assert results["timings"]["epochs"] < 8
     assert "reached its floor" in capsys.readouterr().out
+    for longer in ((), ("train.num_epochs = 20",)):
+        with pytest.raises(ValueError, match="ended at the floor"):
+            train_with(folder, tmp_path, *lines, *longer)
+    # As if the process had been killed before.
+    (tmp_path / "results.json").unlink()
     again = train_with(folder, tmp_path, *lines)
     assert again["timings"]["epochs"] == results["timings"]["epochs"]
     assert again["metrics"] == results["metrics"]
