@@ -291,6 +291,7 @@ EXCEPTIONS = {
     "TrainingConfig.loss": "keras object or none",
     "TrainingConfig.optimizer": "keras object or none",
     "smoothing_coefficient.hop_length": "positive",
+    "speed_change.seq_len": "size or none",
     "PCENLayer.like_librosa.hop_length": "positive",
     "LogFilters.path": "path or none",
     "prepare.seed": "seed",

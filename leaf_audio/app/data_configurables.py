@@ -71,14 +71,48 @@ def _prepare(*args: Any, **kwargs: Any) -> Any:
     return data.prepare(*bound.args, **bound.kwargs)
 
 
+@functools.wraps(data.speed_change)
+def _speed_change(*args: Any, **kwargs: Any) -> Any:
+    """Calls `data.speed_change`, by default with the `seq_len` of `align`."""
+    if kwargs.get("seq_len") is None:
+        kwargs["seq_len"] = _length_after_speed_change()
+    return data.speed_change(*args, **kwargs)
+
+
+def _length_after_speed_change() -> int | None:
+    """Returns `align.seq_len` if `align` follows directly, or else None.
+
+    A function between the two could need a longer clip, and an `align` of a
+    scope may have another length.
+    """
+    bound = gin.get_bindings("data.prepare", resolve_references=False)
+    transform_fns = bound.get("transform_fns")
+    # It may be a macro, whose parts are not known here.
+    if gin.current_scope() or not isinstance(transform_fns, list | tuple):
+        return None
+    names = [
+        "/".join(filter(None, getattr(one, "config_key", ())))
+        for one in transform_fns
+    ]
+    if "data.speed_change" not in names:
+        return None
+    _, *following = names[names.index("data.speed_change") :]
+    if following[:1] != ["data.align"]:
+        return None
+    return gin.get_bindings("data.align").get("seq_len")
+
+
+# Functions that take some arguments from other bindings.
+_WRAPPED = {"speed_change": _speed_change}
+
 # gin does not look through `functools.wraps`.
-for _function in (_load, _prepare):
+for _function in (_load, _prepare, _speed_change):
     setattr(_function, "__signature__", inspect.signature(_function))  # noqa: B010
 
 
 def _register() -> None:
     for name, passed in _PASSED.items():
-        function = getattr(data, name)
+        function = _WRAPPED.get(name, getattr(data, name))
         gin.external_configurable(function, name, "data", denylist=passed)
     gin.external_configurable(
         Factory(data.Audiomentation), "Audiomentation", "data"

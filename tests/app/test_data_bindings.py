@@ -150,6 +150,53 @@ def test_gin_binds_augmentations_and_mixup(load):
 
 
 @pytest.mark.parametrize(
+    "listed, is_cropped",
+    [
+        ("@speed_change, @data.align", True),
+        ("@gain, @speed_change, @align, @loudness_normalization", True),
+        ("@speed_change", False),
+        ("@speed_change, @mine.offset, @align", False),
+        ("@align, @speed_change", False),
+        ("@speed_change, @long/align", False),
+        ("@some/speed_change, @speed_change, @align", True),
+        ("@speed_change, @some/speed_change, @align", False),
+    ],
+)
+def test_speed_change_takes_its_length_from_align(listed, is_cropped):
+    gin.parse_config(
+        f"""
+        data.prepare.transform_fns = [{listed}]
+        align.seq_len = 1000
+        long/align.seq_len = 3000
+        """
+    )
+    change = gin.get_configurable("speed_change")
+    clip = np.ones(9000, np.float32)
+
+    def is_short(fn, **settings):
+        result = fn(clip, rng=np.random.default_rng(0), **settings)
+        return len(result) < 1300
+
+    assert is_short(change) == is_cropped
+    # A length of its own has priority.
+    assert is_short(change, seq_len=500)
+    with gin.config_scope("some"):
+        assert not is_short(change)
+
+
+def test_speed_change_takes_whole_clips_where_the_list_is_a_macro():
+    gin.parse_config(
+        """
+        fns = [@speed_change, @align]
+        data.prepare.transform_fns = %fns
+        """
+    )
+    change = gin.get_configurable("speed_change")
+    clip = np.ones(9000, np.float32)
+    assert len(change(clip, rng=np.random.default_rng(0))) > 8000
+
+
+@pytest.mark.parametrize(
     "key",
     [
         "align.rng",
