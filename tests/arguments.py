@@ -346,7 +346,8 @@ REQUIRED = {
         {*WAVEFORM_FUNCTIONS, "transform"},
         {"samples": WAVE},
     ),
-    "Audiomentation": {"transform": function},
+    "Audiomentation": {"transform": function, "sample_rate": 16000},
+    "background_noise": {"samples": WAVE, "sample_rate": 16000},
     "audio_folder": {"path": "."},
     "db_compression": {"inputs": WAVE[None]},
     **dict.fromkeys(

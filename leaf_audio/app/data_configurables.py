@@ -102,12 +102,41 @@ def _length_after_speed_change() -> int | None:
     return gin.get_bindings("data.align").get("seq_len")
 
 
-# Functions that take some arguments from other bindings.
-_WRAPPED = {"speed_change": _speed_change}
-
 # gin does not look through `functools.wraps`.
 for _function in (_load, _prepare, _speed_change):
     setattr(_function, "__signature__", inspect.signature(_function))  # noqa: B010
+
+
+def _at_rate_of_data(function: Callable) -> Callable:
+    """Has `data.load.sample_rate` be the default of `sample_rate` by gin."""
+    signature = inspect.signature(function)
+    parameters = {
+        **signature.parameters,
+        "sample_rate": signature.parameters["sample_rate"].replace(
+            default=None
+        ),
+    }
+
+    @functools.wraps(function, updated=())
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("sample_rate") is None:
+            loading = gin.get_bindings("data.load")
+            kwargs["sample_rate"] = loading.get("sample_rate")
+        return function(*args, **kwargs)
+
+    setattr(  # noqa: B010
+        wrapped,
+        "__signature__",
+        signature.replace(parameters=list(parameters.values())),
+    )
+    return wrapped
+
+
+# Functions whose defaults by gin depend on other bindings.
+_WRAPPED = {
+    "background_noise": _at_rate_of_data(data.background_noise),
+    "speed_change": _speed_change,
+}
 
 
 def _register() -> None:
@@ -115,7 +144,7 @@ def _register() -> None:
         function = _WRAPPED.get(name, getattr(data, name))
         gin.external_configurable(function, name, "data", denylist=passed)
     gin.external_configurable(
-        Factory(data.Audiomentation), "Audiomentation", "data"
+        Factory(_at_rate_of_data(data.Audiomentation)), "Audiomentation", "data"
     )
     for name, reader in data.READERS.items():
         gin.external_configurable(

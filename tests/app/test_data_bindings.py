@@ -9,6 +9,7 @@ import pytest
 from tones import SAMPLE_RATE, write_tones
 
 from leaf_audio.app import configurables  # noqa: F401
+from leaf_audio.data import background
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -194,6 +195,42 @@ def test_speed_change_takes_whole_clips_where_the_list_is_a_macro():
     change = gin.get_configurable("speed_change")
     clip = np.ones(9000, np.float32)
     assert len(change(clip, rng=np.random.default_rng(0))) > 8000
+
+
+@pytest.mark.parametrize(
+    "lines, rate",
+    [
+        ("data.load.sample_rate = 8000", 8000),
+        ("data.load.sample_rate = %rate\nrate = 11025", 11025),
+        (
+            "data.load.sample_rate = 8000\nbackground_noise.sample_rate = 4000",
+            4000,
+        ),
+        ("", None),
+    ],
+)
+def test_background_noise_has_the_rate_of_the_data(
+    folder, monkeypatch, lines, rate
+):
+    gin.parse_config(lines)
+    gin.bind_parameter("background_noise.folder", str(folder))
+    rates = set()
+
+    def read(file, sample_rate):
+        rates.add(sample_rate)
+        return np.ones(100, np.float32)
+
+    monkeypatch.setattr(background, "read_recording", read)
+    background._recordings.cache_clear()
+    augment = gin.get_configurable("background_noise")
+    clip = np.ones(50, np.float32)
+    if rate is None:
+        with pytest.raises(ValueError, match="_noise.sample_rate` must be"):
+            augment(clip, rng=np.random.default_rng(0))
+    else:
+        augment(clip, rng=np.random.default_rng(0))
+        assert rates == {rate}
+    background._recordings.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,10 @@ def background(tmp_path):
         put(tmp_path / "deep" / f"{i}.wav", 0.1 * recording, subtype="FLOAT")
     (tmp_path / "notes.txt").write_text("no audio")
     bound = functools.partial(
-        data.background_noise, folder=str(tmp_path), probability=1
+        data.background_noise,
+        folder=str(tmp_path),
+        sample_rate=16000,
+        probability=1,
     )
     return bound, recordings
 
@@ -256,7 +259,10 @@ def test_a_background_without_recordings_is_told(tmp_path, folder):
     path = folder and str(tmp_path / folder)
     with pytest.raises(ValueError, match="`background_noise.folder` must be"):
         data.background_noise(
-            noise(), folder=path, rng=np.random.default_rng(0)
+            noise(),
+            folder=path,
+            sample_rate=16000,
+            rng=np.random.default_rng(0),
         )
 
 
@@ -273,7 +279,10 @@ def test_threads_decode_a_background_once(tmp_path, monkeypatch):
 
     def augment(seed):
         return data.background_noise(
-            noise(), folder=str(tmp_path), rng=np.random.default_rng(seed)
+            noise(),
+            folder=str(tmp_path),
+            sample_rate=16000,
+            rng=np.random.default_rng(seed),
         )
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -285,17 +294,23 @@ def test_a_background_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"no audio at all" * 9)
     with pytest.raises(ValueError, match=r"broken\.wav"):
         data.background_noise(
-            noise(), folder=str(tmp_path), rng=np.random.default_rng(0)
+            noise(),
+            folder=str(tmp_path),
+            sample_rate=16000,
+            rng=np.random.default_rng(0),
         )
 
 
 @pytest.mark.parametrize(
     "augmentation, settings",
     [
-        (data.background_noise, {"min_snr_db": 9, "max_snr_db": 1}),
+        (
+            data.background_noise,
+            {"sample_rate": 16000, "min_snr_db": 9, "max_snr_db": 1},
+        ),
         (data.background_noise, {"sample_rate": 0}),
-        (data.background_noise, {"probability": 2}),
-        (data.background_noise, {"folder": 5}),
+        (data.background_noise, {"sample_rate": 16000, "probability": 2}),
+        (data.background_noise, {"sample_rate": 16000, "folder": 5}),
         (data.circular_shift, {"max_share": 1.5}),
         (data.colored_noise, {"max_exponent": 99}),
         (data.colored_noise, {"min_snr_db": -1000}),

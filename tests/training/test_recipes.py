@@ -39,7 +39,6 @@ AUGMENTATIONS = (
     " @time_mask, @time_shift, @polarity_inversion, @background_noise,"
     " @peak_normalization]",
     "time_shift.max_shift = 20",
-    f"background_noise.sample_rate = {SAMPLE_RATE}",
 )
 
 
