@@ -7,9 +7,7 @@ from absl import app, flags, logging
 
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
-    keep_freed_memory,
-    prefer_onednn,
-    without_startup_messages,
+    importing_libraries,
 )
 
 
@@ -34,9 +32,7 @@ def main(argv: list[str]) -> None:
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
     escape_what_stdout_cannot_show()
-    keep_freed_memory()
-    prefer_onednn()
-    with without_startup_messages():
+    with importing_libraries():
         import keras
         import tensorflow as tf
 
