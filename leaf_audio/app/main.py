@@ -96,9 +96,9 @@ def _define_flags() -> None:
         "mode",
         "train",
         ["train", "eval"],
-        "Train, or evaluate the best model in the workdir, which prints a "
-        "table and writes to the folder evaluations there. An evaluation does "
-        "not execute the config.gin of the workdir.",
+        "Train, or evaluate the model that the run in the workdir has kept, "
+        "which prints a table and writes to the folder evaluations there. An "
+        "evaluation does not execute the config.gin of the workdir.",
         **own,
     )
     flags.DEFINE_string(

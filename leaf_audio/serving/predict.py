@@ -1,4 +1,4 @@
-"""Classifying recordings with the best model of a run."""
+"""Classifies recordings with the model of a run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class TrainedClassifier:
 
     @classmethod
     def from_run(cls, workdir: Path) -> TrainedClassifier:
-        """Loads the best model of a finished run.
+        """Loads the model of a finished run.
 
         Args:
             workdir: The folder of the run.
