@@ -1,4 +1,4 @@
-"""Prints the most likely labels of recordings, by the best model of a run.
+"""Prints the most likely labels of recordings, by the model of a run.
 
 python -m example.predict --workdir=runs/leaf one.wav another.mp3 folder
 """

@@ -291,6 +291,7 @@ EXCEPTIONS = {
     "TrainingConfig.loss": "keras object or none",
     "TrainingConfig.optimizer": "keras object or none",
     "smoothing_coefficient.hop_length": "positive",
+    "speed_change.seq_len": "size or none",
     "PCENLayer.like_librosa.hop_length": "positive",
     "LogFilters.path": "path or none",
     "prepare.seed": "seed",
@@ -345,7 +346,8 @@ REQUIRED = {
         {*WAVEFORM_FUNCTIONS, "transform"},
         {"samples": WAVE},
     ),
-    "Audiomentation": {"transform": function},
+    "Audiomentation": {"transform": function, "sample_rate": 16000},
+    "background_noise": {"samples": WAVE, "sample_rate": 16000},
     "audio_folder": {"path": "."},
     "db_compression": {"inputs": WAVE[None]},
     **dict.fromkeys(

@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "eval": (
         "leaf_audio.app.main",
         ("--mode=eval",),
-        "Evaluate the best model of a run.",
+        "Evaluate the model of a run.",
     ),
     "predict": (
         "leaf_audio.app.predict",

@@ -71,17 +71,80 @@ def _prepare(*args: Any, **kwargs: Any) -> Any:
     return data.prepare(*bound.args, **bound.kwargs)
 
 
+@functools.wraps(data.speed_change)
+def _speed_change(*args: Any, **kwargs: Any) -> Any:
+    """Calls `data.speed_change`, by default with the `seq_len` of `align`."""
+    if kwargs.get("seq_len") is None:
+        kwargs["seq_len"] = _length_after_speed_change()
+    return data.speed_change(*args, **kwargs)
+
+
+def _length_after_speed_change() -> int | None:
+    """Returns `align.seq_len` if `align` follows directly, or else None.
+
+    A function between the two could need a longer clip, and an `align` of a
+    scope may have another length.
+    """
+    bound = gin.get_bindings("data.prepare", resolve_references=False)
+    transform_fns = bound.get("transform_fns")
+    # It may be a macro, whose parts are not known here.
+    if gin.current_scope() or not isinstance(transform_fns, list | tuple):
+        return None
+    names = [
+        "/".join(filter(None, getattr(one, "config_key", ())))
+        for one in transform_fns
+    ]
+    if "data.speed_change" not in names:
+        return None
+    _, *following = names[names.index("data.speed_change") :]
+    if following[:1] != ["data.align"]:
+        return None
+    return gin.get_bindings("data.align").get("seq_len")
+
+
 # gin does not look through `functools.wraps`.
-for _function in (_load, _prepare):
+for _function in (_load, _prepare, _speed_change):
     setattr(_function, "__signature__", inspect.signature(_function))  # noqa: B010
+
+
+def _at_rate_of_data(function: Callable) -> Callable:
+    """Has `data.load.sample_rate` be the default of `sample_rate` by gin."""
+    signature = inspect.signature(function)
+    parameters = {
+        **signature.parameters,
+        "sample_rate": signature.parameters["sample_rate"].replace(
+            default=None
+        ),
+    }
+
+    @functools.wraps(function, updated=())
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("sample_rate") is None:
+            loading = gin.get_bindings("data.load")
+            kwargs["sample_rate"] = loading.get("sample_rate")
+        return function(*args, **kwargs)
+
+    setattr(  # noqa: B010
+        wrapped,
+        "__signature__",
+        signature.replace(parameters=list(parameters.values())),
+    )
+    return wrapped
+
+
+# Functions whose defaults by gin depend on other bindings.
+_WRAPPED = {
+    "background_noise": _at_rate_of_data(data.background_noise),
+    "speed_change": _speed_change,
+}
 
 
 def _register() -> None:
     for name, passed in _PASSED.items():
-        function = getattr(data, name)
+        function = _WRAPPED.get(name, getattr(data, name))
         gin.external_configurable(function, name, "data", denylist=passed)
     gin.external_configurable(
-        Factory(data.Audiomentation), "Audiomentation", "data"
+        Factory(_at_rate_of_data(data.Audiomentation)), "Audiomentation", "data"
     )
     for name, reader in data.READERS.items():
         gin.external_configurable(

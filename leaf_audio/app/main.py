@@ -7,9 +7,7 @@ from absl import app, flags, logging
 
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
-    keep_freed_memory,
-    prefer_onednn,
-    without_startup_messages,
+    importing_libraries,
 )
 
 
@@ -34,9 +32,7 @@ def main(argv: list[str]) -> None:
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
     escape_what_stdout_cannot_show()
-    keep_freed_memory()
-    prefer_onednn()
-    with without_startup_messages():
+    with importing_libraries():
         import keras
         import tensorflow as tf
 
@@ -100,9 +96,9 @@ def _define_flags() -> None:
         "mode",
         "train",
         ["train", "eval"],
-        "Train, or evaluate the best model in the workdir, which prints a "
-        "table and writes to the folder evaluations there. An evaluation does "
-        "not execute the config.gin of the workdir.",
+        "Train, or evaluate the model that the run in the workdir has kept, "
+        "which prints a table and writes to the folder evaluations there. An "
+        "evaluation does not execute the config.gin of the workdir.",
         **own,
     )
     flags.DEFINE_string(

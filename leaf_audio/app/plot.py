@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import app, flags
 
-from leaf_audio.app.startup import without_startup_messages
+from leaf_audio.app.startup import importing_libraries
 
 _FORMATS = ("png", "svg")
 # Written into each figure. Only a file that holds it is replaced.
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> None:
     given = flags.FLAGS
     if given.workdir is None:
         sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
-    with without_startup_messages():
+    with importing_libraries():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
     try:

@@ -8,7 +8,7 @@ from absl import app, flags
 
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
-    without_startup_messages,
+    importing_libraries,
 )
 
 
@@ -133,7 +133,7 @@ def main(argv: list[str]) -> None:
             "Error: `workdir` and recordings must be given, such as "
             "--workdir=runs/leaf one.wav another.wav folder."
         )
-    with without_startup_messages():
+    with importing_libraries():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
     from leaf_audio.app import configuration, report

@@ -1,5 +1,6 @@
 """Runs from configs and bindings, with the results printed as a table."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
 
 
 def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
-    """Evaluates the best model of a run, and prints the metrics.
+    """Evaluates the model of a run, and prints the metrics.
 
     The data is the one that the run has recorded, then that of `configs`, then
     that of `bindings`. A binding that would need another model is an error.
@@ -115,10 +116,23 @@ def _evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     configuration.check_all_used(exempt, later=DATA_CONFIGURABLES)
     metrics, file = gin_training.evaluate(workdir, **arguments)
     configuration.check_all_used(exempt)
-    report.print_metrics(
-        f"{arguments['dataset']}, best model of {folder.path}", metrics
-    )
+    report.print_metrics(f"{arguments['dataset']}, {_model(folder)}", metrics)
     report.print_lines(f"results: {file}", f"tables: {file.parent}")
+
+
+def _model(folder: Workdir) -> str:
+    """Names the model of a run, as in "model of epoch 3 of runs/leaf".
+
+    The epoch is left out while the run is unfinished. If a finished run is
+    trained on, its `results.json` is that of an earlier model.
+    """
+    if folder.results.exists() and folder.metrics.exists():
+        results = json.loads(folder.results.read_text("utf-8"))
+        _, *rows = folder.metrics.read_text("utf-8").splitlines()
+        epochs = results.get("timings", {}).get("epochs")
+        if epochs == len(rows) and "kept_epoch" in results:
+            return f"model of epoch {results['kept_epoch']} of {folder.path}"
+    return f"model of {folder.path}"
 
 
 def _command(name: str) -> str:

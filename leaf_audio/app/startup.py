@@ -16,6 +16,20 @@ _SIZE = 2**30
 
 
 @contextlib.contextmanager
+def importing_libraries() -> Iterator[None]:
+    """Prepares the process for TensorFlow, which the `with` block imports.
+
+    All commands begin with it, so that they compute the same numbers at the
+    same speed. Messages of the imports are held back; see
+    `without_startup_messages`.
+    """
+    keep_freed_memory()
+    prefer_onednn()
+    with without_startup_messages():
+        yield
+
+
+@contextlib.contextmanager
 def without_startup_messages() -> Iterator[None]:
     """Holds back what libraries write to stderr, unless they fail.
 
@@ -67,7 +81,7 @@ def prefer_onednn() -> None:
     """Has TensorFlow compute with oneDNN, unless the user decides otherwise.
 
     On x86 without AVX-512, TensorFlow leaves it off by default, and training
-    takes longer.
+    takes longer. TensorFlow reads the setting when it is imported.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

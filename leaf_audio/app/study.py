@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
-from leaf_audio.app.startup import without_startup_messages
+from leaf_audio.app.startup import importing_libraries
 
 if TYPE_CHECKING:
     from leaf_audio.training.study import Study
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     if given.workdir is not None:
         own.append(f"Study.workdir = {given.workdir!r}")
     more = [] if given.data_dir is None else [f"--data_dir={given.data_dir}"]
-    with without_startup_messages():
+    with importing_libraries():
         from leaf_audio.app import configuration
         from leaf_audio.training import study
 

@@ -68,7 +68,7 @@ def train(**settings: Any) -> dict[str, Any]:
 def evaluate(
     workdir: str | os.PathLike, **arguments: Any
 ) -> tuple[dict[str, Any], pathlib.Path]:
-    """Evaluates the best model of a run on data that gin has configured.
+    """Evaluates the model of a run on data that gin has configured.
 
     Args:
         workdir: The folder of the run.

@@ -25,8 +25,8 @@ class Audiomentation:
         transform: A waveform transform of audiomentations, or a `Compose`,
             `OneOf` or `SomeOf` of several. Its `p` is the share of the clips
             that it changes; most transforms have 0.5 by default.
-        sample_rate: int, in Hz. The sample rate of the clips.
-            Default: 16000.
+        sample_rate: int, in Hz. The sample rate of the clips. By gin, the
+            default is `data.load.sample_rate`.
 
     Raises:
         ValueError: `transform` is not such a transform, or `sample_rate` not
@@ -43,7 +43,7 @@ class Audiomentation:
     ```
     """
 
-    def __init__(self, transform: Callable, sample_rate: int = 16000):
+    def __init__(self, transform: Callable, sample_rate: int):
         if isinstance(transform, type) or not callable(transform):
             raise ValueError(
                 "`Audiomentation.transform` must be a transform of "

@@ -15,12 +15,18 @@ here: docs/augmentation.md shows one. `background.py` adds recordings, and
 `audiomentation.py` wraps the library audiomentations.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import soxr
 
-from leaf_audio.common.checks import check_count, check_finite, check_share
+from leaf_audio.common.checks import (
+    check_count,
+    check_finite,
+    check_positive_int,
+    check_share,
+)
 from leaf_audio.data.transforms import MAX_CLIP_SAMPLES, check_decibels
 
 # Beyond, the spectrum of a noise could not be held in float32.
@@ -299,6 +305,7 @@ def speed_change(
     samples: np.ndarray,
     min_factor: float = 0.9,
     max_factor: float = 1.1,
+    seq_len: int | None = None,
     probability: float = 1.0,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
@@ -307,23 +314,34 @@ def speed_change(
     Pitch and tempo change together, and so does the length: list `align` after
     it. The factor is drawn uniformly.
 
+    To resample a long recording takes long, and `align` keeps only a part of
+    it. With `seq_len`, only a random part is resampled, which is long enough
+    to give `seq_len` samples at any factor.
+
     Args:
         samples: float32 array of shape (time,).
         min_factor: float, at least 0.01. The smallest factor. Below 1 is
             slower, lower and longer. Default: 0.9.
         max_factor: float, at most 100. The largest factor. Above 1 is faster,
             higher and shorter. Default: 1.1.
+        seq_len: int, in samples, or None. The `seq_len` of the `align` that
+            follows. Clips longer than `seq_len * max_factor` are cropped to
+            this length, rounded up, before they are resampled. None resamples
+            the whole clip. In a gin config, None takes `align.seq_len` if
+            `data.prepare.transform_fns` lists `@data.align` directly after
+            `@data.speed_change`. Default: None.
         probability: float from 0 to 1. The share of the clips that are changed.
             Default: 1.
         rng: numpy.random.Generator in training, None in evaluation.
             Default: None.
 
     Returns:
-        An array of shape (time / factor,), rounded.
+        An array of shape (time / factor,), rounded, where time is the length
+        of the part that is resampled.
 
     Raises:
         ValueError: The two limits are not numbers from 0.01 to 100 in
-            ascending order.
+            ascending order, or `seq_len` is not an integer from 1 to 2**28.
     """
     check_order(
         "speed_change",
@@ -331,8 +349,17 @@ def speed_change(
         min_factor=min_factor,
         max_factor=max_factor,
     )
+    if seq_len is not None:
+        check_positive_int(
+            "speed_change.seq_len", seq_len, at_most=MAX_CLIP_SAMPLES
+        )
     if not happens("speed_change", probability, rng):
         return samples
+    if seq_len is not None:
+        length = math.ceil(seq_len * max_factor)
+        if len(samples) > length:
+            start = int(rng.integers(len(samples) - length + 1))
+            samples = samples[start : start + length]
     return soxr.resample(samples, rng.uniform(min_factor, max_factor), 1.0)
 
 

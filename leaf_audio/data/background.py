@@ -24,7 +24,8 @@ _LOCK = threading.Lock()
 def background_noise(
     samples: np.ndarray,
     folder: str | None = None,
-    sample_rate: int = 16000,
+    *,
+    sample_rate: int,
     min_snr_db: float = 3.0,
     max_snr_db: float = 30.0,
     probability: float = 0.5,
@@ -44,7 +45,8 @@ def background_noise(
         folder: str. A folder with wav, flac, ogg or mp3 files, also in
             subfolders. Must be given.
         sample_rate: int, in Hz. The sample rate of the clips, to which the
-            recordings are resampled. Default: 16000.
+            recordings are resampled. Must be given; by gin, the default is
+            `data.load.sample_rate`.
         min_snr_db: float, in dB. The smallest ratio of signal to background.
             Default: 3.
         max_snr_db: float, in dB. The largest ratio of signal to background.

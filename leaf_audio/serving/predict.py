@@ -1,4 +1,4 @@
-"""Classifying recordings with the best model of a run."""
+"""Classifies recordings with the model of a run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from leaf_audio.data import chunks
 from leaf_audio.data.recordings import audio_files
 from leaf_audio.data.transforms import check_transforms
 from leaf_audio.training import Workdir
+from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
 Path = str | os.PathLike
@@ -51,7 +52,7 @@ class TrainedClassifier:
 
     @classmethod
     def from_run(cls, workdir: Path) -> TrainedClassifier:
-        """Loads the best model of a finished run.
+        """Loads the model of a finished run.
 
         Args:
             workdir: The folder of the run.
@@ -236,8 +237,7 @@ def _probabilities(
     logits = classifier.model.predict(batch, batch_size=len(batch), verbose=0)
     if classifier.thresholds is not None:
         return sigmoid(logits)
-    shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    return shares.astype(np.float64)
+    return np.exp(log_probabilities(logits.astype(np.float64)))
 
 
 def given_labels(

@@ -1,10 +1,9 @@
-"""How far a metric of a split may be from that of all recordings alike.
+"""Computes bootstrap confidence intervals of the main metric.
 
-The interval is that of a bootstrap: recordings are drawn from the split with
-replacement, many times, and the metric is computed of each draw. Recordings
-that belong together, such as those of one speaker, are drawn together. Their
-results are alike, so that an interval over single recordings would be too
-narrow.
+Recordings are drawn from the split with replacement, many times, and the metric
+is computed for each draw. Recordings that belong together, such as those of one
+speaker, are drawn together. Their results are alike, so that an interval over
+single recordings would be too narrow.
 
 A draw gives each clip a weight: how often it was drawn. The metrics of all
 draws are computed at once from these weights.

@@ -93,7 +93,7 @@ class Scorer:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a model makes of a split.
+    """The targets of a split and the logits of a model for it.
 
     Args:
         labels: The labels of the clips: integers of shape (clips,) or booleans

@@ -104,7 +104,7 @@ def class_table(
 
     Args:
         label_names: The labels of the model.
-        outcome: What a model makes of a split.
+        outcome: The targets of a split and the logits of a model for it.
         thresholds: See `leaf_audio.training.metrics.by_label`. Defaults to
             None.
 

@@ -1,4 +1,4 @@
-"""Probabilities of labels, and from which probability on a label is given.
+"""Computes label probabilities and chooses a decision threshold for each label.
 
 Where a clip may have several labels, each output of a model tells about one
 label alone. Its probability is the sigmoid of its logit, and the label is given

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 from first_step import LABELS, loss_of_first_step
-from tones import one_step, write_tones
+from tones import ROOT, one_step, write_tones
 
 from leaf_audio import models
 from leaf_audio.app import configuration, train
@@ -81,6 +81,16 @@ def test_a_config_says_how_to_run_it():
         header = text[: text.index("\n\n")]
         assert "python -m example.main" in header, name
         assert f"--gin_config=example/configs/{name}" in header, name
+
+
+def test_the_guide_to_augmentation_shows_the_recipe():
+    guide = ROOT / "docs" / "augmentation.md"
+    block = guide.read_text().split("```")[1]
+    configuration.parse([], [block])
+    shown = configuration.bound()
+    configuration.parse(["mel.gin", "own_recordings.gin"], [])
+    assert "prepare.transform_fns" in shown
+    assert shown.items() <= configuration.bound().items()
 
 
 @pytest.mark.parametrize("name", ["leaf.gin", "example/configs/leaf.gin"])

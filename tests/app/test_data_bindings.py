@@ -9,6 +9,7 @@ import pytest
 from tones import SAMPLE_RATE, write_tones
 
 from leaf_audio.app import configurables  # noqa: F401
+from leaf_audio.data import background
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -147,6 +148,89 @@ def test_gin_binds_augmentations_and_mixup(load):
     assert not np.allclose(audio, alone)
     for clip, _ in unmixed.evaluation["test"]:
         np.testing.assert_allclose(clip.std(axis=1), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "listed, is_cropped",
+    [
+        ("@speed_change, @data.align", True),
+        ("@gain, @speed_change, @align, @loudness_normalization", True),
+        ("@speed_change", False),
+        ("@speed_change, @mine.offset, @align", False),
+        ("@align, @speed_change", False),
+        ("@speed_change, @long/align", False),
+        ("@some/speed_change, @speed_change, @align", True),
+        ("@speed_change, @some/speed_change, @align", False),
+    ],
+)
+def test_speed_change_takes_its_length_from_align(listed, is_cropped):
+    gin.parse_config(
+        f"""
+        data.prepare.transform_fns = [{listed}]
+        align.seq_len = 1000
+        long/align.seq_len = 3000
+        """
+    )
+    change = gin.get_configurable("speed_change")
+    clip = np.ones(9000, np.float32)
+
+    def is_short(fn, **settings):
+        result = fn(clip, rng=np.random.default_rng(0), **settings)
+        return len(result) < 1300
+
+    assert is_short(change) == is_cropped
+    # A length of its own has priority.
+    assert is_short(change, seq_len=500)
+    with gin.config_scope("some"):
+        assert not is_short(change)
+
+
+def test_speed_change_takes_whole_clips_where_the_list_is_a_macro():
+    gin.parse_config(
+        """
+        fns = [@speed_change, @align]
+        data.prepare.transform_fns = %fns
+        """
+    )
+    change = gin.get_configurable("speed_change")
+    clip = np.ones(9000, np.float32)
+    assert len(change(clip, rng=np.random.default_rng(0))) > 8000
+
+
+@pytest.mark.parametrize(
+    "lines, rate",
+    [
+        ("data.load.sample_rate = 8000", 8000),
+        ("data.load.sample_rate = %rate\nrate = 11025", 11025),
+        (
+            "data.load.sample_rate = 8000\nbackground_noise.sample_rate = 4000",
+            4000,
+        ),
+        ("", None),
+    ],
+)
+def test_background_noise_has_the_rate_of_the_data(
+    folder, monkeypatch, lines, rate
+):
+    gin.parse_config(lines)
+    gin.bind_parameter("background_noise.folder", str(folder))
+    rates = set()
+
+    def read(file, sample_rate):
+        rates.add(sample_rate)
+        return np.ones(100, np.float32)
+
+    monkeypatch.setattr(background, "read_recording", read)
+    background._recordings.cache_clear()
+    augment = gin.get_configurable("background_noise")
+    clip = np.ones(50, np.float32)
+    if rate is None:
+        with pytest.raises(ValueError, match="_noise.sample_rate` must be"):
+            augment(clip, rng=np.random.default_rng(0))
+    else:
+        augment(clip, rng=np.random.default_rng(0))
+        assert rates == {rate}
+    background._recordings.cache_clear()
 
 
 @pytest.mark.parametrize(

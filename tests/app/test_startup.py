@@ -6,7 +6,7 @@ import platform
 import pytest
 from tones import python
 
-from leaf_audio.app import startup
+from leaf_audio.app import main, plot, predict, startup, study
 
 pytestmark = pytest.mark.any_backend
 
@@ -53,3 +53,43 @@ def test_onednn_is_used_unless_the_user_decides(monkeypatch, chosen, used):
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
     startup.prefer_onednn()
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == used
+
+
+# Runs `leaf-audio` with the given arguments, then prints whether TensorFlow
+# computes with oneDNN.
+COMMAND = """
+import sys
+# By this name, the package does not import TensorFlow at once.
+sys.argv[0] = "leaf-audio"
+from leaf_audio.app import cli
+
+try:
+    cli.run()
+except SystemExit as end:
+    print(end)
+from tensorflow.python.util import _pywrap_util_port
+
+print(_pywrap_util_port.IsMklEnabled())
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is for x86"
+)
+def test_other_commands_than_training_use_onednn_too(monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    # The workdir is missing, so the command ends after its imports.
+    process = python("-c", COMMAND, "predict", "--workdir=missing", "some.wav")
+    end, is_used = process.stdout.splitlines()
+    assert "a finished run" in end
+    assert is_used == "True"
+
+
+def test_every_command_keeps_freed_memory(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    calls = []
+    monkeypatch.setattr(startup, "keep_freed_memory", lambda: calls.append(1))
+    with startup.importing_libraries():
+        assert calls == [1]
+    for command in (main, plot, predict, study):
+        assert command.importing_libraries is startup.importing_libraries

@@ -46,7 +46,7 @@ def test_the_generator_decides_what_is_drawn():
 
 
 def test_evaluation_and_global_generators_stay_as_they_are():
-    augment = data.Audiomentation(several())
+    augment = data.Audiomentation(several(), 16000)
     np.testing.assert_array_equal(augment(noise()), noise())
     random.seed(5)
     np.random.seed(5)
@@ -60,7 +60,9 @@ def test_evaluation_and_global_generators_stay_as_they_are():
 def test_batches_are_the_same_again_though_threads_make_them(tmp_path):
     audio_data = make(tmp_path)
     runs = [
-        data.prepare(audio_data, [crop, data.Audiomentation(several())], 4)
+        data.prepare(
+            audio_data, [crop, data.Audiomentation(several(), 16000)], 4
+        )
         for _ in range(2)
     ]
     whole = take(runs[0].train(), 30)
@@ -68,14 +70,22 @@ def test_batches_are_the_same_again_though_threads_make_them(tmp_path):
     assert_equal_batches(take(runs[1].train(20), 10), whole[20:])
 
 
-def test_a_config_names_transforms_and_their_settings():
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Audiomentation.sample_rate = 8000"],
+        ["rate = 8000", "data.load.sample_rate = %rate"],
+        ["Audiomentation.sample_rate = 8000", "data.load.sample_rate = 16000"],
+    ],
+)
+def test_a_config_names_transforms_and_their_settings(lines):
     configuration.parse(
         [],
         [
             "import leaf_audio.app.augment",
             "data.prepare.transform_fns = [@data.align, @Audiomentation()]",
             "Audiomentation.transform = @Compose()",
-            "Audiomentation.sample_rate = 8000",
+            *lines,
             "Compose.transforms = [@audiomentations.Gain(), @BitCrush()]",
             "audiomentations.Gain.min_gain_db = 6.0",
             "audiomentations.Gain.max_gain_db = 6.0",
@@ -93,4 +103,4 @@ def test_a_config_names_transforms_and_their_settings():
 @pytest.mark.parametrize("transform", [None, "Gain", audiomentations.Gain])
 def test_what_is_no_transform_is_told(transform):
     with pytest.raises(ValueError, match="`Audiomentation.transform` must be"):
-        data.Audiomentation(transform)
+        data.Audiomentation(transform, 16000)

@@ -38,7 +38,10 @@ def background(tmp_path):
         put(tmp_path / "deep" / f"{i}.wav", 0.1 * recording, subtype="FLOAT")
     (tmp_path / "notes.txt").write_text("no audio")
     bound = functools.partial(
-        data.background_noise, folder=str(tmp_path), probability=1
+        data.background_noise,
+        folder=str(tmp_path),
+        sample_rate=16000,
+        probability=1,
     )
     return bound, recordings
 
@@ -203,6 +206,34 @@ def test_speed_changes_length_and_pitch(factor):
     assert found == pytest.approx(factor * hz, abs=2)
 
 
+@pytest.mark.parametrize("low, high", [(0.9, 1.1), (0.5, 0.7), (1.3, 2.0)])
+def test_speed_change_resamples_only_what_align_needs(low, high):
+    settings = {"min_factor": low, "max_factor": high, "seq_len": 1000}
+    results = draws(data.speed_change, noise(50000), **settings)
+    lengths = [len(result) for result in results]
+    assert min(lengths) >= 1000
+    assert max(lengths) <= 1000 * high / low + 1
+    # The part comes from anywhere in the clip.
+    ramp = np.arange(50000, dtype=np.float32)
+    middles = [
+        float(result[len(result) // 2])
+        for result in draws(data.speed_change, ramp, **settings)
+    ]
+    assert min(middles) < 2500 and max(middles) > 47500
+
+
+def test_speed_change_treats_a_short_clip_as_a_whole():
+    samples = noise(1100)
+    for seed in range(20):
+        whole, limited = (
+            data.speed_change(
+                samples, rng=np.random.default_rng(seed), **settings
+            )
+            for settings in ({}, {"seq_len": 1000})
+        )
+        np.testing.assert_array_equal(whole, limited)
+
+
 def test_background_is_a_part_of_a_recording_at_the_drawn_ratio(background):
     bound, recordings = background
     samples = noise(500, seed=2)
@@ -228,7 +259,10 @@ def test_a_background_without_recordings_is_told(tmp_path, folder):
     path = folder and str(tmp_path / folder)
     with pytest.raises(ValueError, match="`background_noise.folder` must be"):
         data.background_noise(
-            noise(), folder=path, rng=np.random.default_rng(0)
+            noise(),
+            folder=path,
+            sample_rate=16000,
+            rng=np.random.default_rng(0),
         )
 
 
@@ -245,7 +279,10 @@ def test_threads_decode_a_background_once(tmp_path, monkeypatch):
 
     def augment(seed):
         return data.background_noise(
-            noise(), folder=str(tmp_path), rng=np.random.default_rng(seed)
+            noise(),
+            folder=str(tmp_path),
+            sample_rate=16000,
+            rng=np.random.default_rng(seed),
         )
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -257,17 +294,23 @@ def test_a_background_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"no audio at all" * 9)
     with pytest.raises(ValueError, match=r"broken\.wav"):
         data.background_noise(
-            noise(), folder=str(tmp_path), rng=np.random.default_rng(0)
+            noise(),
+            folder=str(tmp_path),
+            sample_rate=16000,
+            rng=np.random.default_rng(0),
         )
 
 
 @pytest.mark.parametrize(
     "augmentation, settings",
     [
-        (data.background_noise, {"min_snr_db": 9, "max_snr_db": 1}),
+        (
+            data.background_noise,
+            {"sample_rate": 16000, "min_snr_db": 9, "max_snr_db": 1},
+        ),
         (data.background_noise, {"sample_rate": 0}),
-        (data.background_noise, {"probability": 2}),
-        (data.background_noise, {"folder": 5}),
+        (data.background_noise, {"sample_rate": 16000, "probability": 2}),
+        (data.background_noise, {"sample_rate": 16000, "folder": 5}),
         (data.circular_shift, {"max_share": 1.5}),
         (data.colored_noise, {"max_exponent": 99}),
         (data.colored_noise, {"min_snr_db": -1000}),
@@ -280,6 +323,7 @@ def test_a_background_that_cannot_be_read_is_named(tmp_path):
         (data.gain, {"min_db": 7}),
         (data.speed_change, {"min_factor": 0}),
         (data.speed_change, {"max_factor": 0.5}),
+        (data.speed_change, {"seq_len": 0}),
         (data.time_mask, {"max_share": -0.1}),
         (data.time_shift, {"max_shift": -1}),
         (data.time_shift, {"max_shift": 0.5}),

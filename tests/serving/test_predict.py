@@ -52,7 +52,8 @@ def test_predictions_are_as_good_as_the_evaluation(folder, finished):
     right = 0
     for file in files:
         shares = found[str(file)]
-        assert sum(shares.values()) == pytest.approx(1)
+        # The evaluation computes probabilities in float64 too.
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-14)
         right += max(shares, key=shares.get) == file.parent.name
     assert right / len(files) == results["metrics"]["test"]["accuracy"]
 

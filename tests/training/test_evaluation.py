@@ -1,6 +1,7 @@
 """Evaluation of the best model of a run, also on other data."""
 
 import csv
+import json
 import shutil
 
 import grain
@@ -98,6 +99,24 @@ def test_evaluation_needs_no_config_and_repeats_the_results(finished, capsys):
     assert evaluation["data"]["warnings"] == []
     accuracy = f"{results['metrics']['test']['accuracy']:.4f}"
     assert accuracy in capsys.readouterr().out
+
+
+def test_evaluation_names_the_epoch_of_the_model(finished, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    results = json.loads((workdir / "results.json").read_text())
+    # As with `train.keep = 'last'`.
+    results |= {"best_epoch": 1, "kept_epoch": 2}
+    (workdir / "results.json").write_text(json.dumps(results))
+    run.evaluate([], [f"train.workdir = '{workdir}'"])
+    printed = capsys.readouterr().out
+    assert f"audio_folder, model of epoch 2 of {workdir}\n" in printed
+    assert "best" not in printed
+    # A run that is trained on has no results of its present model yet.
+    with open(workdir / "metrics.csv", "a") as file:
+        file.write("3,0.1,0.1,0.1\n")
+    run.evaluate([], [f"train.workdir = '{workdir}'"])
+    assert f", model of {workdir}\n" in capsys.readouterr().out
 
 
 def test_evaluation_takes_the_command_of_the_training(folder, finished):

@@ -12,7 +12,14 @@ from tones import SAMPLE_RATE, bindings, one_step
 from training_runs import rows, train_with
 
 from leaf_audio import data, models
-from leaf_audio.app import configuration, predict, run, train
+from leaf_audio.app import (
+    configuration,
+    data_configurables,
+    predict,
+    run,
+    train,
+)
+from leaf_audio.data import augmentation, transforms
 from leaf_audio.training import fitting, losses
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
@@ -32,7 +39,6 @@ AUGMENTATIONS = (
     " @time_mask, @time_shift, @polarity_inversion, @background_noise,"
     " @peak_normalization]",
     "time_shift.max_shift = 20",
-    f"background_noise.sample_rate = {SAMPLE_RATE}",
 )
 
 
@@ -202,6 +208,27 @@ def test_own_recordings_changes_clips_in_training_only(folder):
     for audio, labels in batches.evaluation["test"]:
         np.testing.assert_allclose(audio.std(axis=-1), 1, rtol=1e-4)
         assert labels.dtype.kind == "i"
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    "more, seq_len", [([], 16000), (["five_seconds.gin"], 80000)]
+)
+def test_own_recordings_resamples_only_a_part_of_a_long_clip(
+    monkeypatch, more, seq_len
+):
+    configuration.parse(["mel.gin", "own_recordings.gin", *more], [])
+    lengths = []
+
+    def resample(samples, *rates):
+        lengths.append(len(samples))
+        return samples
+
+    monkeypatch.setattr(augmentation.soxr, "resample", resample)
+    clip = np.ones(10 * seq_len, np.float32)
+    chain = transforms.Chain(data_configurables.transform_fns())
+    assert chain(clip, np.random.default_rng(0)).shape == (seq_len,)
+    assert lengths == [pytest.approx(1.1 * seq_len, abs=1)]
 
 
 @pytest.mark.slow
