@@ -123,16 +123,12 @@ def _evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
 def _model(folder: Workdir) -> str:
     """Names the model of a run, as in "model of epoch 3 of runs/leaf".
 
-    The epoch is left out while the run is unfinished. If a finished run is
-    trained on, its `results.json` is that of an earlier model.
+    The epoch is left out while the run is unfinished.
     """
-    if folder.results.exists() and folder.metrics.exists():
-        results = json.loads(folder.results.read_text("utf-8"))
-        _, *rows = folder.metrics.read_text("utf-8").splitlines()
-        epochs = results.get("timings", {}).get("epochs")
-        if epochs == len(rows) and "kept_epoch" in results:
-            return f"model of epoch {results['kept_epoch']} of {folder.path}"
-    return f"model of {folder.path}"
+    if not folder.results.exists():
+        return f"model of {folder.path}"
+    results = json.loads(folder.results.read_text("utf-8"))
+    return f"model of epoch {results.get('kept_epoch', '?')} of {folder.path}"
 
 
 def _command(name: str) -> str:
