@@ -73,6 +73,7 @@ print(_pywrap_util_port.IsMklEnabled())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is for x86"
 )
@@ -85,11 +86,14 @@ def test_other_commands_than_training_use_onednn_too(monkeypatch):
     assert is_used == "True"
 
 
-def test_every_command_keeps_freed_memory(monkeypatch):
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+def test_every_command_prepares_for_tensorflow(monkeypatch):
+    # So that the variable is as before after the test.
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     calls = []
     monkeypatch.setattr(startup, "keep_freed_memory", lambda: calls.append(1))
     with startup.importing_libraries():
+        assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
         assert calls == [1]
     for command in (main, plot, predict, study):
         assert command.importing_libraries is startup.importing_libraries
