@@ -1,4 +1,4 @@
-"""Evaluation of the best model of a run, also on other data."""
+"""Evaluation of the model of a run, also on other data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluate(
     prepare: Callable[..., data.Batches],
     observer: Observer | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Evaluates the best model of a run, and writes what it has found.
+    """Evaluates the model of a run, and writes what it has found.
 
     `evaluation.json` and the tables by label go to a folder of their own for
     each data set; see `Workdir.evaluation`. An evaluation on the same data

@@ -64,7 +64,7 @@ def train(
     the results are computed from chunks if `prepare` has an `evaluation_hop`.
 
     Where a clip may have several labels, the same split chooses a threshold for
-    each of them, by the F1 of the best model, also from chunks.
+    each of them, by the F1 of the model that is kept, also from chunks.
 
     Args:
         config: The settings of the run.
@@ -280,7 +280,7 @@ class _Run:
         }
 
     def summarize(self, model: keras.Model) -> dict[str, Any]:
-        """Evaluates the best model, and returns all that is to be recorded.
+        """Evaluates the kept model, and returns all that is to be recorded.
 
         The tables by label are written here, before `results.json`, which marks
         a run as finished.

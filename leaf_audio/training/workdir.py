@@ -190,7 +190,7 @@ class Workdir:
         return self.evaluations / folder / "evaluation.json"
 
     def load_best(self) -> keras.Model:
-        """Loads the best model, for use and not for training.
+        """Loads the model that is kept, for use and not for training.
 
         The optimizer is left out. Its class may belong to another backend than
         the present one.
