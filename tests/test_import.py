@@ -43,6 +43,7 @@ def test_the_installed_script_is_a_command(script, running, monkeypatch):
     assert commands.is_running() is running
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_all_layers():
     python(
         "-c",

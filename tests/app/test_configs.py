@@ -50,7 +50,16 @@ def test_all_configs_of_the_issue_are_shipped():
     assert set(CONFIGS) >= {f"{name}.gin" for name in names.split()}
 
 
-@pytest.mark.parametrize("name", sorted(set(CONFIGS) - {"common.gin"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if "efficientnet" in name
+        else name
+        for name in CONFIGS
+        if name != "common.gin"
+    ],
+)
 def test_a_config_trains_for_a_step(name):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("another backend compiles for minutes")

@@ -143,6 +143,7 @@ def prepare_and_hang(data_dir, ready):
     prepare(data_dir, write=hang)
 
 
+@pytest.mark.slow
 def test_clips_half_written_by_a_killed_process_are_not_used(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready = context.Event()

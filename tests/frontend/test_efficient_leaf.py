@@ -296,6 +296,7 @@ def test_training_replans_between_epochs():
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_a_model_that_fit_builds_has_a_plan():
     leaf = frontend.EfficientLeaf(n_filters=8)
     model = keras.Sequential([leaf, keras.layers.Flatten()])

@@ -42,6 +42,7 @@ def test_the_axis_of_channels_may_be_unknown(name):
     reason="elsewhere shapes are known when a model is called",
 )
 @pytest.mark.parametrize("name", ["leaf", "mel", "efficient_leaf", "wavegram"])
+@pytest.mark.slow
 def test_several_channels_are_found_when_they_arrive(name):
     import tensorflow as tf
 

@@ -183,6 +183,7 @@ def test_evaluation_takes_a_folder_of_test_clips_of_some_labels(
     assert evaluation["metrics"]["test"]["accuracy"] == pytest.approx(accuracy)
 
 
+@pytest.mark.slow
 def test_evaluation_draws_anew_where_it_is_asked_for_a_share(tmp_path, capsys):
     write_tones(tmp_path / "splits")
     for split in ("train", "validation", "test"):

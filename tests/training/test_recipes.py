@@ -91,6 +91,7 @@ def test_an_epoch_has_the_least_number_of_steps(
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="JAX traces every loss"
 )
+@pytest.mark.slow
 def test_mixup_trains_on_shares_of_labels(folder, tmp_path, eager, seen):
     results = train_with(
         folder,
@@ -165,7 +166,17 @@ def test_a_run_with_augmentations_is_evaluated_and_predicts(
     assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("config", FRONTENDS)
+@pytest.mark.parametrize(
+    "config",
+    [
+        *("leaf.gin", "mel.gin"),
+        *(
+            pytest.param(config, marks=pytest.mark.slow)
+            for config in FRONTENDS
+            if config not in ("leaf.gin", "mel.gin")
+        ),
+    ],
+)
 def test_own_recordings_trains_every_frontend(eager, config):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the frontends are trained elsewhere")
