@@ -43,12 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     seen = set()
     for item in items:
         test = (item.path, item.function.__name__)
-        if test not in seen and not _is_slow(item):
+        is_slow = item.get_closest_marker("slow") or _takes_long(item)
+        if test not in seen and not is_slow:
             item.add_marker(pytest.mark.fast)
         seen.add(test)
 
 
-def _is_slow(item: pytest.Item) -> bool:
+def _takes_long(item: pytest.Item) -> bool:
     name = item.function.__name__
     return not _SLOW_FIXTURES.isdisjoint(item.fixturenames) or any(
         word in name for word in _SLOW_WORDS
@@ -75,22 +76,25 @@ def full_precision_matmuls():
 
 
 @pytest.fixture(autouse=True)
-def eager_classifiers(request, monkeypatch):
-    """Has runs of a few steps train eagerly.
+def quick_runs(request, monkeypatch):
+    """Has runs of a few steps train eagerly, and save no figures.
 
-    To trace a step takes TensorFlow longer than these steps do. A test that is
-    about compiled steps, or compares with another process, has the mark
-    `compiled`.
+    To trace a step takes TensorFlow longer than these steps do, and a figure
+    takes a quarter of the rest. A test that is about compiled steps, or
+    compares with another process, has the mark `compiled`.
     """
     if (
         keras.backend.backend() == "tensorflow"
         and request.path.parent.name in _EAGER_ROOMS
+        and request.path.name != "test_tables.py"
         and "compiled" not in request.keywords
     ):
         from leaf_audio import models
+        from leaf_audio.training import tables
 
         eager = property(lambda self: True, lambda self, value: None)
         monkeypatch.setattr(models.AudioClassifier, "run_eagerly", eager)
+        monkeypatch.setattr(tables, "_save", lambda *unused: None)
 
 
 @pytest.fixture

@@ -123,12 +123,14 @@ def _evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
 def _model(folder: Workdir) -> str:
     """Names the model of a run, as in "model of epoch 3 of runs/leaf".
 
-    The epoch is left out while the run is unfinished.
+    The epoch is left out where there are no results of the present model.
     """
-    if not folder.results.exists():
-        return f"model of {folder.path}"
-    results = json.loads(folder.results.read_text("utf-8"))
-    return f"model of epoch {results.get('kept_epoch', '?')} of {folder.path}"
+    epoch = None
+    if folder.results.exists():
+        results = json.loads(folder.results.read_text("utf-8"))
+        epoch = results.get("kept_epoch")
+    which = "" if epoch is None else f"epoch {epoch} of "
+    return f"model of {which}{folder.path}"
 
 
 def _command(name: str) -> str:

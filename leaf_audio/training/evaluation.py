@@ -93,6 +93,8 @@ def evaluate(
         "metrics": metrics,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
+    # It must not stay beside tables that are those of another evaluation.
+    file.unlink(missing_ok=True)
     tables.write(
         file.parent,
         audio_data.label_names,

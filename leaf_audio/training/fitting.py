@@ -57,7 +57,6 @@ def fit(
     """
     done = len(progress.history)
     if done == num_epochs or (lower and lower.has_ended):
-        folder.end(model, progress)
         return
     # The check comes first: neither a plan nor a drift can be computed from
     # weights that are not finite. The recorder comes last. It saves the plan
@@ -87,7 +86,6 @@ def fit(
             shuffle=False,
             verbose=1 if is_terminal else 0,
         )
-    folder.end(model, progress)
 
 
 class StopIfNotFinite(keras.callbacks.Callback):

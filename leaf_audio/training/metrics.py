@@ -12,7 +12,7 @@ Logits are floats of shape (clips, labels). A split may hold only some of the
 labels of the model. A mean over labels is then that over the labels that occur.
 A metric that is not defined for the targets is left out.
 
-scikit-learn computes what it has. It is imported when a function is called, so
+scikit-learn computes most of them. It is imported when a function is called, so
 that a prediction does not wait for it.
 """
 
@@ -197,6 +197,8 @@ def by_label(
             if thresholds is None
             else sigmoid(logits) >= np.asarray(thresholds)
         )
+    # scikit-learn would take a single column for a binary target, and measure
+    # its absence.
     right = (has & found).sum(axis=0)
     clips, told = has.sum(axis=0), found.sum(axis=0)
     values = {

@@ -1,6 +1,7 @@
 """Weight decay, the frontend's learning rate, and averaged weights.
 
-For any optimizer of Keras.
+For all optimizers of Keras but Nadam and Ftrl, which give no weights a learning
+rate of their own.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def check_frontend_rate(
     if asked and not frontend_variables(model):
         raise ValueError(
             f"`{asked[0].partition('=')[0]}` must be left at its default for a "
-            "model whose frontend learns nothing. Received: "
-            f"{', '.join(asked)}."
+            "model without a `frontend`, or whose frontend learns nothing. "
+            f"Received: {', '.join(asked)}."
         )
     optimizer = _innermost(model.optimizer)
     # Nadam has one momentum for all weights, and Ftrl divides by the rate.
@@ -118,7 +119,7 @@ def frontend_rate(
     own = {id(variable) for variable in frontend_variables(model)}
     scales = _scales(model)
     is_plain = factor == 1 and not frozen_steps
-    if not scales and (is_plain or not own):
+    if is_plain and not scales:
         yield
         return
     optimizer = _innermost(model.optimizer)

@@ -217,8 +217,8 @@ def run_all(
 def check_replaceable(study: Study) -> None:
     """Checks that a study replaces no file but those of a study.
 
-    Beside the folder of each run, a study keeps the command of the run, such as
-    `0.json`. These tell that the other files are its own.
+    Beside the folder of each run, a study keeps its command and settings, such
+    as `0.json`. These tell that the other files are its own.
 
     Args:
         study: The study.

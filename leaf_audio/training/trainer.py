@@ -181,8 +181,8 @@ class _Run:
         chosen = self._chosen_by_validation()
         if watched != "validation" and chosen:
             self._observer.tell(
-                f"no validation clips: {' and '.join(chosen)} will be chosen "
-                f"by {watched}, whose metrics will be too good"
+                f"no validation clips: {', '.join(chosen)} will be chosen by "
+                f"{watched}, whose metrics will be too good"
             )
         identity = _identity(self._config, self._observer)
         identity[f"data set {self._data.name}"] = self._data.fingerprint
@@ -258,6 +258,7 @@ class _Run:
                     lower=self._lower_rate(rate),
                     tell=self._observer.tell,
                 )
+            self._folder.end(model, self._progress)
         return model
 
     def _lower_rate(self, rate: Any) -> fitting.LowerRate | None:

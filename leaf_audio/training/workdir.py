@@ -4,8 +4,11 @@ A run that begins replaces nothing that it finds. See `Workdir.read_progress`.
 
 Every file is written in one step (`leaf_audio.common.files`), so a run that is
 killed leaves complete files, each of them old or new. The file `state.npz`
-alone decides how far a run has come. When a run goes on, all other files are
-made to agree with it.
+alone decides how far a run has come. When a run goes on, the other files are
+made to agree with it, with one exception: where a finished run is trained
+further and the last model is to be kept, `best.keras` stays until the run has
+ended again. `results.json` and the tables describe `best.keras`, or are not
+there.
 """
 
 import contextlib
@@ -356,7 +359,10 @@ class Workdir:
         self.agree(model, progress)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
-        """Makes `best.keras` and `metrics.csv` agree with the state.
+        """Makes `metrics.csv` agree with the state, and mostly `best.keras`.
+
+        A run that is trained further keeps the last model of before until it
+        ends again; see `end`.
 
         Args:
             model: The model, with the weights of the state.
@@ -364,8 +370,7 @@ class Workdir:
         """
         # A process may have been killed after it wrote the state and before it
         # wrote the model. If the model of the last epoch is to be kept, its
-        # weights are those of the state, and it can be written now. A run that
-        # is trained further keeps the last model of before until it ends again.
+        # weights are those of the state, and it can be written now.
         if progress.keep != "last" or not self.finished_epochs():
             self._keep(model, progress)
         # A metric may be undefined after some of the epochs.
@@ -388,10 +393,11 @@ class Workdir:
         done = len(progress.history)
         if progress.kept_epoch != done or self.finished_epochs() == done:
             return
-        # They describe the model that is replaced.
-        self.results.unlink(missing_ok=True)
         with averaged_weights(model), files.replacing(self.best) as path:
             model.save(path)
+            # These describe the model that is replaced.
+            for file in (self.results, *self.tables):
+                file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _open_state(self) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Runs that go on: after a kill, for longer, or not at all."""
 
 import json
+import shutil
 import signal
 
 import keras
@@ -235,7 +236,32 @@ def test_results_go_with_the_best_model_that_they_describe(
             train_with(folder, tmp_path, "train.num_epochs = 2")
     assert one["metrics"]["validation"]["accuracy"] < 1
     assert (tmp_path / "best.keras").read_bytes() != finished["best.keras"]
-    assert not (tmp_path / "results.json").exists()
+    for name in ("results.json", "classes_test.csv", "confusion_test.csv"):
+        assert not (tmp_path / name).exists()
+    results = train_with(folder, tmp_path, "train.num_epochs = 2")
+    assert results["kept_epoch"] == 2
+    assert (tmp_path / "classes_test.csv").exists()
+
+
+def test_a_model_that_cannot_be_written_leaves_the_one_before(
+    finished, tmp_path, monkeypatch
+):
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = contents(tmp_path / "run")
+
+    def fail(self, path):
+        path.write_bytes(b"a half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(keras.Model, "save", fail)
+    progress = Workdir(tmp_path / "run").read_progress()
+    progress.history.append({**progress.history[-1], "val_accuracy": 1.0})
+    progress.history[-1]["epoch"] = 3
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(OSError, match="disk full"):
+        Workdir(tmp_path / "run").agree(model, progress)
+    assert contents(tmp_path / "run") == before
 
 
 @pytest.mark.any_backend

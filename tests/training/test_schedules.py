@@ -1,5 +1,7 @@
 """Learning rates that follow validation, and those of Keras."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -8,10 +10,11 @@ from training_runs import train_with
 from leaf_audio.training import (
     ReduceOnPlateau,
     TrainingConfig,
+    Workdir,
     fitting,
     schedules,
 )
-from leaf_audio.training.progress import Progress
+from leaf_audio.training.progress import Progress, check_unfinished
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -92,6 +95,30 @@ def test_a_step_is_compiled_for_the_rate_after_a_plateau():
     )
     steps = np.diff(weights) / (-2 * np.array(weights[:-1]) - 2)
     np.testing.assert_allclose(steps, [1, 1, 0.5], rtol=1e-5)
+
+
+def test_a_run_that_has_ended_at_its_floor_is_not_trained_further(tmp_path):
+    results = {"timings": {"epochs": 3}}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    config = TrainingConfig(
+        tmp_path,
+        num_epochs=20,
+        learning_rate=1e-3,
+        learning_rate_schedule=schedules.ReduceOnPlateau(patience=1),
+    )
+    folder = Workdir(tmp_path)
+    for losses in ([3, 2, 1], [1, 1, 1]):
+        progress = Progress({}, [{"val_loss": loss} for loss in losses])
+        check_unfinished(folder, progress, config)
+    # Three plateaus of a factor of 0.1 are below 1e-5.
+    results["timings"]["epochs"] = 4
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    progress = Progress({}, [{"val_loss": 1.0}] * 4)
+    with pytest.raises(ValueError, match="ended at the floor .* epoch 4"):
+        check_unfinished(folder, progress, config)
+    # The run was killed before its results.
+    (tmp_path / "results.json").unlink()
+    check_unfinished(folder, progress, config)
 
 
 @pytest.mark.slow
