@@ -265,6 +265,7 @@ def _sigma_bounds(sigma: float) -> tuple[float, float]:
     return sigma * (1 / margin), sigma * margin
 
 
+@functools.lru_cache(maxsize=256)
 def _energy_spectrum(
     sigma: float, length: int, geometry: Geometry
 ) -> np.ndarray:

@@ -364,7 +364,7 @@ class _Search:
         tolerance: float,
     ):
         self._options = options
-        self._errors = errors
+        self._squared_errors = errors**2
         self._parameters = parameters
         self._geometry = geometry
         self._tolerance = tolerance
@@ -414,12 +414,13 @@ class _Search:
 
     def _minimise(self, allowed: np.ndarray, multiplier: float) -> np.ndarray:
         """Minimises cost + multiplier * squared error, for each filter."""
-        lagrangian = self._costs + multiplier * self._errors**2
-        return allowed[np.argmin(lagrangian[:, allowed], axis=1)]
+        squared_errors = self._squared_errors[:, allowed]
+        lagrangian = self._costs[allowed] + multiplier * squared_errors
+        return allowed[np.argmin(lagrangian, axis=1)]
 
     def _rms_error(self, choice: np.ndarray) -> float:
-        errors = self._errors[np.arange(len(choice)), choice]
-        return math.sqrt(np.mean(errors**2))
+        squared = self._squared_errors[np.arange(len(choice)), choice]
+        return math.sqrt(squared.mean())
 
     def _total_cost(self, choice: np.ndarray) -> float:
         return self._costs[choice].sum() + shared_cost(
