@@ -21,7 +21,8 @@ def check_layer(make, inputs, tmp_path, untrained=(), atol=1e-6, compiles=True):
       tmp_path: Folder to save a model in.
       untrained: Names of weights that get no gradient at these inputs.
       atol: Absolute tolerance between outputs that should be the same.
-      compiles: Whether to check `check_compiled_fit` too.
+      compiles: Whether to check `check_compiled_fit` too. The step of `fit` is
+        eager otherwise.
     """
     layer = make()
     expected = ops.convert_to_numpy(layer(inputs))
@@ -35,6 +36,9 @@ def check_layer(make, inputs, tmp_path, untrained=(), atol=1e-6, compiles=True):
     _check_mixed_precision(make, layer, inputs, expected)
     if compiles:
         check_compiled_fit(model, inputs, expected)
+    else:
+        model.compile("sgd", "mse", run_eagerly=True)
+        _check_fit(model, inputs, expected)
 
 
 def _check_config(layer, inputs, shape):
@@ -113,6 +117,10 @@ def check_compiled_fit(model, inputs, expected):
     np.testing.assert_allclose(
         outputs, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max()
     )
+    _check_fit(model, inputs, expected)
+
+
+def _check_fit(model, inputs, expected):
     if model.trainable_weights:
         history = model.fit(inputs, expected, verbose=0)
         assert np.isfinite(history.history["loss"]).all()
