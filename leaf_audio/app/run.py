@@ -1,6 +1,5 @@
 """Runs from configs and bindings, with the results printed as a table."""
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -125,10 +124,7 @@ def _model(folder: Workdir) -> str:
 
     The epoch is left out where there are no results of the present model.
     """
-    epoch = None
-    if folder.results.exists():
-        results = json.loads(folder.results.read_text("utf-8"))
-        epoch = results.get("kept_epoch")
+    epoch = folder.read_kept_epoch()
     which = "" if epoch is None else f"epoch {epoch} of "
     return f"model of {which}{folder.path}"
 

@@ -233,6 +233,17 @@ class Workdir:
             return 0
         return self._read_results("timings").get("epochs", 0)
 
+    def read_kept_epoch(self) -> int | None:
+        """Reads of which epoch a finished run has kept the model.
+
+        Returns:
+            Its number, from 1. Or None if the run is unfinished, or of a
+            version that did not record it.
+        """
+        if not self.results.exists():
+            return None
+        return json.loads(self.results.read_text("utf-8")).get("kept_epoch")
+
     def read_data(self) -> dict[str, Any]:
         """Reads what a finished run has recorded about its data.
 
@@ -371,7 +382,7 @@ class Workdir:
         # A process may have been killed after it wrote the state and before it
         # wrote the model. If the model of the last epoch is to be kept, its
         # weights are those of the state, and it can be written now.
-        if progress.keep != "last" or not self.finished_epochs():
+        if not self._waits_for_end(progress):
             self._keep(model, progress)
         # A metric may be undefined after some of the epochs.
         columns = dict.fromkeys(
@@ -386,8 +397,11 @@ class Workdir:
             model: The model, with the weights of the state.
             progress: The progress of the state, with all of its epochs.
         """
-        if progress.keep == "last" and self.finished_epochs():
+        if self._waits_for_end(progress):
             self._keep(model, progress)
+
+    def _waits_for_end(self, progress: Progress) -> bool:
+        return progress.keep == "last" and self.finished_epochs() > 0
 
     def _keep(self, model: keras.Model, progress: Progress) -> None:
         done = len(progress.history)

@@ -71,8 +71,8 @@ def record_rates(monkeypatch):
     return rates
 
 
-def stop_after_epoch(number, monkeypatch):
-    """Interrupts a run when an epoch has been saved."""
+def train_interrupted(number, monkeypatch, folder, workdir, *lines):
+    """Trains, and is interrupted when an epoch has been saved."""
     save = Workdir.save
 
     def interrupted(self, model, progress):
@@ -80,7 +80,10 @@ def stop_after_epoch(number, monkeypatch):
         if len(progress.history) == number:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Workdir, "save", interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workdir, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(folder, workdir, *lines)
 
 
 def no_load(*args, **kwargs):
@@ -201,18 +204,12 @@ def test_what_a_run_has_finished_stays_until_it_ends_again(
     )
     train_with(folder, tmp_path, *lines, "train.num_epochs = 1")
     finished = contents(tmp_path)
-    with monkeypatch.context() as patch:
-        stop_after_epoch(2, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, tmp_path, *lines, "train.num_epochs = 3")
-    assert contents(tmp_path) == finished
-    with monkeypatch.context() as patch:
-        stop_after_epoch(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, tmp_path, *lines, "train.num_epochs = 3")
-    assert contents(tmp_path) == finished
+    longer = (folder, tmp_path, *lines, "train.num_epochs = 3")
+    for number in (2, 3):
+        train_interrupted(number, monkeypatch, *longer)
+        assert contents(tmp_path) == finished
     # There is no epoch left to train.
-    results = train_with(folder, tmp_path, *lines, "train.num_epochs = 3")
+    results = train_with(*longer)
     assert results["kept_epoch"] == 3
     for name, content in contents(tmp_path).items():
         assert content != finished[name]
@@ -230,10 +227,7 @@ def test_results_go_with_the_best_model_that_they_describe(
         "__call__",
         lambda *given: score(*given) | {"accuracy": 1.0},
     )
-    with monkeypatch.context() as patch:
-        stop_after_epoch(2, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, tmp_path, "train.num_epochs = 2")
+    train_interrupted(2, monkeypatch, folder, tmp_path, "train.num_epochs = 2")
     assert one["metrics"]["validation"]["accuracy"] < 1
     assert (tmp_path / "best.keras").read_bytes() != finished["best.keras"]
     for name in ("results.json", "classes_test.csv", "confusion_test.csv"):
@@ -285,10 +279,9 @@ def test_an_unfinished_cosine_run_keeps_its_length(
     folder, tmp_path, monkeypatch
 ):
     cosine = "train.learning_rate_schedule = 'cosine'"
-    with monkeypatch.context() as patch:
-        stop_after_epoch(1, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, tmp_path, cosine, "train.num_epochs = 2")
+    train_interrupted(
+        1, monkeypatch, folder, tmp_path, cosine, "train.num_epochs = 2"
+    )
     state = (tmp_path / "state.npz").read_bytes()
     monkeypatch.setattr(train, "load", no_load)
     for number in (1, 3):
