@@ -109,6 +109,7 @@ def run(program, *arguments):
 
 
 @needs_tensorflow
+@pytest.mark.slow
 def test_two_mirrored_devices_get_the_batches_of_one(tmp_path):
     process = run(MIRRORED, tmp_path)
     assert process.returncode == 0, process.stderr

@@ -41,6 +41,7 @@ def arrays(audio_data, split):
     return audio.astype(np.float32) / 32767, labels
 
 
+@pytest.mark.slow
 def test_making_it_prints_a_line_for_each_split(audio_data, printed):
     stdout, stderr = (stream.getvalue() for stream in printed)
     assert stdout == ""

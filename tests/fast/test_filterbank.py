@@ -202,7 +202,9 @@ def test_real_speech_is_within_the_tolerance(speech_commands):
         assert np.median(by_filter) < median
 
 
-@pytest.mark.parametrize("n_filters", [40, 128])
+@pytest.mark.parametrize(
+    "n_filters", [40, pytest.param(128, marks=pytest.mark.slow_on_jax)]
+)
 def test_gradients_are_those_of_the_exact_frontend(n_filters):
     leaf, exact = leaf_and_exact(n_filters=n_filters)
     x = noise(2, 8000)

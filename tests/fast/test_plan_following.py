@@ -200,6 +200,7 @@ def test_how_often_a_plan_is_looked_at_must_be_a_number_of_steps():
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_a_model_that_fit_builds_is_computed_by_plan():
     """Not exactly, until someone plans: what is compiled is compiled."""
     leaf = frontend.Leaf(n_filters=8)

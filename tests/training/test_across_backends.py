@@ -1,6 +1,6 @@
 """A run of each backend is read on every other one.
 
-In CI only the tests on PyTorch find all three backends installed.
+The night's tests on PyTorch find all three backends installed.
 """
 
 import importlib.util
@@ -37,6 +37,7 @@ with open(out, "w") as file:
 
 
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="needs JAX or PyTorch")
+@pytest.mark.slow
 def test_what_one_backend_has_trained_the_others_read(tmp_path):
     write_tones(tmp_path / "tones")
     recording = str(next((tmp_path / "tones" / "test" / "low").iterdir()))

@@ -314,6 +314,7 @@ def test_recordings_of_a_speaker_are_drawn_together(tmp_path):
     assert results["data"]["groups"] == {"validation": 3, "test": 3}
 
 
+@pytest.mark.slow
 def test_chunks_are_evaluated_with_all_of_a_clip(tmp_path):
     write_tones(tmp_path / "tones")
     hop = "data.prepare.evaluation_hop = 50"

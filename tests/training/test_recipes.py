@@ -112,6 +112,7 @@ def test_mixup_trains_on_shares_of_labels(folder, tmp_path, eager, seen):
     assert len(rows(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_mixup_and_smoothing_are_compiled_on_every_backend(folder, tmp_path):
     results = train_with(
         folder,

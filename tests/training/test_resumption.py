@@ -136,6 +136,7 @@ def test_another_model_in_a_workdir_is_refused_before_data_is_loaded(
         )
 
 
+@pytest.mark.slow
 def test_raising_num_epochs_equals_having_asked_for_them(folder, tmp_path):
     def run(name, epochs):
         num_epochs = f"train.num_epochs = {epochs}"
@@ -159,6 +160,7 @@ def test_a_run_killed_after_its_last_epoch_is_only_evaluated(folder, tmp_path):
 
 
 @pytest.mark.any_backend
+@pytest.mark.slow
 def test_a_finished_cosine_run_that_is_trained_further_starts_its_rate_again(
     folder, tmp_path, monkeypatch
 ):

@@ -230,6 +230,7 @@ def test_the_line_of_an_epoch_is_short_with_large_numbers():
     )
 
 
+@pytest.mark.slow
 def test_training_learns_the_tones(folder, tmp_path):
     results = train_with(
         folder,

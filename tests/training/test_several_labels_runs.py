@@ -216,6 +216,7 @@ def test_predictions_give_the_labels_above_their_thresholds(several, mixtures):
     assert list(loaded.thresholds) == thresholds
 
 
+@pytest.mark.slow
 def test_the_command_prints_which_labels_reach_their_threshold(
     several, mixtures
 ):
