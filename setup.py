@@ -16,7 +16,7 @@ def version() -> str:
 
 
 class BuildWithConfigs(build_py):
-    """Copies `example/configs/*.gin` into the package, as its `configs`.
+    """Copies `example/configs` into the package, as its `configs`.
 
     An editable install skips this: there the configs of the clone are read.
     """
@@ -25,10 +25,12 @@ class BuildWithConfigs(build_py):
         super().run()
         if self.editable_mode:
             return
+        configs = HERE / "example" / "configs"
         target = pathlib.Path(self.build_lib) / "leaf_audio" / "configs"
-        target.mkdir(parents=True, exist_ok=True)
-        for file in (HERE / "example" / "configs").glob("*.gin"):
-            shutil.copyfile(file, target / file.name)
+        for file in configs.rglob("*.gin"):
+            copy = target / file.relative_to(configs)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 setuptools.setup(

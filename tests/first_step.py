@@ -11,7 +11,9 @@ from leaf_audio.training import building
 LABELS = 3
 
 
-def loss_of_first_step(seq_len: int) -> float:
+def loss_of_first_step(
+    seq_len: int, labels: int = LABELS, is_multilabel: bool = False
+) -> float:
     """Trains on a batch of noise, and returns the loss before the step.
 
     Checks that all bindings have an effect but for those of the data.
@@ -22,11 +24,15 @@ def loss_of_first_step(seq_len: int) -> float:
         model = building.build(
             config,
             train.make_model,
-            num_outputs=LABELS,
+            num_outputs=labels,
             example_shape=(seq_len,),
             learning_rate=config.learning_rate,
+            is_multilabel=is_multilabel,
         )
     configuration.check_all_used(later=DATA_CONFIGURABLES)
     rng = np.random.default_rng(0)
     audio = rng.standard_normal((8, seq_len)).astype("float32")
-    return float(model.train_on_batch(audio, np.arange(8) % LABELS)[0])
+    targets = np.arange(8) % labels
+    if is_multilabel:
+        targets = np.eye(labels, dtype="float32")[targets]
+    return float(model.train_on_batch(audio, targets)[0])

@@ -6,6 +6,8 @@ makes them available. `leaf_audio.app.train` registers `train`, the
 strategies and `Study`.
 """
 
+import functools
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +25,7 @@ from leaf_audio import (
 )
 from leaf_audio.app import any_frontend, data_configurables  # noqa: F401
 from leaf_audio.app.factory import Factory
+from leaf_audio.common.checks import check_size
 
 _LEAF_AUDIO = {
     convolution: (
@@ -96,11 +99,10 @@ _APPLICATIONS = (
     "MobileNetV3Large MobileNetV3Small NASNetLarge NASNetMobile ResNet101 "
     "ResNet101V2 ResNet152 ResNet152V2 ResNet50 ResNet50V2 VGG16 VGG19 Xception"
 )
-# The networks of keras.applications, as encoders of one-channel spectrograms.
+# The networks of keras.applications, as encoders of spectrograms.
 _APPLICATION_ARGUMENTS = {
     "include_top": False,
     "weights": None,
-    "input_shape": (None, None, 1),
     # These belong to the classification layer, which is left out, or would pool
     # before the classifier does.
     "input_tensor": None,
@@ -121,7 +123,10 @@ _OTHERS = (
     "Study",
     "align",
     "audio_folder",
+    "audioset_index",
     "background_noise",
+    "bird_detection_index",
+    "birdclef2021_index",
     "circular_shift",
     "colored_noise",
     "data_parallel",
@@ -133,11 +138,13 @@ _OTHERS = (
     "ReduceOnPlateau",
     "polarity_inversion",
     "prepare",
+    "speech_commands_index",
     "speed_change",
     "time_mask",
     "time_shift",
     "tpu",
     "train",
+    "tut2018_index",
     "white_noise",
 )
 
@@ -159,6 +166,10 @@ ARGUMENT_FOR: dict[str, str] = {
             "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus Spectrogram "
             "TimeDomainFilterbanks WaveGram"
         ),
+        "index": (
+            "audioset_index bird_detection_index birdclef2021_index "
+            "speech_commands_index tut2018_index"
+        ),
         "loss": _KERAS["losses"],
         "optimizer": _KERAS["optimizers"],
         "pooling_cls": _LEAF_AUDIO[pooling],
@@ -172,7 +183,7 @@ ARGUMENT_FOR: dict[str, str] = {
 PASSED_AS_CLASS: frozenset[str] = frozenset(
     name
     for name, argument in ARGUMENT_FOR.items()
-    if argument in ("block", "conv1d_cls", "optimizer", "pooling_cls")
+    if argument in ("block", "conv1d_cls", "index", "optimizer", "pooling_cls")
     or name in ("db_compression", "log_compression")
 )
 
@@ -206,6 +217,24 @@ def spec_augment_switch(on: Any = False, layer: Callable | None = None) -> Any:
     return True if layer is None else layer()
 
 
+def _with_channels(application: Callable) -> Callable:
+    """Replaces `input_shape` of a network by `channels`: that of its input."""
+    parameters = dict(inspect.signature(application).parameters)
+    del parameters["input_shape"]
+    channels = inspect.Parameter(
+        "channels", inspect.Parameter.KEYWORD_ONLY, default=1
+    )
+
+    @functools.wraps(application)
+    def network(channels: int = 1, **kwargs: Any) -> keras.Model:
+        shape = (None, None, check_size("channels", channels))
+        return application(input_shape=shape, **kwargs)
+
+    signature = inspect.Signature([*parameters.values(), channels])
+    setattr(network, "__signature__", signature)  # noqa: B010
+    return network
+
+
 def _register_classes() -> None:
     for module, listed in _LEAF_AUDIO.items():
         for name in listed.split():
@@ -220,7 +249,8 @@ def _register_classes() -> None:
             gin.external_configurable(factory, name, f"keras.{submodule}")
     for name in _APPLICATIONS.split():
         factory = Factory(
-            getattr(keras.applications, name), fixed=_APPLICATION_ARGUMENTS
+            _with_channels(getattr(keras.applications, name)),
+            fixed=_APPLICATION_ARGUMENTS,
         )
         gin.external_configurable(factory, name, "keras.applications")
     gin.external_configurable(

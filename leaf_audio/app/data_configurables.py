@@ -36,6 +36,13 @@ _PASSED = {
 # Functions of `leaf_audio.data` that `data.prepare.transform_fns` may name.
 TRANSFORMS = tuple(f"data.{name}" for name in _PASSED)
 
+# Functions of `leaf_audio.data` that `audio_folder.index` may name.
+INDEXES = (
+    *("data.audioset_index", "data.bird_detection_index"),
+    *("data.birdclef2021_index", "data.speech_commands_index"),
+    "data.tut2018_index",
+)
+
 
 def transform_fns() -> Sequence[Callable]:
     """Returns the transforms of `data.prepare`, as configs have bound them."""
@@ -146,6 +153,10 @@ def _register() -> None:
     gin.external_configurable(
         Factory(_at_rate_of_data(data.Audiomentation)), "Audiomentation", "data"
     )
+    for index in INDEXES:
+        name = index.removeprefix("data.")
+        function = getattr(data, name)
+        gin.external_configurable(function, name, "data", denylist=["folder"])
     for name, reader in data.READERS.items():
         gin.external_configurable(
             reader,

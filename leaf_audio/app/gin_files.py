@@ -215,17 +215,26 @@ def _open(file: str) -> TextIO:
     return gin.resource_reader.system_path_reader(file)
 
 
+def _shipped(file: str) -> pathlib.Path | None:
+    """Returns the config of the package that is meant, or None."""
+    parts = pathlib.PurePath(file).parts
+    if parts[:2] == ("example", "configs"):
+        parts = parts[2:]
+    path = CONFIGS.joinpath(*parts)
+    is_one = CONFIGS in path.parents and ".." not in parts
+    return path if is_one and path.is_file() else None
+
+
 def _is_shipped(file: str) -> bool:
-    path = pathlib.PurePath(file)
-    is_one = path.parts[:-1] in ((), ("example", "configs"))
-    return is_one and (CONFIGS / path.name).is_file()
+    return _shipped(file) is not None
 
 
 def _open_shipped(file: str) -> TextIO:
-    return open(CONFIGS / pathlib.PurePath(file).name, encoding="utf-8")
+    return open(_shipped(file), encoding="utf-8")
 
 
 # With this, gin itself finds `leaf.gin` and `example/configs/leaf.gin` from any
 # folder, and whether or not there is a clone. Both names also work in the
-# `include` lines of a config that lies elsewhere.
+# `include` lines of a config that lies elsewhere. So do `published/crema_d.gin` and
+# `example/configs/published/crema_d.gin`.
 gin.config.register_file_reader(_open_shipped, _is_shipped)

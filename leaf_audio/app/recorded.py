@@ -13,7 +13,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from leaf_audio.app import bindings, gin_files
-from leaf_audio.app.data_configurables import DATA_CONFIGURABLES, TRANSFORMS
+from leaf_audio.app.data_configurables import (
+    DATA_CONFIGURABLES,
+    INDEXES,
+    TRANSFORMS,
+)
 from leaf_audio.app.gin_files import Binding, Reference
 from leaf_audio.training import Workdir
 
@@ -88,13 +92,13 @@ def data_bindings(
 
     Returns:
         Lines in gin's syntax. Their values are plain values, and references to
-        the transforms of `leaf_audio.data`.
+        the transforms and indexes of `leaf_audio.data`.
 
     Raises:
         ValueError: If such a setting has another value. It may refer to a
             function of the user's own.
     """
-    transforms = {gin_files.short_name(name) for name in TRANSFORMS}
+    known = {gin_files.short_name(name) for name in (*TRANSFORMS, *INDEXES)}
     lines = []
     for name, text in settings.items():
         if not _is_of_data(name):
@@ -103,7 +107,7 @@ def data_bindings(
         if str(binding.key) in replaced:
             continue
         for reference in bindings.references(binding.value):
-            _check_reference(binding.key, reference, transforms)
+            _check_reference(binding.key, reference, known)
         # Written anew, and not `text`, so that nothing else can be in it.
         lines.append(f"{binding.key} = {bindings.text(binding.value, {})}")
     return lines
@@ -145,18 +149,16 @@ def _without_augmentations(binding: Binding) -> Binding:
     return dataclasses.replace(binding, value=value)
 
 
-def _check_reference(
-    key: Any, reference: Any, transforms: Collection[str]
-) -> None:
+def _check_reference(key: Any, reference: Any, known: Collection[str]) -> None:
     is_known = (
         isinstance(reference, Reference)
         and not reference.is_called
-        and reference.configurable in transforms
+        and reference.configurable in known
     )
     if not is_known:
         raise ValueError(
             f"The recorded {key} must refer to nothing but "
-            f"{', '.join(sorted(transforms))}. Received: {reference}. For "
+            f"{', '.join(sorted(known))}. Received: {reference}. For "
             "functions of your own, give a config that imports them and binds "
             f"{key}. It is executed. If you trust the run, give its own: "
             "--gin_config=WORKDIR/config.gin"

@@ -5,8 +5,9 @@ from `READERS` or with TensorFlow Datasets. `prepare` turns it into batches. On
 the way, transforms bring each clip to one length and level, and augmentations
 change it at random.
 
-Where to add what: a source of data in `sources.py`, an augmentation in
-`augmentation.py`, another transform in `transforms.py`.
+Where to add what: a source of data in `sources.py`, the table of a published
+data set in `published.py`, an augmentation in `augmentation.py`, another
+transform in `transforms.py`.
 
 Only `audio_folder` is imported with this package. The other names are imported
 when they are first used, because some need large libraries.
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     from leaf_audio.data.batches import Batches, prepare
     from leaf_audio.data.clips import AudioData, DataWarning
     from leaf_audio.data.decoding import UnusableFileError, read_recording
+    from leaf_audio.data.published import (
+        audioset_index,
+        bird_detection_index,
+        birdclef2021_index,
+        speech_commands_index,
+        tut2018_index,
+    )
     from leaf_audio.data.sources import READERS, Reader, load
     from leaf_audio.data.transforms import (
         align,
@@ -54,7 +62,10 @@ __all__ = [
     "UnusableFileError",
     "align",
     "audio_folder",
+    "audioset_index",
     "background_noise",
+    "bird_detection_index",
+    "birdclef2021_index",
     "circular_shift",
     "colored_noise",
     "example_shape",
@@ -65,10 +76,12 @@ __all__ = [
     "polarity_inversion",
     "prepare",
     "read_recording",
+    "speech_commands_index",
     "speed_change",
     "time_mask",
     "time_shift",
     "transform",
+    "tut2018_index",
     "white_noise",
 ]
 
@@ -81,7 +94,10 @@ _MODULES = {
     "Reader": "sources",
     "UnusableFileError": "decoding",
     "align": "transforms",
+    "audioset_index": "published",
     "background_noise": "background",
+    "bird_detection_index": "published",
+    "birdclef2021_index": "published",
     "circular_shift": "augmentation",
     "colored_noise": "augmentation",
     "example_shape": "transforms",
@@ -92,10 +108,12 @@ _MODULES = {
     "polarity_inversion": "augmentation",
     "prepare": "batches",
     "read_recording": "decoding",
+    "speech_commands_index": "published",
     "speed_change": "augmentation",
     "time_mask": "augmentation",
     "time_shift": "augmentation",
     "transform": "transforms",
+    "tut2018_index": "published",
     "white_noise": "augmentation",
 }
 

@@ -3,7 +3,8 @@
 The folder holds audio files: wav, flac, ogg or mp3, at any sample rate, with
 any number of channels. `leaf_audio.data.folder_layout` and
 `leaf_audio.data.index_csv` describe how the files are laid out, and
-`leaf_audio.data.splits` how they get their splits. A file that cannot be
+`leaf_audio.data.splits` how they get their splits. `leaf_audio.data.published`
+reads the tables of published data sets. A file that cannot be
 decoded is an error, or is skipped if the caller asks for that.
 """
 
@@ -60,6 +61,7 @@ def audio_folder(
     test_folds: Sequence[str | int] | None = None,
     label_separator: str = DEFAULT_SEPARATOR,
     allow_unlabelled: bool = False,
+    index: recordings.IndexFunction | None = None,
     data_dir: str | None = None,
     fallback_sample_rate: int = DEFAULT_SAMPLE_RATE,
     for_training: bool = True,
@@ -107,6 +109,12 @@ def audio_folder(
         allow_unlabelled: bool. Whether a recording may have no label, which is
             an empty place in the column `labels`. It applies only to this
             column. Default: False.
+        index: Callable or None. A function that gets the folder, a
+            `pathlib.Path`, and returns what would be the lines of index.csv:
+            dictionaries from the names of columns to values. `labels` may be a
+            list of names. `data.audioset_index` and the like read the tables of
+            published data sets. None reads index.csv if there is one.
+            Default: None.
         data_dir: str or None. The folder that holds all data sets; the prepared
             clips go there. None is TFDS's default. Default: None.
         fallback_sample_rate: int, in Hz. The rate that the caller of `load`
@@ -141,6 +149,11 @@ def audio_folder(
     check_bool("for_training", for_training)
     check_text("audio_folder.label_separator", label_separator)
     check_bool("audio_folder.allow_unlabelled", allow_unlabelled)
+    if index is not None and not callable(index):
+        raise ValueError(
+            "`audio_folder.index` must be a function of the folder, such as "
+            f"@audioset_index, or None. Received: index={index!r}."
+        )
     if sample_rate is None:
         sample_rate = fallback_sample_rate
     if on_error not in ("raise", "skip"):
@@ -157,6 +170,7 @@ def audio_folder(
         test_fraction=test_fraction,
         label_separator=label_separator,
         allow_unlabelled=allow_unlabelled,
+        index=index,
         for_training=for_training,
         **folds,
     )

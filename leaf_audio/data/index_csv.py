@@ -1,6 +1,7 @@
 """Reads index.csv, the table that tells what a folder of recordings holds.
 
-One line describes one recording. The columns are:
+The same table may come from a function instead (`index_of_rows`). One line
+describes one recording. The columns are:
 
     file     path of the audio file, relative to the folder
     label    name of the class
@@ -27,7 +28,7 @@ import math
 import pathlib
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from leaf_audio.data.clips import SPLITS
@@ -39,6 +40,10 @@ COLUMNS = (
     *("start", "end"),
 )
 DEFAULT_SEPARATOR = ";"
+# A line of the table: values by the names of columns. Those of index.csv are
+# text. A function may give `labels` as a list of names, and what `str` turns
+# into the text.
+Row = Mapping[str, Any]
 # What other programs call these columns.
 _OTHER_NAMES = {
     "file": "filename filepath path audio wav recording slice_file_name",
@@ -99,23 +104,97 @@ def read_index(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
-            unused = _check_columns(columns)
-            read_labels = functools.partial(
-                _read_labels,
-                separator=label_separator,
-                allow_unlabelled=allow_unlabelled,
+            return _read_table(
+                f"`{INDEX}`",
+                list(reader.fieldnames or []),
+                ((row, f"line {reader.line_num} of {path}") for row in reader),
+                label_separator,
+                allow_unlabelled,
             )
-            entries = list(_read_rows(reader, path, read_labels))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"`{INDEX}` must be comma-separated text in UTF-8. "
             f"Received: {path} ({error})."
         ) from error
+
+
+def index_of_rows(
+    rows: Iterable[Row],
+    label_separator: str = DEFAULT_SEPARATOR,
+    allow_unlabelled: bool = False,
+) -> Index:
+    """Reads an index that a function has made, `audio_folder.index`.
+
+    Args:
+        rows: Iterable of dictionaries from the names of columns to values. All
+            rows have the same columns. `labels` may be a list of names. None
+            stands for an empty place.
+        label_separator: str. As in `read_index`.
+        allow_unlabelled: bool. As in `read_index`.
+
+    Returns:
+        An `Index`.
+
+    Raises:
+        ValueError: A column or a row is not valid, or there are no rows.
+    """
+    what = "`audio_folder.index`"
+    rows = list(rows)
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError(
+            f"{what} must return a row for each recording: dictionaries such "
+            f"as {{'file': 'a.wav', 'label': 'cat'}}. Received: {rows[:3]}."
+        )
+    columns = list(rows[0])
+    for i, row in enumerate(rows):
+        if set(row) != set(columns):
+            raise ValueError(
+                f"{what} must return rows with the same columns. Received: "
+                f"{columns} in the first row, {list(row)} in row {i + 1}."
+            )
+    return _read_table(
+        what,
+        columns,
+        (
+            (_as_texts(row), f"row {i + 1} of {what}")
+            for i, row in enumerate(rows)
+        ),
+        label_separator,
+        allow_unlabelled,
+    )
+
+
+def _as_texts(row: Row) -> dict[str, Any]:
+    """Returns a row as `csv` would: text, and "" where nothing is."""
+    return {
+        name: value
+        if name == "labels" and isinstance(value, list | tuple)
+        else ""
+        if value is None
+        else str(value)
+        for name, value in row.items()
+    }
+
+
+def _read_table(
+    what: str,
+    columns: list[str],
+    rows: Iterable[tuple[dict[Any, Any], str]],
+    label_separator: str,
+    allow_unlabelled: bool,
+) -> Index:
+    """Reads rows, each with the place where it stands."""
+    unused = _check_columns(what, columns)
+    read_labels = functools.partial(
+        _read_labels,
+        separator=label_separator,
+        allow_unlabelled=allow_unlabelled,
+    )
+    entries = list(_read_rows(rows, read_labels))
     return Index(entries, unused, is_multilabel="labels" in columns)
 
 
-def _check_columns(columns: list[str]) -> list[str]:
+def _check_columns(what: str, columns: list[str]) -> list[str]:
     """Checks the names of the columns; returns those without a meaning."""
     unknown = [name for name in columns if name not in COLUMNS]
     absent = set(COLUMNS) - set(columns)
@@ -132,7 +211,7 @@ def _check_columns(columns: list[str]) -> list[str]:
             if not {"start", "end"}.isdisjoint(meant):
                 in_seconds = ", in seconds"
             raise ValueError(
-                f"`{INDEX}` must have columns of these names: "
+                f"{what} must have columns of these names: "
                 f"{', '.join(COLUMNS)}. Received: columns={columns}, with "
                 f"the unknown {name!r}. Did you mean "
                 f"{' or '.join(map(repr, meant))}{in_seconds}? If not, "
@@ -140,14 +219,15 @@ def _check_columns(columns: list[str]) -> list[str]:
             )
     if {"label", "labels"} <= set(columns):
         raise ValueError(
-            f"`{INDEX}` must have one of the columns label, for one label a "
+            f"{what} must have one of the columns label, for one label a "
             f"line, and labels, for several. Received: columns={columns}, with "
             "both."
         )
     if "file" not in columns or {"label", "labels"}.isdisjoint(columns):
+        separated = " be comma-separated, with" if INDEX in what else " have"
         raise ValueError(
-            f"`{INDEX}` must be comma-separated, with the columns file and "
-            "label (or labels) and, unless the split is to be drawn, split. "
+            f"{what} must{separated} the columns file and label (or labels) "
+            "and, unless the split is to be drawn, split. "
             f"Received: columns={columns}."
         )
     if ("start" in columns) != ("end" in columns):
@@ -155,13 +235,13 @@ def _check_columns(columns: list[str]) -> list[str]:
         if not _DURATIONS.isdisjoint(map(_bare, unknown)):
             remedy = "`end` is `start` and the duration together, in seconds."
         raise ValueError(
-            f"`{INDEX}` must have both columns, start and end, or neither. "
+            f"{what} must have both columns, start and end, or neither. "
             f"Received: columns={columns}. {remedy}"
         )
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise ValueError(
-            f"`{INDEX}` must have each column once. Received: columns "
+            f"{what} must have each column once. Received: columns "
             f"{twice} more than once."
         )
     return unknown
@@ -186,13 +266,11 @@ def _bare(name: str) -> str:
 
 
 def _read_rows(
-    reader: "csv.DictReader[str]",
-    path: pathlib.Path,
-    read_labels: Callable[[dict[str, str], str], tuple[str, ...]],
+    rows: Iterable[tuple[dict[Any, Any], str]],
+    read_labels: Callable[[dict[str, Any], str], tuple[str, ...]],
 ) -> Iterator[Entry]:
     seen = set()
-    for row in reader:
-        where = f"line {reader.line_num} of {path}"
+    for row, where in rows:
         entry = _read_row(row, where, read_labels)
         key = (entry.file, entry.start, entry.end)
         if key in seen:
@@ -216,7 +294,7 @@ def _read_rows(
 def _read_row(
     row: dict[Any, Any],
     where: str,
-    read_labels: Callable[[dict[str, str], str], tuple[str, ...]],
+    read_labels: Callable[[dict[str, Any], str], tuple[str, ...]],
 ) -> Entry:
     # `csv` puts what lies beyond the last column under the key None.
     surplus = [value for value in row.pop(None, []) if value]
@@ -257,15 +335,17 @@ def _read_row(
 
 
 def _read_labels(
-    row: dict[str, str], where: str, separator: str, allow_unlabelled: bool
+    row: dict[str, Any], where: str, separator: str, allow_unlabelled: bool
 ) -> tuple[str, ...]:
     """Returns the label of a line, or its labels, in the order of the line."""
     file = row["file"]
     column = "labels" if "labels" in row else "label"
-    text = _text(row, column)
+    labels = _split_labels(
+        row[column], separator if column == "labels" else None
+    )
     received = f"Received: file={file!r}, {column}={row[column]!r}"
-    is_unlabelled = column == "labels" and text is None
-    if not file or (text is None and not (is_unlabelled and allow_unlabelled)):
+    is_unlabelled = column == "labels" and not labels
+    if not file or (not labels and not (is_unlabelled and allow_unlabelled)):
         remedy = ""
         if file and is_unlabelled:
             remedy = (
@@ -276,11 +356,6 @@ def _read_labels(
             f"`file` and `{column}` must be given in {where}. {received}."
             f"{remedy}"
         )
-    if text is None:
-        return ()
-    if column == "label":
-        return (text,)
-    labels = tuple(label.strip() for label in text.split(separator))
     if not all(labels):
         raise ValueError(
             f"`labels` must hold a name before and after each {separator!r} in "
@@ -295,7 +370,17 @@ def _read_labels(
     return labels
 
 
-def _text(row: dict[str, str], name: str) -> str | None:
+def _split_labels(
+    value: str | Iterable[str] | None, separator: str | None
+) -> tuple[str, ...]:
+    if value is None or isinstance(value, str):
+        text = (value or "").strip()
+        parts = text.split(separator) if separator else [text]
+        value = parts if text else []
+    return tuple(normalized(str(one).strip()) for one in value)
+
+
+def _text(row: dict[str, Any], name: str) -> str | None:
     """Returns a value without white space around it, or None if none is left.
 
     A space after a comma, which cannot be seen, would make a label of its own.
@@ -303,7 +388,7 @@ def _text(row: dict[str, str], name: str) -> str | None:
     return normalized((row.get(name) or "").strip()) or None
 
 
-def _read_seconds(row: dict[str, str], name: str, where: str) -> float | None:
+def _read_seconds(row: dict[str, Any], name: str, where: str) -> float | None:
     text = row.get(name) or ""
     if not text.strip():
         return None

@@ -1,24 +1,29 @@
 """Lists the recordings in a folder, with the label and the split of each.
 
 `leaf_audio.data.folder_layout` describes which folders are understood. A folder
-with an index.csv is described by `leaf_audio.data.index_csv` instead. Which
-split a recording belongs to is decided in `leaf_audio.data.splits`.
+with an index.csv is described by `leaf_audio.data.index_csv` instead, or by a
+function that makes such a table. Which split a recording belongs to is decided
+in `leaf_audio.data.splits`.
 
-Hidden files and files of other kinds are ignored. Audio files that index.csv
+Hidden files and files of other kinds are ignored. Audio files that the table
 does not list are left out with a warning.
 """
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from leaf_audio.common.listing import listed
 from leaf_audio.data import folder_layout, index_csv, splits
+from leaf_audio.data.clips import DataWarning
 from leaf_audio.data.entries import Entry, Recording
 from leaf_audio.data.extensions import EXTENSIONS, is_recording
 from leaf_audio.data.folder_layout import INDEX
 
+# Makes the table of a folder.
+IndexFunction = Callable[[pathlib.Path], Iterable[index_csv.Row]]
 # How many files a warning names.
 _MAX_NAMED_FILES = 3
 
@@ -48,6 +53,7 @@ def list_recordings(
     test_folds: Sequence[str | int] | None = None,
     label_separator: str = index_csv.DEFAULT_SEPARATOR,
     allow_unlabelled: bool = False,
+    index: IndexFunction | None = None,
     for_training: bool = True,
 ) -> Listing:
     """Lists all recordings of a folder.
@@ -65,10 +71,14 @@ def list_recordings(
         test_folds: Sequence of names, or None. The same for testing.
             Default: None.
         label_separator: str. What stands between two names in the column
-            `labels` of index.csv. Must be the default for a folder without
+            `labels` of the table. Must be the default for a folder without
             this column. Default: ";".
         allow_unlabelled: bool. Whether this column may be empty. Must be False
             for a folder without it. Default: False.
+        index: Callable or None. It gets the folder and returns the table, as
+            rows for `index_csv.index_of_rows`. A `DataWarning` that it issues
+            is one of the `warnings`. None reads index.csv, or else the layout
+            of the folder. Default: None.
         for_training: bool. Whether to require what training needs: at least
             two labels, and at least one file in each split that is drawn with
             a fraction above 0. Default: True.
@@ -83,8 +93,8 @@ def list_recordings(
     fractions = {"validation": validation_fraction, "test": test_fraction}
     folds = {"validation": validation_folds, "test": test_folds}
     has_folds = any(names is not None for names in folds.values())
-    entries, warnings, is_multilabel = _list_entries(
-        folder, has_folds, label_separator, allow_unlabelled
+    entries, messages, is_multilabel = _list_entries(
+        folder, has_folds, label_separator, allow_unlabelled, index
     )
     if not entries:
         raise ValueError(
@@ -93,14 +103,14 @@ def list_recordings(
             f"Received: path={str(folder)!r}."
         )
     recordings = splits.assign_splits(entries, fractions, folds)
-    warnings += splits.describe_torn_speakers(entries, recordings)
+    messages += splits.describe_torn_speakers(entries, recordings)
     recordings.sort(key=lambda r: (r.file, r.start or 0.0, r.end or 0.0))
     is_drawn = entries[0].split is None and entries[0].fold is None
     if for_training:
         _check_labels(folder, recordings)
         if is_drawn:
             splits.check_drawn(fractions, entries, recordings)
-    return Listing(recordings, warnings, is_drawn, is_multilabel)
+    return Listing(recordings, messages, is_drawn, is_multilabel)
 
 
 def _list_entries(
@@ -108,31 +118,71 @@ def _list_entries(
     has_folds: bool,
     label_separator: str,
     allow_unlabelled: bool,
+    index: IndexFunction | None,
 ) -> tuple[list[Entry], list[str], bool]:
     """Returns the entries, warnings, and whether there are several labels."""
     files = audio_files(folder)
-    if not (folder / INDEX).is_file():
+    messages = []
+    if index is not None:
+        what = "audio_folder.index"
+        rows, messages = _call_index(index, folder)
+        table = index_csv.index_of_rows(rows, label_separator, allow_unlabelled)
+    elif (folder / INDEX).is_file():
+        what = INDEX
+        table = index_csv.read_index(folder, label_separator, allow_unlabelled)
+    else:
         _check_one_label(folder, label_separator, allow_unlabelled)
         return folder_layout.list_tree(folder, files, has_folds), [], False
-    index = index_csv.read_index(folder, label_separator, allow_unlabelled)
-    warnings = []
-    if not index.is_multilabel:
+    if not table.is_multilabel:
         _check_one_label(folder, label_separator, allow_unlabelled)
-        warnings += _describe_joined_labels(index.entries, label_separator)
-    if index.unused_columns:
-        warnings.append(
-            f"{INDEX} has columns that are not used: "
-            f"{', '.join(map(repr, index.unused_columns))}. Those that are: "
+        messages += _describe_joined_labels(
+            what, table.entries, label_separator
+        )
+    if table.unused_columns:
+        messages.append(
+            f"{what} has columns that are not used: "
+            f"{', '.join(map(repr, table.unused_columns))}. Those that are: "
             f"{', '.join(index_csv.COLUMNS)}."
         )
-    known = {folder_layout.normalized(entry.file) for entry in index.entries}
+    known = {folder_layout.normalized(entry.file) for entry in table.entries}
     rest = [f for f in files if folder_layout.normalized(f) not in known]
     if rest:
-        warnings.append(
-            f"{INDEX} does not list all recordings below the folder. "
+        messages.append(
+            f"{what} does not list all recordings below the folder. "
             f"Left out: {count_files(rest)}."
         )
-    return index.entries, warnings, index.is_multilabel
+    return table.entries, messages, table.is_multilabel
+
+
+def _call_index(
+    index: IndexFunction, folder: pathlib.Path
+) -> tuple[list[index_csv.Row], list[str]]:
+    """Returns the rows of a function, and what it warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataWarning)
+        try:
+            rows = index(folder)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (An evaluation takes audio_folder.index from the "
+                "run, unless it is bound to None.)"
+            ) from error
+        if not isinstance(rows, Iterable) or isinstance(rows, str):
+            raise ValueError(
+                "`audio_folder.index` must be a function of the folder that "
+                f"returns rows. Received: {rows!r} from {index!r}."
+            )
+        # A generator issues its warnings now.
+        rows = list(rows)
+    messages = []
+    for one in caught:
+        if issubclass(one.category, DataWarning):
+            messages.append(str(one.message))
+        else:
+            warnings.warn_explicit(
+                one.message, one.category, one.filename, one.lineno
+            )
+    return rows, messages
 
 
 def _check_one_label(
@@ -146,14 +196,15 @@ def _check_one_label(
         if value != default:
             raise ValueError(
                 f"`audio_folder.{name}` must be {default!r} for a folder "
-                f"without an {INDEX} that has the column labels. Received: "
+                f"without an {INDEX} (or audio_folder.index) that has the "
+                "column labels. Received: "
                 f"{name}={value!r}, path={str(folder)!r}. (An evaluation takes "
                 f"it from the run, unless it is bound to {default!r}.)"
             )
 
 
 def _describe_joined_labels(
-    entries: Sequence[Entry], separator: str
+    what: str, entries: Sequence[Entry], separator: str
 ) -> list[str]:
     """Says which labels look as if several were meant."""
     joined = {
@@ -166,7 +217,7 @@ def _describe_joined_labels(
         return []
     named = listed(map(repr, sorted(joined)), _MAX_NAMED_FILES)
     return [
-        f"{INDEX} has labels that hold {separator!r}: {named}. Each of them is "
+        f"{what} has labels that hold {separator!r}: {named}. Each of them is "
         "learned as one label. If several are meant, call the column labels "
         "instead of label."
     ]

@@ -46,9 +46,11 @@ def test_it_holds_one_package(names):
 
 
 def test_the_configs_and_the_types_are_in_it(names):
-    configs = {file.name for file in (ROOT / "example/configs").glob("*.gin")}
+    configs = ROOT / "example" / "configs"
+    shipped = [f.relative_to(configs) for f in configs.rglob("*.gin")]
     inside = {n for n in names if n.startswith("leaf_audio/configs/")}
-    assert inside == {f"leaf_audio/configs/{name}" for name in configs}
+    assert inside == {f"leaf_audio/configs/{f.as_posix()}" for f in shipped}
+    assert "leaf_audio/configs/published/crema_d.gin" in inside
     assert "leaf_audio/py.typed" in names
 
 

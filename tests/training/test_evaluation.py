@@ -346,3 +346,36 @@ def test_chunks_are_evaluated_with_all_of_a_clip(tmp_path):
     run.evaluate([], [workdir, "data.prepare.evaluation_hop = None"])
     other = evaluation_of(tmp_path / "run")["metrics"]["test"]["loss"]
     assert other != pytest.approx(found, rel=1e-4)
+
+
+def test_the_index_of_a_run_is_that_of_its_evaluation(tmp_path):
+    """It comes from the settings of the run, which are read as data."""
+    write_tones(tmp_path / "all")
+    archive = tmp_path / "tones"
+    lists = {"validation": [], "test": []}
+    for file in sorted((tmp_path / "all").rglob("*.wav")):
+        split, label = file.parts[-3:-1]
+        name = f"{label}/{split}_nohash_{file.name}"
+        if split in lists:
+            lists[split].append(name)
+        (archive / label).mkdir(parents=True, exist_ok=True)
+        file.rename(archive / name)
+    for name, split in (("validation", "validation"), ("testing", "test")):
+        path = archive / f"{name}_list.txt"
+        path.write_text("\n".join(lists[split]) + "\n")
+    results = train_with(
+        *(tmp_path, tmp_path / "run"),
+        "audio_folder.index = @speech_commands_index",
+        "train.num_epochs = 1",
+    )
+    run.evaluate([], [f"train.workdir = '{tmp_path / 'run'}'"])
+    again = evaluation_of(tmp_path / "run")
+    assert again["metrics"]["test"] == results["metrics"]["test"]
+    with pytest.raises(ValueError, match="unless it is bound to None"):
+        run.evaluate(
+            [],
+            [
+                f"train.workdir = '{tmp_path / 'run'}'",
+                f"audio_folder.path = '{tmp_path / 'all'}'",
+            ],
+        )

@@ -1,0 +1,115 @@
+"""The recipes of papers, on the data sets that they were published for."""
+
+import gin
+import keras
+import numpy as np
+import pytest
+from first_step import loss_of_first_step
+
+from leaf_audio import data
+from leaf_audio.app import configuration, data_configurables
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+FOLDER = configuration.CONFIGS / "published"
+# The data sets of TensorFlow Datasets: the feature with the label, and the number
+# of labels. TFDS counts a speaker of VoxCeleb1 more than there are.
+TFDS = {
+    "crema_d": ("label", 6),
+    "nsynth_instrument": ("instrument/family", 11),
+    "nsynth_pitch": ("pitch", 128),
+    "voxceleb": ("label", 1252),
+    "voxforge": ("label", 6),
+}
+# Those that are read from the files of their owners.
+FOLDERS = {
+    "audioset": data.audioset_index,
+    "bird_detection": data.bird_detection_index,
+    "birdclef2021": data.birdclef2021_index,
+    "speech_commands_35": data.speech_commands_index,
+    "tut2018": data.tut2018_index,
+}
+RECIPES = {
+    "audax_convnext_tiny": ["audioset"],
+    "audax_efficientnet_b0": ["audioset"],
+    "efficient_leaf_paper": [
+        *("birdclef2021", "crema_d", "nsynth_instrument", "nsynth_pitch"),
+        *("speech_commands_35", "voxforge"),
+    ],
+    "leaf_paper": [
+        *("bird_detection", "crema_d", "nsynth_instrument", "nsynth_pitch"),
+        *("speech_commands_35", "tut2018", "voxceleb", "voxforge"),
+    ],
+    "leaf_pytorch": ["speech_commands_35"],
+}
+
+
+def parse(recipe, data_set):
+    configuration.parse(
+        [f"published/{recipe}.gin", f"published/{data_set}.gin"],
+        ["train.workdir = 'x'"],
+    )
+
+
+def test_all_configs_are_tested():
+    names = {file.stem for file in FOLDER.glob("*.gin")}
+    assert names == {*RECIPES, *TFDS, *FOLDERS}
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *TFDS, *FOLDERS])
+def test_a_config_says_what_it_is_and_how_to_run_it(name):
+    text = (FOLDER / f"{name}.gin").read_text()
+    header = text[: text.index("\n\n")]
+    assert "python -m example.main" in header
+    assert f"--gin_config=example/configs/published/{name}.gin" in header
+    if name in RECIPES:
+        assert "Expected result" in header
+        assert "Hardware" in header
+        for data_set in RECIPES[name]:
+            assert f"{data_set}.gin" in header
+
+
+@pytest.mark.parametrize(
+    "recipe, data_set",
+    [(recipe, one) for recipe, some in RECIPES.items() for one in some],
+)
+def test_the_data_of_a_recipe_is_found(recipe, data_set):
+    parse(recipe, data_set)
+    loading = gin.get_bindings("data.load")
+    name = gin.get_configurable("train.train")().dataset
+    if data_set in FOLDERS:
+        assert name == "audio_folder"
+        index = gin.get_bindings("audio_folder")["index"]
+        assert getattr(index, "__wrapped__", index) is FOLDERS[data_set]
+        return
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = tfds.builder(name).info.features
+    key, labels = TFDS[data_set]
+    assert loading.get("label_key", "label") == key
+    for part in key.split("/"):
+        features = features[part]
+    assert features.num_classes == labels
+
+
+@pytest.mark.parametrize(
+    "recipe, labels, seconds",
+    [
+        ("audax_convnext_tiny", 527, 5),
+        ("audax_efficientnet_b0", 527, 5),
+        ("efficient_leaf_paper", 397, 1),
+        ("leaf_paper", 11, 1),
+        ("leaf_pytorch", 35, 1),
+    ],
+)
+@pytest.mark.slow
+def test_a_recipe_trains_a_step(recipe, labels, seconds):
+    """On noise of the shape of its clips, with as many labels."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("another backend compiles for minutes")
+    parse(recipe, RECIPES[recipe][0])
+    shape = data.example_shape(data_configurables.transform_fns())
+    assert shape == (16000 * seconds,)
+    several = RECIPES[recipe] == ["audioset"]
+    loss = loss_of_first_step(shape[0], labels, is_multilabel=several)
+    # The cross-entropy of guessing, for each label if there are several.
+    assert loss < 1.5 * np.log(2 if several else labels)
