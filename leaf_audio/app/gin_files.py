@@ -235,6 +235,6 @@ def _open_shipped(file: str) -> TextIO:
 
 # With this, gin itself finds `leaf.gin` and `example/configs/leaf.gin` from any
 # folder, and whether or not there is a clone. Both names also work in the
-# `include` lines of a config that lies elsewhere. So do `published/crema_d.gin` and
-# `example/configs/published/crema_d.gin`.
+# `include` lines of a config that lies elsewhere. So do `published/crema_d.gin`
+# and `example/configs/published/crema_d.gin`.
 gin.config.register_file_reader(_open_shipped, _is_shipped)

@@ -12,8 +12,8 @@ from leaf_audio.app import configuration, data_configurables
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
 FOLDER = configuration.CONFIGS / "published"
-# The data sets of TensorFlow Datasets: the feature with the label, and the number
-# of labels. TFDS counts a speaker of VoxCeleb1 more than there are.
+# The data sets of TensorFlow Datasets: the feature with the label, and the
+# number of labels. TFDS counts one speaker of VoxCeleb1 too many.
 TFDS = {
     "crema_d": ("label", 6),
     "nsynth_instrument": ("instrument/family", 11),
