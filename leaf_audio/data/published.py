@@ -167,7 +167,7 @@ def speech_commands_index(folder: pathlib.Path) -> list[Row]:
     Raises:
         ValueError: A list is missing, or there are no recordings.
     """
-    splits = {}
+    splits: dict[str, str] = {}
     for name, split in (
         ("validation_list.txt", "validation"),
         ("testing_list.txt", "test"),

@@ -122,7 +122,7 @@ def _list_entries(
 ) -> tuple[list[Entry], list[str], bool]:
     """Returns the entries, warnings, and whether there are several labels."""
     files = audio_files(folder)
-    messages = []
+    messages: list[str] = []
     if index is not None:
         what = "audio_folder.index"
         rows, messages = _call_index(index, folder)
@@ -174,7 +174,7 @@ def _call_index(
             )
         # A generator issues its warnings now.
         rows = list(rows)
-    messages = []
+    messages: list[str] = []
     for one in caught:
         if issubclass(one.category, DataWarning):
             messages.append(str(one.message))
