@@ -206,6 +206,18 @@ def test_speed_changes_length_and_pitch(factor):
     assert found == pytest.approx(factor * hz, abs=2)
 
 
+def test_speeds_are_hundredths_within_the_range():
+    samples = noise(10000)
+    lengths = {len(result) for result in draws(data.speed_change, samples, 300)}
+    allowed = {round(10000 * 100 / k) for k in range(90, 111)}
+    assert lengths == allowed
+    # No hundredth lies between these.
+    (result,) = draws(
+        data.speed_change, samples, 1, min_factor=0.962, max_factor=0.968
+    )
+    assert 10000 / 0.968 - 1 < len(result) < 10000 / 0.962 + 1
+
+
 @pytest.mark.parametrize("low, high", [(0.9, 1.1), (0.5, 0.7), (1.3, 2.0)])
 def test_speed_change_resamples_only_what_align_needs(low, high):
     settings = {"min_factor": low, "max_factor": high, "seq_len": 1000}
