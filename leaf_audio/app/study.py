@@ -1,7 +1,7 @@
 """The command that trains and compares several configurations."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     more = [] if given.data_dir is None else [f"--data_dir={given.data_dir}"]
     with importing_libraries():
         from leaf_audio.app import configuration
-        from leaf_audio.training import study
+        from leaf_audio.training import study, study_results
 
     try:
         made = read(given.gin_config, own)
@@ -45,9 +45,9 @@ def main(argv: list[str]) -> None:
         study.run_all(made, others, settings, *more)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
-    rows = study.collect(made)
-    study.write(made, rows)
-    _print_table(study.COLUMNS, [study.cells(row) for row in rows])
+    rows = study_results.collect(made)
+    study_results.write(made, rows)
+    _print_table(study_results.COLUMNS, map(study_results.cells, rows))
     print(f"results: {made.folder / 'results.md'}")
 
 
@@ -126,7 +126,7 @@ def check_settings(
 
 
 def _print_table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]]
+    headings: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> None:
     import rich.box
     import rich.console

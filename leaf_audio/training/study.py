@@ -1,22 +1,19 @@
-"""Studies: a grid of configurations and seeds, compared in a table.
+"""Studies: a grid of configurations and seeds.
 
-Each run of a study is a process of its own, and has a folder of its own. A
-study that was interrupted therefore goes on where it stopped: runs that are
-finished are not repeated.
+`study_results` compares them in a table. Each run of a study is a process of its
+own, and has a folder of its own. A study that was interrupted therefore goes on
+where it stopped: runs that are finished are not repeated.
 """
 
-import csv
 import json
 import os
 import pathlib
 import re
-import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import rich.progress
 
 from leaf_audio.common import files
@@ -27,18 +24,7 @@ from leaf_audio.training.progress import differences
 _PROGRAM = ("-m", "leaf_audio.app.main")
 
 # The formats of the figure.
-_FIGURES = ("png", "svg")
-
-# The headings of the table.
-COLUMNS = (
-    "frontend",
-    "test accuracy",
-    "validation accuracy",
-    "an epoch",
-    "parameters",
-    "of the frontend",
-    "filters moved by",
-)
+FIGURES = ("png", "svg")
 
 
 class Study:
@@ -228,7 +214,7 @@ def check_replaceable(study: Study) -> None:
     """
     found = []
     if not any(map(_is_run, study.folder.glob("*/*.json"))):
-        names = [f"results.{suffix}" for suffix in ("md", "json", *_FIGURES)]
+        names = [f"results.{suffix}" for suffix in ("md", "json", *FIGURES)]
         found += [study.folder / name for name in names]
     for name in study.variants:
         for seed in study.seeds:
@@ -272,134 +258,6 @@ def failure_reason(log: str) -> str:
     return lines[-1] if lines else "it printed nothing"
 
 
-def collect(study: Study) -> list[dict[str, Any]]:
-    """Reads the results of all finished runs.
-
-    Args:
-        study: The study.
-
-    Returns:
-        A row for each variant that has a finished run. It holds the "name" of
-        the variant, the numbers of "parameters" and "frontend_parameters" that
-        are learned, the name of the main "metric" ("accuracy", or "map" where
-        clips have several labels), and lists with a value for each finished
-        seed: this metric on "test" and "validation" (from 0 to 1), the median
-        duration of an epoch "epoch_seconds", and the mean drift of the filters'
-        centre frequencies "drift_hz". A seed without a value is left out of the
-        list.
-    """
-    rows = []
-    for name in study.variants:
-        folders = [study.run_folder(name, seed) for seed in study.seeds]
-        done = [one for one in folders if (one / "results.json").exists()]
-        if done:
-            rows.append({"name": name, **_results(done)})
-    return rows
-
-
-def _results(folders: Sequence[pathlib.Path]) -> dict[str, Any]:
-    results = [
-        json.loads((folder / "results.json").read_text("utf-8"))
-        for folder in folders
-    ]
-    metrics = [one["metrics"] for one in results]
-    found = {
-        name for one in metrics for split in one.values() for name in split
-    }
-    main = "map" if "map" in found else "accuracy"
-    values = {
-        split: [
-            one[split][main] for one in metrics if main in one.get(split, {})
-        ]
-        for split in ("test", "validation")
-    }
-    drifts = map(_drift, folders)
-    return {
-        "metric": main,
-        **values,
-        "epoch_seconds": list(map(_median_epoch, folders)),
-        "parameters": results[0]["parameters"]["trainable"],
-        "frontend_parameters": results[0]["parameters"]["frontend"],
-        "drift_hz": [drift for drift in drifts if drift is not None],
-    }
-
-
-def cells(row: Mapping[str, Any]) -> list[str]:
-    """Formats a row of `collect` as cells of a table.
-
-    Args:
-        row: The row.
-
-    Returns:
-        A text for each of `COLUMNS`: the name, the numbers, and for each list
-        its mean ± standard deviation. An empty list gives a dash.
-    """
-    return [
-        row["name"],
-        *(
-            _spread([100 * one for one in row[split]], "{:.1f} %")
-            for split in ("test", "validation")
-        ),
-        _spread(row["epoch_seconds"], "{:.1f} s"),
-        f"{row['parameters']:,}",
-        f"{row['frontend_parameters']:,}",
-        _spread(row["drift_hz"], "{:.2f} Hz"),
-    ]
-
-
-def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the results to the folder of a study.
-
-    `results.md` is a table, `results.json` holds the rows. `results.png` and
-    `results.svg` are a figure, which needs matplotlib.
-
-    Args:
-        study: The study.
-        rows: What `collect` returned.
-    """
-    name = _name_of_metric(rows)
-    headings = [one.replace("accuracy", name) for one in COLUMNS]
-    lines = [headings, ["---"] * len(COLUMNS), *map(cells, rows)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    files.write_text(study.folder / "results.md", text)
-    files.write_text(
-        study.folder / "results.json", json.dumps(list(rows), indent=2) + "\n"
-    )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no figure: it needs matplotlib, pip install -e '.[plot]'")
-        return
-    figure = Figure(figsize=(6.4, 0.8 + 0.4 * len(rows)), layout="constrained")
-    _draw(figure.subplots(), rows)
-    for suffix in _FIGURES:
-        figure.savefig(study.folder / f"results.{suffix}", dpi=150)
-
-
-def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    # The colours are from the palette of Okabe and Ito, which colour-blind
-    # readers can tell apart.
-    for y, row in enumerate(rows):
-        if not row["test"]:
-            continue
-        test = 100 * np.array(row["test"])
-        spread = test.std(ddof=1) if len(test) > 1 else 0.0
-        axes.errorbar(
-            test.mean(), y, xerr=spread, fmt="D", color="#0072B2", capsize=4
-        )
-        axes.scatter(test, [y] * len(test), s=14, color="#D55E00", zorder=3)
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    axes.invert_yaxis()
-    name = _name_of_metric(rows)
-    axes.set_xlabel(f"test {name} (%): runs, mean and standard deviation")
-    axes.grid(axis="x", alpha=0.3)
-
-
-def _name_of_metric(rows: Sequence[Mapping[str, Any]]) -> str:
-    several_labels = any(row.get("metric") == "map" for row in rows)
-    return "mAP" if several_labels else "accuracy"
-
-
 def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and all(
         isinstance(one, str) for one in value
@@ -409,31 +267,3 @@ def _is_list_of_text(value: Any) -> bool:
 def _folder_name(name: str) -> str:
     name = name.replace("+", " plus")
     return re.sub(r"[\W_]+", "_", name).strip("_").lower()
-
-
-def _epochs(folder: pathlib.Path) -> list[dict[str, str]]:
-    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _median_epoch(folder: pathlib.Path) -> float:
-    seconds = [float(row["seconds"]) for row in _epochs(folder)]
-    # The first epoch includes compilation. The median of the others hardly
-    # changes if other work slowed down a few of them.
-    return statistics.median(seconds[1:] or seconds)
-
-
-def _drift(folder: pathlib.Path) -> float | None:
-    drift = _epochs(folder)[-1].get("drift_centre_hz")
-    return None if drift is None else float(drift)
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    if not values:
-        return "–"
-    mean = form.format(np.mean(values))
-    if len(values) < 2:
-        return mean
-    number, _, unit = form.partition("}")
-    spread = (number + "}").format(np.std(values, ddof=1))
-    return f"{mean.removesuffix(unit)} ± {spread}{unit}"

@@ -7,13 +7,14 @@ import subprocess
 import sys
 
 import gin
+import numpy as np
 import pytest
 from tones import flag_values, write_tones
 
 from leaf_audio.app import configuration
 from leaf_audio.app import study as study_command
 from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
-from leaf_audio.training import study
+from leaf_audio.training import study, study_results
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -73,23 +74,36 @@ def two(tmp_path):
 
 
 def test_a_row_has_mean_and_deviation_over_the_finished_seeds(two):
-    rows = study.collect(two)
-    assert study.cells(rows[0]) == [
+    rows = study_results.collect(two)
+    assert study_results.cells(rows[0]) == [
         "LEAF, one",
         "85.0 ± 7.1 %",
+        "–",
         "42.5 ± 3.5 %",
-        "85.0 ± 7.1 s",
+        "85.0 s",
         "12,345",
         "280",
         "5.00 ± 7.07 Hz",
     ]
-    assert study.cells(rows[1])[1:4] == ["70.0 %", "35.0 %", "70.0 s"]
-    assert study.cells(rows[1])[-1] == "–"
+    # Only seed 0 is finished: 0.7 against 0.8, and 70 s against 85 s.
+    assert study_results.cells(rows[1])[1:5] == [
+        *("70.0 %", "-10.0", "35.0 %", "70.0 s (0.82 ×)")
+    ]
+    assert study_results.cells(rows[1])[-1] == "–"
+
+
+def test_the_difference_to_the_first_variant_has_an_interval(two):
+    finished(two.run_folder("mel", 1), 0.84)
+    rows = study_results.collect(two)
+    np.testing.assert_allclose(rows[1]["differences"], [-0.1, -0.06])
+    # 12.71 is the quantile of the t-distribution with one degree of freedom,
+    # and 2 points the standard error of the mean.
+    assert study_results.cells(rows[1])[2] == "-8.0 (-33.4 to +17.4)"
 
 
 def test_a_table_and_a_figure_are_written(two):
     pytest.importorskip("matplotlib")
-    study.write(two, study.collect(two))
+    study_results.write(two, study_results.collect(two))
     names = {file.name for file in two.folder.iterdir() if file.is_file()}
     assert names == {"results.md", "results.json", "results.png", "results.svg"}
     lines = (two.folder / "results.md").read_text().splitlines()
@@ -192,9 +206,9 @@ def test_a_split_that_is_not_there_has_no_accuracy(two):
     results = json.loads(path.read_text())
     del results["metrics"]["test"]
     path.write_text(json.dumps(results))
-    rows = study.collect(two)
-    study.write(two, rows)
-    assert study.cells(rows[1])[1:3] == ["–", "35.0 %"]
+    rows = study_results.collect(two)
+    study_results.write(two, rows)
+    assert study_results.cells(rows[1])[1:4] == ["–", "–", "35.0 %"]
 
 
 @pytest.mark.parametrize(
@@ -266,9 +280,9 @@ def test_a_study_of_several_labels_shows_their_metric(tmp_path):
     results = json.loads((folder / "results.json").read_text())
     results["metrics"] = {"test": {"map": 0.25, "loss": 0.1}}
     (folder / "results.json").write_text(json.dumps(results))
-    (row,) = study.collect(made)
+    (row,) = study_results.collect(made)
     assert row["metric"] == "map" and row["test"] == [0.25]
-    study.write(made, [row])
+    study_results.write(made, [row])
     heading, _, line = (tmp_path / "results.md").read_text().splitlines()
-    assert "| test mAP | validation mAP |" in heading
-    assert "| 25.0 % | – |" in line
+    assert "| test mAP | difference | validation mAP |" in heading
+    assert "| 25.0 % | – | – |" in line
