@@ -1,8 +1,8 @@
 """Studies: a grid of configurations and seeds.
 
-`study_results` compares them in a table. Each run of a study is a process of its
-own, and has a folder of its own. A study that was interrupted therefore goes on
-where it stopped: runs that are finished are not repeated.
+`study_results` compares them in a table. Each run is a process of its own, and
+has a folder of its own. A study that was interrupted therefore goes on where it
+stopped: runs that are finished are not repeated.
 """
 
 import json
