@@ -123,9 +123,9 @@ class PlanConstants:
     width_margin: float = 2.0
 
     # Distance by which a centre frequency may move, in cycles per sample, times
-    # the kernel's length. It is 80 Hz for LEAF's kernels at 16 kHz. It matters
+    # the kernel's length. It is 240 Hz for LEAF's kernels at 16 kHz. It matters
     # only for filters that are computed from spectra.
-    centre_margin: float = 2.0
+    centre_margin: float = 6.0
 
     # Share of a margin that may be used up before a new plan is made. At 1, a
     # parameter that hovers around its margin would be computed at the full rate

@@ -125,15 +125,23 @@ class PlannedFilterbank(PlanFollower):
         if None in audio.shape and is_traced_for_xla(audio):
             # XLA cannot keep arrays of unknown shape for the gradient.
             planned = keras.remat(planned)
-        parameters = self._parameters()
-        lowest = ops.cast(plan.lowest, parameters.dtype)
-        highest = ops.cast(plan.highest, parameters.dtype)
-        inside = ops.logical_and(parameters >= lowest, parameters <= highest)
         return ops.cond(
-            ops.all(inside),
-            lambda: planned(*arguments),
+            self.has_left_plan(),
             lambda: exact(*arguments),
+            lambda: planned(*arguments),
         )
+
+    def has_left_plan(self) -> Tensor:
+        """Returns whether a parameter lies outside the plan: a boolean scalar.
+
+        A compiled function computes it for the plan of the moment at which it
+        is traced.
+        """
+        parameters = self._parameters()
+        lowest = ops.cast(self._plan.lowest, parameters.dtype)
+        highest = ops.cast(self._plan.highest, parameters.dtype)
+        inside = ops.logical_and(parameters >= lowest, parameters <= highest)
+        return ops.logical_not(ops.all(inside))
 
     def _exact(
         self,

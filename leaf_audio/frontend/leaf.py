@@ -315,6 +315,16 @@ class Leaf(LeafParts):
         if self._filterbank is not None:
             self._filterbank.plan_initial_weights()
 
+    def has_left_plan(self) -> Tensor:
+        """Returns whether the filters have left the plan: a boolean scalar.
+
+        A compiled function, such as a step of `fit`, then computes them
+        exactly, which is slow. Without a plan, the result is False.
+        """
+        if self.plan is None:
+            return ops.convert_to_tensor(False)
+        return self._filterbank.has_left_plan()
+
     def _compute_features(
         self, audio: Tensor, mask: Tensor | None, training: bool | None
     ) -> Tensor:

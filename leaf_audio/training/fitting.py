@@ -14,15 +14,16 @@ from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
 from leaf_audio.training.feeding import feed
-from leaf_audio.training.finite import (
-    TrainingStopped,
-    check_weights,
-    watched_gradients,
-)
+from leaf_audio.training.finite import TrainingStopped, check_weights
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.schedules import ReduceOnPlateau, Scaled
 from leaf_audio.training.scoring import Scorer
+from leaf_audio.training.step_watch import (
+    OUTSIDE_PLAN,
+    exact_outside_plan,
+    watched_steps,
+)
 from leaf_audio.training.tensorboard import TensorBoardLog
 from leaf_audio.training.workdir import Workdir
 
@@ -73,10 +74,15 @@ def fit(
         callbacks.append(keras.callbacks.ProgbarLogger())
     if len(learned_frontends(model)) == 1:
         callbacks.append(LogFilters(folder.filters))
-    callbacks.append(Recorder(folder, progress, batches, num_epochs, tell))
+    counter = CountSlowSteps() if exact_outside_plan(model) else None
+    if counter:
+        callbacks.insert(0, counter)
+    callbacks.append(
+        Recorder(folder, progress, batches, num_epochs, tell, counter)
+    )
     if lower:
         callbacks.append(lower)
-    with watched_gradients(model):
+    with watched_steps(model):
         model.fit(
             feed(batches.train(first_step=done * steps)),
             initial_epoch=done,
@@ -92,7 +98,7 @@ class StopIfNotFinite(keras.callbacks.Callback):
     """Stops training if a loss, a gradient or a weight is not finite.
 
     Loss and gradients are checked after each step, the weights after each
-    epoch. `fit` must run within `watched_gradients`.
+    epoch. `fit` must run within `watched_steps`.
 
     Args:
         folder: The folder of the run, for the message.
@@ -128,6 +134,36 @@ class StopIfNotFinite(keras.callbacks.Callback):
         check_weights(self.model, epoch + 1)
 
 
+class CountSlowSteps(keras.callbacks.Callback):
+    """Counts the steps of an epoch that a frontend computed outside its plan.
+
+    It comes first, and takes `OUTSIDE_PLAN` out of the logs, which are for
+    metrics. `fit` must run within `watched_steps`.
+
+    Attributes:
+        steps: The number of steps of the epoch.
+        slow: The number of those that were computed outside a plan.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = self.slow = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.steps = self.slow = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps += 1
+        self.slow += int(logs.pop(OUTSIDE_PLAN))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        # Keras takes the logs of the last step for those of the epoch if they
+        # hold more than metrics.
+        logs.pop(OUTSIDE_PLAN)
+        metrics = self.model.get_metrics_result()
+        logs.update({name: float(value) for name, value in metrics.items()})
+
+
 def stopped(reason: str, folder: Workdir, epoch: int) -> TrainingStopped:
     """Returns the error that ends a run.
 
@@ -155,7 +191,10 @@ class Recorder(keras.callbacks.Callback):
         progress: The epochs that are done. Each new one is added to it.
         batches: The batches for evaluation.
         num_epochs: The number of epochs in total, for the line of an epoch.
-        tell: Is called with a line after each epoch.
+        tell: Is called with a line after each epoch, and another if more than
+            one step in a hundred was slow.
+        counter: Counts the slow steps. Defaults to None, for a model that has
+            none.
 
     Raises:
         TrainingStopped: In `fit`, if the validation loss is not finite.
@@ -168,10 +207,12 @@ class Recorder(keras.callbacks.Callback):
         batches: data.Batches,
         num_epochs: int,
         tell: Callable[[str], None],
+        counter: CountSlowSteps | None = None,
     ):
         super().__init__()
         self._folder = folder
         self._progress = progress
+        self._counter = counter
         self._num_epochs = num_epochs
         self._tell = tell
         split, some = next(iter(batches.evaluation.items()))
@@ -205,10 +246,18 @@ class Recorder(keras.callbacks.Callback):
             "seconds": round(time.monotonic() - self._start, 3),
             **drifts,
         }
+        counter = self._counter
+        if counter:
+            row["slow_steps"] = counter.slow
         self._progress.history.append(row)
         self._folder.save(self.model, self._progress)
         self._log.add(row)
         self._tell(epoch_line(row, self._num_epochs))
+        if counter and counter.slow > 0.01 * counter.steps:
+            self._tell(
+                f"{counter.slow} of {counter.steps} steps were slow: the "
+                "filters had left the plan of LEAF"
+            )
 
 
 class LowerRate(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ from tones import SAMPLE_RATE, python, write_tones
 
 from leaf_audio import data, frontend, models, training
 from leaf_audio.data import audio_folder
-from leaf_audio.training import Workdir, finite, strategies
+from leaf_audio.training import Workdir, finite, step_watch, strategies
 from leaf_audio.training.progress import Progress
 
 # What watches the gradients is part of the compiled step.
@@ -196,7 +196,7 @@ def test_a_model_of_an_earlier_version_is_not_used_if_it_is_not_finite(
 def test_fit_is_as_before_after_it_was_watched():
     model = compiled()
     apply, metrics = model.optimizer.apply, model.compute_metrics
-    with finite.watched_gradients(model):
+    with step_watch.watched_steps(model):
         assert model.compute_metrics != metrics
     assert model.optimizer.apply == apply
     assert model.compute_metrics == metrics
