@@ -9,6 +9,7 @@ strategies and `Study`.
 import functools
 import inspect
 import operator
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -217,8 +218,17 @@ def spec_augment_switch(on: Any = False, layer: Callable | None = None) -> Any:
     return True if layer is None else layer()
 
 
+# These divide their inputs by 255, and have no argument against it.
+_DIVIDES_BY_255 = "EfficientNetB"
+
+
 def _with_channels(application: Callable) -> Callable:
-    """Replaces `input_shape` of a network by `channels`: that of its input."""
+    """Replaces `input_shape` of a network by `channels`: that of its input.
+
+    The network gets its inputs as they are. Divided by 255, as pixels are, the
+    features of a frontend would be far below the `epsilon` of the first batch
+    normalization, and the network would hardly learn.
+    """
     parameters = dict(inspect.signature(application).parameters)
     del parameters["input_shape"]
     channels = inspect.Parameter(
@@ -228,7 +238,16 @@ def _with_channels(application: Callable) -> Callable:
     @functools.wraps(application)
     def network(channels: int = 1, **kwargs: Any) -> keras.Model:
         shape = (None, None, check_size("channels", channels))
-        return application(input_shape=shape, **kwargs)
+        with warnings.catch_warnings():
+            # Keras expects the three channels of a picture, or one.
+            warnings.filterwarnings("ignore", "This model usually expects")
+            if not application.__name__.startswith(_DIVIDES_BY_255):
+                return application(input_shape=shape, **kwargs)
+            inputs = keras.Input(shape)
+            scaled = keras.layers.Rescaling(255.0)(inputs)
+            return application(
+                input_shape=shape, **{**kwargs, "input_tensor": scaled}
+            )
 
     signature = inspect.Signature([*parameters.values(), channels])
     setattr(network, "__signature__", signature)  # noqa: B010

@@ -139,6 +139,22 @@ def _at_rate_of_data(function: Callable) -> Callable:
     return wrapped
 
 
+def _uncalled(index: Callable) -> Callable:
+    """Tells a config that calls an index, as `@audioset_index()` does."""
+
+    @functools.wraps(index)
+    def wrapped(*args: Any) -> Any:
+        if not args:
+            raise ValueError(
+                "`audio_folder.index` must be a function, which is a reference "
+                f"without parentheses: @{index.__name__}. Received: "
+                f"@{index.__name__}()."
+            )
+        return index(*args)
+
+    return wrapped
+
+
 # Functions whose defaults by gin depend on other bindings.
 _WRAPPED = {
     "background_noise": _at_rate_of_data(data.background_noise),
@@ -155,7 +171,7 @@ def _register() -> None:
     )
     for index in INDEXES:
         name = index.removeprefix("data.")
-        function = getattr(data, name)
+        function = _uncalled(getattr(data, name))
         gin.external_configurable(function, name, "data", denylist=["folder"])
     for name, reader in data.READERS.items():
         gin.external_configurable(

@@ -98,7 +98,6 @@ def data_bindings(
         ValueError: If such a setting has another value. It may refer to a
             function of the user's own.
     """
-    known = {gin_files.short_name(name) for name in (*TRANSFORMS, *INDEXES)}
     lines = []
     for name, text in settings.items():
         if not _is_of_data(name):
@@ -107,7 +106,7 @@ def data_bindings(
         if str(binding.key) in replaced:
             continue
         for reference in bindings.references(binding.value):
-            _check_reference(binding.key, reference, known)
+            _check_reference(binding.key, reference)
         # Written anew, and not `text`, so that nothing else can be in it.
         lines.append(f"{binding.key} = {bindings.text(binding.value, {})}")
     return lines
@@ -149,7 +148,10 @@ def _without_augmentations(binding: Binding) -> Binding:
     return dataclasses.replace(binding, value=value)
 
 
-def _check_reference(key: Any, reference: Any, known: Collection[str]) -> None:
+def _check_reference(key: gin_files.Key, reference: Any) -> None:
+    is_index = (key.configurable, key.argument) == ("audio_folder", "index")
+    names = INDEXES if is_index else TRANSFORMS
+    known = {gin_files.short_name(name) for name in names}
     is_known = (
         isinstance(reference, Reference)
         and not reference.is_called

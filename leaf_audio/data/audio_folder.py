@@ -4,8 +4,8 @@ The folder holds audio files: wav, flac, ogg or mp3, at any sample rate, with
 any number of channels. `leaf_audio.data.folder_layout` and
 `leaf_audio.data.index_csv` describe how the files are laid out, and
 `leaf_audio.data.splits` how they get their splits. `leaf_audio.data.published`
-reads the tables of published data sets. A file that cannot be
-decoded is an error, or is skipped if the caller asks for that.
+reads the tables of published data sets. A file that cannot be decoded is an
+error, or is skipped if the caller asks for that.
 """
 
 import contextlib
@@ -68,14 +68,14 @@ def audio_folder(
 ) -> AudioData:
     """Prepares the recordings in a folder.
 
-    A recording has one label, unless the folder has an index.csv with the
-    column `labels`. Then it may have several, or, if the caller allows that,
-    none.
+    A recording has one label, unless the folder has an index.csv, or a function
+    that makes one, with the column `labels`. Then it may have several, or, if
+    the caller allows that, none.
 
     A `DataWarning` is issued for each of these: audio files and columns that
-    index.csv makes no use of, channels that cancel each other when they are
-    averaged, and labels that are missing in validation or testing. The result's
-    `warnings` holds the same sentences.
+    index.csv makes no use of, what a function that makes it warns of, channels
+    that cancel each other when they are averaged, and labels that are missing
+    in validation or testing. The result's `warnings` holds the same sentences.
 
     A file counts as changed if its relative path, its size, or one of the times
     of its last change of content and of metadata is another. Contents are not
@@ -111,10 +111,11 @@ def audio_folder(
             column. Default: False.
         index: Callable or None. A function that gets the folder, a
             `pathlib.Path`, and returns what would be the lines of index.csv:
-            dictionaries from the names of columns to values. `labels` may be a
-            list of names. `data.audioset_index` and the like read the tables of
-            published data sets. None reads index.csv if there is one.
-            Default: None.
+            dictionaries from the names of columns to values. `file` is relative
+            to the folder or lies below it, and `labels` may be a list of names.
+            None and NaN stand for an empty place. `data.audioset_index` and the
+            like read the tables of published data sets. None reads index.csv if
+            there is one. Default: None.
         data_dir: str or None. The folder that holds all data sets; the prepared
             clips go there. None is TFDS's default. Default: None.
         fallback_sample_rate: int, in Hz. The rate that the caller of `load`

@@ -34,6 +34,10 @@ _MAX_EXPONENT = 8
 # Beyond, a clip would fill the memory, or have no sample left.
 _MAX_SPEED = 100
 
+# In a narrower range, hundredths would be too few speeds. It is a little less
+# than 0.1, which 1.05 - 0.95 is not in floating point.
+_RANGE_OF_HUNDREDTHS = 0.0999
+
 
 def time_shift(
     samples: np.ndarray,
@@ -312,9 +316,9 @@ def speed_change(
     """Plays a clip faster or slower, by resampling.
 
     Pitch and tempo change together, and so does the length: list `align` after
-    it. The factor is drawn uniformly, and rounded to hundredths unless that
-    leads out of the range: soxr resamples by a ratio of small integers two to
-    five times as fast as by others.
+    it. The factor is drawn uniformly. In a range of 0.1 and more it is then
+    rounded to hundredths, since soxr resamples faster by a ratio of small
+    integers.
 
     To resample a long recording takes long, and `align` keeps only a part of
     it. With `seq_len`, only a random part is resampled, which is long enough
@@ -363,10 +367,11 @@ def speed_change(
             start = int(rng.integers(len(samples) - length + 1))
             samples = samples[start : start + length]
     factor = rng.uniform(min_factor, max_factor)
-    rounded = round(100 * factor)
-    if min_factor <= rounded / 100 <= max_factor:
-        return soxr.resample(samples, rounded, 100)
-    return soxr.resample(samples, factor, 1.0)
+    if max_factor - min_factor < _RANGE_OF_HUNDREDTHS:
+        return soxr.resample(samples, factor, 1.0)
+    lowest, highest = math.ceil(100 * min_factor), math.floor(100 * max_factor)
+    hundredths = min(max(round(100 * factor), lowest), highest)
+    return soxr.resample(samples, hundredths, 100)
 
 
 def happens(

@@ -25,10 +25,12 @@ import dataclasses
 import difflib
 import functools
 import math
+import numbers
+import os
 import pathlib
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from leaf_audio.data.clips import SPLITS
@@ -41,9 +43,10 @@ COLUMNS = (
 )
 DEFAULT_SEPARATOR = ";"
 # A line of the table: values by the names of columns. Those of index.csv are
-# text. A function may give `labels` as a list of names, and what `str` turns
-# into the text.
+# text. `index_of_rows` says what those of a function may be.
 Row = Mapping[str, Any]
+# What a message calls the table that a function has made.
+_OF_FUNCTION = "`audio_folder.index`"
 # What other programs call these columns.
 _OTHER_NAMES = {
     "file": "filename filepath path audio wav recording slice_file_name",
@@ -120,16 +123,20 @@ def read_index(
 
 def index_of_rows(
     rows: Iterable[Row],
+    folder: pathlib.Path,
     label_separator: str = DEFAULT_SEPARATOR,
     allow_unlabelled: bool = False,
 ) -> Index:
     """Reads an index that a function has made, `audio_folder.index`.
 
     Args:
-        rows: Iterable of dictionaries from the names of columns to values. All
-            rows have the same columns. `labels` may be a list of names. None
-            stands for an empty place.
-        label_separator: str. As in `read_index`.
+        rows: Iterable of dictionaries from the names of columns to values: text
+            or numbers, a path for `file`, for `labels` also a list of names.
+            All rows have the same columns. None and NaN stand for an empty
+            place.
+        folder: pathlib.Path. The folder. A `file` is relative to it, or lies
+            below it.
+        label_separator: str. As in `read_index`. It is for `labels` as text.
         allow_unlabelled: bool. As in `read_index`.
 
     Returns:
@@ -138,42 +145,89 @@ def index_of_rows(
     Raises:
         ValueError: A column or a row is not valid, or there are no rows.
     """
-    what = "`audio_folder.index`"
     rows = list(rows)
-    if not rows or not all(isinstance(row, Mapping) for row in rows):
+    if not rows:
         raise ValueError(
-            f"{what} must return a row for each recording: dictionaries such "
-            f"as {{'file': 'a.wav', 'label': 'cat'}}. Received: {rows[:3]}."
+            f"{_OF_FUNCTION} must return a row for each recording. "
+            "Received: no rows."
         )
-    columns = list(rows[0])
-    for i, row in enumerate(rows):
-        if set(row) != set(columns):
+    columns: list[str] = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping) or not all(
+            isinstance(name, str) for name in row
+        ):
             raise ValueError(
-                f"{what} must return rows with the same columns. Received: "
-                f"{columns} in the first row, {list(row)} in row {i + 1}."
+                f"{_OF_FUNCTION} must return rows: dictionaries from names of "
+                "columns to values, such as {'file': 'a.wav', 'label': 'cat'}. "
+                f"Received: {row!r} as row {number}."
             )
+        columns = columns or list(row)
+        if row.keys() != rows[0].keys():
+            raise ValueError(
+                f"{_OF_FUNCTION} must return rows with the same columns. "
+                f"Received: {columns} in the first row, {list(row)} in row "
+                f"{number}."
+            )
+    folder = folder.absolute()
     return _read_table(
-        what,
+        _OF_FUNCTION,
         columns,
         (
-            (_as_texts(row), f"row {i + 1} of {what}")
-            for i, row in enumerate(rows)
+            (
+                _as_csv(row, folder, f"row {number} of {_OF_FUNCTION}"),
+                f"row {number} of {_OF_FUNCTION}",
+            )
+            for number, row in enumerate(rows, start=1)
         ),
         label_separator,
         allow_unlabelled,
     )
 
 
-def _as_texts(row: Row) -> dict[str, Any]:
-    """Returns a row as `csv` would: text, and "" where nothing is."""
+def _as_csv(row: Row, folder: pathlib.Path, where: str) -> dict[str, Any]:
+    """Returns a row with values as `csv` gives them, or lists of labels."""
     return {
-        name: value
-        if name == "labels" and isinstance(value, list | tuple)
-        else ""
-        if value is None
-        else str(value)
+        name: _labels_of(value, where)
+        if name == "labels" and not isinstance(value, str | float | None)
+        else _as_text(name, value, folder, where)
         for name, value in row.items()
     }
+
+
+def _labels_of(value: Any, where: str) -> list[str]:
+    if not isinstance(value, Iterable) or isinstance(value, bytes):
+        raise _wrong_value("labels", "a text or a list of texts", value, where)
+    # The order of a set differs from one run of Python to the next.
+    ordered = value if not isinstance(value, Set) else sorted(value)
+    labels = list(ordered)
+    if not all(isinstance(one, str) for one in labels):
+        raise _wrong_value("labels", "a text or a list of texts", value, where)
+    return labels
+
+
+def _as_text(name: str, value: Any, folder: pathlib.Path, where: str) -> str:
+    # An empty cell of pandas is NaN.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if name == "file" and isinstance(value, str | os.PathLike):
+        return _relative(pathlib.Path(value), folder, where)
+    if not isinstance(value, str | numbers.Real):
+        raise _wrong_value(name, "a text or a number", value, where)
+    return str(value)
+
+
+def _relative(file: pathlib.Path, folder: pathlib.Path, where: str) -> str:
+    if file.is_absolute():
+        if folder not in file.parents:
+            raise _wrong_value("file", f"below {folder}", str(file), where)
+        file = file.relative_to(folder)
+    return file.as_posix()
+
+
+def _wrong_value(name: str, what: str, value: Any, where: str) -> ValueError:
+    return ValueError(
+        f"`{name}` must be {what} in {where}. Received: {name}={value!r}."
+    )
 
 
 def _read_table(

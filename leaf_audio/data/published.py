@@ -18,11 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from leaf_audio.data.clips import DataWarning
+from leaf_audio.data.extensions import EXTENSIONS
 from leaf_audio.data.recordings import audio_files
 
 Row = dict[str, Any]
 # The names that the file of a recording may have, and its row without the file.
-_Clip = tuple[list[str], Row]
+_Clip = tuple[Iterable[str], Row]
+# All files of a folder, by a name. Several may have the same.
+_Files = dict[str, list[str]]
 
 # The lists of AudioSet, and the split of each.
 _AUDIOSET_SPLITS = {
@@ -42,7 +45,8 @@ def audioset_index(folder: pathlib.Path) -> list[Row]:
     folder. The name of a file is the identifier of its video, such as
     `-0RWZT-miFs.wav`. It may have a `Y` before it. Behind it may stand `_` and
     the start of the segment, in seconds or milliseconds, as in
-    `-0RWZT-miFs_420000.wav`, and then `_` and its end. Each file holds no more
+    `-0RWZT-miFs_420.000.wav` and `-0RWZT-miFs_420000.wav`, and then `_` and its
+    end. Each file holds no more
     than its segment. Labels have their display names. (Gemmeke et al., "Audio
     Set", ICASSP 2017.)
 
@@ -70,10 +74,21 @@ def audioset_index(folder: pathlib.Path) -> list[Row]:
             "without any of them."
         )
     files = _files_by_stem(folder)
-    rows = []
+    rows: list[Row] = []
+    seen: dict[str, str] = {}
     for name in lists:
-        clips = _read_segments(folder / name, names)
-        rows += _with_files(folder / name, files, clips, _AUDIOSET_SPLITS[name])
+        clips = _read_segments(folder, name, names)
+        found = _with_files(folder / name, files, clips, _AUDIOSET_SPLITS[name])
+        for row in found:
+            file = row["file"]
+            if file in seen:
+                raise ValueError(
+                    "The lists of AudioSet must name each clip once. Received: "
+                    f"file={file!r}, named by {seen[file]} and {name} in "
+                    f"{folder}."
+                )
+            seen[file] = name
+        rows += found
     return rows
 
 
@@ -127,7 +142,7 @@ def bird_detection_index(folder: pathlib.Path) -> list[Row]:
     tables = [
         path
         for path in sorted(folder.glob("*.csv"))
-        if set(columns) <= set(_header(path))
+        if path.is_file() and set(columns) <= set(_header(path))
     ]
     if not tables:
         raise ValueError(
@@ -172,8 +187,12 @@ def speech_commands_index(folder: pathlib.Path) -> list[Row]:
         ("validation_list.txt", "validation"),
         ("testing_list.txt", "test"),
     ):
-        lines = _read_text(folder, name).split("\n")
-        splits |= {line.strip(): split for line in lines if line.strip()}
+        for line in filter(None, _read_text(folder, name).split()):
+            if splits.setdefault(line, split) != split:
+                raise ValueError(
+                    "validation_list.txt and testing_list.txt must share no "
+                    f"recording. Received: {line!r} in both, in {folder}."
+                )
     files = [file for file in audio_files(folder) if file.count("/") == 1]
     rows = [
         {
@@ -190,7 +209,13 @@ def speech_commands_index(folder: pathlib.Path) -> list[Row]:
             "`audio_folder.path` must hold folders named by word. "
             f"Received: path={str(folder)!r}, without recordings in any."
         )
-    missing = len(set(splits) - {row["file"] for row in rows})
+    missing = len(splits.keys() - {row["file"] for row in rows})
+    if missing == len(splits):
+        raise ValueError(
+            "validation_list.txt and testing_list.txt must name recordings "
+            f"such as yes/0a7c2a8d_nohash_0.wav. Received: {folder}, with no "
+            f"recording that they name, such as {next(iter(splits), '')!r}."
+        )
     _warn_of_missing(missing, len(splits), "the lists")
     return rows
 
@@ -220,14 +245,15 @@ def tut2018_index(folder: pathlib.Path) -> list[Row]:
         table = f"evaluation_setup/fold1_{name}.txt"
         clips = []
         for line in _read_text(folder, table).split("\n"):
-            file, _, label = line.strip().partition("\t")
-            if not file or file == "filename":
+            cells = line.strip().split("\t")
+            if cells[0] in ("", "filename"):
                 continue
-            if not label:
+            if len(cells) != 2:
                 raise ValueError(
                     f"A line of {folder / table} must hold a file and a scene, "
                     f"separated by a tab. Received: {line!r}."
                 )
+            file, label = cells
             clips.append(([file], {"label": label, "speaker": _place(file)}))
         rows += _with_files(folder / table, files, clips, split)
     return rows
@@ -240,50 +266,82 @@ def _place(file: str) -> str:
 
 
 def _read_segments(
-    path: pathlib.Path, names: dict[str, str]
+    folder: pathlib.Path, name: str, labels_by_mid: dict[str, str]
 ) -> Iterator[_Clip]:
     """Yields the clips of a list of AudioSet."""
-    with open(path, encoding="utf-8", newline="") as file:
-        for line in csv.reader(file, skipinitialspace=True):
-            if not line or line[0].startswith("# "):
-                continue
-            try:
-                video, start, end, mids = line
-                labels = [names[mid] for mid in mids.split(",")]
-                times = [float(start), float(end)]
-            except (ValueError, KeyError) as error:
-                raise ValueError(
-                    f"A line of {path} must hold the identifier of a video, "
-                    "two times, and labels of class_labels_indices.csv. "
-                    f"Received: {line} ({error})."
-                ) from error
-            first = [f"{time:g}" for time in times]
-            second = [f"{1000 * time:.0f}" for time in times]
-            candidates = [video, f"Y{video}"]
-            for texts in (first, second):
-                candidates += [f"{video}_{texts[0]}", "_".join([video, *texts])]
-            yield candidates, {"labels": labels}
+    for line in _lines(folder, name, skipinitialspace=True):
+        if not line or line[0].startswith("# "):
+            continue
+        try:
+            video, start, end, mids = line
+            labels = [labels_by_mid[mid] for mid in mids.split(",")]
+            times = (float(start), float(end))
+        except (ValueError, KeyError) as error:
+            raise ValueError(
+                f"A line of {folder / name} must hold the identifier of a "
+                "video, two times, and labels of class_labels_indices.csv. "
+                f"Received: {line} ({error})."
+            ) from error
+        names = _audioset_names(video, (start, end), times)
+        yield names, {"labels": labels}
+
+
+def _audioset_names(
+    video: str, texts: Sequence[str], times: Sequence[float]
+) -> Iterator[str]:
+    """Yields the names that downloaders give the file of a clip."""
+    prefixes = (video, f"Y{video}")
+    yield from prefixes
+    for start, end in (
+        texts,
+        [f"{time:g}" for time in times],
+        [f"{time:.1f}" for time in times],
+        [f"{1000 * time:.0f}" for time in times],
+    ):
+        for prefix in prefixes:
+            yield f"{prefix}_{start}"
+            yield f"{prefix}_{start}_{end}"
+
+
+def _lines(
+    folder: pathlib.Path, name: str, **options: Any
+) -> Iterator[list[str]]:
+    """Yields the lines of a csv file. Quotes that do not end are an error."""
+    text = io.StringIO(_read_text(folder, name), newline="")
+    reader = csv.reader(text, strict=True, **options)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(
+            f"{folder / name} must be comma-separated text. Received: {error}, "
+            f"at line {reader.line_num}."
+        ) from error
 
 
 def _read_csv(
     folder: pathlib.Path, name: str, columns: Sequence[str]
 ) -> list[dict[str, str]]:
-    text = io.StringIO(_read_text(folder, name), newline="")
-    reader = csv.DictReader(text)
-    missing = set(columns) - set(reader.fieldnames or [])
+    lines = [line for line in _lines(folder, name) if line]
+    header = lines[0] if lines else []
+    missing = set(columns) - set(header)
     if missing:
         raise ValueError(
             f"{folder / name} must have the columns {', '.join(columns)}. "
-            f"Received: columns={reader.fieldnames}."
+            f"Received: columns={header}."
         )
-    return list(reader)
+    wrong = next((one for one in lines if len(one) != len(header)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"Each line of {folder / name} must have a value for each of its "
+            f"{len(header)} columns. Received: {wrong}."
+        )
+    return [dict(zip(header, one, strict=True)) for one in lines[1:]]
 
 
 def _header(path: pathlib.Path) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), [])
-    except (UnicodeDecodeError, csv.Error):
+        return next(_lines(path.parent, path.name), [])
+    except ValueError:
         return []
 
 
@@ -301,37 +359,61 @@ def _read_text(folder: pathlib.Path, name: str) -> str:
         ) from error
 
 
-def _files_by_stem(folder: pathlib.Path) -> dict[str, str]:
-    return {pathlib.PurePath(file).stem: file for file in audio_files(folder)}
+def _files_by_stem(folder: pathlib.Path) -> _Files:
+    files: _Files = {}
+    for file in audio_files(folder):
+        files.setdefault(pathlib.PurePath(file).stem, []).append(file)
+    return files
 
 
-def _files_by_path(folder: pathlib.Path) -> dict[str, str]:
-    return {file: file for file in audio_files(folder)}
+def _files_by_path(folder: pathlib.Path) -> _Files:
+    return {file: [file] for file in audio_files(folder)}
 
 
 def _with_files(
     table: pathlib.Path,
-    files: dict[str, str],
+    files: _Files,
     clips: Iterable[_Clip],
     split: str | None = None,
 ) -> list[Row]:
-    """Returns the rows of the clips of a table whose files, by name, exist."""
-    clips = list(clips)
+    """Returns the rows of the clips of a table whose files exist."""
     rows = []
+    count = 0
+    wanted = None
     for names, row in clips:
-        found = next((files[name] for name in names if name in files), None)
-        if found is not None:
-            rows.append({"file": found, **row})
-            if split:
-                rows[-1]["split"] = split
+        names = iter(names)
+        first = next(names)
+        count += 1
+        wanted = wanted or first
+        name = next((one for one in (first, *names) if one in files), None)
+        if name is None:
+            continue
+        rows.append({"file": _only_file(files[name], table), **row})
+        if split:
+            rows[-1]["split"] = split
     if not rows:
-        wanted = f", such as {clips[0][0][0]!r}" if clips else ""
         raise ValueError(
             f"`audio_folder.path` must hold the recordings that {table} names. "
-            f"Received: a folder without any of these {len(clips)}{wanted}."
+            f"Received: a folder without any of these {count}, such as "
+            f"{wanted!r}."
         )
-    _warn_of_missing(len(clips) - len(rows), len(clips), table.name)
+    _warn_of_missing(count - len(rows), count, table.name)
     return rows
+
+
+def _only_file(found: Sequence[str], table: pathlib.Path) -> str:
+    """Chooses audio where a video of the same name lies beside it."""
+    audio = [
+        file
+        for file in found
+        if pathlib.PurePath(file).suffix.lower() in EXTENSIONS
+    ]
+    if len(audio) > 1:
+        raise ValueError(
+            f"A recording that {table} names must have one file. Received: "
+            f"{', '.join(map(repr, audio))}."
+        )
+    return (audio or found)[0]
 
 
 def _warn_of_missing(missing: int, count: int, table: str) -> None:

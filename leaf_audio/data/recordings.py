@@ -126,7 +126,9 @@ def _list_entries(
     if index is not None:
         what = "audio_folder.index"
         rows, messages = _call_index(index, folder)
-        table = index_csv.index_of_rows(rows, label_separator, allow_unlabelled)
+        table = index_csv.index_of_rows(
+            rows, folder, label_separator, allow_unlabelled
+        )
     elif (folder / INDEX).is_file():
         what = INDEX
         table = index_csv.read_index(folder, label_separator, allow_unlabelled)
@@ -160,20 +162,19 @@ def _call_index(
     """Returns the rows of a function, and what it warns of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataWarning)
+        # Any error: the function may be the user's own.
         try:
-            rows = index(folder)
-        except ValueError as error:
-            raise ValueError(
-                f"{error} (An evaluation takes audio_folder.index from the "
-                "run, unless it is bound to None.)"
-            ) from error
-        if not isinstance(rows, Iterable) or isinstance(rows, str):
+            # A generator runs now.
+            rows = list(index(folder))
+        except Exception as error:
+            name = getattr(index, "__name__", repr(index))
+            what = str(error) if isinstance(error, ValueError) else repr(error)
             raise ValueError(
                 "`audio_folder.index` must be a function of the folder that "
-                f"returns rows. Received: {rows!r} from {index!r}."
-            )
-        # A generator issues its warnings now.
-        rows = list(rows)
+                f"returns rows. Received: {name}, which failed for "
+                f"{str(folder)!r}: {what} (An evaluation takes "
+                "audio_folder.index from the run, unless it is bound to None.)"
+            ) from error
     messages: list[str] = []
     for one in caught:
         if issubclass(one.category, DataWarning):

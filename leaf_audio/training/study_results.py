@@ -44,11 +44,12 @@ def collect(study: Study) -> list[dict[str, Any]]:
         seed: this metric on "test" and "validation" (from 0 to 1), the median
         duration of an epoch "epoch_seconds", and the mean drift of the filters'
         centre frequencies "drift_hz". A seed without a value is left out of the
-        list. In "differences" are those of the metric on "test" to the first
-        variant of the study, for the seeds that both have. "epoch_ratio" is how
-        many times as long as that of the first variant an epoch took, by the
-        medians. For the first variant, and if it has no finished run, the
-        list is empty and the ratio None.
+        list. In "differences" are, by seed, those of the metric on "test" to
+        the first variant of the study, for the seeds that both have.
+        "epoch_ratio" is how many times as long as that of the first variant an
+        epoch took, by the medians. For the first variant, if it has no
+        finished run, and if it has another metric, there are no differences
+        and the ratio is None.
     """
     runs = {
         name: {
@@ -109,18 +110,19 @@ def _compared(
     row: Mapping[str, Any], first: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Compares what `_results` returned with that of the first variant."""
-    if first is None:
-        return {"differences": [], "epoch_ratio": None}
-    ratio = statistics.median(row["epoch_seconds"]) / statistics.median(
-        first["epoch_seconds"]
-    )
+    if first is None or row["metric"] != first["metric"]:
+        return {"differences": {}, "epoch_ratio": None}
+    seconds = statistics.median(first["epoch_seconds"])
     return {
-        "differences": [
-            value - first["test"][seed]
+        "differences": {
+            seed: value - first["test"][seed]
             for seed, value in row["test"].items()
             if seed in first["test"]
-        ],
-        "epoch_ratio": ratio,
+        },
+        # Epochs of a test may take no time.
+        "epoch_ratio": statistics.median(row["epoch_seconds"]) / seconds
+        if seconds
+        else None,
     }
 
 
@@ -145,7 +147,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     return [
         row["name"],
         test,
-        _interval([100 * one for one in row["differences"]]),
+        _interval([100 * one for one in row["differences"].values()]),
         validation,
         epoch,
         f"{row['parameters']:,}",

@@ -1,5 +1,7 @@
 """The recipes of papers, on the data sets that they were published for."""
 
+import inspect
+
 import gin
 import keras
 import numpy as np
@@ -80,7 +82,7 @@ def test_the_data_of_a_recipe_is_found(recipe, data_set):
     if data_set in FOLDERS:
         assert name == "audio_folder"
         index = gin.get_bindings("audio_folder")["index"]
-        assert getattr(index, "__wrapped__", index) is FOLDERS[data_set]
+        assert inspect.unwrap(index) is FOLDERS[data_set]
         return
     tfds = pytest.importorskip("tensorflow_datasets")
     features = tfds.builder(name).info.features
@@ -89,6 +91,34 @@ def test_the_data_of_a_recipe_is_found(recipe, data_set):
     for part in key.split("/"):
         features = features[part]
     assert features.num_classes == labels
+
+
+def test_an_index_that_is_called_is_told():
+    configuration.parse([], ["audio_folder.index = @tut2018_index()"])
+    with pytest.raises(ValueError, match="without parentheses: @tut2018_index"):
+        gin.get_configurable("audio_folder")(path=".")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_network_of_keras_gets_features_as_they_are(channels):
+    """Not divided by 255, as if they were pixels."""
+    configuration.parse([], [f"EfficientNetB0.channels = {channels}"])
+    network = gin.get_configurable("EfficientNetB0")()
+    assert network.input_shape == (None, None, None, channels)
+    scales = [
+        layer.scale
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Rescaling)
+    ]
+    assert np.prod(scales) == pytest.approx(1)
+    copy = keras.models.clone_model(network)
+    assert copy.input_shape == network.input_shape
+
+
+def test_channels_must_be_a_number():
+    configuration.parse([], ["EfficientNetB0.channels = 0"])
+    with pytest.raises(ValueError, match="channels=0"):
+        gin.get_configurable("EfficientNetB0")()
 
 
 @pytest.mark.parametrize(

@@ -211,11 +211,16 @@ def test_speeds_are_hundredths_within_the_range():
     lengths = {len(result) for result in draws(data.speed_change, samples, 300)}
     allowed = {round(10000 * 100 / k) for k in range(90, 111)}
     assert lengths == allowed
-    # No hundredth lies between these.
-    (result,) = draws(
-        data.speed_change, samples, 1, min_factor=0.962, max_factor=0.968
-    )
-    assert 10000 / 0.968 - 1 < len(result) < 10000 / 0.962 + 1
+
+
+@pytest.mark.parametrize("low, high", [(0.962, 0.968), (0.996, 1.004)])
+def test_a_narrow_range_has_many_speeds(low, high):
+    settings = {"min_factor": low, "max_factor": high}
+    results = draws(data.speed_change, noise(40000), 30, **settings)
+    lengths = {len(result) for result in results}
+    assert len(lengths) > 20
+    assert min(lengths) >= 40000 / high - 1
+    assert max(lengths) <= 40000 / low + 1
 
 
 @pytest.mark.parametrize("low, high", [(0.9, 1.1), (0.5, 0.7), (1.3, 2.0)])

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import gin
-import numpy as np
 import pytest
 from tones import flag_values, write_tones
 
@@ -95,10 +94,29 @@ def test_a_row_has_mean_and_deviation_over_the_finished_seeds(two):
 def test_the_difference_to_the_first_variant_has_an_interval(two):
     finished(two.run_folder("mel", 1), 0.84)
     rows = study_results.collect(two)
-    np.testing.assert_allclose(rows[1]["differences"], [-0.1, -0.06])
+    assert rows[1]["differences"] == pytest.approx({0: -0.1, 1: -0.06})
     # 12.71 is the quantile of the t-distribution with one degree of freedom,
     # and 2 points the standard error of the mean.
     assert study_results.cells(rows[1])[2] == "-8.0 (-33.4 to +17.4)"
+
+
+def test_another_metric_and_epochs_of_no_time_are_not_compared(two):
+    path = two.run_folder("mel", 0) / "results.json"
+    results = json.loads(path.read_text())
+    results["metrics"] = {"test": {"map": 0.3}}
+    path.write_text(json.dumps(results))
+    row = study_results.collect(two)[1]
+    assert row["differences"] == {} and row["epoch_ratio"] is None
+    for seed in (0, 1):
+        log = two.run_folder("LEAF, one", seed) / "metrics.csv"
+        lines = log.read_text().splitlines()
+        lines = [lines[0], *(f"{i},0.0,1" for i in range(4))]
+        log.write_text("\n".join(lines) + "\n")
+    finished_again = {"test": {"accuracy": 0.7}}
+    results["metrics"] = finished_again
+    path.write_text(json.dumps(results))
+    row = study_results.collect(two)[1]
+    assert row["differences"] and row["epoch_ratio"] is None
 
 
 def test_a_table_and_a_figure_are_written(two):
