@@ -48,8 +48,10 @@ class AudioClassifier(KnownArguments, keras.Model):
         `(batch, time, bins, channels)` into an embedding of any rank with the
         channels on the last axis, such as `ConvNet([64, 128])`. A model of
         `keras.applications` also works; create it with `include_top=False`,
-        `weights=None` and `input_shape=(None, None, 1)`. Defaults to None: the
-        features themselves are classified.
+        `weights=None` and `input_shape=(None, None, 1)`. Those that divide
+        their inputs by 255, such as EfficientNetB0, need a
+        `Rescaling(255.0)` before. Defaults to None: the features themselves
+        are classified.
       input_norm: `"batch"` or None. `"batch"` brings each band (and channel) of
         the features to mean 0 and standard deviation 1 with the statistics of
         the batch, as PANNs do (arXiv:1912.10211). Defaults to None.
