@@ -53,6 +53,7 @@ def _windows(widths: list[float], geometry: Geometry) -> np.ndarray:
     return np.ascontiguousarray(windows.T)
 
 
+@functools.lru_cache(maxsize=256)
 def taper(taps: int, kernel_size: int) -> np.ndarray:
     """Returns the factors of a shortened kernel's taps.
 
@@ -91,9 +92,23 @@ def near_distance(sigma: float | np.ndarray, geometry: Geometry) -> Any:
     return np.maximum(CONSTANTS.near_distance / geometry.kernel_size, band)
 
 
+# Spectra are those of real signals: of 2 n - 2 frequencies, the n from 0 on are
+# kept. The others are their mirror image.
+
+
+def _mean_of_all(spectrum: np.ndarray) -> float:
+    """Returns the mean over all frequencies, the negative ones included."""
+    twice = 2 * spectrum.sum() - spectrum[0] - spectrum[-1]
+    return twice / (2 * len(spectrum) - 2)
+
+
+def _all_frequencies(spectrum: np.ndarray) -> np.ndarray:
+    return np.concatenate([spectrum, spectrum[-2:0:-1]])
+
+
 def _input_spectrum(sigma: float, length: int) -> np.ndarray:
     """Returns a power spectrum that is higher away from frequency 0."""
-    distance = 2 * np.pi * np.fft.fftfreq(length) * sigma
+    distance = 2 * np.pi * np.fft.rfftfreq(length) * sigma
     far = distance / CONSTANTS.input_excess_distance
     return 1 + CONSTANTS.input_excess * -np.expm1(-(far**2) / 2)
 
@@ -103,9 +118,9 @@ def _output_spectrum(
 ) -> np.ndarray:
     """Returns the power spectrum of a filter's output, with a mean of 1."""
     envelope = _envelope(sigma, kernel_size)
-    response = np.fft.fft(envelope, len(input_spectrum))
+    response = np.fft.rfft(envelope, 2 * len(input_spectrum) - 2)
     power = np.abs(response) ** 2 * input_spectrum
-    return power / power.mean()
+    return power / _mean_of_all(power)
 
 
 def _energy_correlation(output_spectrum: np.ndarray) -> np.ndarray:
@@ -114,7 +129,7 @@ def _energy_correlation(output_spectrum: np.ndarray) -> np.ndarray:
     For an output that is a Gaussian process, it is the square of the output's
     own autocorrelation, plus the square of the mean energy, which is 1.
     """
-    return 1 + np.abs(np.fft.ifft(output_spectrum)) ** 2
+    return 1 + np.fft.irfft(output_spectrum) ** 2
 
 
 def _spectrum_length(geometry: Geometry, hop: int) -> int:
@@ -135,18 +150,30 @@ def truncation_error(sigma: float, taps: int, kernel_size: int) -> float:
       kernel_size: Number of taps of the whole kernel.
     """
     # The widest filter for which a plan holds loses most.
-    sigma = sigma * CONSTANTS.sigma_margin
-    envelope = _envelope(sigma, kernel_size)
+    envelope, power, whole = _whole_kernel(
+        sigma * CONSTANTS.sigma_margin, kernel_size
+    )
     first = kernel_size // 2 - taps // 2
     missing = envelope.copy()
     missing[first : first + taps] *= 1 - taper(taps, kernel_size)
+    return math.sqrt(_output_power(missing, power) / whole)
+
+
+@functools.lru_cache(maxsize=256)
+def _whole_kernel(
+    sigma: float, kernel_size: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns a kernel's envelope, and the powers of its input and output."""
+    envelope = _envelope(sigma, kernel_size)
     length = 2 ** math.ceil(math.log2(4 * kernel_size))
     power = _input_spectrum(sigma, length)
-    lost, whole = (
-        np.sum(power * np.abs(np.fft.fft(part, length)) ** 2)
-        for part in (missing, envelope)
-    )
-    return math.sqrt(lost / whole)
+    return envelope, power, _output_power(envelope, power)
+
+
+def _output_power(kernel: np.ndarray, power: np.ndarray) -> float:
+    """Returns the power of a kernel's output for a power spectrum of inputs."""
+    response = np.fft.rfft(kernel, 2 * len(power) - 2)
+    return _mean_of_all(np.abs(response) ** 2 * power)
 
 
 def sample_positions(hop: int, offset: int, window_size: int) -> np.ndarray:
@@ -184,7 +211,7 @@ def _covariances(
       Two arrays: `(n, n)` of the samples with each other, and `(n,
       window_size)` of the samples with all points of the window.
     """
-    white = np.ones(_spectrum_length(geometry, hop))
+    white = np.ones(_spectrum_length(geometry, hop) // 2 + 1)
     correlation = _energy_correlation(
         _output_spectrum(sigma, geometry.kernel_size, white)
     )
@@ -252,10 +279,10 @@ def sampling_error(
         difference = np.zeros(length)
         difference[:size] = window
         difference[samples] -= of_samples
-        power = np.abs(np.fft.fft(difference)) ** 2
+        power = np.abs(np.fft.rfft(difference)) ** 2
         for actual in _sigma_bounds(sigma):
             spectrum = _energy_spectrum(actual, length, geometry)
-            variance = max(np.mean(power * spectrum), 0.0)
+            variance = max(_mean_of_all(power * spectrum), 0.0)
             worst = max(worst, math.sqrt(variance) / window.sum())
     return worst
 
@@ -269,11 +296,11 @@ def _sigma_bounds(sigma: float) -> tuple[float, float]:
 def _energy_spectrum(
     sigma: float, length: int, geometry: Geometry
 ) -> np.ndarray:
-    """Returns the power spectrum of a filter's energy, `(length,)`."""
+    """Returns the power spectrum of a filter's energy."""
     output = _output_spectrum(
         sigma, geometry.kernel_size, _input_spectrum(sigma, length)
     )
-    return np.fft.fft(_energy_correlation(output)).real
+    return np.fft.rfft(_energy_correlation(output)).real
 
 
 @functools.lru_cache(maxsize=4096)
@@ -310,9 +337,12 @@ def offset_errors(
             output = _output_spectrum(
                 actual, geometry.kernel_size, _input_spectrum(actual, length)
             )
-            spectrum = np.fft.fft(_energy_correlation(output)).real
+            energy = np.fft.rfft(_energy_correlation(output)).real
+            spectrum = _all_frequencies(energy)
             steady = np.maximum(np.mean(near_power * spectrum, axis=1), 0)
-            leaked = window_power * _leaked_spectrum(output, reach)
+            leaked = window_power * _leaked_spectrum(
+                _all_frequencies(output), reach
+            )
             steady += np.mean(left_out_far * leaked, axis=1)
             burst = _burst_error(actual, near_power, geometry)
             errors = np.sqrt(steady + burst) / window.sum()

@@ -26,9 +26,11 @@ from leaf_audio.fast.plan import (
     tiers,
 )
 
-# Range of the Lagrange multiplier, as a power of ten, and steps of bisection.
+# Range of the Lagrange multiplier, as a power of ten. It is divided so many
+# times, each time into so many parts, which are tried at once.
 _MAX_LOG_MULTIPLIER = 16.0
-_BISECTION_STEPS = 24
+_PARTS = 16
+_DIVISIONS = 6
 
 
 def make_plan(
@@ -401,22 +403,27 @@ class _Search:
             choice = best
 
     def _cheapest(self, allowed: np.ndarray) -> np.ndarray:
-        """Finds the least multiplier that meets the tolerance, by bisection."""
-        low, high = 0.0, _MAX_LOG_MULTIPLIER
-        for _ in range(_BISECTION_STEPS):
-            middle = (low + high) / 2
-            choice = self._minimise(allowed, 10**middle)
-            if self._rms_error(choice) > self._tolerance:
-                low = middle
-            else:
-                high = middle
-        return self._minimise(allowed, 10**high)
+        """Finds the least multiplier that meets the tolerance.
 
-    def _minimise(self, allowed: np.ndarray, multiplier: float) -> np.ndarray:
-        """Minimises cost + multiplier * squared error, for each filter."""
+        Returns:
+          What minimises cost + multiplier * squared error, for each filter.
+        """
         squared_errors = self._squared_errors[:, allowed]
-        lagrangian = self._costs[allowed] + multiplier * squared_errors
-        return allowed[np.argmin(lagrangian, axis=1)]
+        costs = self._costs[allowed]
+        filters = np.arange(len(squared_errors))
+        low, high = 0.0, _MAX_LOG_MULTIPLIER
+        for _ in range(_DIVISIONS):
+            logs = np.linspace(low, high, _PARTS + 1)
+            multipliers = 10 ** logs[:, None, None]
+            lagrangian = costs + multipliers * squared_errors
+            best = np.argmin(lagrangian, axis=-1)
+            errors = np.mean(squared_errors[filters, best], axis=-1)
+            meets = errors <= self._tolerance**2
+            # The greatest multiplier counts as one that does.
+            meets[-1] = True
+            first = max(int(np.argmax(meets)), 1)
+            low, high = logs[first - 1], logs[first]
+        return allowed[best[first]]
 
     def _rms_error(self, choice: np.ndarray) -> float:
         squared = self._squared_errors[np.arange(len(choice)), choice]

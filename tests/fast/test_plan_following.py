@@ -86,10 +86,11 @@ def test_centre_frequencies_have_room_where_they_matter():
             by = [[2 * np.pi * hz / 8000, 0.0]]
             kernel.assign(kernel + np.array(by, "float32"))
 
-    move(30)
+    # They may move by 239 Hz.
+    move(200)
     assert 1e-6 < log_error(model.predict(x, verbose=0), exact(x)) < 3e-3
     assert not leaf.replan(if_needed=True)
-    move(100)
+    move(50)
     assert log_error(model.predict(x, verbose=0), exact(x)) < 1e-6
     assert leaf.replan(if_needed=True)
 
