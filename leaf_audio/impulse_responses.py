@@ -132,7 +132,8 @@ def gaussian_lowpass(width: Tensor, kernel_size: int) -> Tensor:
       kernel_size: Length of the filters in samples.
 
     Returns:
-      An array `(kernel_size, n_filters)`; NumPy if `width` is.
+      `(kernel_size, n_filters)`, a NumPy array if `width` is one, otherwise a
+      tensor.
 
     Reference: LEAF, arXiv:2101.08596, section 3.2.
     """
@@ -148,7 +149,8 @@ def gaussian_windows(width: Tensor, kernel_size: int) -> Tensor:
       kernel_size: Length of the windows in samples.
 
     Returns:
-      An array `(kernel_size, n_filters)`; NumPy if `width` is.
+      `(kernel_size, n_filters)`, a NumPy array if `width` is one, otherwise a
+      tensor.
     """
     # A window of one sample has its peak at 0 whatever the width.
     half = max(kernel_size - 1, 1) / 2

@@ -38,8 +38,8 @@ def check(
 ) -> None:
     """Checks arguments of a class or function of Keras.
 
-    The default of an argument tells its type: True or False, a number or a
-    text. An argument without such a default is left to Keras.
+    The type of an argument is taken from its default: bool, number or str. An
+    argument without such a default is left to Keras.
 
     Args:
       arguments: The arguments that are given, by name.

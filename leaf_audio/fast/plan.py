@@ -194,14 +194,15 @@ def tiers(groups: Sequence[SpectralGroup]) -> list[Tier]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """How a filterbank is computed, and for which parameters that is accurate.
+    """Says how to compute a filterbank, and where that is accurate.
 
     Attributes:
       parameters: `(filters, 3)`, the parameters that the plan was made for:
         standard deviations in samples, pooling widths as a share of half the
         window, and centre frequencies in rad/sample.
       centre_margins: `(filters,)`, by how much a centre frequency may move, in
-        rad/sample; infinite for filters of sparse groups.
+        rad/sample. Infinite for filters of sparse groups, whose error does not
+        depend on it.
       groups: The groups. Each filter is in exactly one of them.
     """
 

@@ -18,8 +18,9 @@ from leaf_audio.common.checks import (
 class ReduceOnPlateau:
     """Lowers the learning rate when the validation loss stops falling.
 
-    Training ends when the rate would fall below a floor. The defaults are those
-    of EfficientLEAF (arXiv:2207.05508, section 4).
+    Training ends when the rate would fall below a floor. The defaults are close
+    to EfficientLEAF's (arXiv:2207.05508, section 4), whose plateaus have 11
+    epochs.
 
     Args:
         factor: float, from 0 to below 1. Multiplies the rate at a plateau.
