@@ -211,7 +211,7 @@ ARGUMENTS = {
         ("classifier", "path", "recording", "source", "workdir"), "path"
     ),
     **dict.fromkeys(("data_dir", "folder"), "path or none"),
-    "on_unusable": "function or none",
+    **dict.fromkeys(("index", "on_unusable"), "function or none"),
     "address": "text",
     **dict.fromkeys(
         ("alpha", "coeff_init", "delta", "root", "smooth_coef"),
@@ -259,8 +259,14 @@ ARGUMENTS = {
     "gain": "not negative",
     "b": "not negative or none",
 }
+# Functions of the folder of a published data set.
+INDEXES = {
+    *("audioset_index", "bird_detection_index", "birdclef2021_index"),
+    *("speech_commands_index", "tut2018_index"),
+}
 # Where an argument of this name is of another kind.
 EXCEPTIONS = {
+    **{f"{name}.folder": "path" for name in INDEXES},
     "ConvNet.filters": "sizes",
     "PANNConvBlock.pool_size": "pair",
     "ResNet.strides": "given or none",
@@ -349,6 +355,7 @@ REQUIRED = {
     "Audiomentation": {"transform": function, "sample_rate": 16000},
     "background_noise": {"samples": WAVE, "sample_rate": 16000},
     "audio_folder": {"path": "."},
+    **dict.fromkeys(INDEXES, {"folder": "."}),
     "db_compression": {"inputs": WAVE[None]},
     **dict.fromkeys(
         ("filters", "impulse_responses", "responses"),
@@ -400,6 +407,7 @@ COSTLY = {
     *("audio_folder", "evaluate", "example_shape", "load", "predict"),
     *("prepare", "read_recording", "mirrored", "data_parallel", "tpu"),
     *("LingvoSpecAugment", "from_trained"),
+    *INDEXES,
 }
 ROOMS = (
     *("convolution", "data", "diagnostics", "frontend", "initializers"),

@@ -143,14 +143,14 @@ def _uncalled(index: Callable) -> Callable:
     """Tells a config that calls an index, as `@audioset_index()` does."""
 
     @functools.wraps(index)
-    def wrapped(*args: Any) -> Any:
-        if not args:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if not args and not kwargs:
             raise ValueError(
                 "`audio_folder.index` must be a function, which is a reference "
                 f"without parentheses: @{index.__name__}. Received: "
                 f"@{index.__name__}()."
             )
-        return index(*args)
+        return index(*args, **kwargs)
 
     return wrapped
 

@@ -12,11 +12,13 @@ To add a data set, write another such function, and register it in
 
 import csv
 import io
+import os
 import pathlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from leaf_audio.common.checks import check_path
 from leaf_audio.data.clips import DataWarning
 from leaf_audio.data.extensions import EXTENSIONS
 from leaf_audio.data.recordings import audio_files
@@ -35,7 +37,7 @@ _AUDIOSET_SPLITS = {
 }
 
 
-def audioset_index(folder: pathlib.Path) -> list[Row]:
+def audioset_index(folder: str | os.PathLike) -> list[Row]:
     """Lists AudioSet: ten-second clips with several labels each.
 
     The folder holds `class_labels_indices.csv`, and those of the lists
@@ -51,7 +53,7 @@ def audioset_index(folder: pathlib.Path) -> list[Row]:
     Set", ICASSP 2017.)
 
     Args:
-        folder: pathlib.Path. The folder of the data set.
+        folder: str or path. The folder of the data set.
 
     Returns:
         Rows with the columns file, labels and split.
@@ -60,6 +62,7 @@ def audioset_index(folder: pathlib.Path) -> list[Row]:
         ValueError: A table is missing or not as published, or there is no
             audio file for any of its clips.
     """
+    folder = pathlib.Path(check_path("folder", folder))
     names = {
         row["mid"]: row["display_name"]
         for row in _read_csv(
@@ -92,7 +95,7 @@ def audioset_index(folder: pathlib.Path) -> list[Row]:
     return rows
 
 
-def birdclef2021_index(folder: pathlib.Path) -> list[Row]:
+def birdclef2021_index(folder: str | os.PathLike) -> list[Row]:
     """Lists the short recordings of BirdCLEF 2021: 397 species of birds.
 
     The folder holds `train_metadata.csv` and
@@ -101,7 +104,7 @@ def birdclef2021_index(folder: pathlib.Path) -> list[Row]:
     splits share no author, as in EfficientLEAF (arXiv:2207.05508).
 
     Args:
-        folder: pathlib.Path. The folder of the data set.
+        folder: str or path. The folder of the data set.
 
     Returns:
         Rows with the columns file, label and speaker.
@@ -110,6 +113,7 @@ def birdclef2021_index(folder: pathlib.Path) -> list[Row]:
         ValueError: The table is missing or not as published, or there is no
             audio file for any of its recordings.
     """
+    folder = pathlib.Path(check_path("folder", folder))
     table = "train_metadata.csv"
     columns = ("primary_label", "author", "filename")
     clips = []
@@ -120,7 +124,7 @@ def birdclef2021_index(folder: pathlib.Path) -> list[Row]:
     return _with_files(folder / table, _files_by_path(folder), clips)
 
 
-def bird_detection_index(folder: pathlib.Path) -> list[Row]:
+def bird_detection_index(folder: str | os.PathLike) -> list[Row]:
     """Lists the bird audio detection sets of DCASE 2018, task 3.
 
     The folder holds the tables of one or several of the sets freefield1010,
@@ -129,7 +133,7 @@ def bird_detection_index(folder: pathlib.Path) -> list[Row]:
     labels are "bird" and "no bird". There are no published splits.
 
     Args:
-        folder: pathlib.Path. The folder of the data set.
+        folder: str or path. The folder of the data set.
 
     Returns:
         Rows with the columns file and label.
@@ -138,6 +142,7 @@ def bird_detection_index(folder: pathlib.Path) -> list[Row]:
         ValueError: There is no such table, or there is no audio file for any
             of its recordings.
     """
+    folder = pathlib.Path(check_path("folder", folder))
     columns = ("itemid", "hasbird")
     tables = [
         path
@@ -165,7 +170,7 @@ def bird_detection_index(folder: pathlib.Path) -> list[Row]:
     return rows
 
 
-def speech_commands_index(folder: pathlib.Path) -> list[Row]:
+def speech_commands_index(folder: str | os.PathLike) -> list[Row]:
     """Lists all words of Speech Commands: 35 in version 0.02.
 
     The folder holds `<word>/<speaker>_nohash_<number>.wav`,
@@ -174,7 +179,7 @@ def speech_commands_index(folder: pathlib.Path) -> list[Row]:
     such as `_background_noise_`, are left out. (Warden, arXiv:1804.03209.)
 
     Args:
-        folder: pathlib.Path. The folder of the data set.
+        folder: str or path. The folder of the data set.
 
     Returns:
         Rows with the columns file, label, split and speaker.
@@ -182,6 +187,7 @@ def speech_commands_index(folder: pathlib.Path) -> list[Row]:
     Raises:
         ValueError: A list is missing, or there are no recordings.
     """
+    folder = pathlib.Path(check_path("folder", folder))
     splits: dict[str, str] = {}
     for name, split in (
         ("validation_list.txt", "validation"),
@@ -220,7 +226,7 @@ def speech_commands_index(folder: pathlib.Path) -> list[Row]:
     return rows
 
 
-def tut2018_index(folder: pathlib.Path) -> list[Row]:
+def tut2018_index(folder: str | os.PathLike) -> list[Row]:
     """Lists TUT Urban Acoustic Scenes 2018, the development set.
 
     The folder holds `audio/`, and in `evaluation_setup/` the lists
@@ -230,7 +236,7 @@ def tut2018_index(folder: pathlib.Path) -> list[Row]:
     arXiv:1807.09840.)
 
     Args:
-        folder: pathlib.Path. The folder of the data set.
+        folder: str or path. The folder of the data set.
 
     Returns:
         Rows with the columns file, label, split and speaker.
@@ -239,6 +245,7 @@ def tut2018_index(folder: pathlib.Path) -> list[Row]:
         ValueError: A list is missing or not as published, or there is no audio
             file for any of its recordings.
     """
+    folder = pathlib.Path(check_path("folder", folder))
     files = _files_by_path(folder)
     rows = []
     for name, split in (("train", "train"), ("evaluate", "test")):
