@@ -227,7 +227,7 @@ def _with_channels(application: Callable) -> Callable:
 
     The network gets its inputs as they are. Divided by 255, as pixels are, the
     features of a frontend would be far below the `epsilon` of the first batch
-    normalization, and the network would hardly learn.
+    normalization, whose statistics would take long to settle.
     """
     parameters = dict(inspect.signature(application).parameters)
     del parameters["input_shape"]
