@@ -24,7 +24,10 @@ from leaf_audio import (
     pooling,
     postprocessing,
 )
-from leaf_audio.app import any_frontend, data_configurables  # noqa: F401
+from leaf_audio.app import (
+    any_frontend,  # noqa: F401
+    data_configurables,
+)
 from leaf_audio.app.factory import Factory
 from leaf_audio.common.checks import check_size
 
@@ -117,6 +120,8 @@ _APPLICATION_ARGUMENTS = {
 # The model gives logits.
 _LOSS_ARGUMENTS = {"from_logits": True}
 
+_INDEXES = [name.removeprefix("data.") for name in data_configurables.INDEXES]
+
 # Registered by the other modules of leaf_audio.app.
 _OTHERS = (
     "Audiomentation",
@@ -124,10 +129,7 @@ _OTHERS = (
     "Study",
     "align",
     "audio_folder",
-    "audioset_index",
     "background_noise",
-    "bird_detection_index",
-    "birdclef2021_index",
     "circular_shift",
     "colored_noise",
     "data_parallel",
@@ -139,14 +141,13 @@ _OTHERS = (
     "ReduceOnPlateau",
     "polarity_inversion",
     "prepare",
-    "speech_commands_index",
     "speed_change",
     "time_mask",
     "time_shift",
     "tpu",
     "train",
-    "tut2018_index",
     "white_noise",
+    *_INDEXES,
 )
 
 # The argument that takes each part, to tell the user where to refer to it.
@@ -167,10 +168,7 @@ ARGUMENT_FOR: dict[str, str] = {
             "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus Spectrogram "
             "TimeDomainFilterbanks WaveGram"
         ),
-        "index": (
-            "audioset_index bird_detection_index birdclef2021_index "
-            "speech_commands_index tut2018_index"
-        ),
+        "index": " ".join(_INDEXES),
         "loss": _KERAS["losses"],
         "optimizer": _KERAS["optimizers"],
         "pooling_cls": _LEAF_AUDIO[pooling],

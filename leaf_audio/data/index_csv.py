@@ -173,11 +173,9 @@ def index_of_rows(
         _OF_FUNCTION,
         columns,
         (
-            (
-                _as_csv(row, folder, f"row {number} of {_OF_FUNCTION}"),
-                f"row {number} of {_OF_FUNCTION}",
-            )
+            (_as_csv(row, folder, where), where)
             for number, row in enumerate(rows, start=1)
+            for where in [f"row {number} of {_OF_FUNCTION}"]
         ),
         label_separator,
         allow_unlabelled,
@@ -197,12 +195,11 @@ def _as_csv(row: Row, folder: pathlib.Path, where: str) -> dict[str, Any]:
 def _labels_of(value: Any, where: str) -> list[str]:
     if not isinstance(value, Iterable) or isinstance(value, bytes):
         raise _wrong_value("labels", "a text or a list of texts", value, where)
-    # The order of a set differs from one run of Python to the next.
-    ordered = value if not isinstance(value, Set) else sorted(value)
-    labels = list(ordered)
+    labels = list(value)
     if not all(isinstance(one, str) for one in labels):
         raise _wrong_value("labels", "a text or a list of texts", value, where)
-    return labels
+    # The order of a set differs from one run of Python to the next.
+    return sorted(labels) if isinstance(value, Set) else labels
 
 
 def _as_text(name: str, value: Any, folder: pathlib.Path, where: str) -> str:

@@ -48,9 +48,8 @@ def audioset_index(folder: str | os.PathLike) -> list[Row]:
     `-0RWZT-miFs.wav`. It may have a `Y` before it. Behind it may stand `_` and
     the start of the segment, in seconds or milliseconds, as in
     `-0RWZT-miFs_420.000.wav` and `-0RWZT-miFs_420000.wav`, and then `_` and its
-    end. Each file holds no more
-    than its segment. Labels have their display names. (Gemmeke et al., "Audio
-    Set", ICASSP 2017.)
+    end. Each file holds no more than its segment. Labels have their display
+    names. (Gemmeke et al., "Audio Set", ICASSP 2017.)
 
     Args:
         folder: str or path. The folder of the data set.
@@ -193,7 +192,7 @@ def speech_commands_index(folder: str | os.PathLike) -> list[Row]:
         ("validation_list.txt", "validation"),
         ("testing_list.txt", "test"),
     ):
-        for line in filter(None, _read_text(folder, name).split()):
+        for line in _read_text(folder, name).split():
             if splits.setdefault(line, split) != split:
                 raise ValueError(
                     "validation_list.txt and testing_list.txt must share no "

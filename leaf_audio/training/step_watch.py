@@ -120,9 +120,11 @@ def _is_outside(
         values: The values of the model's trainable weights. None reads them
             from the weights, before the step changes them.
     """
-    pairs = zip(model.trainable_variables, values or (), strict=bool(values))
-    scope = keras.StatelessScope(state_mapping=list(pairs))
-    with scope if values else contextlib.nullcontext():
+    scope: Any = contextlib.nullcontext()
+    if values is not None:
+        pairs = zip(model.trainable_variables, values, strict=True)
+        scope = keras.StatelessScope(state_mapping=list(pairs))
+    with scope:
         outside = [ops.cast(leaf.has_left_plan(), "float32") for leaf in leafs]
     return ops.max(ops.stack(outside))
 

@@ -59,17 +59,20 @@ def collect(study: Study) -> list[dict[str, Any]]:
         }
         for name in study.variants
     }
+    results = {name: _results(some) for name, some in runs.items() if some}
     baseline, *_ = study.variants
-    first = _results(runs[baseline]) if runs[baseline] else None
-    rows = []
-    for name, folders in runs.items():
-        if folders:
-            row = {"name": name, **_results(folders)}
-            row |= _compared(row, None if name == baseline else first)
+    return [
+        {
+            "name": name,
+            **row,
+            **_compared(
+                row, None if name == baseline else results.get(baseline)
+            ),
             # The values by seed are for the comparison only.
-            row["test"] = list(row["test"].values())
-            rows.append(row)
-    return rows
+            "test": list(row["test"].values()),
+        }
+        for name, row in results.items()
+    ]
 
 
 def _results(folders: Mapping[int, pathlib.Path]) -> dict[str, Any]:

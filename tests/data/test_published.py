@@ -358,6 +358,7 @@ def test_a_function_of_ones_own_makes_the_index(tmp_path, read_folder):
         ([{"file": "a.wav", "label": float("nan")}], "must be given in row 1"),
         ([{"file": "a.wav", "labels": ["x", None]}], "`labels` must be a text"),
         ([{"file": "a.wav", "labels": 3}], "`labels` must be a text"),
+        ([{"file": "a.wav", "labels": {"x", 3}}], "`labels` must be a text"),
         ([{"file": "/elsewhere/a.wav", "label": "x"}], "`file` must be below"),
         ([{"file": "a.wav"}], "the columns file and label"),
         ([{"file": "a.wav", "klass": "x"}], "columns file and label"),
