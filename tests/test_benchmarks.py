@@ -53,6 +53,24 @@ def test_the_input_pipeline_is_timed(tmp_path):
     assert content["microseconds"]["white noise"] > 0
 
 
+@pytest.mark.slow
+def test_training_steps_are_timed(tmp_path):
+    output = tmp_path / "training.json"
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "training.py", "--rounds=2"),
+            *("--frontend=mel", "--frontend=efficient_leaf"),
+            *("--encoder=ResNet", "--seconds=1", f"--output={output}"),
+        ],
+        check=True,
+    )
+    (rows,) = json.loads(output.read_text("utf-8"))["results"].values()
+    assert rows["mel"]["times_first"] == 1
+    for row in rows.values():
+        assert 0 < row["step_ms"] < 1000 * row["first_step_seconds"]
+        assert row["clips_per_second"] == pytest.approx(32e3 / row["step_ms"])
+
+
 def read_table(path):
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

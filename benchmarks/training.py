@@ -1,0 +1,174 @@
+"""Measures how many clips a second a classifier trains on, by frontend.
+
+    python benchmarks/training.py --output=out.json
+    python benchmarks/training.py --frontend=mel --frontend=leaf --seconds=1
+
+A model, its optimizer and its loss are those of a config of the frontend with
+own_recordings.gin, and five_seconds.gin for clips of five seconds. The encoder
+is the residual network of that recipe, or EfficientNet-B0. A step is compiled;
+its clips are noise in memory, so that reading and augmenting them is left out
+(`benchmarks/data.py` measures that).
+
+Values are medians. The steps go in rounds over the frontends, so that other
+work of the machine slows all of them alike. "× first row" is the time of a step
+divided by that behind the first frontend. "first step" includes building the
+model, planning its filters and compiling it; that of the first model also
+includes what the backend does once.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import time
+
+from leaf_audio.app import startup
+
+with startup.importing_libraries():
+    import gin
+    import keras
+    import numpy as np
+    import rich.console
+    import rich.table
+
+    from leaf_audio.app import configuration, train
+    from leaf_audio.training import building
+
+SAMPLE_RATE = 16000
+LABELS = 10
+FRONTENDS = {
+    "mel": "mel.gin",
+    "leaf": "leaf.gin",
+    "efficient_leaf": "efficient_leaf.gin",
+}
+ENCODERS = {
+    "ResNet": [],
+    "EfficientNetB0": ["AudioClassifier.encoder = @EfficientNetB0()"],
+}
+MORE_CONFIGS = {1: [], 5: ["five_seconds.gin"]}
+
+
+class Measured:
+    """A classifier, and what its training steps take.
+
+    Attributes:
+        first_step: Seconds from making the model to the end of its first step.
+        steps: Seconds of the steps that count.
+        batch_size: Clips in a step.
+    """
+
+    def __init__(self, config: str, encoder: str, seconds: int):
+        configuration.parse(
+            [config, "own_recordings.gin", *MORE_CONFIGS[seconds]],
+            ENCODERS[encoder],
+        )
+        settings = gin.get_configurable("train.train")()
+        self.batch_size = settings.batch_size
+        self.steps: list[float] = []
+        rng = np.random.default_rng(0)
+        shape = (self.batch_size, seconds * SAMPLE_RATE)
+        self._audio = rng.standard_normal(shape, "float32")
+        self._labels = rng.integers(LABELS, size=self.batch_size)
+        start = time.perf_counter()
+        self._model = building.build(
+            settings,
+            train.make_model,
+            num_outputs=LABELS,
+            example_shape=shape[1:],
+            learning_rate=settings.learning_rate,
+        )
+        self._model.train_on_batch(self._audio, self._labels)
+        self.first_step = time.perf_counter() - start
+
+    def step(self) -> None:
+        """Takes a step, and records its time."""
+        start = time.perf_counter()
+        self._model.train_on_batch(self._audio, self._labels)
+        self.steps.append(time.perf_counter() - start)
+
+
+def measure(
+    frontends: list[str], encoder: str, seconds: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Measures frontends in turns, before one encoder."""
+    measured = {
+        name: Measured(FRONTENDS[name], encoder, seconds) for name in frontends
+    }
+    for _ in range(rounds):
+        for one in measured.values():
+            one.step()
+    first = statistics.median(next(iter(measured.values())).steps)
+    rows = {}
+    for name, one in measured.items():
+        taken = statistics.median(one.steps)
+        rows[name] = {
+            "step_ms": 1000 * taken,
+            "clips_per_second": one.batch_size / taken,
+            "times_first": taken / first,
+            "first_step_seconds": one.first_step,
+        }
+    return rows
+
+
+def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
+    table = rich.table.Table("encoder, clips", "frontend")
+    for heading in ("a step", "clips/s", "× first row", "first step"):
+        table.add_column(heading, justify="right")
+    for size, rows in results.items():
+        for name, row in rows.items():
+            table.add_row(
+                size,
+                name,
+                f"{row['step_ms']:.0f} ms",
+                f"{row['clips_per_second']:.0f}",
+                f"{row['times_first']:.2f}",
+                f"{row['first_step_seconds']:.1f} s",
+            )
+        table.add_section()
+    rich.console.Console(width=80).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", help="where to write the results as JSON")
+    for name, choices, kind in (
+        ("frontend", FRONTENDS, str),
+        ("encoder", ENCODERS, str),
+        ("seconds", MORE_CONFIGS, int),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            choices=choices,
+            type=kind,
+            action="append",
+            help="to measure; may be repeated; by default all",
+        )
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    results = {}
+    for encoder in options.encoder or ENCODERS:
+        for seconds in options.seconds or MORE_CONFIGS:
+            results[f"{encoder}, {seconds} s"] = measure(
+                options.frontend or list(FRONTENDS),
+                encoder,
+                seconds,
+                options.rounds,
+            )
+            # The models of this size are not needed any more.
+            keras.backend.clear_session()
+    print_table(results)
+    if options.output:
+        about = {
+            "backend": keras.backend.backend(),
+            "keras": keras.__version__,
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        }
+        with open(options.output, "w", encoding="utf-8") as file:
+            json.dump({**about, "results": results}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
