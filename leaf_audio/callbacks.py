@@ -3,6 +3,7 @@
 import csv
 import os
 import pathlib
+import warnings
 from typing import Any
 
 import keras
@@ -131,17 +132,27 @@ class LogFilters(keras.callbacks.Callback):
             return
         self._rows = []
         if self.path is not None and epoch and self.path.exists():
-            with open(self.path, encoding="utf-8", newline="") as file:
-                self._rows = [
-                    row
-                    for row in csv.DictReader(file)
-                    if int(row["epoch"]) < epoch
-                ]
+            self._rows = self._read_rows(epoch)
         # On TensorFlow, `fit` builds a model in its first step, after this
         # method was called.
         self._waits_for_build = not self._frontend.built
         if not self._waits_for_build:
             self._add(epoch, self._parameters())
+
+    def _read_rows(self, before: int) -> list[dict[str, Any]]:
+        """Reads the rows of the epochs before one."""
+        try:
+            with open(self.path, encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            return [row for row in rows if int(row["epoch"]) < before]
+        except (csv.Error, KeyError, TypeError, ValueError) as error:
+            warnings.warn(
+                f"{self.path} is no log of filters and will be replaced, "
+                f"without the epochs before {before + 1} "
+                f"({type(error).__name__}: {error}).",
+                stacklevel=2,
+            )
+            return []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._waits_for_build:

@@ -8,13 +8,14 @@ from absl import app, flags, logging
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
     importing_libraries,
+    run_main,
 )
 
 
 def run() -> None:
     """Runs the command, with the flags of the command line."""
     _define_flags()
-    app.run(main)
+    run_main(main)
 
 
 def main(argv: list[str]) -> None:

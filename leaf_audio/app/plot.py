@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import app, flags
 
-from leaf_audio.app.startup import importing_libraries
+from leaf_audio.app.startup import importing_libraries, run_main
 
 _FORMATS = ("png", "svg")
 # Written into each figure. Only a file that holds it is replaced.
@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
 def run() -> None:
     """Runs the command, with the flags of the command line."""
     _define_flags()
-    app.run(main)
+    run_main(main)
 
 
 # Not when the module is imported: another command of the same process may have

@@ -4,18 +4,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
     importing_libraries,
+    run_main,
 )
 
 
 def run() -> None:
     """Runs the command, with the flags of the command line."""
     _define_flags()
-    app.run(main)
+    run_main(main)
 
 
 def predict(

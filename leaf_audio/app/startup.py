@@ -7,12 +7,26 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from absl import app
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 # The names of these settings in glibc's malloc.h, and large sizes in bytes.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _SIZE = 2**30
+
+
+def run_main(main: Callable[[list[str]], None]) -> None:
+    """Runs a command, whose flags are defined. Ctrl-C ends it with a line.
+
+    Args:
+        main: Called with the command line without its flags.
+    """
+    try:
+        app.run(main)
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")
 
 
 @contextlib.contextmanager
@@ -44,6 +58,9 @@ def without_startup_messages() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
+        except KeyboardInterrupt:
+            # Whatever a library was about to say, it is of no use.
+            raise
         except BaseException:
             held_back.seek(0)
             os.write(stderr, held_back.read())

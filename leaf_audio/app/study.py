@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
-from leaf_audio.app.startup import importing_libraries
+from leaf_audio.app.startup import importing_libraries, run_main
 
 if TYPE_CHECKING:
     from leaf_audio.training.study import Study
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def run() -> None:
     """Runs the command, with the flags of the command line."""
     _define_flags()
-    app.run(main)
+    run_main(main)
 
 
 def main(argv: list[str]) -> None:

@@ -15,7 +15,9 @@ from typing import Any, TextIO
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(
+    path: str | os.PathLike, before: str | os.PathLike | None = None
+) -> Iterator[pathlib.Path]:
     """Yields a temporary path, then moves the file written there to `path`.
 
     The temporary file lies in the same folder, under the name
@@ -25,6 +27,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Args:
         path: The file to write or to replace. Its folder must exist.
+        before: Where to move the file that is replaced, if there is one. A
+            process that is killed between the two moves leaves `before` and no
+            `path`. Default: None, which does not keep it.
 
     Yields:
         The path to write to.
@@ -42,6 +47,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     partial = path.with_name(f".partial-{path.name}")
     yield partial
     _force_to_disk(partial)
+    if before is not None and path.exists():
+        os.replace(path, pathlib.Path(before))
     os.replace(partial, path)
     _force_to_disk(path.parent)
 

@@ -2,16 +2,18 @@
 
 Every source of audio (a TFDS set, a folder) is prepared into one folder:
 
-    <data_dir>/leaf_audio/<name>-<settings>/<fingerprint>/
+    <data_dir>/leaf_audio/<name>-<settings>/<state>/
         info.json            what the folder holds and was made from
         <split>/<number>     the samples of some clips, one after the other
         <split>.npz          where each clip starts and ends, its label (a bit
                              for each label where it may have several), and its
                              group if there are any
 
-`<settings>` is a hash of the settings. `<fingerprint>` is a hash of the
-settings and of the state of the source. If the source changes, the fingerprint
-changes, no folder of that name exists, and the source is prepared again.
+`<settings>` is a hash of the settings. `<state>` is a hash of the settings and
+of the state of the source, such as the times of its files. If the source
+changes, the state changes, no folder of that name exists, and the source is
+prepared again. What the clips are then decides their fingerprint: it is a hash
+of all samples and labels. So a copy of the recordings is the same data set.
 
 Samples are raw little-endian int16 or float32. A numbered file is small enough
 to be read whole for a single clip. Therefore a data set that is larger than
@@ -127,9 +129,27 @@ class ClipWriter:
                 arrays["groups"] = np.array(split.groups, np.int64)
             np.savez(self._directory / f"{name}.npz", **arrays)
         splits = [split for split in SPLITS if split in self._splits]
-        info = info | {"dtype": self._dtype.str, "splits": splits}
+        digests = {
+            split: self._splits[split].digest.hexdigest() for split in splits
+        }
+        info = info | {
+            "dtype": self._dtype.str,
+            "splits": splits,
+            "samples_sha256": digests,
+            "fingerprint": self._fingerprint(info, digests),
+        }
         with open(self._directory / "info.json", "w", encoding="utf-8") as file:
             json.dump(info, file, indent=1)
+
+    def _fingerprint(self, info: dict[str, Any], digests: dict) -> str:
+        """Returns a hash of what the clips are, wherever they came from."""
+        of_splits = [
+            [name, digest, split.lengths, split.labels, split.groups]
+            for name, digest in digests.items()
+            for split in (self._splits[name],)
+        ]
+        what = [info["label_names"], info["sample_rate"], self._dtype.str]
+        return _digest([*what, of_splits])
 
 
 def _stored_labels(labels: Sequence[Any], num_labels: int) -> dict[str, Any]:
@@ -148,6 +168,7 @@ class _SplitWriter:
         directory.mkdir()
         self._number = 0
         self.file = open(directory / "0", "wb")
+        self.digest = hashlib.sha256()
         self.lengths: list[int] = []
         self.files: list[int] = []
         self.labels: list[int | Sequence[int]] = []
@@ -165,7 +186,9 @@ class _SplitWriter:
             self._number += 1
             self.file = open(self._directory / str(self._number), "wb")
         # Without a copy, since a recording may be hours long.
-        self.file.write(np.ascontiguousarray(samples).data)
+        content = np.ascontiguousarray(samples).data
+        self.file.write(content)
+        self.digest.update(content)
         self.lengths.append(len(samples))
         self.files.append(self._number)
         self.labels.append(label)
@@ -209,24 +232,22 @@ def prepare_once(
         An `AudioData`.
     """
     settings_hash = _digest([FORMAT, settings])
-    fingerprint = _digest([FORMAT, settings, dtype, state])
+    source_state = _digest([FORMAT, settings, dtype, state])
     root = pathlib.Path(data_dir or default_data_dir()).expanduser().resolve()
     home = root / "leaf_audio" / f"{safe_name(name)}-{settings_hash[:8]}"
-    final = home / fingerprint
-    found = _read(name, final, fingerprint)
+    final = home / source_state
+    found = _read(name, final)
     if found is not None:
         return found
 
     home.mkdir(parents=True, exist_ok=True)
-    partial = home / f"{fingerprint}.{uuid.uuid4().hex}.partial"
+    partial = home / f"{source_state}.{uuid.uuid4().hex}.partial"
     partial.mkdir()
     writer = ClipWriter(partial, dtype)
     try:
         info = write(writer)
         writer.finish(info | {"settings": settings})
-        found = _publish(
-            partial, final, lambda: _read(name, final, fingerprint)
-        )
+        found = _publish(partial, final, lambda: _read(name, final))
     finally:
         writer.close()
         shutil.rmtree(partial, ignore_errors=True)
@@ -284,15 +305,18 @@ def _is_in_use(directory: pathlib.Path) -> bool:
     return newest > time.time() - limit
 
 
-def _read(
-    name: str, directory: pathlib.Path, fingerprint: str
-) -> AudioData | None:
+def _read(name: str, directory: pathlib.Path) -> AudioData | None:
     """Opens prepared clips; returns None if they are missing or damaged."""
     try:
         info = json.loads((directory / "info.json").read_text("utf-8"))
+        digests = info.get("samples_sha256", {})
         clips = {
             split: _read_clips(
-                directory, split, info["dtype"], len(info["label_names"])
+                directory,
+                split,
+                info["dtype"],
+                len(info["label_names"]),
+                digests.get(split),
             )
             for split in info["splits"]
         }
@@ -308,14 +332,19 @@ def _read(
         sample_rate=info["sample_rate"],
         clips=clips,
         skipped=info["skipped"],
-        fingerprint=fingerprint,
+        # Earlier versions did not record it, and used the name of the folder.
+        fingerprint=info.get("fingerprint", directory.name),
         path=str(directory),
         warnings=tuple(info.get("warnings", ())),
     )
 
 
 def _read_clips(
-    directory: pathlib.Path, split: str, dtype: str, num_labels: int
+    directory: pathlib.Path,
+    split: str,
+    dtype: str,
+    num_labels: int,
+    sha256: str | None,
 ) -> Clips:
     # NumPy does not close a damaged file that it has opened itself.
     with open(directory / f"{split}.npz", "rb") as file:
@@ -324,6 +353,6 @@ def _read_clips(
     if "label_bits" in index:
         bits = index.pop("label_bits")
         index["labels"] = np.unpackbits(bits, axis=1, count=num_labels) > 0
-    clips = Clips(directory / split, dtype, **index)
+    clips = Clips(directory / split, dtype, **index, sha256=sha256)
     clips.check()
     return clips

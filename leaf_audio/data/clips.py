@@ -7,6 +7,7 @@ TensorFlow is imported by the methods that need it.
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ class Clips:
         groups: Integer array of shape (number of clips,), or None. Clips of the
             same number belong together, such as those of one speaker. None if
             each clip stands alone. Default: None.
+        sha256: str or None. The hash of all samples, in hexadecimal digits. It
+            is compared when they are all read. Default: None.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Clips:
         files: np.ndarray,
         labels: np.ndarray,
         groups: np.ndarray | None = None,
+        sha256: str | None = None,
     ):
         self.directory = directory
         self.dtype = np.dtype(dtype)
@@ -60,6 +64,7 @@ class Clips:
         self.files = files
         self.labels = labels
         self.groups = groups
+        self.sha256 = sha256
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,16 +176,19 @@ class Clips:
     def _samples(self) -> np.ndarray:
         samples = np.empty(self.offsets[-1], self.dtype)
         position = 0
+        digest = hashlib.sha256()
         for number in range(self.files[-1] + 1):
             some = np.fromfile(self.directory / str(number), self.dtype)
-            if not np.isfinite(some).all():
-                raise ValueError(
-                    "Prepared clips must be finite. Received: NaN or infinity "
-                    f"in {self.directory / str(number)}. Remove the folder "
-                    f"{self.directory.parent}, and the audio is prepared anew."
-                )
+            digest.update(some.data)
             samples[position : position + len(some)] = some
             position += len(some)
+        is_changed = self.sha256 not in (None, digest.hexdigest())
+        if is_changed or not np.isfinite(samples).all():
+            raise ValueError(
+                "Prepared clips must be as they were written. Received: other "
+                f"samples in {self.directory}. Remove the folder "
+                f"{self.directory.parent}, and the audio is prepared anew."
+            )
         return samples
 
 
@@ -197,7 +205,8 @@ class AudioData:
             one.
         clips: The clips of each split that exists.
         skipped: For each file that was left out, the reason.
-        fingerprint: A hash of the settings and of the state of the source.
+        fingerprint: A hash of all samples and labels. Copies of the same
+            recordings have the same.
         path: The folder that holds the prepared clips.
         warnings: Sentences about recordings that are probably not used as the
             user means.
@@ -302,6 +311,7 @@ class AudioData:
                 some.files,
                 renumbered(some.labels),
                 some.groups,
+                some.sha256,
             )
             for split, some in self.clips.items()
         }

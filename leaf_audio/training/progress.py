@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,14 @@ from leaf_audio.training.schedules import ReduceOnPlateau
 if TYPE_CHECKING:
     from leaf_audio.training.workdir import Workdir
 
-# Settings that may change between a run and its continuation.
-_FREE = ("train.workdir", "train.data_dir", "train.num_epochs")
+# Settings that may change between a run and its continuation. Whether
+# recordings are the same is told by their fingerprint.
+_FREE = (
+    "train.workdir",
+    "train.data_dir",
+    "train.num_epochs",
+    "audio_folder.path",
+)
 
 
 @dataclasses.dataclass
@@ -31,12 +38,19 @@ class Progress:
             was trained further. Defaults to none, for `begin_schedule` to add.
         keep: str. "best" or "last", the epoch whose model is kept. Defaults to
             "best".
+        first_candidate: int. The first epoch that may be the best one. Above 1
+            where the model of an earlier one was lost. Defaults to 1.
     """
 
     identity: dict[str, str]
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     ends: list[int] = dataclasses.field(default_factory=list)
     keep: str = "best"
+    first_candidate: int = 1
+
+    def to_json(self) -> str:
+        """Returns the progress as JSON, an object with these attributes."""
+        return json.dumps(dataclasses.asdict(self))
 
     def begin_schedule(self, num_epochs: int, moves: bool) -> tuple[int, int]:
         """Finds the schedule for the next epoch, or begins a new one.
@@ -83,7 +97,8 @@ class Progress:
             main = row.get("val_map", row.get("val_accuracy", 0.0))
             return main, -row["val_loss"], -row["epoch"]
 
-        return int(max(self.history, key=rank)["epoch"])
+        candidates = self.history[self.first_candidate - 1 :]
+        return int(max(candidates, key=rank)["epoch"])
 
     @property
     def kept_epoch(self) -> int:

@@ -112,6 +112,8 @@ def train(
     folder = Workdir(config.workdir)
     with folder.locked():
         progress = folder.read_progress()
+        for damage in folder.damages:
+            observer.tell(damage)
         check_unfinished(folder, progress, config)
         devices = make_strategy(config.strategy)
         checks.check_batch_divides(config.batch_size, devices.num_devices)

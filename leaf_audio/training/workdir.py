@@ -3,8 +3,8 @@
 A run that begins replaces nothing that it finds. See `Workdir.read_progress`.
 
 Every file is written in one step (`leaf_audio.common.files`), so a run that is
-killed leaves complete files, each of them old or new. The file `state.npz`
-alone decides how far a run has come. When a run goes on, the other files are
+killed leaves complete files, each of them old or new. The state alone decides
+how far a run has come. When a run goes on, the other files are
 made to agree with it, with one exception: where a finished run is trained
 further and the last model is to be kept, `best.keras` stays until the run has
 ended again. `results.json` and the tables describe `best.keras`, or are not
@@ -12,17 +12,14 @@ there.
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
@@ -32,6 +29,7 @@ from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite, tables
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
+from leaf_audio.training.state import SavedState, is_whole_archive
 
 # The content of the lock file once a run has begun to write.
 _CLAIM = "This folder holds a run of leaf_audio.\n"
@@ -54,7 +52,8 @@ class Workdir:
         best: `best.keras`, the model of the best epoch, or of the last one, as
             `Progress.keep` says.
         state: `state.npz`, the weights, the state of the optimizer and the
-            progress after the last completed epoch.
+            progress after the last completed epoch. See
+            `leaf_audio.training.state`.
         config: `config.gin`, every setting that was in force.
         settings: `settings.json`, the same settings as plain data: a text for
             each, by its name.
@@ -82,7 +81,9 @@ class Workdir:
                 f"Received: workdir={str(path)!r}, a file."
             )
         self.best = self.path / "best.keras"
-        self.state = self.path / "state.npz"
+        self._saved = SavedState(self.path)
+        self.state = self._saved.newest
+        self._lost: list[str] = []
         self.config = self.path / "config.gin"
         self.settings = self.path / "settings.json"
         self.metrics = self.path / "metrics.csv"
@@ -145,14 +146,32 @@ class Workdir:
             The progress, or None if a new run may begin here.
 
         Raises:
-            ValueError: If the state is damaged, or there is none beside files
+            ValueError: If no state can be read, or there is none beside files
                 that a new run would replace.
         """
-        if not self.state.exists():
+        if not self._saved.exists():
             self._check_nothing_is_lost()
             return None
-        with self._open_state() as arrays:
-            return Progress(**json.loads(str(arrays["progress"])))
+        progress, _ = self._saved.read()
+        self._replace_lost_model(progress)
+        return progress
+
+    def _replace_lost_model(self, progress: Progress) -> None:
+        """Lets the epoch of the state be the best one, if the best is lost."""
+        done = len(progress.history)
+        if progress.kept_epoch == done or is_whole_archive(self.best):
+            return
+        lost = progress.best_epoch
+        progress.first_candidate = done
+        self._lost.append(
+            f"{self.best}, the model of epoch {lost}, is damaged or missing: "
+            f"that of epoch {done} takes its place"
+        )
+
+    @property
+    def damages(self) -> list[str]:
+        """What was found damaged and could be replaced, as sentences."""
+        return [*filter(None, [self._saved.damage]), *self._lost]
 
     def _check_nothing_is_lost(self) -> None:
         """Raises a ValueError if a new run would replace what is there."""
@@ -239,10 +258,13 @@ class Workdir:
         Returns:
             Its number, from 1. Or None if the run is unfinished, or of a
             version that did not record it.
+
+        Raises:
+            ValueError: If `results.json` is damaged.
         """
         if not self.results.exists():
             return None
-        return json.loads(self.results.read_text("utf-8")).get("kept_epoch")
+        return self._read_summary().get("kept_epoch")
 
     def read_data(self) -> dict[str, Any]:
         """Reads what a finished run has recorded about its data.
@@ -294,19 +316,26 @@ class Workdir:
 
     def _read_results(self, name: str) -> dict[str, Any]:
         """Returns an entry of `results.json` that holds several values."""
-        try:
-            recorded = json.loads(self.results.read_text("utf-8"))[name]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.results} must be the summary of a run. Received: a "
-                f"file that is none ({type(error).__name__}: {error})."
-            ) from error
+        recorded = self._read_summary().get(name)
         if not isinstance(recorded, dict):
             raise ValueError(
                 f"{self.results} must be the summary of a run. Received: "
                 f"{name}={recorded!r}."
             )
         return recorded
+
+    def _read_summary(self) -> dict[str, Any]:
+        try:
+            summary = json.loads(self.results.read_text("utf-8"))
+            if isinstance(summary, dict):
+                return summary
+            problem = f"a {type(summary).__name__}"
+        except ValueError as error:
+            problem = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{self.results} must be the summary of a run. Received: a file "
+            f"that is none ({problem})."
+        )
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Writes the state after an epoch, then the files that depend on it.
@@ -327,9 +356,7 @@ class Workdir:
         for i, leaf in enumerate(built_leafs(model)):
             if leaf.planned_for is not None:
                 arrays[f"planned_for_{i}"] = leaf.planned_for
-        progress_json = json.dumps(dataclasses.asdict(progress))
-        with files.replacing(self.state) as path, open(path, "wb") as file:
-            np.savez(file, progress=np.array(progress_json), **arrays)
+        self._saved.write(progress, arrays)
         self.agree(model, progress)
 
     def restore(self, model: keras.Model, progress: Progress) -> None:
@@ -344,29 +371,29 @@ class Workdir:
                 that is not finite.
         """
         variables = finite.saved_variables(model)
-        with self._open_state() as arrays:
-            saved = sum(name.startswith("variable_") for name in arrays.files)
-            if saved != len(variables):
-                raise ValueError(
-                    f"`workdir` must hold the state of this model, of "
-                    f"{len(variables)} variables. Received: {self.state} with "
-                    f"{saved}."
-                )
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"variable_{i}"])
-            found = finite.not_finite(variables)
-            if found:
-                raise ValueError(
-                    "`workdir` must hold a state that is finite. Received: "
-                    f"{self.state}, where these variables are not: "
-                    f"{listed(found, 3)}. The run must be repeated in "
-                    "another workdir."
-                )
-            for i, leaf in enumerate(built_leafs(model)):
-                # A plan that is made anew from the present weights may differ
-                # from the one that was in use, and outputs with it.
-                if f"planned_for_{i}" in arrays.files:
-                    leaf.restore_plan(arrays[f"planned_for_{i}"])
+        _, arrays = self._saved.read()
+        saved = sum(name.startswith("variable_") for name in arrays)
+        if saved != len(variables):
+            raise ValueError(
+                f"`workdir` must hold the state of this model, of "
+                f"{len(variables)} variables. Received: {self.state} with "
+                f"{saved}."
+            )
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"variable_{i}"])
+        found = finite.not_finite(variables)
+        if found:
+            raise ValueError(
+                "`workdir` must hold a state that is finite. Received: "
+                f"{self.state}, where these variables are not: "
+                f"{listed(found, 3)}. The run must be repeated in another "
+                "workdir."
+            )
+        for i, leaf in enumerate(built_leafs(model)):
+            # A plan that is made anew from the present weights may differ
+            # from the one that was in use, and outputs with it.
+            if f"planned_for_{i}" in arrays:
+                leaf.restore_plan(arrays[f"planned_for_{i}"])
         self.agree(model, progress)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
@@ -405,25 +432,16 @@ class Workdir:
 
     def _keep(self, model: keras.Model, progress: Progress) -> None:
         done = len(progress.history)
-        if progress.kept_epoch != done or self.finished_epochs() == done:
+        is_there = self.finished_epochs() == done
+        if progress.kept_epoch != done:
+            return
+        if is_there and is_whole_archive(self.best):
             return
         with averaged_weights(model), files.replacing(self.best) as path:
             model.save(path)
             # These describe the model that is replaced.
             for file in (self.results, *self.tables):
                 file.unlink(missing_ok=True)
-
-    @contextlib.contextmanager
-    def _open_state(self) -> Iterator[Any]:
-        with open(self.state, "rb") as file:
-            try:
-                arrays = np.load(file)
-            except (zipfile.BadZipFile, EOFError, ValueError) as error:
-                raise ValueError(
-                    "`workdir` must hold a readable state. Received: "
-                    f"{self.state}, which is damaged ({error})."
-                ) from error
-            yield arrays
 
 
 def _holds_something(path: pathlib.Path) -> bool:

@@ -97,3 +97,18 @@ def test_every_command_prepares_for_tensorflow(monkeypatch):
         assert calls == [1]
     for command in (main, plot, predict, study):
         assert command.importing_libraries is startup.importing_libraries
+
+
+def test_ctrl_c_ends_a_command_with_a_line():
+    """Also while it imports its libraries."""
+    code = """
+import signal, sys
+from leaf_audio.app import main, startup
+startup._check_backend = lambda: signal.raise_signal(signal.SIGINT)
+sys.argv[1:] = ["--gin_config=quickstart.gin"]
+main.run()
+"""
+    done = python("-c", code, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("\nInterrupted.\n")
+    assert "Traceback" not in done.stderr

@@ -77,8 +77,20 @@ def test_a_stored_clip_that_is_not_finite_is_told(tmp_path):
     samples = np.fromfile(train.directory / "1", "<f4")
     samples[3] = np.nan
     samples.tofile(train.directory / "1")
-    with pytest.raises(ValueError, match="train/1. Remove the folder"):
+    # It did not record a hash.
+    train.sha256 = None
+    with pytest.raises(ValueError, match="/train. Remove the folder"):
         train.reader(in_memory=True)
+
+
+def test_stored_samples_that_were_changed_are_told(tmp_path):
+    train = prepare(tmp_path).clips["train"]
+    train.reader(in_memory=True)
+    samples = np.fromfile(train.directory / "1", "<f4")
+    samples[3] += 1
+    samples.tofile(train.directory / "1")
+    with pytest.raises(ValueError, match="other samples in .*/train. Remove"):
+        prepare(tmp_path).clips["train"].reader(in_memory=True)
 
 
 def test_prepared_clips_are_used_again(tmp_path):
@@ -94,8 +106,26 @@ def test_prepared_clips_are_used_again(tmp_path):
 def test_another_state_or_setting_is_prepared_anew(tmp_path, change):
     first = prepare(tmp_path)
     other = prepare(tmp_path, **change)
-    assert other.fingerprint != first.fingerprint
     assert other.path != first.path
+
+
+def test_the_fingerprint_is_that_of_the_clips(tmp_path):
+    first = prepare(tmp_path)
+    same = prepare(tmp_path, state=["y"], settings={"a": 2})
+    assert same.fingerprint == first.fingerprint
+
+    def other_label(writer):
+        info = write(writer)
+        return info | {"label_names": ["a", "b", "d"]}
+
+    def another_clip(writer):
+        info = write(writer)
+        writer.add("test", ramp(3), 0)
+        return info
+
+    for change in (other_label, another_clip):
+        other = prepare(tmp_path, state=[change.__name__], write=change)
+        assert other.fingerprint != first.fingerprint
 
 
 def age(directory):

@@ -1,0 +1,211 @@
+"""Files of a run that are damaged, lost or moved before it goes on."""
+
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from tones import bindings
+from training_runs import rows, train_with
+
+from leaf_audio import frontend
+from leaf_audio.app import configuration, train
+from leaf_audio.callbacks import LogFilters
+from leaf_audio.training.progress import Progress
+from leaf_audio.training.state import SavedState
+from leaf_audio.training.workdir import Workdir
+
+pytestmark = pytest.mark.usefixtures("fresh_gin")
+
+
+def write_states(folder, epochs):
+    saved = SavedState(folder)
+    for epoch in range(1, epochs + 1):
+        history = [{"epoch": i} for i in range(1, epoch + 1)]
+        arrays = {"variable_0": np.full(50, epoch, "float32")}
+        saved.write(Progress({"seed": "0"}, history), arrays)
+    return saved
+
+
+def epoch_read(folder):
+    """Reads a state, and returns its epoch and whether damage was told."""
+    saved = SavedState(folder)
+    progress, arrays = saved.read()
+    epoch = len(progress.history)
+    np.testing.assert_array_equal(arrays["variable_0"], np.full(50, epoch))
+    return epoch, saved.damage is not None
+
+
+@pytest.mark.any_backend
+def test_any_flipped_bit_of_the_state_is_harmless_or_found(tmp_path):
+    """The run then goes on from the state before."""
+    state = write_states(tmp_path, 3).newest
+    whole = state.read_bytes()
+    rng = np.random.default_rng(0)
+    found = 0
+    for position in rng.integers(len(whole), size=400):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.integers(8)
+        state.write_bytes(damaged)
+        epoch, is_told = epoch_read(tmp_path)
+        assert (epoch, is_told) in [(3, False), (2, True)]
+        found += is_told
+    assert found > 100
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("size", [0, 1, 200, -1])
+def test_a_state_that_was_cut_off_is_found(tmp_path, size):
+    state = write_states(tmp_path, 2).newest
+    state.write_bytes(state.read_bytes()[:size])
+    assert epoch_read(tmp_path) == (1, True)
+
+
+@pytest.mark.any_backend
+def test_the_state_before_is_read_if_there_is_no_other(tmp_path):
+    """A process was killed between two moves."""
+    write_states(tmp_path, 2).newest.unlink()
+    assert SavedState(tmp_path).exists()
+    assert epoch_read(tmp_path) == (1, False)
+
+
+@pytest.mark.any_backend
+def test_a_damaged_state_does_not_take_the_place_of_a_good_one(tmp_path):
+    saved = write_states(tmp_path, 2)
+    saved.newest.write_bytes(b"")
+    again = SavedState(tmp_path)
+    progress, arrays = again.read()
+    again.write(progress, arrays)
+    again.newest.write_bytes(b"")
+    assert epoch_read(tmp_path) == (1, True)
+
+
+@pytest.mark.any_backend
+def test_two_damaged_states_are_named(tmp_path):
+    saved = write_states(tmp_path, 2)
+    saved.newest.write_bytes(b"PK\x03\x04 and no more")
+    saved.before.write_bytes(b"")
+    with pytest.raises(ValueError, match="state.npz, .*; .*state_before.npz"):
+        saved.read()
+
+
+SETTINGS = ("train.learning_rate = 0.01", "train.keep = 'best'")
+
+
+def run(folder, workdir, epochs):
+    num_epochs = f"train.num_epochs = {epochs}"
+    return train_with(folder, workdir, num_epochs, *SETTINGS)
+
+
+def unfinished(finished, path):
+    """Copies a run of two epochs, as if it had not come to its end."""
+    shutil.copytree(finished[0], path)
+    (path / "results.json").unlink()
+    return path
+
+
+def test_a_run_with_a_damaged_state_repeats_an_epoch(
+    folder, finished, tmp_path, capsys
+):
+    workdir = unfinished(finished, tmp_path / "run")
+    (workdir / "state.npz").write_bytes(b"")
+    results = run(folder, workdir, 2)
+    assert "state.npz, which is damaged" in capsys.readouterr().out
+    assert results["kept_epoch"] == finished[1]["kept_epoch"]
+    for row, before in zip(rows(workdir), rows(finished[0]), strict=True):
+        for name, value in before.items():
+            assert float(row[name]) == pytest.approx(float(value), rel=1e-5)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_lost_model_is_told_at_the_start_and_replaced(
+    folder, finished, tmp_path, capsys, is_there
+):
+    workdir = unfinished(finished, tmp_path / "run")
+    saved = SavedState(workdir)
+    progress, arrays = saved.read()
+    # As if its first epoch had been the best.
+    progress.history[0]["val_accuracy"] = 2.0
+    saved.write(progress, arrays)
+    best = workdir / "best.keras"
+    if is_there:
+        best.write_bytes(best.read_bytes()[:-200])
+    else:
+        best.unlink()
+    results = run(folder, workdir, 3)
+    out = capsys.readouterr().out
+    assert "the model of epoch 1, is damaged or missing" in out
+    assert out.index("is damaged or missing") < out.index("epoch 3/3")
+    assert results["kept_epoch"] in (2, 3)
+    assert Workdir(workdir).load_best().count_params() > 0
+
+
+def test_the_lost_model_of_a_finished_run_is_replaced(
+    folder, finished, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "best.keras").write_bytes(b"")
+    saved = SavedState(workdir)
+    progress, arrays = saved.read()
+    for row in progress.history:
+        # No epoch to come is better.
+        row["val_accuracy"] = row["epoch"] + 1.0
+    saved.write(progress, arrays)
+    results = run(folder, workdir, 3)
+    assert results["kept_epoch"] == 2
+    assert Workdir(workdir).load_best().count_params() > 0
+
+
+def test_a_log_of_filters_that_is_none_is_replaced(tmp_path):
+    path = tmp_path / "filters.csv"
+    model = keras.Sequential(
+        [frontend.Leaf(n_filters=2), keras.layers.GlobalMaxPooling1D()]
+    )
+    model.compile("sgd", "mse")
+    model.build((None, 400))
+    x = np.random.default_rng(0).normal(size=(2, 400)).astype("float32")
+    for garbage in (b"\xff\xfe\x00", b"a,b\n1,2\n", b"epoch\nx\n"):
+        path.write_bytes(garbage)
+        with pytest.warns(UserWarning, match="is no log of filters"):
+            model.fit(
+                x,
+                np.zeros((2, 2)),
+                epochs=2,
+                initial_epoch=1,
+                callbacks=[LogFilters(path)],
+                verbose=0,
+            )
+        assert path.read_text().startswith("epoch,")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "nothing"])
+def test_damaged_results_are_named(finished, tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    folder = Workdir(tmp_path)
+    for read in (folder.finished_epochs, folder.read_data):
+        with pytest.raises(ValueError, match="results.json must be the summ"):
+            read()
+
+
+def test_a_run_goes_on_with_copies_of_its_recordings(
+    folder, finished, tmp_path
+):
+    """Other times, rights and folders do not make other recordings."""
+    workdir = unfinished(finished, tmp_path / "run")
+    other = tmp_path / "elsewhere"
+    shutil.copytree(folder / "tones", other / "tones")
+    for file in other.rglob("*.wav"):
+        os.chmod(file, 0o600)
+        os.utime(file)
+    configuration.parse(
+        [],
+        [
+            *bindings(folder, f"train.workdir = '{workdir}'", *SETTINGS),
+            "train.num_epochs = 3",
+            f"audio_folder.path = '{other / 'tones'}'",
+            f"train.data_dir = '{tmp_path / 'data'}'",
+        ],
+    )
+    assert train.train()["timings"]["epochs"] == 3
