@@ -14,10 +14,8 @@ Train on it with
     python -m example.main --gin_config=example/configs/leaf.gin \\
         --gin_config=example/configs/audio_folder.gin \\
         --gin_config=example/configs/own_recordings.gin \\
-        --gin_bindings="audio_folder.path = 'mixtures'" \\
-        --gin_bindings="align.seq_len = 80000" \\
-        --gin_bindings="ResNet.stem_strides = (4, 2)" \\
-        --gin_bindings="SpecAugment.time_mask_max_frames = 100"
+        --gin_config=example/configs/five_seconds.gin \\
+        --gin_bindings="audio_folder.path = 'mixtures'"
 """
 
 import argparse

@@ -41,6 +41,7 @@ def test_a_run_leaves_every_promised_file(finished):
         "results.json",
         "settings.json",
         "state.npz",
+        "state_before.npz",
         "tensorboard",
     }
     assert json.loads((workdir / "results.json").read_text()) == results
