@@ -37,7 +37,7 @@ class SavedState:
         """Returns whether there is a state, damaged or not."""
         return self.newest.exists() or self.before.exists()
 
-    def write(self, progress: Progress, arrays: dict[str, np.ndarray]) -> None:
+    def write(self, progress: Progress, arrays: dict[str, Any]) -> None:
         """Writes a state, and keeps the one before.
 
         Args:
