@@ -133,18 +133,10 @@ def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", help="where to write the results as JSON")
-    for name, choices, kind in (
-        ("frontend", FRONTENDS, str),
-        ("encoder", ENCODERS, str),
-        ("seconds", MORE_CONFIGS, int),
-    ):
-        parser.add_argument(
-            f"--{name}",
-            choices=choices,
-            type=kind,
-            action="append",
-            help="to measure; may be repeated; by default all",
-        )
+    several = {"action": "append", "help": "may be repeated; by default all"}
+    parser.add_argument("--frontend", choices=FRONTENDS, **several)
+    parser.add_argument("--encoder", choices=ENCODERS, **several)
+    parser.add_argument("--seconds", choices=MORE_CONFIGS, type=int, **several)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     results = {}

@@ -262,9 +262,12 @@ def test_evaluation_needs_a_run(tmp_path, is_there):
 
 def test_an_evaluation_on_other_data_leaves_the_one_before(finished, tmp_path):
     workdir, results = finished
-    other = write_tones(tmp_path / "tones")
-    path = f"audio_folder.path = '{other}'"
-    for more in ([], [path], []):
+    # A copy of the recordings is the same data.
+    copy = write_tones(tmp_path / "copy")
+    other = write_tones(tmp_path / "other")
+    (other / "test/low/0.wav").unlink()
+    paths = [[f"audio_folder.path = '{path}'"] for path in (copy, other)]
+    for more in ([], *paths, []):
         run.evaluate([], [f"train.workdir = '{workdir}'", *more])
     folders = list((workdir / "evaluations").iterdir())
     assert len(folders) == 2
