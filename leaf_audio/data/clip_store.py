@@ -256,7 +256,8 @@ def prepare_once(
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True)
+    # A reader may give labels as integers of NumPy.
+    text = json.dumps(value, sort_keys=True, default=int)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -109,6 +109,15 @@ def test_another_state_or_setting_is_prepared_anew(tmp_path, change):
     assert other.path != first.path
 
 
+def test_labels_may_be_integers_of_numpy(tmp_path):
+    def write_one(writer):
+        writer.add("train", ramp(0), np.int64(1), group=np.int32(0))
+        return {"label_names": list("ab"), "sample_rate": 8000, "skipped": {}}
+
+    (label,) = prepare(tmp_path, write=write_one).clips["train"].labels
+    assert label == 1
+
+
 def test_the_fingerprint_is_that_of_the_clips(tmp_path):
     first = prepare(tmp_path)
     same = prepare(tmp_path, state=["y"], settings={"a": 2})
