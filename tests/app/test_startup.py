@@ -110,5 +110,5 @@ main.run()
 """
     done = python("-c", code, check=False)
     assert done.returncode == 1
-    assert done.stderr.endswith("\nInterrupted.\n")
+    assert done.stderr.splitlines()[-1] == "Interrupted."
     assert "Traceback" not in done.stderr
