@@ -4,10 +4,10 @@
     python benchmarks/training.py --frontend=mel --frontend=leaf --seconds=1
 
 A model, its optimizer and its loss are those of a config of the frontend with
-own_recordings.gin, and five_seconds.gin for clips of five seconds. The encoder
-is the residual network of that recipe, or EfficientNet-B0. A step is compiled;
-its clips are noise in memory, so that reading and augmenting them is left out
-(`benchmarks/data.py` measures that).
+own_recordings.gin, and five_seconds.gin for clips of five seconds; the learning
+rate is constant. The encoder is the residual network of that recipe, or
+EfficientNet-B0. A step is compiled; its clips are noise in memory, so that
+reading and augmenting them is left out (`benchmarks/data.py` measures that).
 
 Values are medians. The steps go in rounds over the frontends, so that other
 work of the machine slows all of them alike. "× first row" is the time of a step
@@ -17,16 +17,13 @@ includes what the backend does once.
 """
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import statistics
 import time
 
 from leaf_audio.app import startup
 
 with startup.importing_libraries():
+    import frontends
     import gin
     import keras
     import numpy as np
@@ -90,11 +87,11 @@ class Measured:
 
 
 def measure(
-    frontends: list[str], encoder: str, seconds: int, rounds: int
+    names: list[str], encoder: str, seconds: int, rounds: int
 ) -> dict[str, dict[str, float]]:
     """Measures frontends in turns, before one encoder."""
     measured = {
-        name: Measured(FRONTENDS[name], encoder, seconds) for name in frontends
+        name: Measured(FRONTENDS[name], encoder, seconds) for name in names
     }
     for _ in range(rounds):
         for one in measured.values():
@@ -152,14 +149,7 @@ def main() -> None:
             keras.backend.clear_session()
     print_table(results)
     if options.output:
-        about = {
-            "backend": keras.backend.backend(),
-            "keras": keras.__version__,
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        }
-        with open(options.output, "w", encoding="utf-8") as file:
-            json.dump({**about, "results": results}, file, indent=2)
+        frontends.write(options.output, results)
 
 
 if __name__ == "__main__":

@@ -144,11 +144,13 @@ class LogFilters(keras.callbacks.Callback):
         try:
             with open(self.path, encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
+            if any(None in row or None in row.values() for row in rows):
+                raise ValueError("rows differ in length")
             return [row for row in rows if int(row["epoch"]) < before]
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             warnings.warn(
-                f"{self.path} is no log of filters and will be replaced, "
-                f"without the epochs before {before + 1} "
+                f"{self.path} is no log of filters and will be replaced: the "
+                f"rows of the epochs before {before + 1} are lost "
                 f"({type(error).__name__}: {error}).",
                 stacklevel=2,
             )
@@ -177,7 +179,11 @@ class LogFilters(keras.callbacks.Callback):
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_csv(self.path, list(self._rows[-1]), self._rows)
+        # Rows that were read may have other columns.
+        columns = dict.fromkeys(
+            name for row in reversed(self._rows) for name in row
+        )
+        files.write_csv(self.path, list(columns), self._rows)
 
 
 def built_leafs(layer: keras.layers.Layer) -> list[PlannedFrontend]:

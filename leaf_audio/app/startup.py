@@ -18,7 +18,9 @@ _SIZE = 2**30
 
 
 def run_main(main: Callable[[list[str]], None]) -> None:
-    """Runs a command, whose flags are defined. Ctrl-C ends it with a line.
+    """Runs a command. If the user presses Ctrl-C, it ends with one line.
+
+    The flags of the command must be defined.
 
     Args:
         main: Called with the command line without its flags.

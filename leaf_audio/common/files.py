@@ -27,9 +27,8 @@ def replacing(
 
     Args:
         path: The file to write or to replace. Its folder must exist.
-        before: Where to move the file that is replaced, if there is one. A
-            process that is killed between the two moves leaves `before` and no
-            `path`. Default: None, which does not keep it.
+        before: Where to keep the file that is replaced, if there is one.
+            Default: None, which does not keep it.
 
     Yields:
         The path to write to.
@@ -47,10 +46,28 @@ def replacing(
     partial = path.with_name(f".partial-{path.name}")
     yield partial
     _force_to_disk(partial)
-    if before is not None and path.exists():
-        os.replace(path, pathlib.Path(before))
+    if before is not None:
+        _keep(path, pathlib.Path(before))
     os.replace(partial, path)
     _force_to_disk(path.parent)
+
+
+def _keep(path: pathlib.Path, before: pathlib.Path) -> None:
+    """Gives a file, if it exists, a second name, in place of another file."""
+    link = before.with_name(f".partial-{before.name}")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except FileNotFoundError:
+        return
+    except OSError:
+        # Not every file system has links. A process that is killed after this
+        # move leaves `before` alone.
+        os.replace(path, before)
+        return
+    os.replace(link, before)
+    # Nothing is moved between two names of one file.
+    link.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

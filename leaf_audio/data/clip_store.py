@@ -115,8 +115,8 @@ class ClipWriter:
 
         Args:
             info: dict. What to write to info.json besides the type of the
-                samples and the names of the splits. `label_names` must be
-                among it.
+                samples, the names of the splits and hashes of the clips.
+                `label_names` and `sample_rate` must be among it.
         """
         self.close()
         for name, split in self._splits.items():
@@ -256,9 +256,15 @@ def prepare_once(
 
 
 def _digest(value: Any) -> str:
-    # A reader may give labels as integers of NumPy.
-    text = json.dumps(value, sort_keys=True, default=int)
+    text = json.dumps(value, sort_keys=True, default=_plain_integer)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain_integer(value: Any) -> int:
+    # A reader may give labels as integers of NumPy.
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    raise TypeError(f"{value!r} is no value of JSON.")
 
 
 def _publish(
@@ -311,33 +317,41 @@ def _read(name: str, directory: pathlib.Path) -> AudioData | None:
     try:
         info = json.loads((directory / "info.json").read_text("utf-8"))
         digests = info.get("samples_sha256", {})
-        clips = {
-            split: _read_clips(
-                directory,
-                split,
-                info["dtype"],
-                len(info["label_names"]),
-                digests.get(split),
-            )
-            for split in info["splits"]
-        }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        data = AudioData(
+            name=name,
+            label_names=tuple(info["label_names"]),
+            sample_rate=info["sample_rate"],
+            clips={
+                split: _read_clips(
+                    directory,
+                    split,
+                    info["dtype"],
+                    len(info["label_names"]),
+                    digests.get(split),
+                )
+                for split in info["splits"]
+            },
+            skipped=info["skipped"],
+            # Earlier versions did not record it, and used the folder's name.
+            fingerprint=info.get("fingerprint", directory.name),
+            path=str(directory),
+            warnings=tuple(info.get("warnings", ())),
+        )
+    except (
+        AttributeError,
+        EOFError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ):
         return None
     # `_is_in_use` takes this time for that of the last use. It cannot be set in
     # a shared folder that is read-only.
     with contextlib.suppress(OSError):
         os.utime(directory)
-    return AudioData(
-        name=name,
-        label_names=tuple(info["label_names"]),
-        sample_rate=info["sample_rate"],
-        clips=clips,
-        skipped=info["skipped"],
-        # Earlier versions did not record it, and used the name of the folder.
-        fingerprint=info.get("fingerprint", directory.name),
-        path=str(directory),
-        warnings=tuple(info.get("warnings", ())),
-    )
+    return data
 
 
 def _read_clips(

@@ -177,17 +177,24 @@ class Clips:
         samples = np.empty(self.offsets[-1], self.dtype)
         position = 0
         digest = hashlib.sha256()
+        remedy = (
+            f"Remove the folder {self.directory.parent}, and the audio is "
+            "prepared anew."
+        )
         for number in range(self.files[-1] + 1):
             some = np.fromfile(self.directory / str(number), self.dtype)
+            if not np.isfinite(some).all():
+                raise ValueError(
+                    "Prepared clips must be finite. Received: NaN or infinity "
+                    f"in {self.directory / str(number)}. {remedy}"
+                )
             digest.update(some.data)
             samples[position : position + len(some)] = some
             position += len(some)
-        is_changed = self.sha256 not in (None, digest.hexdigest())
-        if is_changed or not np.isfinite(samples).all():
+        if self.sha256 not in (None, digest.hexdigest()):
             raise ValueError(
                 "Prepared clips must be as they were written. Received: other "
-                f"samples in {self.directory}. Remove the folder "
-                f"{self.directory.parent}, and the audio is prepared anew."
+                f"samples in {self.directory}. {remedy}"
             )
         return samples
 

@@ -1,7 +1,9 @@
-"""The state of a run on disk: the newest one, and the one before."""
+"""The state of a run on disk, and the mark of the epoch in its model."""
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import pathlib
 import zipfile
@@ -11,6 +13,8 @@ import numpy as np
 
 from leaf_audio.common import files
 from leaf_audio.training.progress import Progress
+
+_FIELDS = {field.name for field in dataclasses.fields(Progress)}
 
 
 class SavedState:
@@ -26,11 +30,12 @@ class SavedState:
     Attributes:
         newest: `state.npz`.
         before: `state_before.npz`.
+        source: The one that was read; `newest` before.
         damage: What `read` found damaged, as a sentence to tell; or None.
     """
 
     def __init__(self, folder: pathlib.Path):
-        self.newest = folder / "state.npz"
+        self.newest = self.source = folder / "state.npz"
         self.before = folder / "state_before.npz"
         self.damage: str | None = None
 
@@ -59,46 +64,93 @@ class SavedState:
             The progress and the arrays that `write` was given.
 
         Raises:
-            ValueError: If no state can be read.
+            ValueError: If no state can be read, or the newest is of a later
+                version of the package.
+            OSError: If a file is there and cannot be opened.
         """
         problems = []
         for path in (self.newest, self.before):
-            if not path.exists():
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
                 continue
             try:
-                state = _read(path)
+                fields, arrays = _parse(content)
+                known = {k: v for k, v in fields.items() if k in _FIELDS}
+                progress = Progress(**known)
+            except MemoryError:
+                raise
             # Any byte of the file may be damaged, and what reads it raises an
             # error of any kind.
             except Exception as error:
                 problems.append(f"{path}, which is damaged ({error})")
                 continue
+            unknown = sorted(fields.keys() - known)
+            if unknown:
+                raise ValueError(
+                    "`workdir` must hold a run of this version of leaf_audio, "
+                    f"or of an earlier one. Received: {path} with {unknown}."
+                )
+            self.source = path
             if problems:
                 self.damage = (
-                    f"{problems[0]}: the run goes on from {path.name}, after "
-                    f"epoch {len(state[0].history)}"
+                    f"instead of {problems[0]}, the run goes on from "
+                    f"{path.name}, after epoch {len(progress.history)}"
                 )
-            return state
+            return progress, arrays
         raise ValueError(
             "`workdir` must hold a readable state. Received: "
             f"{'; '.join(problems)}."
         )
 
 
-def _read(path: pathlib.Path) -> tuple[Progress, dict[str, np.ndarray]]:
-    with open(path, "rb") as file, np.load(file) as archive:
+def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    with np.load(io.BytesIO(content)) as archive:
         # Reading an array checks the sum that the archive keeps of it.
         arrays = dict(archive)
-    progress = Progress(**json.loads(str(arrays.pop("progress"))))
-    if not progress.history:
+    fields = json.loads(str(arrays.pop("progress")))
+    if not fields["history"]:
         raise ValueError("it has no epoch")
-    return progress, arrays
+    return fields, arrays
 
 
-def is_whole_archive(path: pathlib.Path) -> bool:
-    """Returns whether a file is a zip archive, as a `.keras` is, and whole."""
+def mark_epoch(model: pathlib.Path, epoch: int) -> None:
+    """Writes into the file of a model of which epoch it is.
+
+    Args:
+        model: A `.keras` file, which is a zip archive.
+        epoch: The number of the epoch, from 1.
+    """
+    with zipfile.ZipFile(model, "a") as archive:
+        archive.comment = f"epoch {epoch}".encode()
+
+
+def read_epoch(model: pathlib.Path, default: int) -> int | None:
+    """Reads of which epoch the model in a file is.
+
+    Args:
+        model: A `.keras` file.
+        default: What to return for a file without a mark, as earlier versions
+            wrote them.
+
+    Returns:
+        The number of the epoch, or None if the file is missing or damaged.
+
+    Raises:
+        OSError: If the file is there and cannot be opened.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+        content = model.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                return None
+            comment = archive.comment.decode()
+            return int(comment.split()[1]) if comment else default
+    except MemoryError:
+        raise
     # See `SavedState.read`.
     except Exception:
-        return False
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
+import pathlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -191,6 +192,11 @@ class _Run:
         if progress is None:
             self._progress = Progress(identity, keep=self._config.keep)
             return
+        # Runs that earlier versions began have recorded the name of this
+        # folder instead, which depends on the times of the recordings too.
+        recorded = pathlib.Path(self._data.path).name
+        if progress.identity.get(f"data set {self._data.name}") == recorded:
+            identity[f"data set {self._data.name}"] = recorded
         check_same_run(self._folder, progress, identity)
         self._observer.tell(
             f"going on after epoch {len(progress.history)} of "

@@ -4,11 +4,10 @@ A run that begins replaces nothing that it finds. See `Workdir.read_progress`.
 
 Every file is written in one step (`leaf_audio.common.files`), so a run that is
 killed leaves complete files, each of them old or new. The state alone decides
-how far a run has come. When a run goes on, the other files are
-made to agree with it, with one exception: where a finished run is trained
-further and the last model is to be kept, `best.keras` stays until the run has
-ended again. `results.json` and the tables describe `best.keras`, or are not
-there.
+how far a run has come. When a run goes on, the other files are made to agree
+with it, with one exception: where a finished run is trained further and the
+last model is to be kept, `best.keras` stays until the run has ended again.
+`results.json` and the tables describe `best.keras`, or are not there.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite, tables
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.state import SavedState, is_whole_archive
+from leaf_audio.training.state import SavedState, mark_epoch, read_epoch
 
 # The content of the lock file once a run has begun to write.
 _CLAIM = "This folder holds a run of leaf_audio.\n"
@@ -65,6 +64,8 @@ class Workdir:
             `leaf_audio.training.tables`: `classes_test.csv`,
             `confusion_test.csv`, `confusion_test.png` and so on.
         evaluations: `evaluations`, a folder of evaluations on other data.
+        damages: What `read_progress` found damaged and the run makes up for, as
+            sentences to tell.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -83,7 +84,10 @@ class Workdir:
         self.best = self.path / "best.keras"
         self._saved = SavedState(self.path)
         self.state = self._saved.newest
-        self._lost: list[str] = []
+        self.damages: list[str] = []
+        # The arrays of the state that `read_progress` read, for `restore`.
+        self._arrays: dict[str, Any] | None = None
+        self._results_are_void = False
         self.config = self.path / "config.gin"
         self.settings = self.path / "settings.json"
         self.metrics = self.path / "metrics.csv"
@@ -152,26 +156,31 @@ class Workdir:
         if not self._saved.exists():
             self._check_nothing_is_lost()
             return None
-        progress, _ = self._saved.read()
-        self._replace_lost_model(progress)
+        progress, self._arrays = self._saved.read()
+        if self._saved.damage:
+            self.damages.append(self._saved.damage)
+        done = len(progress.history)
+        is_lost = self._model_is_lost(progress)
+        if is_lost:
+            self.damages.append(
+                f"{self.best}, the model of epoch {progress.kept_epoch}, is "
+                f"damaged or missing: that of epoch {done} takes its place"
+            )
+            progress.first_candidate = done
+        self._results_are_void = is_lost or self.finished_epochs() > done
         return progress
 
-    def _replace_lost_model(self, progress: Progress) -> None:
-        """Lets the epoch of the state be the best one, if the best is lost."""
-        done = len(progress.history)
-        if progress.kept_epoch == done or is_whole_archive(self.best):
-            return
-        lost = progress.best_epoch
-        progress.first_candidate = done
-        self._lost.append(
-            f"{self.best}, the model of epoch {lost}, is damaged or missing: "
-            f"that of epoch {done} takes its place"
-        )
+    def _model_is_lost(self, progress: Progress) -> bool:
+        """Returns whether a model that must be there is not.
 
-    @property
-    def damages(self) -> list[str]:
-        """What was found damaged and could be replaced, as sentences."""
-        return [*filter(None, [self._saved.damage]), *self._lost]
+        The model of the state's epoch need not be: it is written anew. A
+        process may have been killed before it wrote that.
+        """
+        kept = progress.kept_epoch
+        held = read_epoch(self.best, default=kept)
+        if held is None and (self.best.exists() or self.results.exists()):
+            return True
+        return kept != len(progress.history) and held != kept
 
     def _check_nothing_is_lost(self) -> None:
         """Raises a ValueError if a new run would replace what is there."""
@@ -243,12 +252,13 @@ class Workdir:
     def finished_epochs(self) -> int:
         """Returns after how many epochs the run was finished; 0 if never.
 
-        The run may have been trained further since.
+        The run may have been trained further since. Results count for nothing
+        if `read_progress` finds their model or their state lost.
 
         Raises:
             ValueError: If `results.json` is damaged.
         """
-        if not self.results.exists():
+        if self._results_are_void or not self.results.exists():
             return 0
         return self._read_results("timings").get("epochs", 0)
 
@@ -371,13 +381,15 @@ class Workdir:
                 that is not finite.
         """
         variables = finite.saved_variables(model)
-        _, arrays = self._saved.read()
+        arrays, self._arrays = self._arrays, None
+        if arrays is None:
+            _, arrays = self._saved.read()
         saved = sum(name.startswith("variable_") for name in arrays)
         if saved != len(variables):
             raise ValueError(
                 f"`workdir` must hold the state of this model, of "
-                f"{len(variables)} variables. Received: {self.state} with "
-                f"{saved}."
+                f"{len(variables)} variables. Received: {self._saved.source} "
+                f"with {saved}."
             )
         for i, variable in enumerate(variables):
             variable.assign(arrays[f"variable_{i}"])
@@ -385,7 +397,7 @@ class Workdir:
         if found:
             raise ValueError(
                 "`workdir` must hold a state that is finite. Received: "
-                f"{self.state}, where these variables are not: "
+                f"{self._saved.source}, where these variables are not: "
                 f"{listed(found, 3)}. The run must be repeated in another "
                 "workdir."
             )
@@ -394,6 +406,8 @@ class Workdir:
             # from the one that was in use, and outputs with it.
             if f"planned_for_{i}" in arrays:
                 leaf.restore_plan(arrays[f"planned_for_{i}"])
+        if self._results_are_void:
+            self._remove_results()
         self.agree(model, progress)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
@@ -432,16 +446,18 @@ class Workdir:
 
     def _keep(self, model: keras.Model, progress: Progress) -> None:
         done = len(progress.history)
-        is_there = self.finished_epochs() == done
-        if progress.kept_epoch != done:
-            return
-        if is_there and is_whole_archive(self.best):
+        if progress.kept_epoch != done or self.finished_epochs() == done:
             return
         with averaged_weights(model), files.replacing(self.best) as path:
             model.save(path)
-            # These describe the model that is replaced.
-            for file in (self.results, *self.tables):
-                file.unlink(missing_ok=True)
+            mark_epoch(path, done)
+            self._remove_results()
+
+    def _remove_results(self) -> None:
+        """Removes what describes a model that is replaced."""
+        for file in (self.results, *self.tables):
+            file.unlink(missing_ok=True)
+        self._results_are_void = False
 
 
 def _holds_something(path: pathlib.Path) -> bool:

@@ -102,9 +102,10 @@ def test_every_command_prepares_for_tensorflow(monkeypatch):
 def test_ctrl_c_ends_a_command_with_a_line():
     """Also while it imports its libraries."""
     code = """
-import signal, sys
-from leaf_audio.app import main, startup
-startup._check_backend = lambda: signal.raise_signal(signal.SIGINT)
+import os, signal, sys
+from leaf_audio.app import main
+# Where the command begins to hold back messages of the imports.
+os.dup = lambda descriptor: signal.raise_signal(signal.SIGINT)
 sys.argv[1:] = ["--gin_config=quickstart.gin"]
 main.run()
 """

@@ -1,5 +1,6 @@
 """The store of prepared clips: complete, exact, safe under kills and races."""
 
+import json
 import multiprocessing
 import os
 import pathlib
@@ -77,9 +78,7 @@ def test_a_stored_clip_that_is_not_finite_is_told(tmp_path):
     samples = np.fromfile(train.directory / "1", "<f4")
     samples[3] = np.nan
     samples.tofile(train.directory / "1")
-    # It did not record a hash.
-    train.sha256 = None
-    with pytest.raises(ValueError, match="/train. Remove the folder"):
+    with pytest.raises(ValueError, match="train/1. Remove the folder"):
         train.reader(in_memory=True)
 
 
@@ -226,6 +225,18 @@ def test_damaged_clips_are_prepared_again(tmp_path, file, damage):
         path.unlink()
     again = prepare(tmp_path)
     audio, _ = again.clips["train"].reader()(0)
+    np.testing.assert_array_equal(audio, ramp(0))
+
+
+@pytest.mark.parametrize("file", ["info.json", "train.npz"])
+def test_files_that_are_something_else_are_prepared_again(tmp_path, file):
+    path = pathlib.Path(prepare(tmp_path).path) / file
+    if file == "info.json":
+        info = json.loads(path.read_text()) | {"samples_sha256": None}
+        path.write_text(json.dumps(info))
+    else:
+        path.write_bytes(b"")
+    audio, _ = prepare(tmp_path).clips["train"].reader()(0)
     np.testing.assert_array_equal(audio, ramp(0))
 
 

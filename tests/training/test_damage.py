@@ -1,5 +1,7 @@
 """Files of a run that are damaged, lost or moved before it goes on."""
 
+import csv
+import json
 import os
 import shutil
 
@@ -12,8 +14,10 @@ from training_runs import rows, train_with
 from leaf_audio import frontend
 from leaf_audio.app import configuration, train
 from leaf_audio.callbacks import LogFilters
+from leaf_audio.common import files
+from leaf_audio.training import fitting
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.state import SavedState
+from leaf_audio.training.state import SavedState, mark_epoch, read_epoch
 from leaf_audio.training.workdir import Workdir
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
@@ -90,6 +94,60 @@ def test_two_damaged_states_are_named(tmp_path):
         saved.read()
 
 
+@pytest.mark.any_backend
+def test_a_state_that_cannot_be_opened_is_not_damaged(tmp_path, monkeypatch):
+    """Otherwise the one before would take its place."""
+    saved = write_states(tmp_path, 2)
+
+    def refuse(path):
+        raise PermissionError(f"no right to read {path}")
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", refuse)
+    with pytest.raises(PermissionError, match="state.npz"):
+        saved.read()
+    with pytest.raises(PermissionError, match="best.keras"):
+        read_epoch(tmp_path / "best.keras", default=1)
+
+
+@pytest.mark.any_backend
+def test_a_state_of_a_later_version_is_not_damaged(tmp_path):
+    saved = write_states(tmp_path, 2)
+    with np.load(saved.newest) as archive:
+        arrays = dict(archive)
+    fields = json.loads(str(arrays.pop("progress"))) | {"mood": "good"}
+    np.savez(saved.newest, progress=np.array(json.dumps(fields)), **arrays)
+    with pytest.raises(ValueError, match="or of an earlier .* with .'mood'"):
+        saved.read()
+
+
+@pytest.mark.any_backend
+def test_a_kill_while_a_file_is_replaced_leaves_it(tmp_path, monkeypatch):
+    path, before = tmp_path / "file", tmp_path / "before"
+
+    def write(text):
+        with files.replacing(path, before=before) as partial:
+            partial.write_text(text)
+
+    write("one")
+    assert not before.exists()
+    write("two")
+    assert (path.read_text(), before.read_text()) == ("two", "one")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        move = os.replace
+
+        def killed(source, target):
+            if target == path:
+                raise KeyboardInterrupt
+            move(source, target)
+
+        patch.setattr(os, "replace", killed)
+        write("three")
+    assert (path.read_text(), before.read_text()) == ("two", "two")
+    write("four")
+    assert (path.read_text(), before.read_text()) == ("four", "two")
+    assert {file.name for file in tmp_path.iterdir()} == {"file", "before"}
+
+
 SETTINGS = ("train.learning_rate = 0.01", "train.keep = 'best'")
 
 
@@ -158,6 +216,90 @@ def test_the_lost_model_of_a_finished_run_is_replaced(
     assert Workdir(workdir).load_best().count_params() > 0
 
 
+def test_a_lost_model_stays_lost_until_a_state_says_so(
+    folder, finished, tmp_path, monkeypatch
+):
+    """A run was killed after it had replaced the model."""
+    workdir = unfinished(finished, tmp_path / "run")
+    saved = SavedState(workdir)
+    progress, arrays = saved.read()
+    progress.history[0]["val_accuracy"] = 2.0
+    saved.write(progress, arrays)
+    (workdir / "best.keras").unlink()
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(fitting, "fit", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run(folder, workdir, 3)
+        assert read_epoch(workdir / "best.keras", default=0) == 2
+        assert Workdir(workdir).read_progress().kept_epoch == 2
+    assert run(folder, workdir, 3)["kept_epoch"] in (2, 3)
+    progress, _ = SavedState(workdir).read()
+    assert progress.first_candidate == 2
+
+
+def test_a_model_of_an_epoch_that_is_lost_is_not_taken_for_another(
+    finished, tmp_path
+):
+    """The newest state is damaged; its epoch had been the best."""
+    workdir = unfinished(finished, tmp_path / "run")
+    saved = SavedState(workdir)
+    progress, arrays = saved.read()
+    row = progress.history[0]
+    progress.history = [row | {"val_accuracy": 0.9, "epoch": 1}, row, row]
+    saved.write(progress, arrays)
+    saved.newest.unlink()
+    progress.history = progress.history[:2]
+    progress.history[1] = progress.history[1] | {"epoch": 2}
+    saved.write(progress, arrays)
+    mark_epoch(workdir / "best.keras", 3)
+    read = Workdir(workdir)
+    assert read.read_progress().kept_epoch == 2
+    assert "the model of epoch 1, is damaged or missing" in read.damages[0]
+
+
+def test_results_of_a_lost_epoch_do_not_count(folder, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "state.npz").write_bytes(b"")
+    before = (workdir / "results.json").read_bytes()
+    read = Workdir(workdir)
+    assert len(read.read_progress().history) == 1
+    assert read.finished_epochs() == 0
+    assert (workdir / "results.json").read_bytes() == before
+    results = run(folder, workdir, 2)
+    assert results["timings"]["epochs"] == 2
+    kept = results["kept_epoch"]
+    assert read_epoch(workdir / "best.keras", default=0) == kept
+
+
+def test_a_finished_run_whose_model_is_lost_gets_another(
+    folder, finished, tmp_path, capsys
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    (workdir / "best.keras").unlink()
+    results = run(folder, workdir, 2)
+    assert "that of epoch 2 takes its place" in capsys.readouterr().out
+    assert results["kept_epoch"] == 2
+    assert Workdir(workdir).load_best().count_params() > 0
+
+
+def test_a_run_of_an_earlier_version_goes_on(folder, finished, tmp_path):
+    """It has recorded the name of the folder of its prepared data."""
+    workdir = unfinished(finished, tmp_path / "run")
+    saved = SavedState(workdir)
+    progress, arrays = saved.read()
+    (info,) = folder.glob("prepared/leaf_audio/*/*/info.json")
+    progress.identity["data set audio_folder"] = info.parent.name
+    saved.write(progress, arrays)
+    assert run(folder, workdir, 3)["timings"]["epochs"] == 3
+
+
 def test_a_log_of_filters_that_is_none_is_replaced(tmp_path):
     path = tmp_path / "filters.csv"
     model = keras.Sequential(
@@ -166,8 +308,9 @@ def test_a_log_of_filters_that_is_none_is_replaced(tmp_path):
     model.compile("sgd", "mse")
     model.build((None, 400))
     x = np.random.default_rng(0).normal(size=(2, 400)).astype("float32")
-    for garbage in (b"\xff\xfe\x00", b"a,b\n1,2\n", b"epoch\nx\n"):
-        path.write_bytes(garbage)
+    garbage = b"\xff\xfe\x00", b"a,b\n1,2\n", b"epoch\nx\n", b"epoch\n0,1\n"
+    for content in garbage:
+        path.write_bytes(content)
         with pytest.warns(UserWarning, match="is no log of filters"):
             model.fit(
                 x,
@@ -178,6 +321,19 @@ def test_a_log_of_filters_that_is_none_is_replaced(tmp_path):
                 verbose=0,
             )
         assert path.read_text().startswith("epoch,")
+
+    # Another version may have logged something else.
+    path.write_text("epoch,filter,mood\n0,0,good\n")
+    model.fit(
+        x,
+        np.zeros((2, 2)),
+        epochs=2,
+        initial_epoch=1,
+        callbacks=[LogFilters(path)],
+        verbose=0,
+    )
+    with open(path, newline="") as file:
+        assert next(csv.DictReader(file))["mood"] == "good"
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "nothing"])
