@@ -46,18 +46,23 @@ MIXUP_ALPHA = 0.2
 
 def make_clips(data_dir: str, count: int) -> data.AudioData:
     """Stores clips of noise, of 0.8 to 1.2 seconds."""
+    rng = np.random.default_rng(0)
 
-    def write(writer: clip_store.ClipWriter) -> dict:
-        rng = np.random.default_rng(0)
-        for i in range(count):
-            length = int(rng.uniform(0.8, 1.2) * SAMPLE_RATE)
-            samples = 3000 * rng.standard_normal(length)
-            writer.add("train", samples, i % NUM_LABELS)
-        names = [str(i) for i in range(NUM_LABELS)]
-        return {"label_names": names, "sample_rate": SAMPLE_RATE, "skipped": {}}
+    def clip(number: int) -> clip_store.Clip:
+        length = int(rng.uniform(0.8, 1.2) * SAMPLE_RATE)
+        samples = (3000 * rng.standard_normal(length)).astype(np.int16)
+        return clip_store.Clip(samples, number % NUM_LABELS)
 
     return clip_store.prepare_once(
-        "benchmark", data_dir, {"count": count}, [], "int16", write
+        name="benchmark",
+        data_dir=data_dir,
+        settings={"count": count},
+        state=[],
+        sample_rate=SAMPLE_RATE,
+        sources=lambda: {
+            "train": clip_store.Source.of([*map(clip, range(count))])
+        },
+        describe=lambda _: {"label_names": [*map(str, range(NUM_LABELS))]},
     )
 
 

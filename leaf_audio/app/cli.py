@@ -20,6 +20,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         ("--mode=eval",),
         "Evaluate the model of a run.",
     ),
+    "prepare": (
+        "leaf_audio.app.prepare",
+        (),
+        "Prepare the data of a run, without training.",
+    ),
     "predict": (
         "leaf_audio.app.predict",
         (),

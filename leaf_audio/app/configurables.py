@@ -142,6 +142,7 @@ _OTHERS = (
     "polarity_inversion",
     "prepare",
     "speed_change",
+    "tfrecords",
     "time_mask",
     "time_shift",
     "tpu",

@@ -1,4 +1,4 @@
-"""The command that trains or evaluates an audio classifier."""
+"""The command that trains or evaluates, and prepares the data for it."""
 
 import sys
 from typing import Any
@@ -11,6 +11,12 @@ from leaf_audio.app.startup import (
     run_main,
 )
 
+_AFTER_INTERRUPTION = {
+    "train": "The same command goes on after the last epoch.",
+    "eval": "Nothing was written.",
+    "prepare": "The same command goes on after the last complete file.",
+}
+
 
 def run() -> None:
     """Runs the command, with the flags of the command line."""
@@ -19,7 +25,7 @@ def run() -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Trains or evaluates, as the flags say.
+    """Trains, evaluates or prepares data, as the flags say.
 
     Args:
         argv: The command line without its flags: the name of the program.
@@ -27,7 +33,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     given = flags.FLAGS
-    if given.mode == "train" and not (given.gin_config or given.gin_bindings):
+    if given.mode != "eval" and not (given.gin_config or given.gin_bindings):
         sys.exit(
             "Error: `gin_config` must be given, such as "
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
@@ -45,15 +51,19 @@ def main(argv: list[str]) -> None:
         # TFDS logs each file that it opens.
         logging.set_verbosity(logging.ERROR)
     try:
-        command = {"train": run.train, "eval": run.evaluate}[given.mode]
-        command(given.gin_config, _bindings())
+        commands = {
+            "train": run.train,
+            "eval": run.evaluate,
+            "prepare": run.prepare,
+        }
+        commands[given.mode](given.gin_config, _bindings())
     except run.EXPECTED_ERRORS as error:
         # The message is enough for these errors. --verbosity=1 shows where
         # they were raised.
         logging.debug("", exc_info=True)
         sys.exit(f"Error: {configuration.message(error)}")
     except KeyboardInterrupt:
-        sys.exit("Interrupted. The same command goes on after the last epoch.")
+        sys.exit(f"Interrupted. {_AFTER_INTERRUPTION[given.mode]}")
 
 
 def _bindings() -> list[str]:
@@ -96,10 +106,11 @@ def _define_flags() -> None:
     flags.DEFINE_enum(
         "mode",
         "train",
-        ["train", "eval"],
+        ["train", "eval", "prepare"],
         "Train, or evaluate the model that the run in the workdir has kept, "
         "which prints a table and writes to the folder evaluations there. An "
-        "evaluation does not execute the config.gin of the workdir.",
+        "evaluation does not execute the config.gin of the workdir. Or only "
+        "prepare the data.",
         **own,
     )
     flags.DEFINE_string(

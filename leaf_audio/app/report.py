@@ -89,6 +89,21 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
     )
 
 
+def print_storage(audio_data: AudioData) -> None:
+    """Says how much audio a data set has, and where it lies."""
+    some = audio_data.clips.values()
+    samples = sum(int(clips.offsets[-1]) for clips in some)
+    nbytes = sum(shard.nbytes for clips in some for shard in clips.shards)
+    how_long = f"{samples} samples"
+    if audio_data.sample_rate:
+        hours = samples / audio_data.sample_rate / 3600
+        how_long = f"{hours:.2f} hours at {audio_data.sample_rate:g} Hz"
+    print_lines(
+        f"audio: {how_long}, {nbytes / 1e6:.1f} MB",
+        f"prepared: {audio_data.path}",
+    )
+
+
 def print_metrics(
     title: str, metrics: Mapping[str, Mapping[str, float]]
 ) -> None:

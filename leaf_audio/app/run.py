@@ -1,5 +1,6 @@
 """Runs from configs and bindings, with the results printed as a table."""
 
+import pathlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -63,6 +64,26 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         ),
         f"  tensorboard --logdir={shlex.quote(str(folder.tensorboard))}",
     )
+
+
+def prepare(configs: Sequence[str], bindings: Sequence[str]) -> None:
+    """Prepares the data of a training run, and says what it is.
+
+    Bindings that have no effect on data are left alone, so that the command
+    line of a run can be used. gin is left as it was.
+
+    Args:
+        configs: Gin configs. Later ones override earlier ones.
+        bindings: Lines in gin's syntax. They override the configs.
+
+    Raises:
+        ValueError: If a setting, a binding or the data cannot be used.
+    """
+    with configuration.restored():
+        configuration.parse(configs, bindings)
+        audio_data = gin_training.load_for_training()
+    report.print_data(audio_data, pathlib.Path(audio_data.path, "info.json"))
+    report.print_storage(audio_data)
 
 
 def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:

@@ -98,6 +98,13 @@ def load(*args: Any, **kwargs: Any) -> data.AudioData:
     return gin.get_configurable("data.load")(*args, **kwargs)
 
 
+def load_for_training() -> data.AudioData:
+    """Loads the data set of the run that gin has configured."""
+    bound = gin.get_bindings("train.train")
+    dataset = bound.get("dataset", training.TrainingConfig.dataset)
+    return load(dataset, data_dir=bound.get("data_dir"))
+
+
 def prepare(*args: Any, **kwargs: Any) -> data.Batches:
     """Calls the `data.prepare` that gin has configured."""
     return gin.get_configurable("data.prepare")(*args, **kwargs)

@@ -45,11 +45,23 @@ def replacing(
     # the suffix.
     partial = path.with_name(f".partial-{path.name}")
     yield partial
-    _force_to_disk(partial)
     if before is not None:
+        _force_to_disk(partial)
         _keep(path, pathlib.Path(before))
-    os.replace(partial, path)
-    _force_to_disk(path.parent)
+    move(partial, path)
+
+
+def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Gives a complete file its name, and forces both to disk.
+
+    Args:
+        source: The file, in the same folder as `target`.
+        target: Its new name. A file of this name is replaced.
+    """
+    target = pathlib.Path(target)
+    _force_to_disk(pathlib.Path(source))
+    os.replace(source, target)
+    _force_to_disk(target.parent)
 
 
 def _keep(path: pathlib.Path, before: pathlib.Path) -> None:

@@ -8,15 +8,12 @@ reads the tables of published data sets. A file that cannot be decoded is an
 error, or is skipped if the caller asks for that.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from leaf_audio.common.checks import (
     check_bool,
@@ -25,29 +22,20 @@ from leaf_audio.common.checks import (
     check_text,
     check_unless_none,
 )
-from leaf_audio.common.listing import listed
 from leaf_audio.data import (
     clip_store,
     decoding,
     lost_labels,
     recordings,
     splits,
+    unusable,
 )
 from leaf_audio.data.channels import ChannelMixer
-from leaf_audio.data.clips import AudioData, DataWarning
-from leaf_audio.data.decoding import UnusableFileError
+from leaf_audio.data.clips import SPLITS, AudioData, DataWarning
 from leaf_audio.data.entries import Recording
 from leaf_audio.data.index_csv import DEFAULT_SEPARATOR
-from leaf_audio.data.parallel import decode_in_parallel
-from leaf_audio.data.progress import progress
 
 DEFAULT_SAMPLE_RATE = 16000
-# How many unusable files an error message names.
-_MAX_NAMED_FILES = 5
-# A recording to decode, and what averages its channels.
-_Job = tuple[Recording, ChannelMixer]
-# The samples, or the reason why there are none.
-_Result = np.ndarray | UnusableFileError
 
 
 def audio_folder(
@@ -157,11 +145,7 @@ def audio_folder(
         )
     if sample_rate is None:
         sample_rate = fallback_sample_rate
-    if on_error not in ("raise", "skip"):
-        raise ValueError(
-            "`audio_folder.on_error` must be 'raise' or 'skip'. "
-            f"Received: on_error={on_error!r}."
-        )
+    unusable.check_on_error("audio_folder", on_error)
     splits.check_fold_names("validation", validation_folds)
     splits.check_fold_names("test", test_folds)
     folds = {"validation_folds": validation_folds, "test_folds": test_folds}
@@ -179,35 +163,14 @@ def audio_folder(
     wanted = lost_labels.labels_by_split(found)
     lost_labels.check_splits(folder, wanted, wanted, for_training)
 
-    def decode_blocks(job: _Job) -> Iterator[np.ndarray]:
-        recording, mixer = job
-        return decoding.decode_blocks(
-            path=folder / recording.file,
-            sample_rate=sample_rate,
-            source_sample_rate=source_sample_rate,
-            start=recording.start,
-            end=recording.end,
-            mixer=mixer,
-        )
+    clips = _Clips(
+        folder, found, sample_rate, source_sample_rate, listing.is_multilabel
+    )
 
-    def write(writer: clip_store.ClipWriter) -> dict[str, Any]:
-        jobs = ((recording, ChannelMixer()) for recording in found)
-        decoded = decode_in_parallel(jobs, decode_blocks)
-        label_names = sorted({label for one in found for label in one.labels})
-        skipped, cancelled = _write_clips(
-            writer=writer,
-            decoded=decoded,
-            total=len(found),
-            label_names=label_names,
-            is_multilabel=listing.is_multilabel,
-            description=f"Preparing {folder.name}",
-            on_error=on_error,
-        )
+    def describe(stored: clip_store.Stored) -> dict[str, Any]:
         return {
-            "label_names": label_names,
-            "sample_rate": sample_rate,
-            "skipped": skipped,
-            "warnings": _describe_cancelled(cancelled),
+            "label_names": clips.label_names,
+            "warnings": _describe_cancelled(stored.remarked),
         }
 
     audio_data = clip_store.prepare_once(
@@ -217,22 +180,21 @@ def audio_folder(
             "path": str(folder),
             "sample_rate": sample_rate,
             "source_sample_rate": source_sample_rate,
-            "on_error": on_error,
+            "is_multilabel": listing.is_multilabel,
             "validation_fraction": validation_fraction,
             "test_fraction": test_fraction,
-            # Settings without folds keep what earlier versions prepared.
-            **{name: names for name, names in folds.items() if names},
+            **folds,
         },
         state=[
-            [
-                *_identity(recording, listing.is_multilabel),
-                *_file_state(folder, recording),
-            ]
+            [*_identity(recording), *_file_state(folder, recording)]
             for recording in found
         ],
-        dtype="float32",
-        write=write,
+        sample_rate=sample_rate,
+        sources=lambda: {split: clips.of(split) for split in SPLITS},
+        describe=describe,
+        title=folder.name,
     )
+    unusable.check_all_used("audio_folder", audio_data.skipped, on_error)
     kept = audio_data.used_labels
     lost_labels.check_splits(folder, wanted, kept, for_training)
     audio_data = dataclasses.replace(
@@ -248,56 +210,56 @@ def audio_folder(
     return audio_data
 
 
-def _write_clips(
-    writer: clip_store.ClipWriter,
-    decoded: Generator[tuple[_Job, _Result], None, None],
-    total: int,
-    label_names: list[str],
-    is_multilabel: bool,
-    description: str,
-    on_error: str,
-) -> tuple[dict[str, str], list[str]]:
-    """Writes all clips.
+class _Clips:
+    """Makes the clips to store out of recordings."""
 
-    Returns:
-        The reason for each recording that was skipped, and the names of those
-        whose channels cancel each other.
-    """
-    skipped = {}
-    cancelled = []
-    positions = {label: i for i, label in enumerate(label_names)}
-    numbers: dict[str, int] = {}
-    # An unfinished generator that is left to the garbage collector would join
-    # its decoder threads at an arbitrary point of the program, for instance
-    # while another thread starts. Both generators are therefore closed here.
-    with (
-        contextlib.closing(decoded),
-        progress(decoded, total, description) as results,
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        found: Sequence[Recording],
+        sample_rate: int,
+        source_sample_rate: int | None,
+        is_multilabel: bool,
     ):
-        for (recording, mixer), result in results:
-            if isinstance(result, UnusableFileError):
-                skipped[recording.name] = str(result)
-                continue
-            if mixer.cancels:
-                cancelled.append(recording.name)
-            if not skipped or on_error == "skip":
-                labels = [positions[label] for label in recording.labels]
-                group = None
-                if recording.group is not None:
-                    group = numbers.setdefault(recording.group, len(numbers))
-                writer.add(
-                    recording.split,
-                    result,
-                    labels if is_multilabel else labels[0],
-                    group,
-                )
-    if skipped and on_error == "raise":
-        raise ValueError(
-            "`audio_folder.path` must hold usable audio files. "
-            f"Received: {_describe_unusable(skipped)}. "
-            "audio_folder.on_error = 'skip' leaves such files out."
+        self._folder = folder
+        self._found = found
+        self._sample_rate = sample_rate
+        self._source_sample_rate = source_sample_rate
+        self._is_multilabel = is_multilabel
+        self.label_names = sorted(
+            {name for one in found for name in one.labels}
         )
-    return skipped, cancelled
+        self._positions = {name: i for i, name in enumerate(self.label_names)}
+        groups = dict.fromkeys(one.group for one in found)
+        self._groups = {group: i for i, group in enumerate(groups)}
+
+    def of(self, split: str) -> clip_store.Source:
+        """Returns the clips of a split."""
+        some = [one for one in self._found if one.split == split]
+        return clip_store.Source(
+            len(some), lambda first: map(self._clip, some[first:])
+        )
+
+    def _clip(self, recording: Recording) -> clip_store.Clip:
+        path = self._folder / recording.file
+        mixer = ChannelMixer()
+        labels = [self._positions[label] for label in recording.labels]
+        group = recording.group
+        return clip_store.Clip(
+            samples=lambda: decoding.decode_blocks(
+                path=path,
+                sample_rate=self._sample_rate,
+                source_sample_rate=self._source_sample_rate,
+                start=recording.start,
+                end=recording.end,
+                mixer=mixer,
+            ),
+            label=labels if self._is_multilabel else labels[0],
+            name=recording.name,
+            group=None if group is None else self._groups[group],
+            bits=lambda: decoding.stored_bits(path),
+            remark=lambda: mixer.cancels,
+        )
 
 
 def _describe_cancelled(cancelled: list[str]) -> list[str]:
@@ -308,11 +270,6 @@ def _describe_cancelled(cancelled: list[str]) -> list[str]:
         "other: their mean, which is used, is close to silence. Convert such "
         "files to one of their channels."
     ]
-
-
-def _describe_unusable(skipped: dict[str, str]) -> str:
-    named = [f"file={file!r}: {why}" for file, why in skipped.items()]
-    return listed(named, _MAX_NAMED_FILES, separator="; ")
 
 
 def _check_folder(path: str | None) -> pathlib.Path:
@@ -339,19 +296,16 @@ def _check_sample_rate(name: str, value: Any) -> None:
         )
 
 
-def _identity(recording: Recording, is_multilabel: bool) -> list[Any]:
+def _identity(recording: Recording) -> list[Any]:
     """Returns what a recording is, apart from the contents of its file."""
-    # Folders with one label, and without segments and groups, keep what was
-    # prepared by earlier versions.
-    labels: Any = list(recording.labels)
-    if not is_multilabel:
-        (labels,) = recording.labels
-    identity = [recording.file, labels, recording.split]
-    if recording.group is not None:
-        identity += [recording.group]
-    if recording.is_segment:
-        return [*identity, recording.start, recording.end]
-    return identity
+    return [
+        recording.file,
+        list(recording.labels),
+        recording.split,
+        recording.group,
+        recording.start,
+        recording.end,
+    ]
 
 
 def _file_state(folder: pathlib.Path, recording: Recording) -> list[int]:

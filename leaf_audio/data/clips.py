@@ -6,20 +6,27 @@ The samples stay on disk, and each clip can be read without the others.
 TensorFlow is imported by the methods that need it.
 """
 
+import concurrent.futures
+import copy
 import dataclasses
-import hashlib
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from leaf_audio.data import flac, records
+from leaf_audio.data.flac import INT16_MAX
+from leaf_audio.data.progress import progress
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+__all__ = ["INT16_MAX", "SPLITS", "AudioData", "Clips", "DataWarning"]
+
 SPLITS = ("train", "validation", "test")
-INT16_MAX = 32767
 
 
 class DataWarning(UserWarning):
@@ -30,44 +37,57 @@ class Clips:
     """The clips of one split.
 
     Args:
-        directory: pathlib.Path. The folder that holds the numbered files.
-        dtype: str. The type of a sample: "<i2" (int16) or "<f4" (float32),
-            both little-endian.
+        directory: pathlib.Path. The folder that holds the shards.
+        shards: Sequence of `records.Shard`, in the order of the clips.
+        part_samples: int. A clip is stored in as many records as needed, so
+            that each holds this many samples, and the last one the rest.
         offsets: Integer array of shape (number of clips + 1,). Positions in
-            samples, counted through all files: clip i lies between
+            samples, counted through all clips: clip i lies between
             `offsets[i]` and `offsets[i + 1]`.
-        files: Integer array of shape (number of clips,). The number of the file
-            that holds each clip.
         labels: Integer array of shape (number of clips,), the index of the
             label of each clip. Or, where a clip may have several labels, a bool
             array of shape (number of clips, number of labels).
         groups: Integer array of shape (number of clips,), or None. Clips of the
             same number belong together, such as those of one speaker. None if
             each clip stands alone. Default: None.
-        sha256: str or None. The hash of all samples, in hexadecimal digits. It
-            is compared when they are all read. Default: None.
+        full_scale: float or None. If all clips are integers of 16 bits that are
+            divided by the same number, this number. They then take half as much
+            memory. Default: None.
     """
 
     def __init__(
         self,
         directory: pathlib.Path,
-        dtype: str | np.dtype,
+        shards: Sequence[records.Shard],
+        part_samples: int,
         offsets: np.ndarray,
-        files: np.ndarray,
         labels: np.ndarray,
         groups: np.ndarray | None = None,
-        sha256: str | None = None,
+        full_scale: float | None = None,
     ):
         self.directory = directory
-        self.dtype = np.dtype(dtype)
+        self.shards = shards
+        self.part_samples = part_samples
         self.offsets = offsets
-        self.files = files
         self.labels = labels
         self.groups = groups
-        self.sha256 = sha256
+        self.full_scale = full_scale
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def with_labels(self, labels: np.ndarray) -> "Clips":
+        """Returns the same clips with other labels.
+
+        Args:
+            labels: As for `Clips`.
+
+        Returns:
+            New `Clips`.
+        """
+        other = copy.copy(self)
+        other.labels = labels
+        return other
 
     @property
     def is_multilabel(self) -> bool:
@@ -89,8 +109,9 @@ class Clips:
 
     @property
     def nbytes(self) -> int:
-        """The size of all samples in bytes."""
-        return int(self.offsets[-1]) * self.dtype.itemsize
+        """The size in bytes that all clips take in memory."""
+        size = 4 if self.full_scale is None else 2
+        return int(self.offsets[-1]) * size
 
     @property
     def length(self) -> int | None:
@@ -99,11 +120,13 @@ class Clips:
         return int(lengths[0]) if (lengths == lengths[0]).all() else None
 
     def check(self) -> None:
-        """Raises ValueError if the files do not have the expected size."""
-        with os.scandir(self.directory) as entries:
-            nbytes = sum(entry.stat().st_size for entry in entries)
-        if nbytes != self.nbytes:
-            raise ValueError(f"{self.directory} is not complete")
+        """Raises ValueError if the files do not have the expected sizes."""
+        count = sum(shard.records for shard in self.shards)
+        if count != self._first_records[-1]:
+            raise ValueError(f"{self.directory} has an index of other clips")
+        for shard in self.shards:
+            if not shard.is_whole(self.directory):
+                raise ValueError(f"{self.directory} is not complete")
 
     def reader(
         self, in_memory: bool = False
@@ -113,37 +136,36 @@ class Clips:
         Several threads may call the function at the same time.
 
         Args:
-            in_memory: bool. Whether to load all clips into memory now, instead
-                of reading from disk for each clip. Default: False.
+            in_memory: bool. Whether to decode all clips into memory now,
+                instead of reading from disk for each clip. Default: False.
 
         Returns:
-            A function from the index of a clip to its samples, a read-only
-            array of shape (time,), and its label: an int32, or where it may
-            have several, a float32 array of shape (number of labels,) that is
-            1 for each of them and 0 for the others. Two further arguments are
-            the positions, in samples, where the part to read begins and ends.
-            By default they are those of the whole clip.
+            A function from the index of a clip to its samples, a float32 array
+            of shape (time,), and its label: an int32, or where it may have
+            several, a float32 array of shape (number of labels,) that is 1 for
+            each of them and 0 for the others. Two further arguments are the
+            positions, in samples, where the part to read begins and ends. By
+            default they are those of the whole clip.
         """
-        _, first_clips = np.unique(self.files, return_index=True)
-        file_offsets = self.offsets[first_clips]
         dtype = np.float32 if self.is_multilabel else np.int32
-        samples = self._samples() if in_memory else None
+        samples = self._all_samples() if in_memory else None
 
         def read(
             index: int, begin: int = 0, end: int | None = None
         ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
-            first, stop = self.offsets[index], self.offsets[index + 1]
-            start = min(first + begin, stop)
-            if end is not None:
-                stop = min(first + end, stop)
-            if samples is not None:
-                audio = samples[start:stop]
+            first = int(self.offsets[index])
+            length = int(self.offsets[index + 1]) - first
+            end = length if end is None else min(end, length)
+            begin = min(begin, end)
+            if samples is None:
+                audio = self._from_disk(index, begin, end)
             else:
-                file = self.files[index]
-                audio = self._from_file(
-                    file, start - file_offsets[file], stop - start
-                )
-            audio.flags.writeable = False
+                audio = samples[first + begin : first + end]
+                if self.full_scale is not None:
+                    audio = _scaled(audio, self.full_scale)
+                else:
+                    # All threads share it.
+                    audio.flags.writeable = False
             # Not all at once: as float32, many labels of many clips are large.
             return audio, self.labels[index].astype(dtype)
 
@@ -158,45 +180,91 @@ class Clips:
         data = tf.data.Dataset.from_generator(
             lambda: (read(index) for index in range(len(self))),
             output_signature=(
-                tf.TensorSpec([self.length], self.dtype),
+                tf.TensorSpec([self.length], tf.float32),
                 tf.TensorSpec(self.labels.shape[1:], dtype),
             ),
         )
         count = tf.data.experimental.assert_cardinality(len(self))
         return data.apply(count)
 
-    def _from_file(self, file: int, start: int, count: int) -> np.ndarray:
-        path = self.directory / str(file)
-        offset = start * self.dtype.itemsize
-        audio = np.fromfile(path, self.dtype, count=count, offset=offset)
-        if len(audio) < count:
-            raise OSError(f"{path} was cut off while it was in use.")
-        return audio
+    @functools.cached_property
+    def _first_records(self) -> np.ndarray:
+        """The number of the first record of each clip, and of all records."""
+        counts = -(-np.diff(self.offsets) // self.part_samples)
+        return np.concatenate([[0], np.cumsum(counts)])
 
-    def _samples(self) -> np.ndarray:
-        samples = np.empty(self.offsets[-1], self.dtype)
-        position = 0
-        digest = hashlib.sha256()
-        remedy = (
-            f"Remove the folder {self.directory.parent}, and the audio is "
-            "prepared anew."
-        )
-        for number in range(self.files[-1] + 1):
-            some = np.fromfile(self.directory / str(number), self.dtype)
-            if not np.isfinite(some).all():
-                raise ValueError(
-                    "Prepared clips must be finite. Received: NaN or infinity "
-                    f"in {self.directory / str(number)}. {remedy}"
-                )
-            digest.update(some.data)
-            samples[position : position + len(some)] = some
-            position += len(some)
-        if self.sha256 not in (None, digest.hexdigest()):
-            raise ValueError(
-                "Prepared clips must be as they were written. Received: other "
-                f"samples in {self.directory}. {remedy}"
+    @functools.cached_property
+    def _source(self) -> Any:
+        return records.open_shards(self.directory, self.shards)
+
+    def _from_disk(self, index: int, begin: int, end: int) -> np.ndarray:
+        first = int(self._first_records[index])
+        parts = []
+        for number in range(
+            begin // self.part_samples, -(-end // self.part_samples)
+        ):
+            start = number * self.part_samples
+            integers, full_scale = self._decoded(
+                first + number,
+                max(begin - start, 0),
+                min(end - start, self.part_samples),
             )
+            parts.append(_scaled(integers, full_scale))
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _decoded(
+        self, record: int, start: int, stop: int
+    ) -> tuple[np.ndarray, float]:
+        """Returns the integers of a part of a record, and their full scale."""
+        # A damaged shard is noticed by ArrayRecord, which compares hashes, or
+        # by libsndfile. Their errors are of many types.
+        try:
+            content, full_scale = records.audio_of(self._source[record])
+            integers = flac.decode(content, start, stop)
+            if len(integers) != stop - start:
+                raise ValueError(f"{len(integers)} of {stop - start} samples")
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else repr(error)
+            raise ValueError(
+                "Prepared clips must be as they were written. Received: damage "
+                f"of record {record} in {self.directory} ({reason}). Remove "
+                "this folder, and the audio is prepared anew."
+            ) from error
+        return integers, full_scale
+
+    def _all_samples(self) -> np.ndarray:
+        """Decodes all clips, in threads."""
+        dtype = np.float32 if self.full_scale is None else np.int16
+        samples = np.empty(self.offsets[-1], dtype)
+
+        def fill(index: int) -> None:
+            first, stop = map(int, self.offsets[index : index + 2])
+            for number in range(-(-(stop - first) // self.part_samples)):
+                start = number * self.part_samples
+                end = min(start + self.part_samples, stop - first)
+                integers, full_scale = self._decoded(
+                    int(self._first_records[index]) + number, 0, end - start
+                )
+                if self.full_scale is None:
+                    integers = _scaled(integers, full_scale)
+                samples[first + start : first + end] = integers
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                done = pool.map(fill, range(len(self)))
+                with progress(
+                    done, len(self), "Decoding clips", transient=True
+                ) as bar:
+                    for _ in bar:
+                        pass
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
         return samples
+
+
+def _scaled(integers: np.ndarray, full_scale: float) -> np.ndarray:
+    # Integers of 24 bits are exact as float32.
+    return integers.astype(np.float32) / np.float32(full_scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,15 +379,7 @@ class AudioData:
             return multi_hot
 
         clips = {
-            split: Clips(
-                some.directory,
-                some.dtype,
-                some.offsets,
-                some.files,
-                renumbered(some.labels),
-                some.groups,
-                some.sha256,
-            )
+            split: some.with_labels(renumbered(some.labels))
             for split, some in self.clips.items()
         }
         return dataclasses.replace(self, label_names=tuple(new), clips=clips)

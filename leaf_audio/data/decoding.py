@@ -41,6 +41,16 @@ _BLOCK = 2**20
 # numbers. Larger values are damage, and the squares of still larger ones are
 # infinite.
 _MAX_LEVEL = 2.0**40
+_SUBTYPES_ABOVE_16_BITS = {
+    "PCM_24",
+    "PCM_32",
+    "FLOAT",
+    "DOUBLE",
+    "ALAC_20",
+    "ALAC_24",
+    "ALAC_32",
+    "DWVW_24",
+}
 # libsndfile gives the largest integer if a header leaves the length open.
 _UNKNOWN_FRAMES = 2**62
 
@@ -136,7 +146,7 @@ def decode_blocks(
         _check_is_whole_file(path)
         with _open(path) as file:
             rate = file.samplerate
-            _check_rate(rate, source_sample_rate)
+            check_rate(rate, source_sample_rate)
             first, count = _segment(file.frames / rate, rate, start, end)
             file.skip(first)
             frames = _block_length(file, sample_rate)
@@ -151,6 +161,27 @@ def decode_blocks(
     # file and not of the others.
     except Exception as error:
         raise UnusableFileError(_reason(error)) from error
+
+
+def stored_bits(path: pathlib.Path) -> int:
+    """Returns how many bits the samples of an audio file need.
+
+    Args:
+        path: pathlib.Path. A file that can be decoded.
+
+    Returns:
+        24 if the file holds floating-point numbers or integers of more than 16
+        bits, otherwise 16. What lossy formats lose is more than what 16 bits
+        lose.
+
+    Raises:
+        UnusableFileError: The file cannot be opened any more.
+    """
+    try:
+        with _open(path) as file:
+            return 24 if file.subtype in _SUBTYPES_ABOVE_16_BITS else 16
+    except (OSError, soundfile.SoundFileError) as error:
+        raise UnusableFileError(str(error)) from error
 
 
 def read_recording(recording: str, sample_rate: int) -> np.ndarray:
@@ -275,7 +306,14 @@ def _check_is_whole_file(path: pathlib.Path) -> None:
         raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
 
 
-def _check_rate(rate: int, source_sample_rate: int | None) -> None:
+def check_rate(rate: int, source_sample_rate: int | None = None) -> None:
+    """Raises UnusableFileError unless a file has a plausible sample rate.
+
+    Args:
+        rate: int, in Hz. The sample rate.
+        source_sample_rate: int, in Hz, or None. What it must be. None accepts
+            any. Default: None.
+    """
     if not is_sample_rate(rate):
         raise UnusableFileError(f"it claims a sample rate of {rate} Hz")
     if source_sample_rate not in (None, rate):
@@ -339,7 +377,7 @@ def _read(
         if not len(samples):
             break
         n_read += len(samples)
-        _check_values(samples)
+        check_values(samples)
         yield samples
     if not n_read:
         raise UnusableFileError("it holds no samples")
@@ -358,7 +396,7 @@ def _resample(
     is_empty = True
     for samples in itertools.chain(blocks, [end]):
         resampled = stream.resample_chunk(samples, last=samples is end)
-        _check_values(resampled)
+        check_values(resampled)
         if len(resampled):
             is_empty = False
             yield resampled
@@ -366,7 +404,12 @@ def _resample(
         raise UnusableFileError(f"it is empty at {sample_rate} Hz")
 
 
-def _check_values(samples: np.ndarray) -> None:
+def check_values(samples: np.ndarray) -> None:
+    """Raises UnusableFileError for samples that are not finite, or too large.
+
+    Args:
+        samples: Array of any shape.
+    """
     if not np.isfinite(samples).all():
         raise UnusableFileError("it holds samples that are not finite")
     level = np.abs(samples).max(initial=0)

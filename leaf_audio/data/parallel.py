@@ -1,33 +1,38 @@
-"""Decodes many files at the same time, in bounded memory."""
+"""Encodes many clips at the same time, in bounded memory."""
 
 import collections
 import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TypeVar
-
-import numpy as np
+from typing import Protocol, TypeVar
 
 from leaf_audio.data.decoding import UnusableFileError
 
+
+class _Sized(Protocol):
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes."""
+
+
 _Item = TypeVar("_Item")
-_Blocks = Iterator[np.ndarray]
+_Result = TypeVar("_Result", bound=_Sized)
 
-# An hour at 16 kHz takes 230 MB.
-MAX_BYTES = 2**28
+# FLAC files of ten hours at 16 kHz take about this much.
+MAX_BYTES = 2**29
 
 
-def decode_in_parallel(
+def in_parallel(
     items: Iterable[_Item],
-    decode_blocks: Callable[[_Item], _Blocks],
+    work: Callable[[_Item], Iterator[_Result]],
     max_bytes: int = MAX_BYTES,
-) -> Generator[tuple[_Item, np.ndarray | UnusableFileError], None, None]:
-    """Decodes items in threads, and yields the results in their order.
+) -> Generator[tuple[_Item, list[_Result] | UnusableFileError], None, None]:
+    """Does the work of items in threads, and yields the results in their order.
 
-    The threads decode ahead. They wait while the results that were not yet
-    asked for hold `max_bytes`. Hence the memory does not grow with the number
-    of threads times the length of a recording. The next result never waits, so
+    The threads work ahead. They wait while the results that were not yet asked
+    for hold `max_bytes`. Hence the memory does not grow with the number of
+    threads times the length of a recording. The next result never waits, so
     that a recording may be larger than `max_bytes`.
 
     Close the generator if you do not exhaust it. Otherwise its threads are
@@ -35,24 +40,25 @@ def decode_in_parallel(
 
     Args:
         items: Iterable of anything.
-        decode_blocks: Function that yields the samples of an item as arrays of
-            shape (time,), or raises `UnusableFileError`.
-        max_bytes: int. The size of the results that may wait. Default: 256 MiB.
+        work: Function that yields the results of an item, each of which has
+            `nbytes`. It may raise `UnusableFileError`.
+        max_bytes: int. The size of the results that may wait.
+            Default: 512 MiB.
 
     Yields:
-        Each item with its samples, an array of shape (time,), or with the
-        reason why there are none.
+        Each item with a list of its results, or with the reason why there are
+        none.
     """
     memory = _Memory(max_bytes)
 
-    def attempt(number: int, item: _Item) -> list[np.ndarray]:
-        blocks = []
-        for block in decode_blocks(item):
-            memory.reserve(number, block.nbytes)
-            blocks.append(block)
-        return blocks
+    def attempt(number: int, item: _Item) -> list[_Result]:
+        results = []
+        for result in work(item):
+            memory.reserve(number, result.nbytes)
+            results.append(result)
+        return results
 
-    # Threads suffice, because the decoders and the resampler release the GIL.
+    # Threads suffice, because the codecs and the resampler release the GIL.
     workers = os.cpu_count() or 1
     waiting: collections.deque = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -71,10 +77,10 @@ def decode_in_parallel(
 
 def _next_result(
     waiting: collections.deque, memory: "_Memory"
-) -> tuple[_Item, np.ndarray | UnusableFileError]:
+) -> tuple[_Item, list[_Result] | UnusableFileError]:
     number, item, future = waiting.popleft()
     try:
-        return item, np.concatenate(future.result())
+        return item, future.result()
     except UnusableFileError as error:
         return item, error
     finally:

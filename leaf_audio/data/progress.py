@@ -12,7 +12,11 @@ _T = TypeVar("_T")
 
 @contextlib.contextmanager
 def progress(
-    items: Iterable[_T], total: int, description: str, transient: bool = False
+    items: Iterable[_T],
+    total: int,
+    description: str,
+    done: int = 0,
+    transient: bool = False,
 ) -> Iterator[Iterable[_T]]:
     """Shows a progress bar on stderr while items are iterated over.
 
@@ -20,8 +24,10 @@ def progress(
 
     Args:
         items: Iterable. The items to process.
-        total: int. The number of items.
+        total: int. The number of all items.
         description: str. The text in front of the bar.
+        done: int. How many of them were processed before, and are not among
+            `items`. Default: 0.
         transient: bool. Whether the bar is removed at the end, and not shown
             at all if stderr is not a terminal. Default: False.
 
@@ -34,7 +40,9 @@ def progress(
         transient=transient,
         disable=transient and not console.is_terminal,
     ) as bar:
-        tracked = bar.track(items, total=total, description=description)
+        tracked = bar.track(
+            items, total=total, completed=done, description=description
+        )
         # `tracked` owns a thread. If it were left to the garbage collector,
         # that thread would be joined at an arbitrary point of the program.
         with contextlib.closing(cast(Generator[_T, None, None], tracked)):

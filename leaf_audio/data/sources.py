@@ -25,6 +25,7 @@ from leaf_audio.data import decoding
 from leaf_audio.data.audio_folder import audio_folder
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.tfds_audio import tfds_audio
+from leaf_audio.data.tfrecords import tfrecords
 
 
 class Reader(Protocol):
@@ -61,7 +62,10 @@ class Reader(Protocol):
         """
 
 
-READERS: dict[str, Reader] = {"audio_folder": audio_folder}
+READERS: dict[str, Reader] = {
+    "audio_folder": audio_folder,
+    "tfrecords": tfrecords,
+}
 
 
 def load(
@@ -81,17 +85,18 @@ def load(
 
     Args:
         dataset: str. The name of a reader: "audio_folder" for a folder of
-            recordings. Or "synthetic_vowels" for a set that needs no download.
-            Or the name of any TensorFlow Datasets (TFDS) set with audio and
-            one label or several for each clip, such as "speech_commands",
-            "crema_d", "nsynth" or "spoken_digit". Default: "speech_commands".
+            recordings, "tfrecords" for TFRecord files. Or "synthetic_vowels"
+            for a set that needs no download. Or the name of any TensorFlow
+            Datasets (TFDS) set with audio and one label or several for each
+            clip, such as "speech_commands", "crema_d", "nsynth" or
+            "spoken_digit". Default: "speech_commands".
         data_dir: str or None. The folder where TFDS keeps its data sets. The
             prepared clips go to the folder `leaf_audio` in it. None is TFDS's
             default: $TFDS_DATA_DIR or else ~/tensorflow_datasets.
             Default: None.
         sample_rate: int, in Hz, or None. Audio at another rate is resampled.
             None keeps the rate of a TFDS set, and stands for 16000 with
-            "audio_folder". Default: None.
+            a reader. Default: None.
         audio_key: str. The feature of the TFDS set that holds the audio. "a/b"
             is the feature b inside the feature a. Default: "audio".
         label_key: str. The feature of the TFDS set that holds the label, for
@@ -112,8 +117,7 @@ def load(
             Default: None.
 
     Returns:
-        An `AudioData`. Samples are float32, or int16 where the source's own
-        samples need no change.
+        An `AudioData`. Samples are float32.
 
     Raises:
         ValueError: An argument or the data is not valid, or the data cannot be

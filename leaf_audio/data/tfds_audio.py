@@ -14,10 +14,9 @@ The feature that holds the label may be
   above, with the positions of the ones as labels.
 """
 
-import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from tensorflow_datasets.core.download import downloader
 
 from leaf_audio.data import clip_store
 from leaf_audio.data.clips import INT16_MAX, SPLITS, AudioData
-from leaf_audio.data.progress import progress
 from leaf_audio.data.synthetic_vowels import SyntheticVowels
 
 # Builders of this package, which are not registered with TFDS.
@@ -43,6 +41,12 @@ _SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
+}
+# Which positions each split gets of a set that has only one.
+_DRAWN: dict[str, Callable[[Any], Any]] = {
+    "train": lambda i: i % 10 < 8,
+    "validation": lambda i: i % 10 == 8,
+    "test": lambda i: i % 10 == 9,
 }
 
 
@@ -69,8 +73,8 @@ def tfds_audio(
         for_training: bool.
 
     Returns:
-        An `AudioData`. Its samples are int16 if the set's samples can be stored
-        unchanged as such, and float32 otherwise.
+        An `AudioData`. Integers of 16 bits are stored as they are, and divided
+        by 32767 when they are read.
 
     Raises:
         ValueError: An argument or an example is not valid, or the set cannot be
@@ -82,35 +86,22 @@ def tfds_audio(
     kind = _label_kind(label)
     source_rate = _source_rate(audio, name, sample_rate, source_sample_rate)
     rate = sample_rate or source_rate
-    # Integers of another width may exceed 16 bits. Averaging channels and
-    # resampling produce values between integers.
-    is_verbatim = (
-        np.dtype(audio.np_dtype) == np.int16
-        and len(audio.shape) == 1
-        and rate == source_rate
-    )
     _download_and_prepare(builder)
     splits = _choose_splits(builder, split_names, for_training)
     is_drawn = split_names is None and list(splits) == ["train"]
 
-    def write(writer: clip_store.ClipWriter) -> dict[str, Any]:
-        examples = _examples(builder, splits, is_drawn)
-        # Closing the generator also ends the progress bar after an error.
-        with contextlib.closing(examples):
-            for split, i, example in examples:
-                samples = _descend(example, audio_key)
-                if not is_verbatim:
-                    samples = _to_float_mono(samples)
-                    if rate != source_rate:
-                        samples = soxr.resample(samples, source_rate, rate)
-                values = np.asarray(_descend(example, label_key))
-                _check_example(name, split, i, samples, values, kind)
-                writer.add(split, samples, _to_label(values, kind))
-        return {
-            "label_names": _label_names(name, label, writer.labels),
-            "sample_rate": rate,
-            "skipped": {},
-        }
+    def clip(split: str, i: int, example: Mapping[str, Any]) -> clip_store.Clip:
+        samples = _descend(example, audio_key)
+        values = np.asarray(_descend(example, label_key))
+        _check_example(name, split, i, samples, values, kind)
+        return clip_store.Clip(
+            **_stored_form(samples, source_rate, rate),
+            label=_to_label(values, kind),
+            name=f"{split} {i}",
+        )
+
+    def describe(stored: clip_store.Stored) -> dict[str, Any]:
+        return {"label_names": _label_names(name, label, stored.labels)}
 
     return clip_store.prepare_once(
         name=name,
@@ -125,8 +116,9 @@ def tfds_audio(
             "is_drawn": is_drawn,
         },
         state=_state(builder),
-        dtype="int16" if is_verbatim else "float32",
-        write=write,
+        sample_rate=rate,
+        sources=lambda: _sources(builder, splits, is_drawn, clip),
+        describe=describe,
     )
 
 
@@ -297,22 +289,73 @@ def _choose_splits(
     return splits
 
 
-def _examples(
+def _sources(
     builder: tfds.core.DatasetBuilder,
     splits: dict[str, str],
     is_drawn: bool,
-) -> Generator[tuple[str, int, Mapping[str, Any]], None, None]:
-    """Yields split, position and features of each example.
+    clip: Callable[[str, int, Mapping[str, Any]], clip_store.Clip],
+) -> dict[str, clip_store.Source]:
+    """Returns the clips of each split, whose order is always the same.
 
-    The order is always the same.
+    Args:
+        builder: The TFDS set.
+        splits: The name of the TFDS split of each split.
+        is_drawn: Whether there is one, which is divided by position.
+        clip: Makes a clip of the name of a split, the position of an example in
+            it, and the example.
     """
-    for split, source in splits.items():
-        data = builder.as_dataset(split=source, shuffle_files=False)
-        description = f"Preparing {builder.name} {source}"
-        with progress(tfds.as_numpy(data), len(data), description) as examples:
-            for i, example in enumerate(examples):
-                drawn = {8: "validation", 9: "test"}.get(i % 10, "train")
-                yield (drawn if is_drawn else split), i, example
+    if not is_drawn:
+        return {
+            split: _source(builder, source, split, clip)
+            for split, source in splits.items()
+        }
+    (source,) = splits.values()
+    return {
+        split: _source(builder, source, split, clip, belongs)
+        for split, belongs in _DRAWN.items()
+    }
+
+
+def _source(
+    builder: tfds.core.DatasetBuilder,
+    source: str,
+    split: str,
+    clip: Callable[[str, int, Mapping[str, Any]], clip_store.Clip],
+    belongs: Callable[[Any], Any] | None = None,
+) -> clip_store.Source:
+    """Returns the examples of a TFDS split at positions that belong."""
+    data = builder.as_dataset(split=source, shuffle_files=False)
+    count = len(data)
+    data = data.enumerate()
+    if belongs is not None:
+        count = sum(map(belongs, range(count)))
+        data = data.filter(lambda i, _: belongs(i))
+
+    def clips(first: int) -> Iterator[clip_store.Clip]:
+        for i, example in tfds.as_numpy(data.skip(first)):
+            yield clip(split, int(i), example)
+
+    return clip_store.Source(count, clips)
+
+
+def _stored_form(
+    samples: np.ndarray, source_rate: int | None, rate: int | None
+) -> dict[str, Any]:
+    """Returns the arguments of a `Clip` for the samples of an example."""
+    int16 = np.iinfo(np.int16)
+    has_16_bits = samples.dtype.kind in "iu" and (
+        int16.min <= samples.min() <= samples.max() <= int16.max
+    )
+    if has_16_bits and samples.ndim == 1 and rate == source_rate:
+        return {"samples": samples.astype(np.int16)}
+
+    def converted() -> Iterator[np.ndarray]:
+        mono = _to_float_mono(samples)
+        if rate != source_rate:
+            mono = soxr.resample(mono, source_rate, rate)
+        yield mono
+
+    return {"samples": converted, "bits": 16 if has_16_bits else 24}
 
 
 def _to_float_mono(samples: np.ndarray) -> np.ndarray:

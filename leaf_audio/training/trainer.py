@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
-import pathlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ import keras
 
 from leaf_audio import data
 from leaf_audio.common import files
+from leaf_audio.data import clip_store
 from leaf_audio.training import (
     building,
     checks,
@@ -192,17 +192,29 @@ class _Run:
         if progress is None:
             self._progress = Progress(identity, keep=self._config.keep)
             return
-        # Runs that earlier versions began have recorded the name of this
-        # folder instead, which depends on the times of the recordings too.
-        recorded = pathlib.Path(self._data.path).name
-        if progress.identity.get(f"data set {self._data.name}") == recorded:
-            identity[f"data set {self._data.name}"] = recorded
+        self._accept_old_fingerprint(progress, identity)
         check_same_run(self._folder, progress, identity)
         self._observer.tell(
             f"going on after epoch {len(progress.history)} of "
             f"{self._folder.path}"
         )
         self._progress = progress
+
+    def _accept_old_fingerprint(
+        self, progress: Progress, identity: dict[str, str]
+    ) -> None:
+        """Lets a run that an earlier version began go on.
+
+        It has recorded a hash of something else, which cannot be compared.
+        """
+        key = f"data set {self._data.name}"
+        recorded = progress.identity.get(key)
+        if recorded and not recorded.startswith(clip_store.FINGERPRINT_PREFIX):
+            self._observer.tell(
+                "an earlier version began this run: whether its recordings "
+                "were the same cannot be told"
+            )
+            identity[key] = recorded
 
     def _chosen_by_validation(self) -> list[str]:
         config = self._config

@@ -214,10 +214,11 @@ class Workdir:
             fingerprint: Its fingerprint, which tells two states of it apart.
 
         Returns:
-            A file such as `evaluations/audio_folder-1a2b3c4d/evaluation.json`.
-            The tables of the evaluation lie beside it.
+            A file such as
+            `evaluations/audio_folder-v2-1a2b3c4d/evaluation.json`. The tables
+            of the evaluation lie beside it.
         """
-        folder = f"{files.safe_name(dataset)}-{fingerprint[:8]}"
+        folder = f"{files.safe_name(dataset)}-{fingerprint[:11]}"
         return self.evaluations / folder / "evaluation.json"
 
     def load_best(self) -> keras.Model:

@@ -26,7 +26,7 @@ def test_few_labels_are_named_and_of_many_the_first(capsys):
 
 def test_labels_that_a_split_lacks_are_named(capsys):
     splits = {
-        name: clips.Clips(None, "int16", [0], [0], np.array(labels))
+        name: clips.Clips(None, [], 1, [0], np.array(labels))
         for name, labels in (("train", [0, 1, 2]), ("test", [1, 1]))
     }
     report.print_data(
@@ -58,7 +58,7 @@ def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
 
 
 def test_lengths_are_told_in_seconds(capsys):
-    split = clips.Clips(None, "int16", np.array([0, 4, 10]), [0, 0], [0, 1])
+    split = clips.Clips(None, [], 1, np.array([0, 4, 10]), [0, 1])
     some = clips.AudioData("set", ("a", "b"), 4, {"train": split}, {}, "", "")
     report.print_lengths(some, types.SimpleNamespace(example_shape=(6,)))
     told = capsys.readouterr().out

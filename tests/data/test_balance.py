@@ -5,10 +5,10 @@ import itertools
 
 import numpy as np
 import pytest
+from stored import Clip, store
 from test_batches import assert_equal_batches, take
 
 from leaf_audio import data
-from leaf_audio.data import clip_store
 from leaf_audio.data.balance import BalancedOrder
 
 pytestmark = pytest.mark.any_backend
@@ -72,18 +72,15 @@ def test_several_labels_are_weighted_by_the_rarest():
 
 
 def make(data_dir, several=False):
-    def write(writer):
-        for i, label in enumerate(LABELS):
-            samples = i + np.arange(40) / 100
-            some = [int(label), 3] if several else int(label)
-            writer.add("train", samples, some)
-        writer.add("test", samples, some)
-        names = list("abcd")
-        return {"label_names": names, "sample_rate": 100, "skipped": {}}
-
-    return clip_store.prepare_once(
-        "made", str(data_dir), {"several": several}, [], "float32", write
-    )
+    clips = [
+        Clip(
+            (i + np.arange(40) / 100).astype("float32"),
+            [int(label), 3] if several else int(label),
+        )
+        for i, label in enumerate(LABELS)
+    ]
+    splits = {"train": clips, "test": clips[-1:]}
+    return store(data_dir, splits, "abcd", settings={"several": several})
 
 
 crop = functools.partial(data.align, seq_len=30)

@@ -6,9 +6,9 @@ import random
 
 import numpy as np
 import pytest
+from stored import Clip, store
 
 from leaf_audio import data
-from leaf_audio.data import clip_store
 
 pytestmark = pytest.mark.any_backend
 
@@ -18,18 +18,15 @@ COUNT = {"train": 11, "validation": 7, "test": 5}
 def make(data_dir, lengths=range(40, 90, 5), dtype="float32", counts=COUNT):
     """Clip i of a split is i + 0.01, i + 0.02, ... with label i."""
 
-    def write(writer):
-        for split, count in counts.items():
-            for i in range(count):
-                length = lengths[i % len(lengths)]
-                samples = i + np.arange(length) / 100
-                writer.add(split, samples, i)
-        names = [str(i) for i in range(max(counts.values()))]
-        return {"label_names": names, "sample_rate": 100, "skipped": {}}
+    def clip(i):
+        length = lengths[i % len(lengths)]
+        return Clip((i + np.arange(length) / 100).astype(dtype), i)
 
-    settings = [list(lengths), dtype, counts]
-    return clip_store.prepare_once(
-        "made", str(data_dir), {"s": settings}, [], dtype, write
+    return store(
+        data_dir,
+        {split: [*map(clip, range(n))] for split, n in counts.items()},
+        label_names=map(str, range(max(counts.values()))),
+        settings={"s": [list(lengths), dtype, counts]},
     )
 
 

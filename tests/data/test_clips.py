@@ -4,136 +4,224 @@ import json
 import multiprocessing
 import os
 import pathlib
+import sys
 import time
 
 import numpy as np
 import pytest
+from stored import Clip, Source, store
 
-from leaf_audio.data import clip_store
+from leaf_audio.data import UnusableFileError, split_writer
 
 pytestmark = pytest.mark.any_backend
 
 
-def ramp(i):
-    return np.arange(i, i + 40000 + i, dtype=np.float32)
+@pytest.fixture
+def small(monkeypatch):
+    """Shards of one clip, of several records, and few clips at a time."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(split_writer, "SHARD_BYTES", 2**15)
+    monkeypatch.setattr(split_writer, "PART_SAMPLES", 2**13)
+    monkeypatch.setattr("leaf_audio.data.clip_store.PART_SAMPLES", 2**13)
 
 
-def write(writer):
-    for i in range(12):
-        writer.add("train" if i < 9 else "test", ramp(i), i % 3)
-    return {"label_names": list("abc"), "sample_rate": 8000, "skipped": {}}
+def tone(i):
+    time = np.arange(20000 + i, dtype=np.float32)
+    return 0.3 * np.sin(time * 0.01 * (i + 1), dtype=np.float32)
 
 
-def prepare(data_dir, write=write, **changes):
-    arguments = {"settings": {"a": 1}, "state": ["x"], "dtype": "float32"}
-    return clip_store.prepare_once(
-        "set", str(data_dir), write=write, **(arguments | changes)
-    )
+def clips(first, last):
+    return [Clip(tone(i), i % 3, f"clip {i}") for i in range(first, last)]
 
 
-def refuse(writer):
+CLIPS = {"train": clips(0, 9), "test": clips(9, 12)}
+
+
+def prepare(data_dir, splits=CLIPS, label_names="abc", **changes):
+    return store(data_dir, splits, label_names, **changes)
+
+
+def refuse(first):
     raise AssertionError("prepared again without need")
+
+
+REFUSED = {"train": Source(9, refuse), "test": Source(3, refuse)}
+
+
+def shards(audio_data, split="train"):
+    folder = pathlib.Path(audio_data.path)
+    return sorted(folder.glob(f"clips-{split}.array_record-*"))
 
 
 def partial_folders(data_dir):
     return list(pathlib.Path(data_dir).glob("leaf_audio/*/*.partial"))
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_clips_come_back_exactly_from_several_files(tmp_path, in_memory):
-    train = prepare(tmp_path).clips["train"]
-    assert len(list(train.directory.iterdir())) > 1
-    read = train.reader(in_memory)
+@pytest.mark.parametrize("bits", [16, 24])
+def test_clips_come_back_from_several_shards_and_parts(
+    tmp_path, in_memory, bits
+):
+    made = [Clip(tone(i), i % 3, bits=bits) for i in range(9)]
+    audio_data = prepare(tmp_path, {"train": made})
+    assert len(shards(audio_data)) > 1
+    read = audio_data.clips["train"].reader(in_memory)
     for i in (8, 0, 5):
         audio, label = read(i)
-        np.testing.assert_array_equal(audio, ramp(i))
+        assert audio.dtype == np.float32
         assert label == i % 3
+        np.testing.assert_allclose(audio, tone(i), atol=0.51 / 2 ** (bits - 1))
+    for begin, end in ((100, 300), (8000, 17000), (8192, 16384), (5, 5)):
+        part, _ = read(5, begin, end)
+        np.testing.assert_array_equal(part, read(5)[0][begin:end])
+    # No further than to the end of the clip.
+    np.testing.assert_array_equal(read(5, 19990, 10**6)[0], read(5)[0][19990:])
 
 
-def test_splits_and_counts_describe_what_was_written(tmp_path):
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_integers_come_back_exactly(tmp_path, in_memory):
+    rng = np.random.default_rng(0)
+    samples = rng.integers(-32768, 32768, 999, np.int16)
+    made = [Clip(samples, 0), Clip(samples[:5] // 9, 1)]
+    audio_data = prepare(tmp_path, {"train": made}, "ab")
+    train = audio_data.clips["train"]
+    assert train.nbytes == 2 * 1004
+    read = train.reader(in_memory)
+    for i, clip in enumerate(made):
+        expected = clip.samples.astype(np.float32) / np.float32(32767)
+        np.testing.assert_array_equal(read(i)[0], expected)
+
+
+@pytest.mark.parametrize("level", [1e-20, 1e-3, 1.0, 3e4])
+@pytest.mark.parametrize("bits", [16, 24])
+def test_samples_of_any_level_are_not_clipped(tmp_path, bits, level):
+    samples = level * tone(3)
+    audio_data = prepare(tmp_path, {"train": [Clip(samples, 0, bits=bits)]})
+    audio, _ = audio_data.clips["train"].reader()(0)
+    peak = np.abs(samples).max()
+    step = peak / 2**22 if bits == 24 else max(peak, 1) / 2**14
+    np.testing.assert_allclose(audio, samples, atol=step)
+
+
+def test_splits_and_counts_describe_what_was_stored(tmp_path):
     data = prepare(tmp_path)
     assert data.counts == {"train": 9, "test": 3}
     assert data.label_names == ("a", "b", "c")
     assert data.sample_rate == 8000
-    firsts = [a[0] for a, _ in data.splits["test"].as_numpy_iterator()]
-    assert firsts == [9, 10, 11]
+    lengths = [len(a) for a, _ in data.splits["test"].as_numpy_iterator()]
+    assert lengths == [20009, 20010, 20011]
+
+
+def test_clips_are_a_data_set_of_tensorflow_datasets(tmp_path, small):
+    import io
+
+    import soundfile
+    import tensorflow_datasets as tfds
+
+    audio_data = prepare(tmp_path)
+    builder = tfds.builder_from_directory(audio_data.path)
+    assert builder.info.features["label"].names == ["a", "b", "c"]
+    parts = list(builder.as_data_source("test"))
+    assert [part["start"] for part in parts[:4]] == [0, 8192, 16384, 0]
+    assert [part["label"] for part in parts[::3]] == [0, 1, 2]
+    assert parts[3]["file"] == b"clip 10"
+    files = [io.BytesIO(part["audio"]) for part in parts]
+    assert soundfile.info(files[0]).samplerate == 8000
+    files[0].seek(0)
+    clip = np.concatenate([soundfile.read(one)[0] for one in files[:3]])
+    audio, _ = audio_data.clips["test"].reader()(0)
+    # Floating-point samples are stored with 24 bits.
+    full_scale = float(parts[0]["full_scale"])
+    np.testing.assert_allclose(clip * 2**23 / full_scale, audio)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_clip_that_is_not_finite_is_not_stored(tmp_path, value):
-    def write_one(writer):
-        writer.add("train", ramp(0), 0)
-        samples = ramp(1)
-        samples[-1] = value
-        writer.add("train", samples, 0)
-
-    with pytest.raises(ValueError, match="infinity in clip 1 of 'train'"):
-        prepare(tmp_path, write=write_one)
-    assert not list(pathlib.Path(tmp_path).rglob("info.json"))
+    samples = tone(1)
+    samples[-1] = value
+    splits = {"train": [*clips(0, 1), Clip(samples, 0, "bad.wav")]}
+    with pytest.raises(ValueError, match="infinity in 'bad.wav' of 'train'"):
+        prepare(tmp_path, splits)
+    assert not list(tmp_path.glob("leaf_audio/*/*"))
 
 
-def test_a_stored_clip_that_is_not_finite_is_told(tmp_path):
-    """An earlier version may have stored it."""
-    train = prepare(tmp_path).clips["train"]
-    samples = np.fromfile(train.directory / "1", "<f4")
-    samples[3] = np.nan
-    samples.tofile(train.directory / "1")
-    with pytest.raises(ValueError, match="train/1. Remove the folder"):
-        train.reader(in_memory=True)
+def test_a_clip_without_samples_is_not_stored(tmp_path):
+    with pytest.raises(ValueError, match="none in 'empty' of 'train'"):
+        prepare(tmp_path, {"train": [Clip(tone(1)[:0], 0, "empty")]})
 
 
-def test_stored_samples_that_were_changed_are_told(tmp_path):
-    train = prepare(tmp_path).clips["train"]
-    train.reader(in_memory=True)
-    samples = np.fromfile(train.directory / "1", "<f4")
-    samples[3] += 1
-    samples.tofile(train.directory / "1")
-    with pytest.raises(ValueError, match="other samples in .*/train. Remove"):
-        prepare(tmp_path).clips["train"].reader(in_memory=True)
+def test_clips_that_cannot_be_read_are_skipped_and_told(tmp_path):
+    def fail():
+        yield tone(0)
+        raise UnusableFileError("it is cut off")
+
+    made = [Clip(fail, 0, "bad.wav"), *clips(0, 3)]
+    data = prepare(tmp_path, {"train": made, "test": made[:1]})
+    assert data.counts == {"train": 3}
+    assert data.skipped == {"bad.wav": "it is cut off"}
+    np.testing.assert_allclose(
+        data.clips["train"].reader()(2)[0], tone(2), atol=1e-6
+    )
+
+
+def test_remarks_reach_the_description(tmp_path):
+    seen = []
+
+    def describe(stored):
+        seen.append(stored)
+        return {"label_names": ["a", "b", "c"], "warnings": stored.remarked}
+
+    made = [Clip(tone(0), 2, "odd", remark=lambda: True), *clips(1, 3)]
+    data = prepare(tmp_path, {"train": made}, describe=describe)
+    assert data.warnings == ("odd",)
+    assert seen[0].labels == {"train": [2, 1, 2]}
 
 
 def test_prepared_clips_are_used_again(tmp_path):
     first = prepare(tmp_path)
-    again = prepare(tmp_path, write=refuse)
+    again = prepare(tmp_path, REFUSED)
     assert (again.path, again.fingerprint) == (first.path, first.fingerprint)
     assert again.counts == first.counts
 
 
-@pytest.mark.parametrize(
-    "change", [{"state": ["y"]}, {"settings": {"a": 2}}, {"dtype": "int16"}]
-)
+@pytest.mark.parametrize("change", [{"state": ["y"]}, {"settings": {"a": 2}}])
 def test_another_state_or_setting_is_prepared_anew(tmp_path, change):
     first = prepare(tmp_path)
     other = prepare(tmp_path, **change)
     assert other.path != first.path
+    assert other.fingerprint == first.fingerprint
 
 
 def test_labels_may_be_integers_of_numpy(tmp_path):
-    def write_one(writer):
-        writer.add("train", ramp(0), np.int64(1), group=np.int32(0))
-        return {"label_names": list("ab"), "sample_rate": 8000, "skipped": {}}
-
-    (label,) = prepare(tmp_path, write=write_one).clips["train"].labels
+    made = [Clip(tone(0), np.int64(1), group=np.int32(0))]
+    (label,) = prepare(tmp_path, {"train": made}).clips["train"].labels
     assert label == 1
 
 
 def test_the_fingerprint_is_that_of_the_clips(tmp_path):
     first = prepare(tmp_path)
-    same = prepare(tmp_path, state=["y"], settings={"a": 2})
-    assert same.fingerprint == first.fingerprint
-
-    def other_label(writer):
-        info = write(writer)
-        return info | {"label_names": ["a", "b", "d"]}
-
-    def another_clip(writer):
-        info = write(writer)
-        writer.add("test", ramp(3), 0)
-        return info
-
-    for change in (other_label, another_clip):
-        other = prepare(tmp_path, state=[change.__name__], write=change)
+    another_label = [Clip(tone(9), 1), *clips(10, 12)]
+    another_sample = clips(9, 12)
+    another_sample[1] = Clip(np.roll(tone(10), 1), 1)
+    for i, change in enumerate(
+        (
+            {"label_names": "abd"},
+            {"splits": CLIPS | {"test": another_label}},
+            {"splits": CLIPS | {"test": another_sample}},
+            {"splits": CLIPS | {"test": clips(9, 13)}},
+        )
+    ):
+        other = prepare(tmp_path, **change, state=[i])
         assert other.fingerprint != first.fingerprint
+
+
+def test_the_fingerprint_does_not_depend_on_shards(tmp_path, monkeypatch):
+    first = prepare(tmp_path)
+    monkeypatch.setattr(split_writer, "SHARD_BYTES", 1)
+    second = prepare(tmp_path, state=["y"])
+    assert (len(shards(first)), len(shards(second))) == (1, 9)
+    assert second.fingerprint == first.fingerprint
 
 
 def age(directory):
@@ -155,44 +243,122 @@ def test_outdated_clips_that_nobody_opened_of_late_are_removed(tmp_path):
 def test_outdated_clips_that_a_run_may_still_read_are_kept(tmp_path):
     first = prepare(tmp_path)
     age(first.path)
-    prepare(tmp_path, write=refuse)
+    prepare(tmp_path, REFUSED)
     prepare(tmp_path, state=["y"])
-    audio, _ = first.clips["train"].reader()(0)
-    np.testing.assert_array_equal(audio, ramp(0))
+    assert len(first.clips["train"].reader()(0)[0]) == 20000
 
 
-def test_an_error_while_preparing_leaves_nothing(tmp_path):
-    def fail(writer):
-        write(writer)
-        raise RuntimeError("half way")
+def failing_after(count):
+    """A source that fails, after some clips, until it may go on."""
+    asked = []
 
+    def some(first):
+        asked.append(first)
+        for i in range(first, 9):
+            if i == count and len(asked) == 1:
+                raise RuntimeError("half way")
+            yield clips(i, i + 1)[0]
+
+    return Source(9, some), asked
+
+
+def test_an_error_in_the_first_shard_leaves_nothing(tmp_path):
+    source, _ = failing_after(5)
     with pytest.raises(RuntimeError, match="half way"):
-        prepare(tmp_path, write=fail)
+        prepare(tmp_path, {"train": source})
     assert not list(tmp_path.glob("leaf_audio/*/*"))
-    assert prepare(tmp_path).counts == {"train": 9, "test": 3}
 
 
-def prepare_and_hang(data_dir, ready):
-    def hang(writer):
-        write(writer)
-        ready.set()
-        time.sleep(600)
+@pytest.mark.usefixtures("small")
+def test_complete_shards_are_not_written_again(tmp_path):
+    expected = prepare(tmp_path / "whole")
+    source, asked = failing_after(8)
+    with pytest.raises(RuntimeError, match="half way"):
+        prepare(tmp_path, CLIPS | {"train": source})
+    (partial,) = partial_folders(tmp_path)
+    left = sorted(path.name for path in partial.iterdir())
+    assert all(name.startswith("clips-train") for name in left)
+    before = (partial / left[0]).stat().st_mtime_ns
+    found = prepare(tmp_path, CLIPS | {"train": source})
+    assert 0 < asked[1] < 9
+    assert os.stat(shards(found)[0]).st_mtime_ns == before
+    assert found.fingerprint == expected.fingerprint
+    assert not partial_folders(tmp_path)
+    assert sorted(os.listdir(found.path)) == sorted(os.listdir(expected.path))
 
-    prepare(data_dir, write=hang)
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("damage", ["truncated", "no summary", "summary of {}"])
+def test_a_damaged_shard_of_an_interrupted_preparation_is_written_again(
+    tmp_path, damage
+):
+    source, _ = failing_after(8)
+    with pytest.raises(RuntimeError):
+        prepare(tmp_path, CLIPS | {"train": source})
+    (partial,) = partial_folders(tmp_path)
+    shard = partial / "clips-train.array_record-00000"
+    summary = shard.with_name(f"{shard.name}.json")
+    if damage == "truncated":
+        shard.write_bytes(shard.read_bytes()[:-9])
+    elif damage == "no summary":
+        summary.unlink()
+    else:
+        summary.write_text("{}")
+    found = prepare(tmp_path, CLIPS | {"train": source})
+    expected = prepare(tmp_path / "whole")
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_a_preparation_stopped_before_its_last_step_is_not_repeated(tmp_path):
+    expected = prepare(tmp_path)
+    partial = pathlib.Path(f"{expected.path}.partial")
+    os.rename(expected.path, partial)
+    assert prepare(tmp_path, REFUSED).path == expected.path
+
+
+def hang_after_shards(data_dir, ready):
+    split_writer.SHARD_BYTES = 1
+    os.cpu_count = lambda: 1
+
+    def some(first):
+        for i in range(first, 9):
+            (folder,) = partial_folders(data_dir)
+            if len(list(folder.glob("*.json"))) > 1:
+                ready.set()
+                time.sleep(600)
+            yield clips(i, i + 1)[0]
+            time.sleep(0.05)
+
+    prepare(data_dir, CLIPS | {"train": Source(9, some)})
 
 
 @pytest.mark.slow
-def test_clips_half_written_by_a_killed_process_are_not_used(tmp_path):
+def test_a_killed_preparation_is_gone_on_with(tmp_path):
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=prepare_and_hang, args=(tmp_path, ready))
+    process = context.Process(target=hang_after_shards, args=(tmp_path, ready))
     process.start()
     assert ready.wait(60)
     process.kill()
     process.join()
-    (abandoned,) = partial_folders(tmp_path)
 
-    assert prepare(tmp_path).counts == {"train": 9, "test": 3}
+    asked = []
+    source = Source(9, lambda first: asked.append(first) or clips(first, 9))
+    found = prepare(tmp_path, CLIPS | {"train": source})
+    assert asked and asked[0] >= 1
+    assert found.fingerprint == prepare(tmp_path / "other").fingerprint
+    assert not partial_folders(tmp_path)
+    assert not list(pathlib.Path(found.path).glob("*.partial"))
+
+
+def test_an_unfinished_preparation_that_is_old_is_removed(tmp_path):
+    source, _ = failing_after(8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(split_writer, "SHARD_BYTES", 1)
+        with pytest.raises(RuntimeError):
+            prepare(tmp_path, {"train": source}, name="another set")
+    (abandoned,) = partial_folders(tmp_path)
+    prepare(tmp_path)
     # It might have been the folder of a process that is still at work.
     assert abandoned.exists()
     age(abandoned)
@@ -203,19 +369,22 @@ def test_clips_half_written_by_a_killed_process_are_not_used(tmp_path):
 def test_the_second_of_two_processes_takes_the_result_of_the_first(tmp_path):
     inner = []
 
-    def write_while_another_finishes(writer):
-        inner.append(prepare(tmp_path))
-        return write(writer)
+    def some(first):
+        yield from clips(first, 9)
+        if not inner:
+            inner.append(prepare(tmp_path))
 
-    outer = prepare(tmp_path, write=write_while_another_finishes)
+    outer = prepare(tmp_path, CLIPS | {"train": Source(9, some)})
     assert outer.path == inner[0].path
     assert outer.counts == {"train": 9, "test": 3}
     assert not partial_folders(tmp_path)
-    prepare(tmp_path, write=refuse)
+    prepare(tmp_path, REFUSED)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "unlink"])
-@pytest.mark.parametrize("file", ["train/0", "test.npz", "info.json"])
+@pytest.mark.parametrize(
+    "file", ["clips-train.array_record-00000", "test.npz", "info.json"]
+)
 def test_damaged_clips_are_prepared_again(tmp_path, file, damage):
     data = prepare(tmp_path)
     path = pathlib.Path(data.path) / file
@@ -224,65 +393,74 @@ def test_damaged_clips_are_prepared_again(tmp_path, file, damage):
     else:
         path.unlink()
     again = prepare(tmp_path)
-    audio, _ = again.clips["train"].reader()(0)
-    np.testing.assert_array_equal(audio, ramp(0))
+    assert len(again.clips["train"].reader()(0)[0]) == 20000
 
 
-@pytest.mark.parametrize("file", ["info.json", "train.npz"])
+@pytest.mark.parametrize("file", ["info.json", "train.npz", "labels"])
 def test_files_that_are_something_else_are_prepared_again(tmp_path, file):
-    path = pathlib.Path(prepare(tmp_path).path) / file
+    folder = pathlib.Path(prepare(tmp_path).path)
     if file == "info.json":
-        info = json.loads(path.read_text()) | {"samples_sha256": None}
-        path.write_text(json.dumps(info))
+        info = json.loads((folder / file).read_text()) | {"shards": None}
+        (folder / file).write_text(json.dumps(info))
+    elif file == "labels":
+        # The index of another split.
+        os.replace(folder / "test.npz", folder / "train.npz")
     else:
-        path.write_bytes(b"")
-    audio, _ = prepare(tmp_path).clips["train"].reader()(0)
-    np.testing.assert_array_equal(audio, ramp(0))
+        (folder / file).write_bytes(b"")
+    assert len(prepare(tmp_path).clips["train"].reader()(0)[0]) == 20000
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_every_flipped_bit_of_a_shard_is_harmless_or_told(tmp_path, in_memory):
+    audio_data = prepare(tmp_path, {"train": clips(0, 2)})
+    (shard, *_) = shards(audio_data)
+    whole = shard.read_bytes()
+    sound = [audio_data.clips["train"].reader()(i)[0] for i in range(2)]
+    rng = np.random.default_rng(0)
+    told = 0
+    for position in rng.integers(len(whole), size=99):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        shard.write_bytes(damaged)
+        try:
+            opened = prepare(tmp_path, REFUSED).clips["train"]
+            read = opened.reader(in_memory)
+            found = [read(i)[0] for i in range(2)]
+        except ValueError as error:
+            assert "Prepared clips must be as they were" in str(error)
+            told += 1
+            continue
+        for one, other in zip(found, sound, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert told > 9
 
 
 def test_equal_lengths_are_known_statically(tmp_path):
-    def write_equal(writer):
-        for i in range(4):
-            writer.add("train", np.full(10, i), 0)
-        return {"label_names": ["a"], "sample_rate": None, "skipped": {}}
-
-    data = prepare(tmp_path, write=write_equal)
+    equal = [Clip(tone(i)[:10], 0) for i in range(4)]
+    data = prepare(tmp_path, {"train": equal}, sample_rate=None)
     assert data.splits["train"].element_spec[0].shape == (10,)
     data = prepare(tmp_path, state=["y"])
     assert data.splits["train"].element_spec[0].shape == (None,)
 
 
 def test_the_name_of_a_configuration_is_kept(tmp_path):
-    def write(writer):
-        writer.add("train", np.zeros(3), 0)
-        return {"label_names": ["a"], "sample_rate": 1, "skipped": {}}
-
-    result = clip_store.prepare_once(
-        "nsynth/full:2.*", str(tmp_path), {}, [], "float32", write
-    )
+    result = prepare(tmp_path, name="nsynth/full:2.*")
     assert result.name == "nsynth/full:2.*"
     assert len(os.listdir(tmp_path / "leaf_audio")) == 1
 
 
 def test_groups_are_kept_where_all_clips_have_one(tmp_path):
-    def write_groups(writer):
-        for i in range(4):
-            writer.add("train", ramp(i), 0, group=i // 2)
-            writer.add("test", ramp(i), 1)
-        return {"label_names": ["a", "b"], "sample_rate": 1, "skipped": {}}
-
-    found = prepare(tmp_path, write=write_groups)
+    made = [Clip(tone(i), 0, group=i // 2) for i in range(4)]
+    found = prepare(tmp_path, {"train": made, "test": clips(0, 3)})
     np.testing.assert_array_equal(found.clips["train"].groups, [0, 0, 1, 1])
     assert found.clips["test"].groups is None
-    other = found.relabelled(["b", "a"])
+    other = found.relabelled(["c", "a", "b"])
     np.testing.assert_array_equal(other.clips["train"].groups, [0, 0, 1, 1])
+    assert other.clips["test"].labels.tolist() == [1, 2, 0]
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
-def test_a_part_of_a_clip_can_be_read(tmp_path, in_memory):
-    read = prepare(tmp_path).clips["train"].reader(in_memory)
-    audio, label = read(5, 100, 300)
-    np.testing.assert_array_equal(audio, ramp(5)[100:300])
-    assert label == 2
-    # No further than to the end of the clip.
-    np.testing.assert_array_equal(read(5, 39990, 10**6)[0], ramp(5)[39990:])
+def test_without_array_record_a_message_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "array_record.python", None)
+    with pytest.raises(ImportError, match="array_record, which cannot be"):
+        prepare(tmp_path)

@@ -190,7 +190,8 @@ def test_segments_are_cut_where_the_index_says(long_files, read_folder, name):
     expected = [(0, 0.25), (0.5, 1), (1.25, 1.5), (1.5, 2), (1.75, 2)]
     for audio, (start, end) in zip(audio_of(result), expected, strict=True):
         part = whole[int(start * RATE) : int(end * RATE)]
-        np.testing.assert_allclose(audio, part, atol=1e-6)
+        # Files of lossy formats are stored with 16 bits.
+        np.testing.assert_allclose(audio, part, atol=2**-16)
     assert [len(a) for a in audio_of(result, "test")] == [2 * RATE, RATE]
 
 

@@ -1,4 +1,4 @@
-"""Files are decoded in threads, in bounded memory."""
+"""Clips are encoded in threads, in bounded memory."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from leaf_audio.data import UnusableFileError
-from leaf_audio.data.parallel import decode_in_parallel
+from leaf_audio.data.parallel import in_parallel
 
 pytestmark = pytest.mark.any_backend
 
@@ -35,17 +35,17 @@ class Decoder:
 @pytest.mark.parametrize("max_bytes", [1, 5000, 10**9])
 def test_results_come_in_order_whatever_the_limit(max_bytes):
     decoder = Decoder(7)
-    results = list(decode_in_parallel(range(99), decoder, max_bytes))
+    results = list(in_parallel(range(99), decoder, max_bytes))
     assert [item for item, _ in results] == list(range(99))
-    for item, samples in results:
-        np.testing.assert_array_equal(samples, np.tile(item * BLOCK, 7))
+    for item, blocks in results:
+        np.testing.assert_array_equal(blocks, [item * BLOCK] * 7)
 
 
 @pytest.mark.parametrize("n_cores", [1, 2, 64])
 def test_memory_does_not_grow_with_the_number_of_cores(monkeypatch, n_cores):
     monkeypatch.setattr("os.cpu_count", lambda: n_cores)
     decoder = Decoder(50)
-    results = decode_in_parallel(range(64), decoder, max_bytes=100_000)
+    results = in_parallel(range(64), decoder, max_bytes=100_000)
     for _ in results:
         with decoder.lock:
             decoder.n_taken += 50
@@ -63,14 +63,14 @@ def test_an_unusable_file_keeps_no_memory():
             raise UnusableFileError(f"{item} is odd")
         yield BLOCK
 
-    results = dict(decode_in_parallel(range(99), decode, max_bytes=4000))
-    assert [len(results[i]) for i in range(0, 99, 2)] == 50 * [500]
+    results = dict(in_parallel(range(99), decode, max_bytes=4000))
+    assert [len(results[i]) for i in range(0, 99, 2)] == 50 * [2]
     assert [str(results[i]) for i in (1, 97)] == ["1 is odd", "97 is odd"]
 
 
 def test_threads_that_wait_end_when_the_generator_is_closed():
     before = threading.active_count()
-    results = decode_in_parallel(range(99), Decoder(9), max_bytes=1)
+    results = in_parallel(range(99), Decoder(9), max_bytes=1)
     next(results)
     results.close()
     assert threading.active_count() == before
@@ -83,4 +83,4 @@ def test_any_other_error_ends_the_generator():
             raise TypeError("a mistake in the program")
 
     with pytest.raises(TypeError, match="mistake"):
-        list(decode_in_parallel(range(9), decode))
+        list(in_parallel(range(9), decode))

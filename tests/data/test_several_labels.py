@@ -10,9 +10,10 @@ import warnings
 import numpy as np
 import pytest
 from audio_files import audio_of, put, sine
+from stored import Clip, store
 
 from leaf_audio import data
-from leaf_audio.data import DataWarning, clip_store, index_csv, mixup, splits
+from leaf_audio.data import DataWarning, index_csv, mixup, splits
 from leaf_audio.data.entries import Entry
 
 pytestmark = pytest.mark.any_backend
@@ -359,14 +360,9 @@ def test_mixup_mixes_targets_of_several_labels(several, read_several):
 
 
 def test_a_reader_stores_a_list_of_labels_for_each_clip(tmp_path):
-    def write(writer):
-        writer.add("train", np.zeros(5), [0, 1])
-        writer.add("train", np.zeros(5), [])
-        return {"label_names": ["a", "b"], "sample_rate": 1, "skipped": {}}
-
-    result = clip_store.prepare_once(
-        "set", str(tmp_path), {}, [], "float32", write
-    )
+    silence = np.zeros(5, np.float32)
+    clips = [Clip(silence, [0, 1]), Clip(silence, [])]
+    result = store(tmp_path, {"train": clips}, "ab")
     assert result.clips["train"].labels.tolist() == [
         [True, True],
         [False, False],

@@ -75,9 +75,13 @@ def test_int16_audio_is_kept_as_it_is(load):
     result = load({"audio": MONO, "label": LABEL}, tones)
     assert result.counts == {"train": 6, "test": 6}
     assert (result.sample_rate, result.label_names) == (RATE, ("a", "b", "c"))
-    expected = {int16(sine(300 + 100 * i)).tobytes() for i in range(6)}
+    expected = {
+        (int16(sine(300 + 100 * i)) / np.float32(32767)).tobytes()
+        for i in range(6)
+    }
     clips = [a for a, _ in result.splits["train"].as_numpy_iterator()]
     assert {clip.tobytes() for clip in clips} == expected
+    assert result.clips["train"].nbytes == 2 * sum(map(len, clips))
 
 
 def test_a_set_built_anew_is_prepared_anew(load, tmp_path):
@@ -137,7 +141,8 @@ def test_wider_integers_are_divided_by_the_largest_int16(load):
             yield {"audio": np.array([i, 40000, -70000]), "label": i}
 
     clip = by_label(load(features, large))["c"]
-    np.testing.assert_allclose(clip, [2 / 32767, 40000 / 32767, -70000 / 32767])
+    expected = np.array([2, 40000, -70000]) / 32767
+    np.testing.assert_allclose(clip, expected, atol=2**-22)
 
 
 def test_keys_lead_into_nested_features_and_integers_are_labels(load):
@@ -241,7 +246,7 @@ def test_asking_for_the_training_split_alone_draws_nothing(load):
 
 def values(audio_data, split):
     return {
-        int(audio[0])
+        round(float(audio[0]) * 32767)
         for audio, _ in audio_data.splits[split].as_numpy_iterator()
     }
 
@@ -332,7 +337,8 @@ def test_speech_commands_is_the_default_and_loads_as_declared(tmp_path):
     assert len(result.label_names) == 12
     assert result.counts == {"train": 3, "validation": 3, "test": 3}
     audio, _ = next(result.splits["train"].as_numpy_iterator())
-    assert audio.dtype == np.int16
+    assert audio.dtype == np.float32
+    assert result.clips["train"].full_scale == 32767
     batches = data.prepare(result, batch_size=2)
     assert next(iter(batches.train()))[0].shape == (2, 16000)
 

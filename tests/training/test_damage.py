@@ -289,15 +289,17 @@ def test_a_finished_run_whose_model_is_lost_gets_another(
     assert Workdir(workdir).load_best().count_params() > 0
 
 
-def test_a_run_of_an_earlier_version_goes_on(folder, finished, tmp_path):
-    """It has recorded the name of the folder of its prepared data."""
+def test_a_run_of_an_earlier_version_goes_on(
+    folder, finished, tmp_path, capsys
+):
+    """It has recorded another fingerprint of its data."""
     workdir = unfinished(finished, tmp_path / "run")
     saved = SavedState(workdir)
     progress, arrays = saved.read()
-    (info,) = folder.glob("prepared/leaf_audio/*/*/info.json")
-    progress.identity["data set audio_folder"] = info.parent.name
+    progress.identity["data set audio_folder"] = "0123456789abcdef"
     saved.write(progress, arrays)
     assert run(folder, workdir, 3)["timings"]["epochs"] == 3
+    assert "an earlier version began this run" in capsys.readouterr().out
 
 
 def test_a_log_of_filters_that_is_none_is_replaced(tmp_path):

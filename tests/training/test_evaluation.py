@@ -271,7 +271,7 @@ def test_an_evaluation_on_other_data_leaves_the_one_before(finished, tmp_path):
         run.evaluate([], [f"train.workdir = '{workdir}'", *more])
     folders = list((workdir / "evaluations").iterdir())
     assert len(folders) == 2
-    own = f"audio_folder-{results['data']['fingerprint'][:8]}"
+    own = f"audio_folder-{results['data']['fingerprint'][:11]}"
     assert own in {folder.name for folder in folders}
     for folder in folders:
         assert {file.name for file in folder.iterdir()} >= {

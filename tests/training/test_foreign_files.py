@@ -119,8 +119,8 @@ def test_a_study_replaces_no_file_of_others(tmp_path, monkeypatch, name):
 
 
 def test_an_evaluation_replaces_only_an_evaluation(tmp_path):
-    file = Workdir(tmp_path).evaluation("set/one:1.*", "0123456789")
-    name = "evaluations/set-one-1.--01234567/evaluation.json"
+    file = Workdir(tmp_path).evaluation("set/one:1.*", "0123456789abcdef")
+    name = "evaluations/set-one-1.--0123456789a/evaluation.json"
     assert file == tmp_path / name
     evaluation._check_replaceable(file)
     file.parent.mkdir(parents=True)

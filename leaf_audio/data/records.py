@@ -1,0 +1,231 @@
+"""Records of prepared clips: examples of TensorFlow, in files of ArrayRecord.
+
+A record is a `tf.train.Example` in the encoding of TensorFlow Datasets (TFDS).
+TFDS therefore reads a folder of prepared clips as a data set; see `describe`.
+Neither TensorFlow nor TFDS is needed to read or write a record.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# The name that TFDS has for a folder of prepared clips.
+DATASET = "clips"
+# The features of a record.
+AUDIO, FULL_SCALE, FILE = "audio", "full_scale", "file"
+START, LABEL, LABELS, GROUP = "start", "label", "labels", "group"
+_DESCRIPTION = (
+    "Clips that leaf_audio has prepared. `audio` is a FLAC file with one "
+    "channel; the samples are its integers divided by `full_scale`. A clip of "
+    "more than {part_samples} samples is divided into several examples, and "
+    "`start` is the position of an example in its clip, in samples. `file` is "
+    "the name of the clip in its source, `group` a number that clips share "
+    "which belong together, or -1."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A file of records.
+
+    Attributes:
+        file: Its name.
+        records: The number of records in it.
+        nbytes: Its size.
+    """
+
+    file: str
+    records: int
+    nbytes: int
+
+    def is_whole(self, directory: pathlib.Path) -> bool:
+        """Returns whether the file is in a folder and has its size."""
+        try:
+            return (directory / self.file).stat().st_size == self.nbytes
+        except OSError:
+            return False
+
+
+def shard_name(split: str, number: int) -> str:
+    """Returns the name of a shard of a split."""
+    return f"{DATASET}-{split}.array_record-{number:05d}"
+
+
+def serialized(features: Mapping[str, Any]) -> bytes:
+    """Returns a record.
+
+    Args:
+        features: The value of each feature: bytes, a str, an int, a float or a
+            sequence of int.
+
+    Returns:
+        A serialized `tf.train.Example`.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example = tf_example_pb2.Example()
+    for name, value in features.items():
+        feature = example.features.feature[name]
+        if isinstance(value, str):
+            # A file name need not be valid UTF-8.
+            value = value.encode("utf-8", "surrogateescape")
+        if isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif isinstance(value, float):
+            feature.float_list.value.append(value)
+        elif isinstance(value, Sequence):
+            feature.int64_list.value.extend(value)
+        else:
+            feature.int64_list.value.append(value)
+    return example.SerializeToString()
+
+
+def audio_of(record: bytes) -> tuple[bytes, float]:
+    """Returns the FLAC file of a record, and its full scale."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    features = tf_example_pb2.Example.FromString(record).features.feature
+    return (
+        features[AUDIO].bytes_list.value[0],
+        features[FULL_SCALE].float_list.value[0],
+    )
+
+
+class ShardWriter:
+    """Writes records to a file, in their order.
+
+    Args:
+        path: The file to write.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        _, module = _array_record()
+        # A group of one record, so that each is read by itself. The records
+        # are compressed already.
+        self._writer = module.ArrayRecordWriter(
+            str(path), "group_size:1,uncompressed"
+        )
+        self.records = 0
+        self.nbytes = 0
+
+    def write(self, record: bytes) -> None:
+        """Writes one record."""
+        self._writer.write(record)
+        self.records += 1
+        self.nbytes += len(record)
+
+    def close(self) -> None:
+        """Completes the file. It can be called several times."""
+        if self._writer.is_open():
+            self._writer.close()
+
+
+def open_shards(directory: pathlib.Path, shards: Sequence[Shard]) -> Any:
+    """Returns a sequence of the records of some shards.
+
+    Several threads may read from it. No file is opened before it is needed.
+
+    Args:
+        directory: The folder of the shards.
+        shards: The shards, in their order.
+
+    Returns:
+        An `ArrayRecordDataSource`: a sequence of bytes.
+    """
+    module, _ = _array_record()
+    return module.ArrayRecordDataSource(
+        [
+            _Instruction(
+                str(directory / shard.file), 0, shard.records, shard.records
+            )
+            for shard in shards
+        ]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    """What ArrayRecord asks for, to know a shard without opening it."""
+
+    filename: str
+    skip: int
+    take: int
+    examples_in_shard: int
+
+
+def _array_record() -> tuple[Any, Any]:
+    try:
+        from array_record.python import (
+            array_record_data_source,
+            array_record_module,
+        )
+    except ImportError as error:
+        raise ImportError(
+            "Prepared clips are stored with the package array_record, which "
+            "cannot be imported here. It has no version for Windows: use the "
+            "Windows Subsystem for Linux there."
+        ) from error
+    return array_record_data_source, array_record_module
+
+
+def describe(
+    directory: pathlib.Path,
+    shards: Mapping[str, Sequence[Shard]],
+    label_names: Sequence[str],
+    is_multilabel: bool,
+    part_samples: int,
+) -> None:
+    """Writes what TFDS needs to read a folder of shards.
+
+    `tfds.builder_from_directory(directory).as_data_source("train")` is then a
+    sequence of dictionaries.
+
+    Args:
+        directory: The folder of the shards.
+        shards: The shards of each split.
+        label_names: The name of each label.
+        is_multilabel: Whether a clip may have several labels.
+        part_samples: How many samples a record has at most.
+    """
+    import tensorflow_datasets as tfds
+
+    label = tfds.features.ClassLabel(names=list(label_names))
+    features = tfds.features.FeaturesDict(
+        {
+            AUDIO: tfds.features.Tensor(shape=(), dtype=np.str_),
+            FULL_SCALE: tfds.features.Scalar(np.float32),
+            FILE: tfds.features.Text(),
+            START: tfds.features.Scalar(np.int64),
+            GROUP: tfds.features.Scalar(np.int64),
+            **(
+                {LABELS: tfds.features.Sequence(label)}
+                if is_multilabel
+                else {LABEL: label}
+            ),
+        }
+    )
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory,
+        dataset_name=DATASET,
+        filetype_suffix="array_record",
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=features,
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[shard.records for shard in some],
+                num_bytes=sum(shard.nbytes for shard in some),
+                filename_template=template.replace(split=split),
+            )
+            for split, some in shards.items()
+        ],
+        filename_template=template,
+        check_data=False,
+        description=_DESCRIPTION.format(part_samples=part_samples),
+    )

@@ -1,0 +1,335 @@
+"""Writes the clips of a split to shards, and goes on after an interruption.
+
+A shard is complete when it has a summary, a JSON file beside it. The next call
+leaves such shards as they are.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import pathlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from leaf_audio.common import files
+from leaf_audio.data import flac, records
+from leaf_audio.data.decoding import UnusableFileError
+from leaf_audio.data.parallel import in_parallel
+from leaf_audio.data.progress import progress
+
+# A shard is full when it holds this many bytes. Of FLAC at 16 kHz, that is some
+# eight hours of audio. An interrupted preparation begins the last shard again.
+# All shards of a data set are open at the same time.
+SHARD_BYTES = 2**29
+# A record holds at most this many samples. A long clip is thus read and encoded
+# in parts.
+PART_SAMPLES = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A clip to store.
+
+    Attributes:
+        samples: Its samples, an int16 or float32 array of shape (time,). Or a
+            function without arguments that yields them in several such arrays.
+            It may raise `UnusableFileError`; the clip is then skipped.
+        label: The index of its label. Or, where clips may have several labels,
+            a list of the indices of all of its labels. It must be of the same
+            kind for all clips of a data set.
+        name: What messages call it, such as the name of its file.
+        group: A number that all clips have which belong together, such as those
+            of one speaker. None for all clips of a split if each stands alone.
+        bits: With how many bits float32 samples are stored, 16 or 24; see
+            `flac.encode`. Or a function without arguments that returns this,
+            and is called once there are samples.
+        remark: A function without arguments that is called after all samples
+            were read. If it returns True, `Written.remarked` has the name.
+    """
+
+    samples: np.ndarray | Callable[[], Iterator[np.ndarray]]
+    label: int | Sequence[int]
+    name: str = ""
+    group: int | None = None
+    bits: int | Callable[[], int] = 24
+    remark: Callable[[], bool] = bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The clips of a split, in an order that is always the same.
+
+    Attributes:
+        count: Their number.
+        clips: A function from the number of clips to leave out, at the
+            beginning, to an iterable of the others.
+    """
+
+    count: int
+    clips: Callable[[int], Iterable[Clip]]
+
+    @classmethod
+    def of(cls, clips: Sequence[Clip]) -> "Source":
+        """Returns the source of the clips of a sequence."""
+        return cls(len(clips), lambda first: clips[first:])
+
+
+@dataclasses.dataclass
+class Written:
+    """What a shard, or several, hold.
+
+    Attributes:
+        count: The number of clips of the source, with those that were skipped.
+        lengths: The length of each clip that was stored, in samples.
+        labels: The label of each, as in `Clip`.
+        groups: The group of each.
+        digests: A hash of the samples of each.
+        full_scales: The values of `flac.Encoded.full_scale` that occur.
+        bits: The values of `flac.Encoded.bits` that occur.
+        skipped: The reason for each clip that was skipped, by its name.
+        remarked: The names of the clips with a remark.
+        shards: The shards that hold the clips.
+    """
+
+    count: int = 0
+    lengths: list[int] = dataclasses.field(default_factory=list)
+    labels: list[int | list[int]] = dataclasses.field(default_factory=list)
+    groups: list[int | None] = dataclasses.field(default_factory=list)
+    digests: list[str] = dataclasses.field(default_factory=list)
+    full_scales: list[float] = dataclasses.field(default_factory=list)
+    bits: list[int] = dataclasses.field(default_factory=list)
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    remarked: list[str] = dataclasses.field(default_factory=list)
+    shards: list[records.Shard] = dataclasses.field(default_factory=list)
+
+    def extend(self, other: "Written") -> None:
+        """Adds what other shards hold."""
+        self.count += other.count
+        for name in ("lengths", "labels", "groups", "digests", "remarked"):
+            getattr(self, name).extend(getattr(other, name))
+        self.full_scales = sorted({*self.full_scales, *other.full_scales})
+        self.bits = sorted({*self.bits, *other.bits})
+        self.skipped.update(other.skipped)
+        self.shards.extend(other.shards)
+
+
+_FIELDS = dataclasses.fields(Written)
+
+
+def write_split(
+    directory: pathlib.Path,
+    split: str,
+    source: Source,
+    sample_rate: int | None,
+    description: str,
+) -> Written:
+    """Writes the clips of a split that are not written yet.
+
+    Args:
+        directory: The folder for the shards.
+        split: "train", "validation" or "test".
+        source: The clips.
+        sample_rate: Their rate in Hz, or None if it is unknown.
+        description: The text in front of the progress bar.
+
+    Returns:
+        What all shards of the split hold.
+
+    Raises:
+        ValueError: A clip has no samples, or some that are not finite. Readers
+            check their clips, and name the file; this holds for every reader to
+            come.
+    """
+    written = Written()
+    for number in itertools.count():
+        summary = _summary(directory, split, number)
+        if summary is None:
+            break
+        written.extend(summary)
+    if written.count == source.count:
+        return written
+
+    def encoded(clip: Clip) -> Iterator[flac.Encoded]:
+        return _encoded(clip, split, sample_rate)
+
+    shard = None
+    # Unfinished generators that are left to the garbage collector would join
+    # their threads at an arbitrary point of the program, for instance while
+    # another thread starts. Both are therefore closed here.
+    with (
+        contextlib.closing(
+            in_parallel(source.clips(written.count), encoded)
+        ) as results,
+        progress(results, source.count, description, written.count) as bar,
+    ):
+        try:
+            for clip, parts in bar:
+                if shard is None:
+                    shard = _ShardWriter(directory, split, len(written.shards))
+                shard.add(clip, parts)
+                if shard.nbytes >= SHARD_BYTES:
+                    written.extend(shard.finish())
+                    shard = None
+            if shard is not None:
+                written.extend(shard.finish())
+        except BaseException:
+            if shard is not None:
+                shard.abandon()
+            raise
+    return written
+
+
+def remove_summaries(directory: pathlib.Path) -> None:
+    """Removes what only an interrupted preparation needs."""
+    for path in directory.glob(f"{records.DATASET}-*.json"):
+        path.unlink(missing_ok=True)
+
+
+def _summary_path(
+    directory: pathlib.Path, split: str, number: int
+) -> pathlib.Path:
+    return directory / f"{records.shard_name(split, number)}.json"
+
+
+def _summary(
+    directory: pathlib.Path, split: str, number: int
+) -> Written | None:
+    """Returns what a shard holds; None unless it is complete."""
+    path = _summary_path(directory, split, number)
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        shards = [records.Shard(**shard) for shard in content["shards"]]
+        values = {field.name: content[field.name] for field in _FIELDS}
+        found = Written(**values | {"shards": shards})
+        is_whole = all(shard.is_whole(directory) for shard in found.shards)
+    except (KeyError, OSError, TypeError, ValueError):
+        return None
+    return found if is_whole else None
+
+
+def _encoded(
+    clip: Clip, split: str, sample_rate: int | None
+) -> Iterator[flac.Encoded]:
+    blocks: Iterable[np.ndarray] = (
+        clip.samples() if callable(clip.samples) else [clip.samples]
+    )
+    bits = None
+    for part in _regrouped(blocks):
+        if not np.isfinite(part).all():
+            raise ValueError(
+                "The samples of a clip must be finite. Received: NaN or "
+                f"infinity in {clip.name or 'a clip'!r} of {split!r}."
+            )
+        if bits is None:
+            bits = clip.bits() if callable(clip.bits) else clip.bits
+        yield flac.encode(part, bits, sample_rate)
+    if bits is None:
+        raise ValueError(
+            "A clip must have samples. Received: none in "
+            f"{clip.name or 'a clip'!r} of {split!r}."
+        )
+
+
+def _regrouped(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields the samples of blocks in parts of `PART_SAMPLES`.
+
+    Only the last part may be shorter. No part is empty.
+    """
+    waiting: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        while len(block):
+            some = block[: PART_SAMPLES - count]
+            block = block[len(some) :]
+            waiting.append(some)
+            count += len(some)
+            if count == PART_SAMPLES:
+                yield np.concatenate(waiting)
+                waiting, count = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+class _ShardWriter:
+    """Writes a shard, which gets its name when it is complete."""
+
+    def __init__(self, directory: pathlib.Path, split: str, number: int):
+        self._directory = directory
+        self._name = records.shard_name(split, number)
+        self._summary = _summary_path(directory, split, number)
+        # Another process may write the same shard.
+        self._partial = directory / f"{uuid.uuid4().hex}.partial"
+        self._writer = records.ShardWriter(self._partial)
+        self._written = Written()
+
+    @property
+    def nbytes(self) -> int:
+        return self._writer.nbytes
+
+    def add(
+        self, clip: Clip, parts: list[flac.Encoded] | UnusableFileError
+    ) -> None:
+        """Adds a clip, or the reason why there is none."""
+        written = self._written
+        written.count += 1
+        if isinstance(parts, UnusableFileError):
+            written.skipped[clip.name] = str(parts)
+            return
+        if clip.remark():
+            written.remarked.append(clip.name)
+        label = np.asarray(clip.label).tolist()
+        group = None if clip.group is None else int(clip.group)
+        start = 0
+        for part in parts:
+            self._writer.write(
+                records.serialized(
+                    {
+                        records.AUDIO: part.flac,
+                        records.FULL_SCALE: part.full_scale,
+                        records.FILE: clip.name,
+                        records.START: start,
+                        records.GROUP: -1 if group is None else group,
+                        (
+                            records.LABELS
+                            if isinstance(label, list)
+                            else records.LABEL
+                        ): label,
+                    }
+                )
+            )
+            start += part.length
+        digest = hashlib.sha256(b"".join(part.sha256 for part in parts))
+        written.lengths.append(start)
+        written.labels.append(label)
+        written.groups.append(group)
+        written.digests.append(digest.hexdigest()[:32])
+        written.full_scales += [part.full_scale for part in parts]
+        written.bits += [part.bits for part in parts]
+
+    def finish(self) -> Written:
+        """Completes the shard, and returns what it holds."""
+        written = self._written
+        self._writer.close()
+        if written.lengths:
+            nbytes = self._partial.stat().st_size
+            files.move(self._partial, self._directory / self._name)
+            written.shards.append(
+                records.Shard(self._name, self._writer.records, nbytes)
+            )
+        else:
+            self._partial.unlink()
+        written.full_scales = sorted(set(written.full_scales))
+        written.bits = sorted(set(written.bits))
+        self._partial.write_text(json.dumps(dataclasses.asdict(written)))
+        files.move(self._partial, self._summary)
+        return written
+
+    def abandon(self) -> None:
+        """Leaves nothing of the shard."""
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        self._partial.unlink(missing_ok=True)
