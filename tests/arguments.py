@@ -274,6 +274,11 @@ EXCEPTIONS = {
     "Study.configs": "list",
     "Study.seeds": "integers",
     "Study.workdir": "path",
+    "data_parallel.address": "text or none",
+    "data_parallel.num_processes": "positive integer or none",
+    "data_parallel.process": "seed or none",
+    "tfrecords.several_labels": "bool",
+    "tfrecords.label_names": "given or none",
     "TrainingConfig.jit_compile": "bool",
     "Audiomentation.sample_rate": "positive integer",
     "GaborInit.n_filters": "size or none",
@@ -283,7 +288,7 @@ EXCEPTIONS = {
             *("GaborInit.sample_rate", "GaborInit.window_len"),
             *("LowpassInit.sample_rate", "LowpassInit.window_len"),
             *("SincInit.sample_rate", "load.sample_rate"),
-            "audio_folder.sample_rate",
+            *("audio_folder.sample_rate", "tfrecords.sample_rate"),
         ),
         "positive or none",
     ),
@@ -405,7 +410,14 @@ SKIPPED = {
 # With legal values they read files, train or fetch data.
 COSTLY = {
     *("audio_folder", "evaluate", "example_shape", "load", "predict"),
-    *("prepare", "read_recording", "mirrored", "data_parallel", "tpu"),
+    *(
+        "tfrecords",
+        "prepare",
+        "read_recording",
+        "mirrored",
+        "data_parallel",
+        "tpu",
+    ),
     *("LingvoSpecAugment", "from_trained"),
     *INDEXES,
 }

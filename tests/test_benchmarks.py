@@ -122,3 +122,20 @@ def test_mixtures_of_clips_keep_the_folds_and_the_levels(esc10, tmp_path):
     assert one == two and not {*one} & {*three}
     with pytest.raises(SystemExit, match="one must be new or empty"):
         make_mixtures(esc10, tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_preparation_is_timed(tmp_path):
+    output = tmp_path / "preparation.json"
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "preparation.py", "--small"),
+            *("--files=100", f"--output={output}"),
+        ],
+        check=True,
+    )
+    results = json.loads(output.read_text("utf-8"))["results"]
+    assert len(results) == 3
+    for row in results.values():
+        assert row["hours_per_minute"] > 0
+        assert 0 < row["megabytes_per_hour"] < 120

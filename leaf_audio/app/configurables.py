@@ -18,6 +18,7 @@ import keras
 
 from leaf_audio import (
     convolution,
+    data,
     frontend,
     initializers,
     models,
@@ -128,7 +129,6 @@ _OTHERS = (
     "Frontend",
     "Study",
     "align",
-    "audio_folder",
     "background_noise",
     "circular_shift",
     "colored_noise",
@@ -142,13 +142,13 @@ _OTHERS = (
     "polarity_inversion",
     "prepare",
     "speed_change",
-    "tfrecords",
     "time_mask",
     "time_shift",
     "tpu",
     "train",
     "white_noise",
     *_INDEXES,
+    *data.READERS,
 )
 
 # The argument that takes each part, to tell the user where to refer to it.

@@ -10,7 +10,7 @@ import gin
 from leaf_audio.app import configuration, recorded, report
 from leaf_audio.app import train as gin_training
 from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
-from leaf_audio.training import TrainingStopped, Workdir
+from leaf_audio.training import TrainingStopped, Workdir, processes
 
 # Errors that a mistake in the configuration or in the data leads to.
 EXPECTED_ERRORS = (ValueError, OSError, TrainingStopped)
@@ -41,6 +41,8 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         configuration.parse(configs, bindings)
         results = gin_training.train()
         folder = Workdir(gin.query_parameter("train.workdir"))
+    if not processes.is_main():
+        return
     workdir = shlex.quote(str(folder.path))
     report.print_metrics(
         f"{results['data']['name']}, model of epoch {results['kept_epoch']} of "

@@ -9,16 +9,17 @@ Where to add what: a source of data in `sources.py`, the table of a published
 data set in `published.py`, an augmentation in `augmentation.py`, another
 transform in `transforms.py`.
 
-Only `audio_folder` is imported with this package. The other names are imported
-when they are first used, because some need large libraries.
+Only `audio_folder` and `tfrecords` are imported with this package. The other
+names are imported when they are first used, because some need large libraries.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# Not imported on demand: the submodule has the same name, and would otherwise
-# take its place in this namespace.
+# Not imported on demand: the submodules have the same names, and would
+# otherwise take their places in this namespace.
 from leaf_audio.data.audio_folder import audio_folder
+from leaf_audio.data.tfrecords import tfrecords
 
 if TYPE_CHECKING:
     from leaf_audio.data.audiomentation import Audiomentation
@@ -78,6 +79,7 @@ __all__ = [
     "read_recording",
     "speech_commands_index",
     "speed_change",
+    "tfrecords",
     "time_mask",
     "time_shift",
     "transform",

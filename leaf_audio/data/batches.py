@@ -14,8 +14,10 @@ clip at position i of pass p is transformed with a generator that depends on
 whether the run began at step 0 or was resumed later.
 """
 
+import functools
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -53,6 +55,12 @@ DEFAULT_MAX_CACHE_BYTES = 2**31
 # computes without holding up the other threads, but Python does not, so that
 # more threads than a few gain nothing. `benchmarks/data.py` measures it.
 _THREADS = min(os.cpu_count() or 1, 4)
+# Of a longer clip, training reads a random part of this many examples. A
+# recording of an hour is thus not decoded for an example of a second.
+_EXCERPT_EXAMPLES = 8
+# How many samples of the longest clip are transformed to find the shape of an
+# example: a minute at 16 kHz.
+_TRIED_SAMPLES = 2**20
 _BATCHES_AHEAD = _THREADS + 2
 
 
@@ -104,7 +112,9 @@ def prepare(
             `leaf_audio.data.balance`. Default: False.
 
     Returns:
-        A `Batches`.
+        A `Batches`. In training, the transforms get a random part of a clip
+        that is longer than eight examples. The part has the length of eight
+        examples.
 
     Raises:
         ValueError: An argument is not valid, or the transforms do not lead to
@@ -186,6 +196,7 @@ class Batches:
             split: some.reader(in_memory) for split, some in clips.items()
         }
         self.example_shape = self._find_shape(clips)
+        self._train_lengths = self._lengths_in_training(clips)
         self.evaluation_hop = evaluation_hop
         if evaluation_hop is not None:
             self._check_hop(evaluation_hop)
@@ -198,19 +209,25 @@ class Batches:
             for split in evaluated
         }
 
-    def train(self, first_step: int = 0) -> grain.IterDataset:
+    def train(
+        self, first_step: int = 0, share: tuple[int, int] = (0, 1)
+    ) -> grain.IterDataset:
         """Returns endless training batches.
 
         Args:
             first_step: int. The step, counted from the start of training, whose
                 batch comes first. Default: 0.
+            share: Pair of int. With (i, n), each batch is divided into n equal
+                parts, and only part i is made. This is for n processes that
+                train together. Clips are mixed within a part. Default: (0, 1).
 
         Returns:
             A grain.IterDataset of (audio, label), or of (audio, targets) with
             mixup or several labels. All batches have the same shape.
 
         Raises:
-            ValueError: There is no training split, or `first_step` is negative.
+            ValueError: There is no training split, `first_step` is negative, or
+                a batch cannot be divided into `n` parts.
         """
         if not self._count:
             raise ValueError(
@@ -218,15 +235,27 @@ class Batches:
                 f"splits={list(self.evaluation)}."
             )
         check_count("first_step", first_step)
+        part, parts = share
+        if not 0 <= part < parts or self.batch_size % parts:
+            raise ValueError(
+                f"`share` must be (i, n) with i from 0 to n - 1, and n must "
+                f"divide the batch size {self.batch_size}. "
+                f"Received: share={share}."
+            )
+        part_size = self.batch_size // parts
         order = np.random.SeedSequence(self._seed).generate_state(1)[0]
         data = grain.MapDataset.range(self._count)
         if self._order is None:
             data = data.shuffle(seed=int(order))
         data = data.repeat()
         data = data.map_with_index(self._training_example)
-        data = data.batch(self.batch_size, drop_remainder=True)
+        if parts > 1:
+            data = grain.MapDataset.source(
+                _Share(data, self.batch_size, part * part_size, part_size)
+            )
+        data = data.batch(part_size, drop_remainder=True)
         if self.mixup_alpha:
-            data = data.map_with_index(self._mixed)
+            data = data.map_with_index(functools.partial(self._mixed, part))
         return _read_ahead(data[first_step:])
 
     def chunks(self, split: str) -> tuple[grain.IterDataset, np.ndarray]:
@@ -271,14 +300,30 @@ class Batches:
         rng = self._generator(*divmod(position, self._count))
         if self._order is not None:
             index = self._order(position)
-        return self._example("train", index, rng)
+        return self._example("train", index, rng, self._excerpt(index, rng))
+
+    def _excerpt(
+        self, index: int, rng: np.random.Generator
+    ) -> tuple[int, int | None]:
+        """Draws the part of a clip that training reads."""
+        if self._train_lengths is None:
+            return 0, None
+        length = _EXCERPT_EXAMPLES * self.example_shape[0]
+        surplus = int(self._train_lengths[index]) - length
+        if surplus <= 0:
+            return 0, None
+        start = int(rng.integers(surplus + 1))
+        return start, start + length
 
     def _mixed(
-        self, step: int, batch: tuple[np.ndarray, np.ndarray]
+        self, part: int, step: int, batch: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         audio, labels = batch
         targets = one_hot(labels, self.num_labels)
-        return mixup(audio, targets, self.mixup_alpha, self._generator(step))
+        # No two parts draw the same, nor as an example, whose key has two
+        # numbers.
+        key = (step, part, 0) if part else (step,)
+        return mixup(audio, targets, self.mixup_alpha, self._generator(*key))
 
     def _generator(self, *key: int) -> np.random.Generator:
         """Returns a generator that depends on the seed and the key only."""
@@ -309,13 +354,23 @@ class Batches:
             )
         return audio, label
 
+    def _lengths_in_training(
+        self, clips: dict[str, Clips]
+    ) -> np.ndarray | None:
+        """Returns the lengths of training clips if some are long, or None."""
+        if "train" not in clips or len(self.example_shape) != 1:
+            return None
+        lengths = np.diff(clips["train"].offsets)
+        is_long = lengths.max() > _EXCERPT_EXAMPLES * self.example_shape[0]
+        return lengths if is_long else None
+
     def _find_shape(self, clips: dict[str, Clips]) -> tuple[int, ...]:
         """Tries the shortest and the longest clip of each split."""
         shapes = {}
         for split, some in clips.items():
             lengths = np.diff(some.offsets)
             for index in map(int, (lengths.argmin(), lengths.argmax())):
-                samples, _ = self._readers[split](index)
+                samples, _ = self._readers[split](index, 0, _TRIED_SAMPLES)
                 rng = self._generator(0) if split == "train" else None
                 shape = self._transform(samples, rng).shape
                 shapes[f"{split}, {lengths[index]} samples"] = shape
@@ -326,6 +381,36 @@ class Batches:
                 f"leads to {shapes}."
             )
         return shape
+
+
+class _Share:
+    """A part of each batch of a data set of examples, as a source of Grain.
+
+    Args:
+        data: The examples of all batches.
+        batch_size: The number of examples in a whole batch.
+        first: The position in the batch where the part begins.
+        part_size: The number of examples in a part.
+    """
+
+    def __init__(
+        self,
+        data: grain.MapDataset,
+        batch_size: int,
+        first: int,
+        part_size: int,
+    ):
+        self._data = data
+        self._batch_size = batch_size
+        self._first = first
+        self._part_size = part_size
+
+    def __len__(self) -> int:
+        return len(self._data) // self._batch_size * self._part_size
+
+    def __getitem__(self, position: int) -> Any:
+        step, offset = divmod(position, self._part_size)
+        return self._data[step * self._batch_size + self._first + offset]
 
 
 def _read_ahead(data: grain.MapDataset) -> grain.IterDataset:

@@ -92,15 +92,11 @@ def tfrecords(
     check_bool("for_training", for_training)
     check_unless_none(check_path, data_dir=data_dir)
     unusable.check_on_error("tfrecords", on_error)
+    check_unless_none(_check_sample_rate, sample_rate=sample_rate)
+    _check_sample_rate("fallback_sample_rate", fallback_sample_rate)
     rate = fallback_sample_rate if sample_rate is None else sample_rate
-    if not decoding.is_sample_rate(rate):
-        raise ValueError(
-            f"`tfrecords.sample_rate` must be a rate in Hz from "
-            f"{decoding.MIN_SAMPLE_RATE} to {decoding.MAX_SAMPLE_RATE}. "
-            f"Received: sample_rate={rate!r}."
-        )
-    folder = _check_folder(path)
     names = _read_names(label_names)
+    folder = _check_folder(path)
     by_split = _find_files(folder, for_training)
     parse = _Parser(audio_key, label_key, several_labels, names, rate)
 
@@ -132,6 +128,15 @@ def tfrecords(
     )
     unusable.check_all_used("tfrecords", audio_data.skipped, on_error)
     return audio_data
+
+
+def _check_sample_rate(name: str, value: Any) -> None:
+    if not decoding.is_sample_rate(value):
+        raise ValueError(
+            f"`tfrecords.{name}` must be a rate in Hz from "
+            f"{decoding.MIN_SAMPLE_RATE} to {decoding.MAX_SAMPLE_RATE}. "
+            f"Received: {name}={value!r}."
+        )
 
 
 def _check_folder(path: Any) -> pathlib.Path:

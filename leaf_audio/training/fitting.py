@@ -39,6 +39,7 @@ def fit(
     num_epochs: int,
     lower: LowerRate | None = None,
     tell: Callable[[str], None] = print,
+    share: tuple[int, int] = (0, 1),
 ) -> None:
     """Trains the epochs that are left, and saves after each of them.
 
@@ -52,6 +53,8 @@ def fit(
         lower: Lowers the learning rate. Defaults to None, for a rate that
             depends on nothing but the step.
         tell: Is called with a line after each epoch. Defaults to `print`.
+        share: Which part of each batch this process trains on; see
+            `data.Batches.train`. Defaults to all of it.
 
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
@@ -67,7 +70,7 @@ def fit(
         StopIfNotFinite(folder, progress),
         Replan(),
     ]
-    is_terminal = sys.stdout.isatty()
+    is_terminal = sys.stdout.isatty() and share[0] == 0
     if is_terminal:
         # Before the callbacks that add metrics, for which its line is too
         # short.
@@ -84,7 +87,7 @@ def fit(
         callbacks.append(lower)
     with watched_steps(model):
         model.fit(
-            feed(batches.train(first_step=done * steps)),
+            feed(batches.train(first_step=done * steps, share=share)),
             initial_epoch=done,
             epochs=num_epochs,
             steps_per_epoch=steps,

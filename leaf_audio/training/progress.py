@@ -20,6 +20,10 @@ _FREE = (
     "train.data_dir",
     "train.num_epochs",
     "audio_folder.path",
+    "tfrecords.path",
+    "data_parallel.address",
+    "data_parallel.num_processes",
+    "data_parallel.process",
 )
 
 

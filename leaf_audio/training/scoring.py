@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from leaf_audio import data
-from leaf_audio.training import bootstrap, metrics
+from leaf_audio.training import bootstrap, metrics, processes
 from leaf_audio.training.feeding import feed
 
 if TYPE_CHECKING:
@@ -81,9 +81,10 @@ class Scorer:
         Returns:
             float64 array of shape (clips, labels).
         """
-        logits = model.predict(
-            feed(self._audio), steps=self._steps, verbose=verbose
-        )
+        with processes.undistributed():
+            logits = model.predict(
+                feed(self._audio), steps=self._steps, verbose=verbose
+            )
         logits = logits[: len(self._clips)].astype("float64")
         if len(self._clips) == len(self.labels):
             return logits

@@ -1,4 +1,4 @@
-"""The devices that train a model: one, several, or a TPU.
+"""The devices that train a model: one, several, a TPU, or several machines.
 
 The batch size is always that of the whole batch. Several devices share it.
 """
@@ -13,6 +13,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from leaf_audio.common.checks import (
+    check_count,
+    check_positive_int,
+    check_text,
+    check_unless_none,
+)
+from leaf_audio.training import processes
+
 # The time after which an address counts as one that does not answer.
 _CONNECT_SECONDS = 10
 
@@ -24,12 +32,22 @@ class Strategy:
     Args:
         scope: A function that returns a context manager. The model is built,
             trained and used inside this context.
-        num_devices: int. The number of devices that share a batch. Defaults to
-            1.
+        num_devices: int. The number of devices that share a batch, on all
+            machines. Defaults to 1.
+        process: int. Which of several processes this one is, from 0. They train
+            one model together. Defaults to 0.
+        num_processes: int. How many processes there are. Defaults to 1.
     """
 
     scope: Callable[[], contextlib.AbstractContextManager]
     num_devices: int = 1
+    process: int = 0
+    num_processes: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.process == 0
 
 
 def mirrored(devices: Sequence[str] | None = None) -> Strategy:
@@ -100,24 +118,45 @@ def tpu(address: str | None = None) -> Strategy:
     return Strategy(strategy.scope, strategy.num_replicas_in_sync)
 
 
-def data_parallel(devices: Sequence[str] | None = None) -> Strategy:
+def data_parallel(
+    devices: Sequence[str] | None = None,
+    address: str | None = None,
+    num_processes: int | None = None,
+    process: int | None = None,
+) -> Strategy:
     """Divides each batch among devices, with `keras.distribution`.
 
-    It needs the JAX backend.
+    It needs the JAX backend. The devices may belong to several processes, on
+    one machine or on several. Each process is started with the same settings,
+    apart from `process`, before JAX computes anything.
 
     Args:
         devices: list of str or None. The devices, such as
             `["gpu:0", "gpu:1"]`. None takes all devices of the best kind that
-            JAX finds. Defaults to None.
+            JAX finds, of all processes. Defaults to None.
+        address: str or None. Where the processes meet: "host:port" of the first
+            one. Or "auto", on Slurm, Open MPI, Kubernetes and Cloud TPUs, where
+            JAX finds out the rest. None is the environment variable
+            LEAF_AUDIO_ADDRESS, and without it, for a process by itself.
+            Defaults to None.
+        num_processes: int or None. The number of processes. None is the
+            environment variable LEAF_AUDIO_NUM_PROCESSES. Defaults to None.
+        process: int or None. Which of them this one is, from 0. None is the
+            environment variable LEAF_AUDIO_PROCESS. Defaults to None.
 
     Returns:
         The strategy.
 
     Raises:
-        ValueError: If a device does not exist, or on another backend.
+        ValueError: If a device does not exist, the processes do not find each
+            other, or on another backend.
     """
     _check_devices(devices)
+    check_unless_none(check_text, address=address)
+    check_unless_none(check_positive_int, num_processes=num_processes)
+    check_unless_none(check_count, process=process)
     _check_backend("data_parallel", "jax")
+    processes.join(address, num_processes, process)
     known = keras.distribution.list_devices()
     if devices and not set(devices) <= set(known):
         raise ValueError(
@@ -125,8 +164,12 @@ def data_parallel(devices: Sequence[str] | None = None) -> Strategy:
             f"Received: devices={list(devices)}."
         )
     devices = list(devices or known)
-    distribution = keras.distribution.DataParallel(devices=devices)
-    return Strategy(distribution.scope, len(devices))
+    distribution = keras.distribution.DataParallel(
+        devices=devices,
+        # Each process makes its part of a batch itself.
+        auto_shard_dataset=False,
+    )
+    return Strategy(distribution.scope, len(devices), *processes.position())
 
 
 _FACTORIES: dict[str, Callable[[], Strategy]] = {

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from leaf_audio.training import (
     checks,
     fitting,
     optimizers,
+    processes,
     schedules,
     strategies,
     tables,
@@ -110,13 +112,13 @@ def train(
     ```
     """
     observer = observer or Observer()
-    folder = Workdir(config.workdir)
-    with folder.locked():
-        progress = folder.read_progress()
+    devices = make_strategy(config.strategy)
+    if not devices.is_main:
+        observer = _SilentObserver(observer)
+    with _opened(config, devices) as (folder, progress):
         for damage in folder.damages:
             observer.tell(damage)
         check_unfinished(folder, progress, config)
-        devices = make_strategy(config.strategy)
         checks.check_batch_divides(config.batch_size, devices.num_devices)
         building.rehearse(
             config,
@@ -141,6 +143,9 @@ def train(
         batches = prepare(
             audio_data, batch_size=config.batch_size, seed=config.seed
         )
+        processes.check_equal(
+            "the same data in all processes", audio_data.fingerprint
+        )
         observer.data_loaded(audio_data, batches, folder.results)
         run = _Run(config, folder, observer, audio_data, batches)
         run.begin_or_continue(progress)
@@ -148,6 +153,53 @@ def train(
         results = run.summarize(model)
         files.write_json(folder.results, results)
     return results
+
+
+@contextlib.contextmanager
+def _opened(
+    config: TrainingConfig, devices: strategies.Strategy
+) -> Iterator[tuple[Workdir, Progress | None]]:
+    """Opens the folder of the run; in other processes, a copy of it."""
+    folder = Workdir(config.workdir)
+    with contextlib.ExitStack() as stack:
+        if devices.is_main:
+            stack.enter_context(folder.locked())
+            progress = folder.read_progress()
+            processes.wait_for_all("the first process has read the state")
+        else:
+            processes.wait_for_all("the first process has read the state")
+            copy = stack.enter_context(processes.copy_of(folder.path))
+            folder = Workdir(copy)
+            progress = folder.read_progress()
+        epochs = len(progress.history) if progress else 0
+        processes.check_equal(
+            "the same `train.workdir` in all processes, on a file system that "
+            "they share",
+            f"a run of {epochs} epochs",
+        )
+        yield folder, progress
+
+
+class _SilentObserver(Observer):
+    """Knows what another observer knows, and tells nothing."""
+
+    def __init__(self, other: Observer):
+        self._other = other
+
+    def settings(self) -> dict[str, str]:
+        return self._other.settings()
+
+    def shared_values(self) -> dict[str, str]:
+        return self._other.shared_values()
+
+    def config_text(self) -> str | None:
+        return self._other.config_text()
+
+    def model_checked(self) -> None:
+        self._other.model_checked()
+
+    def tell(self, line: str) -> None:
+        pass
 
 
 class _Run:
@@ -277,6 +329,7 @@ class _Run:
                     num_epochs=config.num_epochs,
                     lower=self._lower_rate(rate),
                     tell=self._observer.tell,
+                    share=(devices.process, devices.num_processes),
                 )
             self._folder.end(model, self._progress)
         return model

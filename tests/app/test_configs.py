@@ -23,6 +23,7 @@ AFTER = {
     "audio_folder.gin": ["mel.gin"],
     "five_seconds.gin": ["mel.gin", "own_recordings.gin"],
     "own_recordings.gin": ["mel.gin"],
+    "tfrecords.gin": ["mel.gin"],
 }
 # The encoders of the paper, and many filters, are more than a step needs.
 SMALL_CONV_NET = ["ConvNet.filters = [4, 4]"]

@@ -9,6 +9,7 @@ import pytest
 from stored import Clip, store
 
 from leaf_audio import data
+from leaf_audio.data.clips import Clips
 
 pytestmark = pytest.mark.any_backend
 
@@ -272,3 +273,74 @@ def test_transforms_are_called_in_order_and_seeded_by_signature(audio_data):
 def test_a_wrong_value_is_named(audio_data, call, message):
     with pytest.raises(ValueError, match=message):
         call(audio_data)
+
+
+@pytest.mark.parametrize("max_cache_bytes", [0, 10**9])
+def test_training_reads_parts_of_long_clips(
+    tmp_path, monkeypatch, max_cache_bytes
+):
+    """Training decodes eight lengths of an example, and evaluation all."""
+    counts = {"train": 4, "validation": 1}
+    audio_data = make(tmp_path, lengths=[5000], counts=counts)
+    asked = []
+    original = Clips.reader
+
+    def counting(self, in_memory=False):
+        read = original(self, in_memory)
+
+        def counted(index, begin=0, end=None):
+            audio, label = read(index, begin, end)
+            asked.append(len(audio))
+            return audio, label
+
+        return counted
+
+    monkeypatch.setattr(Clips, "reader", counting)
+    batches = data.prepare(
+        audio_data, [crop], 4, max_cache_bytes=max_cache_bytes
+    )
+    asked.clear()
+    found = take(batches.train(), 60)
+    assert set(asked) == {8 * 30}
+    starts = np.concatenate([100 * (a[:, 0] - y) for a, y in found])
+    # They are spread over the clips, to both ends.
+    assert starts.min() < 100
+    assert starts.max() > 4850
+    assert abs(starts.mean() - 2485) < 300
+    asked.clear()
+    ((audio, label),) = batches.evaluation["validation"]
+    assert asked == [5000]
+    np.testing.assert_allclose(100 * audio[0, 0], 2485, rtol=1e-3)
+    again = data.prepare(audio_data, [crop], 4, max_cache_bytes=max_cache_bytes)
+    assert_equal_batches(take(again.train(first_step=7), 3), found[7:10])
+
+
+@pytest.mark.parametrize("first_step", [0, 5])
+@pytest.mark.parametrize("count", [2, 3])
+def test_parts_of_batches_make_the_whole(audio_data, count, first_step):
+    batches = data.prepare(audio_data, [crop], 6)
+    whole = take(batches.train(first_step), 7)
+    parts = [
+        take(batches.train(first_step, share=(i, count)), 7)
+        for i in range(count)
+    ]
+    joined = [
+        tuple(map(np.concatenate, zip(*some, strict=True)))
+        for some in zip(*parts, strict=True)
+    ]
+    assert_equal_batches(joined, whole)
+
+
+def test_parts_of_mixed_batches_draw_differently(audio_data):
+    batches = data.prepare(audio_data, [crop], 6, mixup_alpha=1.0)
+    shares = [
+        np.sort(take(batches.train(share=(i, 2)), 1)[0][1], axis=1)[:, -1]
+        for i in range(2)
+    ]
+    assert not np.intersect1d(*shares).size
+
+
+@pytest.mark.parametrize("share", [(0, 4), (2, 2), (-1, 2), (0, 0)])
+def test_a_batch_must_be_divisible_into_parts(audio_data, share):
+    with pytest.raises(ValueError, match="`share` must be"):
+        data.prepare(audio_data, [crop], 6).train(share=share)

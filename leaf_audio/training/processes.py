@@ -1,0 +1,208 @@
+"""Several processes that train one model, on the JAX backend.
+
+All of them do the same work, each on its part of a batch. The first one alone
+writes the folder of the run. The others work in a temporary copy of it.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from leaf_audio.common.checks import check_count, check_positive_int
+
+# After this time without a sign of life of another process, the others stop.
+# In seconds.
+_HEARTBEAT_S = 30
+_VARIABLES = {
+    "address": "LEAF_AUDIO_ADDRESS",
+    "num_processes": "LEAF_AUDIO_NUM_PROCESSES",
+    "process": "LEAF_AUDIO_PROCESS",
+}
+
+
+def join(
+    address: str | None, num_processes: int | None, process: int | None
+) -> None:
+    """Connects this process to the others, once.
+
+    Args:
+        address: See `strategies.data_parallel`, as for all arguments.
+        num_processes: int or None.
+        process: int or None.
+
+    Raises:
+        ValueError: If an argument is missing or not valid, or the others do not
+            answer.
+    """
+    given = {
+        "address": address,
+        "num_processes": num_processes,
+        "process": process,
+    }
+    for name, variable in _VARIABLES.items():
+        if given[name] is None and variable in os.environ:
+            given[name] = _from_environment(name, os.environ[variable])
+    if all(value is None for value in given.values()):
+        return
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    arguments = _arguments(given)
+    if jax.config.jax_cpu_collectives_implementation is None:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            **arguments, heartbeat_timeout_seconds=_HEARTBEAT_S
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            "`data_parallel.address` must be where the processes meet. "
+            f"Received: {_described(given)} ({reason})"
+        ) from error
+
+
+def _from_environment(name: str, text: str) -> Any:
+    if name == "address":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(
+            f"`{_VARIABLES[name]}` must be an integer. Received: {text!r}."
+        ) from None
+
+
+def _arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """Returns what JAX is to be told."""
+    if given["address"] == "auto":
+        if given["num_processes"] is None and given["process"] is None:
+            return {}
+        raise ValueError(
+            "`data_parallel.num_processes` and `data_parallel.process` must be "
+            f"None with the address 'auto'. Received: {_described(given)}."
+        )
+    missing = [name for name, value in given.items() if value is None]
+    host, _, port = str(given["address"]).rpartition(":")
+    if missing or not host or not port.isdecimal():
+        raise ValueError(
+            "`data_parallel.address` must be 'host:port' of the first process, "
+            "or 'auto'; the number of processes, and which one this is, must "
+            f"be given with the former. Received: {_described(given)}."
+        )
+    count = check_positive_int(
+        "data_parallel.num_processes", given["num_processes"]
+    )
+    check_count("data_parallel.process", given["process"])
+    if given["process"] >= count:
+        raise ValueError(
+            f"`data_parallel.process` must be from 0 to {count - 1}. "
+            f"Received: process={given['process']}."
+        )
+    return {
+        "coordinator_address": given["address"],
+        "num_processes": count,
+        "process_id": given["process"],
+    }
+
+
+def _described(given: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
+
+
+def position() -> tuple[int, int]:
+    """Returns which process this is, and how many there are."""
+    if keras.backend.backend() != "jax":
+        return 0, 1
+    # It is imported already. To ask JAX itself would start it.
+    import jax
+
+    if not jax.distributed.is_initialized():
+        return 0, 1
+    return jax.process_index(), jax.process_count()
+
+
+def is_main() -> bool:
+    """Returns whether this process writes and prints."""
+    return position()[0] == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Waits until all processes have come to the same place.
+
+    Args:
+        what: The name of the place.
+    """
+    if position()[1] > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
+
+
+def check_equal(what: str, value: str) -> None:
+    """Checks that all processes have the same value.
+
+    Args:
+        what: What they must have, for the message.
+        value: The value of this process.
+
+    Raises:
+        ValueError: In all processes, if the values differ.
+    """
+    here, count = position()
+    if count == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    digest = hashlib.sha256(value.encode()).digest()
+    own = np.frombuffer(digest[:4], np.int32)
+    everywhere = np.asarray(multihost_utils.process_allgather(own))
+    if (everywhere != everywhere[0]).any():
+        raise ValueError(
+            f"There must be {what}. Received: {value!r} in process {here}, and "
+            "something else in others."
+        )
+
+
+@contextlib.contextmanager
+def copy_of(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a temporary copy of the files in a folder.
+
+    Args:
+        folder: The folder. It need not exist.
+    """
+    with tempfile.TemporaryDirectory(prefix="leaf_audio-") as name:
+        copy = pathlib.Path(name, folder.name or "run")
+        copy.mkdir()
+        if folder.is_dir():
+            for path in folder.iterdir():
+                if path.is_file():
+                    shutil.copy2(path, copy)
+        yield copy
+
+
+@contextlib.contextmanager
+def undistributed() -> Iterator[None]:
+    """Has Keras give this process all data, instead of its part of it.
+
+    With several processes, Keras cannot fetch what a model predicts: each
+    process has only a part. So each predicts all.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or position()[1] == 1:
+        yield
+        return
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)

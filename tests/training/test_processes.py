@@ -1,0 +1,199 @@
+"""Several processes train one model as one process does."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from tones import ROOT, bindings, main_flags, python, write_tones
+
+from leaf_audio.training import processes, strategies
+
+BACKEND = keras.backend.backend()
+pytestmark = pytest.mark.compiled
+needs_jax = pytest.mark.skipif(
+    BACKEND != "jax", reason="several processes train on JAX"
+)
+
+# An epoch is one step, so that metrics.csv has the loss of each step. The batch
+# has statistics, which must be those of the whole batch.
+STEPS = 20
+RUN = (
+    "train.batch_size = 12",
+    "train.steps_per_epoch = 1",
+    f"train.num_epochs = {STEPS}",
+    "train.learning_rate = 0.01",
+)
+
+
+def free_address():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{one.getsockname()[1]}"
+
+
+def start(tmp_path, name, count, *more):
+    """Starts the processes of a run, which meet at an address."""
+    address = free_address()
+    settings = bindings(
+        tmp_path,
+        *RUN,
+        "train.strategy = 'data_parallel'",
+        f"train.workdir = '{tmp_path / name}'",
+        *more,
+    )
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "example.main", *main_flags(settings)],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "LEAF_AUDIO_ADDRESS": address,
+                "LEAF_AUDIO_NUM_PROCESSES": str(count),
+                "LEAF_AUDIO_PROCESS": str(i),
+            },
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+
+
+def finish(started):
+    outputs = [process.communicate(timeout=300) for process in started]
+    for process, (out, err) in zip(started, outputs, strict=True):
+        assert process.returncode == 0, out + err
+    return [out for out, _ in outputs]
+
+
+def losses(workdir):
+    rows = (workdir / "metrics.csv").read_text().splitlines()[1:]
+    return [float(row.split(",")[1]) for row in rows]
+
+
+def assert_same_run(one, other):
+    np.testing.assert_allclose(losses(one), losses(other), rtol=1e-5)
+    metrics = [
+        json.loads((path / "results.json").read_text())["metrics"]
+        for path in (one, other)
+    ]
+    for split, values in metrics[0].items():
+        assert values["accuracy"] == metrics[1][split]["accuracy"]
+        np.testing.assert_allclose(
+            values["loss"], metrics[1][split]["loss"], rtol=1e-5
+        )
+
+
+@needs_jax
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_have_the_losses_of_one(tmp_path, count):
+    write_tones(tmp_path / "tones")
+    finish(start(tmp_path, "one", 1))
+    first, *others = finish(start(tmp_path, "several", count))
+    assert_same_run(tmp_path / "one", tmp_path / "several")
+    assert len(losses(tmp_path / "one")) == STEPS
+    # The first process tells and writes, the others do neither.
+    assert "epoch 20/20" in first
+    lines = [line for text in others for line in text.splitlines()]
+    # A library of JAX tells that they have met.
+    assert all(line.startswith("[Gloo]") for line in lines)
+    assert sorted(os.listdir(tmp_path / "one")) == sorted(
+        os.listdir(tmp_path / "several")
+    )
+
+
+@needs_jax
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    write_tones(tmp_path / "tones")
+    finish(start(tmp_path, "whole", 1))
+    finish(start(tmp_path, "parts", 2, "train.num_epochs = 7"))
+    (told,) = finish(start(tmp_path, "parts", 1, "train.num_epochs = 12"))
+    assert "going on after epoch 7" in told
+    finish(start(tmp_path, "parts", 2))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@needs_jax
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_the_others_stop_when_one_is_killed(tmp_path, killed):
+    write_tones(tmp_path / "tones")
+    started = start(tmp_path, "run", 2, "train.num_epochs = 100000")
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    started[killed].send_signal(signal.SIGKILL)
+    other = started[1 - killed]
+    _, err = other.communicate(timeout=60)
+    assert other.returncode
+    assert "another process" in err or "distributed service" in err, err
+    started[killed].communicate()
+    # What was saved can be gone on with.
+    done = len(losses(tmp_path / "run"))
+    more = f"train.num_epochs = {done + 3}"
+    told, _ = finish(start(tmp_path, "run", 2, more))
+    assert "going on after epoch" in told
+
+
+@needs_jax
+def test_a_batch_must_divide_among_the_processes(tmp_path):
+    write_tones(tmp_path / "tones")
+    started = start(tmp_path, "run", 2, "train.batch_size = 3")
+    for process in started:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "`batch_size` must be a multiple" in err
+
+
+def join(**settings):
+    program = (
+        "from leaf_audio.training import strategies\n"
+        "try:\n"
+        f"    strategies.data_parallel(**{settings})\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    return python("-c", program, KERAS_BACKEND="jax").stdout
+
+
+@needs_jax
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"address": "here"}, "'host:port' of the first process"),
+        ({"num_processes": 2}, "'host:port' of the first process"),
+        ({"address": "here:1", "num_processes": 2}, "process=None"),
+        (
+            {"address": "here:1", "num_processes": 2, "process": 2},
+            "`data_parallel.process` must be from 0 to 1",
+        ),
+        ({"address": "auto", "process": 1}, "with the address 'auto'"),
+        ({"address": "auto"}, "where the processes meet"),
+    ],
+)
+def test_what_is_missing_to_meet_is_told(settings, message):
+    assert message in join(**settings)
+
+
+def test_a_process_by_itself_is_the_main_one():
+    assert processes.position() == (0, 1)
+    assert processes.is_main()
+    assert strategies.create("default").is_main
+    processes.wait_for_all("nobody")
+    processes.check_equal("nothing", "x")
+
+
+def test_a_variable_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("LEAF_AUDIO_PROCESS", "first")
+    with pytest.raises(ValueError, match="`LEAF_AUDIO_PROCESS` must be an int"):
+        processes.join(None, None, None)
