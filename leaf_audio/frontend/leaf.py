@@ -97,7 +97,8 @@ class Leaf(LeafParts):
         of the names `"pcen"`, `"log"` and `"db"`, or None for no compression.
         `"pcen"` is a PCENLayer with alpha 0.96, smooth_coef 0.04, delta 2, root
         2 and floor 1e-12, of which all but the floor are learned, for each
-        filter. A layer is copied. Defaults to `"pcen"`.
+        filter. What is learned are their logarithms; the release learns the
+        values themselves. A layer is copied. Defaults to `"pcen"`.
       preemp: Boolean. Whether a learnable pre-emphasis comes first. Defaults to
         False.
       preemp_init: Initializer of the pre-emphasis. Defaults to None, which is

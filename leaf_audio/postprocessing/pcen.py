@@ -107,7 +107,8 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
 
     - Learned, in a frontend that is trained on labelled data: LEAF's sPCEN, the
       defaults with `floor=1e-12, trainable=True, learn_smooth_coef=True,
-      per_channel_smooth_coef=True`. `Leaf(compression_fn="pcen")` makes it.
+      per_channel_smooth_coef=True`. `Leaf(compression_fn="pcen")` makes it, with
+      `parametrization="log"`.
     - Fixed, with little training data or for features that are computed once:
       the PCEN paper's values for far-field speech at a hop of 10 ms,
       `PCENLayer(alpha=0.98, smooth_coef=0.025)`.
@@ -119,7 +120,7 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
       parameter instead of shifting it, and the parameter stays positive. Choose
       it where a parameter may have to move by orders of magnitude, and with
       Adam at rates of 1e-3 and more: some tens of its steps shift a smoothing
-      coefficient of 0.04 to 0. The configs of LEAF use it. The weights
+      coefficient of 0.04 to 0. `Leaf` and its configs use it. The weights
       are `log_alpha`, `log_delta`, `log_smooth` and `log_exponent`, the
       logarithm of 1/r. The arguments keep their meaning: only what is learned
       changes, and the default of `clamp`.

@@ -6,9 +6,7 @@ from frontend_makers import FRONTENDS
 from gradients import grad_mean_square
 from keras import ops
 
-from leaf_audio import (
-    frontend,
-)
+from leaf_audio import frontend, postprocessing
 
 # What the golden file calls the weights, by the name of the layer and weight.
 GOLDEN_NAMES = {
@@ -45,6 +43,14 @@ def as_published(name, **kwargs):
         kwargs["pooling_padding"] = "valid"
     if name.startswith("leaf"):
         kwargs["tolerance"] = 0
+    if name == "leaf":
+        # The release learns the parameters themselves.
+        kwargs["compression_fn"] = postprocessing.PCENLayer(
+            floor=1e-12,
+            trainable=True,
+            learn_smooth_coef=True,
+            per_channel_smooth_coef=True,
+        )
     return FRONTENDS[name](**kwargs)
 
 
