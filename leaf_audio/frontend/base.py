@@ -116,8 +116,8 @@ class Frontend(KnownArguments, keras.Model):
       window_stride: Positive number. Hop between frames, in milliseconds.
       compression_fn: What compresses the energies: a layer, a function, or one
         of the names `"pcen"` (a PCENLayer with the settings of LEAF, all
-        learned by their logarithms), `"log"` and `"db"`. None for no compression. A layer is
-        copied.
+        learned by their logarithms), `"log"` and `"db"`. None for no
+        compression. A layer is copied.
       spec_augment: Boolean or layer. Whether features are augmented in
         training: True for `SpecAugment()`, False or None for no augmentation.
         A layer is copied.

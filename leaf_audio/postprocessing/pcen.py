@@ -107,8 +107,8 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
 
     - Learned, in a frontend that is trained on labelled data: LEAF's sPCEN, the
       defaults with `floor=1e-12, trainable=True, learn_smooth_coef=True,
-      per_channel_smooth_coef=True`. `Leaf(compression_fn="pcen")` makes it, with
-      `parametrization="log"`.
+      per_channel_smooth_coef=True`. `Leaf(compression_fn="pcen")` makes it,
+      with `parametrization="log"`.
     - Fixed, with little training data or for features that are computed once:
       the PCEN paper's values for far-field speech at a hop of 10 ms,
       `PCENLayer(alpha=0.98, smooth_coef=0.025)`.
