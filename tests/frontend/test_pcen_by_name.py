@@ -13,7 +13,6 @@ from leaf_audio import frontend
     "make",
     [
         frontend.Leaf,
-        frontend.SincNetPlus,
         lambda: frontend.MelFilterbanks(compression_fn="pcen"),
     ],
 )
