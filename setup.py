@@ -52,12 +52,15 @@ setuptools.setup(
     entry_points={"console_scripts": ["leaf-audio = leaf_audio.app.cli:run"]},
     install_requires=[
         "absl-py",
+        # It has no version for Windows, where only training needs it.
+        "array_record>=0.8; sys_platform != 'win32'",
         "gin-config>=0.5",
         "grain>=0.2.12",
         # tensorflow-datasets imports it, but does not require it.
         "importlib_resources",
         "keras>=3.12",
         "numpy",
+        "protobuf",
         # tensorflow-datasets decodes speech_commands with it, and reports that
         # it is missing only after the download.
         "pydub",

@@ -139,3 +139,20 @@ def test_preparation_is_timed(tmp_path):
     for row in results.values():
         assert row["hours_per_minute"] > 0
         assert 0 < row["megabytes_per_hour"] < 120
+
+
+@pytest.mark.slow
+def test_damaged_files_are_skipped_or_told(tmp_path):
+    output = tmp_path / "fuzz.json"
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "fuzz.py", "--count=300"),
+            *("--tables=30", f"--output={output}", f"--keep={tmp_path}"),
+        ],
+        check=True,
+    )
+    content = json.loads(output.read_text("utf-8"))
+    assert content["recordings"]["clips skipped"] > 100
+    assert content["recordings"]["clips stored"] > 50
+    assert content["tables"]["tables refused"] > 5
+    assert not content["faults"]

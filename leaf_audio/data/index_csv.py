@@ -28,7 +28,6 @@ import math
 import numbers
 import os
 import pathlib
-import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
@@ -111,6 +110,7 @@ def read_index(
                 f"`{INDEX}`",
                 list(reader.fieldnames or []),
                 ((row, f"line {reader.line_num} of {path}") for row in reader),
+                folder,
                 label_separator,
                 allow_unlabelled,
             )
@@ -177,6 +177,7 @@ def index_of_rows(
             for number, row in enumerate(rows, start=1)
             for where in [f"row {number} of {_OF_FUNCTION}"]
         ),
+        folder,
         label_separator,
         allow_unlabelled,
     )
@@ -221,6 +222,22 @@ def _relative(file: pathlib.Path, folder: pathlib.Path, where: str) -> str:
     return file.as_posix()
 
 
+def _located(file: str, folder: pathlib.Path, where: str) -> str:
+    """Returns one name of a file, whichever way a table writes it.
+
+    It is relative to the folder for a file below it, and otherwise absolute. A
+    file could have two names otherwise, and be in two splits.
+    """
+    if "\0" in file:
+        raise _wrong_value("file", "a name without a null byte", file, where)
+    path = os.path.normpath(folder / file)
+    inside = os.path.relpath(path, folder)
+    is_inside = inside != os.pardir and not inside.startswith(
+        os.pardir + os.sep
+    )
+    return pathlib.Path(inside if is_inside else path).as_posix()
+
+
 def _wrong_value(name: str, what: str, value: Any, where: str) -> ValueError:
     return ValueError(
         f"`{name}` must be {what} in {where}. Received: {name}={value!r}."
@@ -231,6 +248,7 @@ def _read_table(
     what: str,
     columns: list[str],
     rows: Iterable[tuple[dict[Any, Any], str]],
+    folder: pathlib.Path,
     label_separator: str,
     allow_unlabelled: bool,
 ) -> Index:
@@ -241,7 +259,7 @@ def _read_table(
         separator=label_separator,
         allow_unlabelled=allow_unlabelled,
     )
-    entries = list(_read_rows(rows, read_labels))
+    entries = list(_read_rows(rows, folder.absolute(), read_labels))
     return Index(entries, unused, is_multilabel="labels" in columns)
 
 
@@ -318,11 +336,12 @@ def _bare(name: str) -> str:
 
 def _read_rows(
     rows: Iterable[tuple[dict[Any, Any], str]],
+    folder: pathlib.Path,
     read_labels: Callable[[dict[str, Any], str], tuple[str, ...]],
 ) -> Iterator[Entry]:
     seen = set()
     for row, where in rows:
-        entry = _read_row(row, where, read_labels)
+        entry = _read_row(row, folder, where, read_labels)
         key = (entry.file, entry.start, entry.end)
         if key in seen:
             what, so = "`file`", ""
@@ -344,6 +363,7 @@ def _read_rows(
 
 def _read_row(
     row: dict[Any, Any],
+    folder: pathlib.Path,
     where: str,
     read_labels: Callable[[dict[str, Any], str], tuple[str, ...]],
 ) -> Entry:
@@ -369,7 +389,7 @@ def _read_row(
             f"fold={row['fold']!r}."
         )
     entry = Entry(
-        file=posixpath.normpath(file),
+        file=_located(file, folder, where),
         labels=labels,
         split=split,
         fold=None if split else fold,

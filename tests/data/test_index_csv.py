@@ -277,3 +277,35 @@ def test_a_column_of_folds_is_chosen_by_settings(folder, read_folder):
     ]
     write(folder, "file,label,fold,split", *lines)
     assert read_folder(folder).counts == {"train": 6, "test": 6}
+
+
+@pytest.mark.parametrize("other", ["{}/a.wav", "../clips/a.wav", "x/../a.wav"])
+def test_a_file_is_the_same_by_whatever_name(tmp_path, other):
+    root = tmp_path / "clips"
+    put(root / "a.wav")
+    name = other.format(root)
+    write(root, "file,label,split", "a.wav,b,train", f"{name},b,test")
+    with pytest.raises(ValueError, match="must not be listed twice.*'a.wav'"):
+        index_csv.read_index(root)
+
+
+def test_files_elsewhere_can_be_listed_once(tmp_path):
+    root = tmp_path / "clips"
+    put(root / "a.wav")
+    put(tmp_path / "other/b.wav")
+    write(
+        root,
+        "file,label,split",
+        "a.wav,x,train",
+        "../other/b.wav,y,train",
+        f"{tmp_path}/other/../other/b.wav,y,test",
+    )
+    with pytest.raises(ValueError, match="must not be listed twice"):
+        index_csv.read_index(root)
+
+
+def test_a_null_byte_in_a_name_is_told(tmp_path):
+    put(tmp_path / "a.wav")
+    write(tmp_path, "file,label,split", "a.wav,b,train", "b\0.wav,c,train")
+    with pytest.raises(ValueError, match="without a null byte in line 3"):
+        index_csv.read_index(tmp_path)
