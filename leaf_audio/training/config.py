@@ -106,6 +106,9 @@ class TrainingConfig:
             normalizations and the frontend. If it is made with `use_ema=True`,
             validation and the model that is kept have the averaged weights.
             Defaults to None.
+        checkpoint_minutes: float, above 0. Within an epoch, the state of the
+            run is saved after this time. Each epoch is saved at its end.
+            Defaults to 10.
         jit_compile: True, False or "auto". Whether to compile the training
             step with XLA; see `keras.Model.compile`. Defaults to "auto".
         dtype_policy: str or None. "mixed_bfloat16" or "mixed_float16" for
@@ -140,6 +143,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     keep: str = "best"
     optimizer: Callable[..., Any] | None = None
+    checkpoint_minutes: float = 10.0
     jit_compile: bool | str = "auto"
     dtype_policy: str | None = None
 
@@ -156,6 +160,7 @@ class TrainingConfig:
         check_positive_int("batch_size", self.batch_size)
         check_positive_int("min_steps_per_epoch", self.min_steps_per_epoch)
         check_seed("seed", self.seed)
+        check_positive("checkpoint_minutes", self.checkpoint_minutes)
         check_rate("label_smoothing", self.label_smoothing)
         if self.keep not in _KEPT:
             raise ValueError(

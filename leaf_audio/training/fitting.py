@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import sys
 import time
@@ -13,6 +15,7 @@ import keras
 from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
+from leaf_audio.training import random_states
 from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import TrainingStopped, check_weights
 from leaf_audio.training.optimizers import averaged_weights
@@ -25,9 +28,16 @@ from leaf_audio.training.step_watch import (
     watched_steps,
 )
 from leaf_audio.training.tensorboard import TensorBoardLog
+from leaf_audio.training.within_epoch import SaveWithin, Terminated
 from leaf_audio.training.workdir import Workdir
 
-__all__ = ["Recorder", "StopIfNotFinite", "TrainingStopped", "fit"]
+__all__ = [
+    "Recorder",
+    "StopIfNotFinite",
+    "Terminated",
+    "TrainingStopped",
+    "fit",
+]
 
 
 def fit(
@@ -40,8 +50,11 @@ def fit(
     lower: LowerRate | None = None,
     tell: Callable[[str], None] = print,
     share: tuple[int, int] = (0, 1),
+    checkpoint_minutes: float = 10.0,
 ) -> None:
     """Trains the epochs that are left, and saves after each of them.
+
+    A process by itself also saves within epochs.
 
     Args:
         model: The model, built and compiled, in the state of `progress`.
@@ -55,13 +68,21 @@ def fit(
         tell: Is called with a line after each epoch. Defaults to `print`.
         share: Which part of each batch this process trains on; see
             `data.Batches.train`. Defaults to all of it.
+        checkpoint_minutes: The time between two savings within an epoch.
+            Defaults to 10.
 
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
+        Terminated: If the system has asked the process to end.
     """
     done = len(progress.history)
     if done == num_epochs or (lower and lower.has_ended):
         return
+    begun = None
+    if share[1] == 1:
+        begun = folder.restore_within(model, progress, steps)
+    if begun:
+        tell(f"going on in epoch {done + 1}, after step {begun[0].steps}")
     # The check comes first: neither a plan nor a drift can be computed from
     # weights that are not finite. The recorder comes last. It saves the plan
     # that Replan makes for the next epoch, and logs the drift that LogFilters
@@ -85,16 +106,42 @@ def fit(
     )
     if lower:
         callbacks.append(lower)
-    with watched_steps(model):
-        model.fit(
-            feed(batches.train(first_step=done * steps, share=share)),
-            initial_epoch=done,
-            epochs=num_epochs,
-            steps_per_epoch=steps,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=1 if is_terminal else 0,
-        )
+    saver = None
+    with contextlib.ExitStack() as stack:
+        if share[1] == 1:
+            saver = SaveWithin(
+                save=functools.partial(folder.save_within, model),
+                path=folder.within,
+                progress=progress,
+                steps_per_epoch=steps,
+                minutes=checkpoint_minutes,
+                tell=tell,
+                counter=counter,
+                begun=begun,
+            )
+            callbacks.append(saver)
+            stack.enter_context(saver.listening())
+        stack.enter_context(watched_steps(model))
+
+        def train(first_epoch: int, epochs: int, first_step: int) -> None:
+            position = first_epoch * steps + first_step
+            if saver:
+                saver.begin_with(random_states.read())
+            model.fit(
+                feed(batches.train(first_step=position, share=share)),
+                initial_epoch=first_epoch,
+                epochs=epochs,
+                steps_per_epoch=steps - first_step,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=1 if is_terminal else 0,
+            )
+
+        if begun:
+            train(done, done + 1, begun[0].steps)
+            done += 1
+        if done < num_epochs and not (lower and lower.has_ended):
+            train(done, num_epochs, 0)
 
 
 class StopIfNotFinite(keras.callbacks.Callback):

@@ -21,6 +21,7 @@ _FREE = (
     "train.num_epochs",
     "audio_folder.path",
     "tfrecords.path",
+    "train.checkpoint_minutes",
     "data_parallel.address",
     "data_parallel.num_processes",
     "data_parallel.process",
@@ -170,6 +171,11 @@ def check_unfinished(
         )
 
 
+def same_run(identity: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings that may not change when a run goes on."""
+    return {k: v for k, v in identity.items() if k not in _FREE}
+
+
 def check_same_run(
     folder: Workdir,
     progress: Progress,
@@ -188,10 +194,7 @@ def check_same_run(
     Raises:
         ValueError: If another setting differs. The message names each.
     """
-    was, now = (
-        {k: v for k, v in one.items() if k not in _FREE}
-        for one in (progress.identity, identity)
-    )
+    was, now = same_run(progress.identity), same_run(identity)
     differing = differences(was, now)
     if differing:
         raise ValueError(

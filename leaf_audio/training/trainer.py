@@ -330,6 +330,7 @@ class _Run:
                     lower=self._lower_rate(rate),
                     tell=self._observer.tell,
                     share=(devices.process, devices.num_processes),
+                    checkpoint_minutes=config.checkpoint_minutes,
                 )
             self._folder.end(model, self._progress)
         return model

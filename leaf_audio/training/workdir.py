@@ -19,16 +19,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
-from leaf_audio.training import finite, tables
+from leaf_audio.training import finite, random_states, tables
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.state import SavedState, mark_epoch, read_epoch
+from leaf_audio.training.within_epoch import Within
+from leaf_audio.training.within_epoch import read as read_within
+from leaf_audio.training.within_epoch import write as write_within
 
 # The content of the lock file once a run has begun to write.
 _CLAIM = "This folder holds a run of leaf_audio.\n"
@@ -53,6 +57,8 @@ class Workdir:
         state: `state.npz`, the weights, the state of the optimizer and the
             progress after the last completed epoch. See
             `leaf_audio.training.state`.
+        within: `state_within.npz`, the same within an epoch. See
+            `leaf_audio.training.within_epoch`.
         config: `config.gin`, every setting that was in force.
         settings: `settings.json`, the same settings as plain data: a text for
             each, by its name.
@@ -84,6 +90,7 @@ class Workdir:
         self.best = self.path / "best.keras"
         self._saved = SavedState(self.path)
         self.state = self._saved.newest
+        self.within = self.path / "state_within.npz"
         self.damages: list[str] = []
         # The arrays of the state that `read_progress` read, for `restore`.
         self._arrays: dict[str, Any] | None = None
@@ -360,15 +367,38 @@ class Workdir:
                 and the state before stays.
         """
         finite.check_weights(model, len(progress.history))
-        arrays: dict[str, Any] = {
-            f"variable_{i}": finite.to_array(variable)
-            for i, variable in enumerate(finite.saved_variables(model))
-        }
-        for i, leaf in enumerate(built_leafs(model)):
-            if leaf.planned_for is not None:
-                arrays[f"planned_for_{i}"] = leaf.planned_for
-        self._saved.write(progress, arrays)
+        self._saved.write(progress, _arrays_of(model))
         self.agree(model, progress)
+
+    def save_within(self, model: keras.Model, within: Within) -> None:
+        """Writes the state within an epoch, unless a weight is not finite.
+
+        Args:
+            model: The model, built and compiled.
+            within: How far the epoch has come.
+        """
+        if not finite.not_finite(finite.saved_variables(model)):
+            write_within(self.within, within, model, _arrays_of(model))
+
+    def restore_within(
+        self, model: keras.Model, progress: Progress, steps_per_epoch: int
+    ) -> tuple[Within, dict[str, np.ndarray]] | None:
+        """Loads the state within the next epoch into a model, if there is one.
+
+        Args:
+            model: A model of the same configuration, built and compiled.
+            progress: The epochs that are done.
+            steps_per_epoch: The number of steps of an epoch.
+
+        Returns:
+            How far the epoch has come, and the arrays of the file; or None.
+        """
+        found = read_within(self.within, progress, steps_per_epoch)
+        if found is None:
+            return None
+        within, arrays = found
+        self._assign(model, arrays, self.within)
+        return within, arrays
 
     def restore(self, model: keras.Model, progress: Progress) -> None:
         """Loads the state into a model.
@@ -381,16 +411,28 @@ class Workdir:
             ValueError: If the state has another number of variables, or one
                 that is not finite.
         """
-        variables = finite.saved_variables(model)
         arrays, self._arrays = self._arrays, None
         if arrays is None:
             _, arrays = self._saved.read()
+        self._assign(model, arrays, self._saved.source)
+        if self._results_are_void:
+            self._remove_results()
+        self.agree(model, progress)
+
+    def _assign(
+        self,
+        model: keras.Model,
+        arrays: dict[str, np.ndarray],
+        source: pathlib.Path,
+    ) -> None:
+        """Gives the values of a state to the variables of a model."""
+        variables = finite.saved_variables(model)
         saved = sum(name.startswith("variable_") for name in arrays)
         if saved != len(variables):
             raise ValueError(
                 f"`workdir` must hold the state of this model, of "
-                f"{len(variables)} variables. Received: {self._saved.source} "
-                f"with {saved}."
+                f"{len(variables)} variables. Received: {source} with "
+                f"{saved}."
             )
         for i, variable in enumerate(variables):
             variable.assign(arrays[f"variable_{i}"])
@@ -398,7 +440,7 @@ class Workdir:
         if found:
             raise ValueError(
                 "`workdir` must hold a state that is finite. Received: "
-                f"{self._saved.source}, where these variables are not: "
+                f"{source}, where these variables are not: "
                 f"{listed(found, 3)}. The run must be repeated in another "
                 "workdir."
             )
@@ -407,9 +449,7 @@ class Workdir:
             # from the one that was in use, and outputs with it.
             if f"planned_for_{i}" in arrays:
                 leaf.restore_plan(arrays[f"planned_for_{i}"])
-        if self._results_are_void:
-            self._remove_results()
-        self.agree(model, progress)
+        random_states.restore(arrays)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
         """Makes `metrics.csv` agree with the state, and mostly `best.keras`.
@@ -459,6 +499,18 @@ class Workdir:
         for file in (self.results, *self.tables):
             file.unlink(missing_ok=True)
         self._results_are_void = False
+
+
+def _arrays_of(model: keras.Model) -> dict[str, Any]:
+    """Returns all that the state of a model holds, by name."""
+    arrays: dict[str, Any] = {
+        f"variable_{i}": finite.to_array(variable)
+        for i, variable in enumerate(finite.saved_variables(model))
+    }
+    for i, leaf in enumerate(built_leafs(model)):
+        if leaf.planned_for is not None:
+            arrays[f"planned_for_{i}"] = leaf.planned_for
+    return arrays | random_states.read()
 
 
 def _holds_something(path: pathlib.Path) -> bool:

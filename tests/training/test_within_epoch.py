@@ -1,0 +1,227 @@
+"""The state within an epoch: saved from time to time, and when asked to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from tones import LEAF, ROOT, bindings, main_flags, write_tones
+
+from leaf_audio.app import configuration, train
+from leaf_audio.training import within_epoch
+from leaf_audio.training.progress import Progress
+from leaf_audio.training.within_epoch import SaveWithin, Terminated, Within
+
+pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("fresh_gin")]
+
+EPOCHS, STEPS = 3, 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("within")
+    write_tones(path / "tones")
+    return path
+
+
+def settings(folder, name, *more):
+    return bindings(
+        folder,
+        f"train.workdir = '{folder / name}'",
+        f"train.num_epochs = {EPOCHS}",
+        f"train.steps_per_epoch = {STEPS}",
+        "train.learning_rate = 0.01",
+        "AudioClassifier.dropout = 0.2",
+        *more,
+        frontend=LEAF,
+    )
+
+
+def run(folder, name, *more):
+    configuration.parse([], settings(folder, name, *more))
+    return train.train()
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    with configuration.restored():
+        run(folder, "whole")
+    return folder / "whole"
+
+
+def assert_same(one, other):
+    """All but durations agree: of each epoch, and of the model."""
+    rows = [
+        (path / "metrics.csv").read_text().splitlines() for path in (one, other)
+    ]
+    columns = rows[0][0].split(",")
+    assert rows[1][0].split(",") == columns
+    for first, second in zip(rows[0][1:], rows[1][1:], strict=True):
+        for name, a, b in zip(
+            columns, first.split(","), second.split(","), strict=True
+        ):
+            if name != "seconds":
+                np.testing.assert_allclose(float(a), float(b), rtol=1e-5)
+    results = [
+        json.loads((path / "results.json").read_text())["metrics"]
+        for path in (one, other)
+    ]
+    assert results[0].keys() == results[1].keys()
+    for split, values in results[0].items():
+        np.testing.assert_allclose(
+            values["loss"], results[1][split]["loss"], rtol=1e-5
+        )
+
+
+def stop_at(monkeypatch, step):
+    """Has the system ask the run to end, in a step counted over all epochs."""
+    original = SaveWithin.on_train_batch_end
+    seen = []
+
+    def asked(self, batch, logs=None):
+        seen.append(batch)
+        if len(seen) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, batch, logs)
+
+    monkeypatch.setattr(SaveWithin, "on_train_batch_end", asked)
+
+
+# In the first epoch, in a later one, and in the last step of an epoch.
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(3, marks=pytest.mark.slow),
+        STEPS + 5,
+        pytest.param(2 * STEPS, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_asked_to_end_goes_on_where_it_was(
+    folder, whole, monkeypatch, capsys, step
+):
+    name = f"asked-{step}"
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(Terminated) as error:
+            run(folder, name)
+    assert error.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert "the same command goes on" in capsys.readouterr().out
+    run(folder, name)
+    told = capsys.readouterr().out
+    if step % STEPS:
+        epoch, done = divmod(step, STEPS)
+        assert f"going on in epoch {epoch + 1}, after step {done}\n" in told
+    assert_same(whole, folder / name)
+    assert not (folder / name / "state_within.npz").exists()
+
+
+def test_it_is_saved_after_some_time(folder, whole, monkeypatch):
+    """A process that is killed has lost the steps since then."""
+
+    class Killed(BaseException):
+        pass
+
+    original = SaveWithin.on_train_batch_end
+    seen = []
+
+    def killed(self, batch, logs=None):
+        original(self, batch, logs)
+        seen.append(batch)
+        if len(seen) == STEPS + 5:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveWithin, "on_train_batch_end", killed)
+        with pytest.raises(Killed):
+            run(folder, "killed", "train.checkpoint_minutes = 1e-9")
+    file = folder / "killed" / "state_within.npz"
+    with np.load(file) as arrays:
+        within = json.loads(str(arrays["within"]))["within"]
+    assert (within["epochs"], within["steps"]) == (1, 5)
+    run(folder, "killed")
+    assert_same(whole, folder / "killed")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The file of a state within an epoch, and how to read it."""
+    progress = Progress({"a": "b"})
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    made = Within(0, 3, 8, 0, within_epoch.run_hash(progress))
+    path = tmp_path / "state_within.npz"
+    within_epoch.write(path, made, model, {"variable_0": np.arange(3.0)})
+
+    def read(progress=progress, steps=8):
+        return within_epoch.read(path, progress, steps)
+
+    assert read()[0] == made
+    return path, read
+
+
+def test_a_state_of_something_else_is_of_no_use(saved):
+    path, read = saved
+    assert read(steps=7) is None
+    assert read(progress=Progress({"a": "c"})) is None
+    assert read(progress=Progress({"a": "b"}, [{"epoch": 1}])) is None
+    moved = Progress({"a": "b", "train.workdir": "elsewhere"})
+    assert read(progress=moved) is not None
+    path.unlink()
+    assert read() is None
+
+
+def test_a_damaged_state_is_of_no_use(saved):
+    """The epoch begins again then."""
+    path, read = saved
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    assert read() is None
+    path.write_bytes(whole[:-100])
+    assert read() is None
+    rng = np.random.default_rng(0)
+    for position in rng.integers(len(whole), size=200):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        found = read()
+        if found is not None:
+            np.testing.assert_array_equal(found[1]["variable_0"], [0, 1, 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(10))
+def test_a_run_survives_kills_at_any_moment(folder, whole, number):
+    """As `kill -9` does, at a random moment, again and again."""
+    name = f"killed-{number}"
+    flags = main_flags(
+        settings(folder, name, "train.checkpoint_minutes = 1e-9")
+    )
+    rng = np.random.default_rng(number)
+    for _ in range(50):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "example.main", *flags],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        state = folder / name / "state_within.npz"
+        deadline = time.monotonic() + 100
+        before = state.stat().st_mtime_ns if state.exists() else None
+        while process.poll() is None and time.monotonic() < deadline:
+            if state.exists() and state.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        _, err = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err
+    assert_same(whole, folder / name)
