@@ -15,7 +15,6 @@ import keras
 from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
-from leaf_audio.training import random_states
 from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import TrainingStopped, check_weights
 from leaf_audio.training.optimizers import averaged_weights
@@ -106,7 +105,6 @@ def fit(
     )
     if lower:
         callbacks.append(lower)
-    saver = None
     with contextlib.ExitStack() as stack:
         if share[1] == 1:
             saver = SaveWithin(
@@ -125,8 +123,6 @@ def fit(
 
         def train(first_epoch: int, epochs: int, first_step: int) -> None:
             position = first_epoch * steps + first_step
-            if saver:
-                saver.begin_with(random_states.read())
             model.fit(
                 feed(batches.train(first_step=position, share=share)),
                 initial_epoch=first_epoch,

@@ -25,7 +25,7 @@ import keras
 import numpy as np
 
 from leaf_audio.common import files
-from leaf_audio.training import finite, random_states
+from leaf_audio.training import finite
 from leaf_audio.training.progress import Progress, same_run
 
 
@@ -165,7 +165,6 @@ class SaveWithin(keras.callbacks.Callback):
         self._tell = tell
         self._counter = counter
         self._begun = begun
-        self._random_states: Mapping[str, Any] = {}
         self._steps = 0
         self._saved = time.monotonic()
         self._is_asked = threading.Event()
@@ -184,20 +183,7 @@ class SaveWithin(keras.callbacks.Callback):
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def begin_with(self, states: Mapping[str, Any]) -> None:
-        """Sets the states of random generators for the next epoch.
-
-        `fit` may draw random numbers before its first step, for instance when
-        it builds a model. A run that goes on calls `fit` more often.
-
-        Args:
-            states: What `random_states.read` returned.
-        """
-        self._random_states = states
-
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        random_states.restore(self._random_states)
-        self._random_states = {}
         self._steps = 0
         if self._begun is None:
             self._path.unlink(missing_ok=True)

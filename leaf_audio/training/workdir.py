@@ -26,7 +26,7 @@ from leaf_audio.common import files
 from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
-from leaf_audio.training import finite, random_states, tables
+from leaf_audio.training import finite, tables
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.state import SavedState, mark_epoch, read_epoch
@@ -449,7 +449,6 @@ class Workdir:
             # from the one that was in use, and outputs with it.
             if f"planned_for_{i}" in arrays:
                 leaf.restore_plan(arrays[f"planned_for_{i}"])
-        random_states.restore(arrays)
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
         """Makes `metrics.csv` agree with the state, and mostly `best.keras`.
@@ -510,7 +509,7 @@ def _arrays_of(model: keras.Model) -> dict[str, Any]:
     for i, leaf in enumerate(built_leafs(model)):
         if leaf.planned_for is not None:
             arrays[f"planned_for_{i}"] = leaf.planned_for
-    return arrays | random_states.read()
+    return arrays
 
 
 def _holds_something(path: pathlib.Path) -> bool:
