@@ -54,6 +54,7 @@ setuptools.setup(
         "absl-py",
         # It has no version for Windows, where only training needs it.
         "array_record>=0.8; sys_platform != 'win32'",
+        "filelock",
         "gin-config>=0.5",
         "grain>=0.2.12",
         # tensorflow-datasets imports it, but does not require it.

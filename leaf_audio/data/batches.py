@@ -112,9 +112,9 @@ def prepare(
             `leaf_audio.data.balance`. Default: False.
 
     Returns:
-        A `Batches`. In training, the transforms get a random part of a clip
-        that is longer than eight examples. The part has the length of eight
-        examples.
+        A `Batches`. If `align` is among the transforms, training reads a random
+        part of a clip that is longer than eight examples. The part is as long
+        as eight examples.
 
     Raises:
         ValueError: An argument is not valid, or the transforms do not lead to
@@ -357,12 +357,33 @@ class Batches:
     def _lengths_in_training(
         self, clips: dict[str, Clips]
     ) -> np.ndarray | None:
-        """Returns the lengths of training clips if some are long, or None."""
-        if "train" not in clips or len(self.example_shape) != 1:
+        """Returns the lengths of training clips if parts are to be read.
+
+        With `align`, an example is as long as the part of a clip that it is
+        cropped to. Other transforms may need all of it.
+        """
+        if "train" not in clips or "align" not in self._transform.names:
             return None
         lengths = np.diff(clips["train"].offsets)
         is_long = lengths.max() > _EXCERPT_EXAMPLES * self.example_shape[0]
         return lengths if is_long else None
+
+    def _shape_of(
+        self, split: str, index: int, rng: np.random.Generator | None
+    ) -> tuple[int, ...]:
+        """Returns the shape of a transformed clip.
+
+        Of a long clip, only a part is read if the shape does not depend on the
+        length of the part.
+        """
+        read = self._readers[split]
+        shapes = [
+            self._transform(read(index, 0, length)[0], rng).shape
+            for length in (_TRIED_SAMPLES // 2, _TRIED_SAMPLES)
+        ]
+        if shapes[0] == shapes[1]:
+            return shapes[0]
+        return self._transform(read(index)[0], rng).shape
 
     def _find_shape(self, clips: dict[str, Clips]) -> tuple[int, ...]:
         """Tries the shortest and the longest clip of each split."""
@@ -370,9 +391,8 @@ class Batches:
         for split, some in clips.items():
             lengths = np.diff(some.offsets)
             for index in map(int, (lengths.argmin(), lengths.argmax())):
-                samples, _ = self._readers[split](index, 0, _TRIED_SAMPLES)
                 rng = self._generator(0) if split == "train" else None
-                shape = self._transform(samples, rng).shape
+                shape = self._shape_of(split, index, rng)
                 shapes[f"{split}, {lengths[index]} samples"] = shape
         if len(set(shapes.values())) > 1:
             raise ValueError(

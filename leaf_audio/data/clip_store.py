@@ -23,15 +23,17 @@ a shard holds.
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
 import shutil
+import sys
 import time
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import filelock
 import numpy as np
 
 from leaf_audio.common import files
@@ -42,6 +44,7 @@ from leaf_audio.data.split_writer import (
     Clip,
     Source,
     Written,
+    remove_leftovers,
     remove_summaries,
     write_split,
 )
@@ -89,8 +92,8 @@ def prepare_once(
     """Opens the prepared clips; stores them first if they do not exist.
 
     A process that is killed leaves complete shards, which the next one does not
-    write again. Several processes may prepare the same clips at the same time:
-    they write equal shards, and each file gets its name in one step.
+    write again. Where several processes want the same clips, one prepares them,
+    and the others wait.
 
     Args:
         name: str. The name of the data set.
@@ -103,7 +106,7 @@ def prepare_once(
         sample_rate: int, in Hz, or None if it is unknown.
         sources: Function without arguments that returns the clips: a mapping
             from names of splits, "train", "validation" and "test", to a
-            `Source`. It is called if there is something to store.
+            `Source`. It is not called if the clips are stored already.
         describe: Function of what was stored. It returns a dict with
             `label_names` and optionally `warnings`, as `AudioData` holds them.
         title: str or None. What the progress bar calls the data set. None is
@@ -124,36 +127,55 @@ def prepare_once(
     found = _read(name, final)
     if found is not None:
         return found
-
-    partial = home / f"{source_state}.partial"
-    partial.mkdir(parents=True, exist_ok=True)
-    try:
-        if _read(name, partial) is None:
-            by_split = sources()
-            written = {
-                split: write_split(
-                    directory=partial,
-                    split=split,
-                    source=by_split[split],
-                    sample_rate=sample_rate,
-                    description=f"Preparing {title or name} {split}",
-                )
-                for split in SPLITS
-                if split in by_split
-            }
-            _complete(partial, settings, sample_rate, written, describe)
-        found = _publish(partial, final, lambda: _read(name, final))
-    except FileNotFoundError:
-        # Another process has completed the folder and given it its name.
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home / f"{source_state}.lock"):
+        # Another process may have prepared them meanwhile.
         found = _read(name, final)
         if found is None:
-            raise
-    finally:
-        # It stays if it holds something.
-        with contextlib.suppress(OSError):
-            partial.rmdir()
+            partial = home / f"{source_state}.partial"
+            partial.mkdir(exist_ok=True)
+            try:
+                if _read(name, partial) is None:
+                    remove_leftovers(partial)
+                    by_split = sources()
+                    written = {
+                        split: write_split(
+                            directory=partial,
+                            split=split,
+                            source=by_split[split],
+                            sample_rate=sample_rate,
+                            description=f"Preparing {title or name} {split}",
+                        )
+                        for split in SPLITS
+                        if split in by_split
+                    }
+                    _complete(partial, settings, sample_rate, written, describe)
+            finally:
+                # It stays if it holds something.
+                with contextlib.suppress(OSError):
+                    partial.rmdir()
+            found = _publish(name, partial, final)
     _remove_unused(root, home, final)
     return found
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    """Lets one process at a time go on. The lock of a killed process ends."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(
+            "waiting for another process, which prepares the same data",
+            file=sys.stderr,
+            flush=True,
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _complete(
@@ -177,6 +199,9 @@ def _complete(
         is_multilabel = is_multilabel or isinstance(some.labels[0], list)
         arrays: dict[str, Any] = {
             "offsets": np.cumsum([0, *some.lengths], dtype=np.int64),
+            "hashes": np.array(
+                [[*bytes.fromhex(h)] for h in some.hashes], "u1"
+            ),
             **_stored_labels(some.labels, len(label_names)),
         }
         if None not in some.groups:
@@ -187,27 +212,25 @@ def _complete(
         records.describe(
             directory, shards, label_names, is_multilabel, PART_SAMPLES
         )
-    files.write_json(
-        directory / "info.json",
-        info
-        | {
-            "sample_rate": sample_rate,
-            "skipped": skipped,
-            "settings": settings,
-            "splits": list(written),
-            "part_samples": PART_SAMPLES,
-            "full_scales": {
-                split: some.full_scales[0]
-                for split, some in written.items()
-                if some.bits == [16] and len(some.full_scales) == 1
-            },
-            "shards": {
-                split: [dataclasses.asdict(shard) for shard in some]
-                for split, some in shards.items()
-            },
-            "fingerprint": _fingerprint(label_names, sample_rate, written),
+    info |= {
+        "sample_rate": sample_rate,
+        "skipped": skipped,
+        "settings": settings,
+        "splits": list(written),
+        "part_samples": PART_SAMPLES,
+        "full_scales": {
+            split: some.full_scales[0]
+            for split, some in written.items()
+            if some.bits == [16] and len(some.full_scales) == 1
         },
-    )
+        "shards": {
+            split: [dataclasses.asdict(shard) for shard in some]
+            for split, some in shards.items()
+        },
+        "fingerprint": _fingerprint(label_names, sample_rate, written),
+    }
+    path = directory / "info.json"
+    files.write_json(path, info | {"checksum": _digest(info)})
     remove_summaries(directory)
 
 
@@ -218,7 +241,7 @@ def _fingerprint(
 ) -> str:
     """Returns a hash of what the clips are, wherever they came from."""
     of_splits = [
-        [split, some.digests, some.lengths, some.labels, some.groups]
+        [split, some.hashes, some.lengths, some.labels, some.groups]
         for split, some in written.items()
     ]
     digest = _digest([list(label_names), sample_rate, of_splits])
@@ -241,24 +264,14 @@ def _digest(value: Any) -> str:
 
 
 def _publish(
-    partial: pathlib.Path,
-    final: pathlib.Path,
-    read: Callable[[], AudioData | None],
+    name: str, partial: pathlib.Path, final: pathlib.Path
 ) -> AudioData:
     """Gives a complete folder its final name, and opens it."""
-    try:
-        partial.rename(final)
-    except OSError:
-        if not partial.exists():
-            raise
-        # The folder `final` exists. Either another process was faster, and its
-        # result is equally good, or the folder is damaged.
-        if read() is None:
-            shutil.rmtree(final)
-            partial.rename(final)
-        else:
-            shutil.rmtree(partial)
-    found = read()
+    if final.exists():
+        # It is damaged: otherwise it would have been opened.
+        shutil.rmtree(final)
+    partial.rename(final)
+    found = _read(name, final)
     if found is None:
         raise OSError(f"{final} was removed or damaged right after writing it.")
     return found
@@ -274,7 +287,7 @@ def _remove_unused(
     same settings, so that all of them but `final` are outdated.
     """
     for other in {*home.iterdir(), *root.glob("*/*.partial")} - {final}:
-        if not _is_in_use(other):
+        if other.is_dir() and not _is_in_use(other):
             shutil.rmtree(other, ignore_errors=True)
 
 
@@ -293,6 +306,8 @@ def _read(name: str, directory: pathlib.Path) -> AudioData | None:
     """Opens prepared clips; returns None if they are missing or damaged."""
     try:
         info = json.loads((directory / "info.json").read_text("utf-8"))
+        if info.pop("checksum") != _digest(info):
+            return None
         num_labels = len(info["label_names"])
         data = AudioData(
             name=name,
@@ -307,15 +322,13 @@ def _read(name: str, directory: pathlib.Path) -> AudioData | None:
             path=str(directory),
             warnings=tuple(info.get("warnings", ())),
         )
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ):
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (MemoryError, OSError):
+        # It is there, but cannot be read now.
+        raise
+    # Any byte may be damaged, and what reads it raises an error of any kind.
+    except Exception:
         return None
     # `_is_in_use` takes this time for that of the last use. It cannot be set in
     # a shared folder that is read-only.
@@ -327,10 +340,13 @@ def _read(name: str, directory: pathlib.Path) -> AudioData | None:
 def _read_clips(
     directory: pathlib.Path, split: str, info: dict[str, Any], num_labels: int
 ) -> Clips:
-    # NumPy does not close a damaged file that it has opened itself.
-    with open(directory / f"{split}.npz", "rb") as file:
-        with np.load(file) as arrays:
+    content = (directory / f"{split}.npz").read_bytes()
+    try:
+        with np.load(io.BytesIO(content)) as arrays:
             index = dict(arrays)
+    except OSError as error:
+        # Of a file in memory, it is damage.
+        raise ValueError(f"{split}.npz is damaged") from error
     if "label_bits" in index:
         bits = index.pop("label_bits")
         index["labels"] = np.unpackbits(bits, axis=1, count=num_labels) > 0

@@ -50,6 +50,8 @@ class Clips:
         groups: Integer array of shape (number of clips,), or None. Clips of the
             same number belong together, such as those of one speaker. None if
             each clip stands alone. Default: None.
+        hashes: uint8 array of shape (number of records, 16), or None. The hash
+            that each record must have. Default: None.
         full_scale: float or None. If all clips are integers of 16 bits that are
             divided by the same number, this number. They then take half as much
             memory. Default: None.
@@ -63,6 +65,7 @@ class Clips:
         offsets: np.ndarray,
         labels: np.ndarray,
         groups: np.ndarray | None = None,
+        hashes: np.ndarray | None = None,
         full_scale: float | None = None,
     ):
         self.directory = directory
@@ -71,6 +74,7 @@ class Clips:
         self.offsets = offsets
         self.labels = labels
         self.groups = groups
+        self.hashes = hashes
         self.full_scale = full_scale
 
     def __len__(self) -> int:
@@ -219,7 +223,12 @@ class Clips:
         # A damaged shard is noticed by ArrayRecord, which compares hashes, or
         # by libsndfile. Their errors are of many types.
         try:
-            content, full_scale = records.audio_of(self._source[record])
+            content, full_scale, sha256 = records.audio_of(self._source[record])
+            if (
+                self.hashes is not None
+                and sha256 != self.hashes[record].tobytes()
+            ):
+                raise ValueError("it is another clip")
             integers = flac.decode(content, start, stop)
             if len(integers) != stop - start:
                 raise ValueError(f"{len(integers)} of {stop - start} samples")

@@ -146,7 +146,7 @@ def decode_blocks(
         _check_is_whole_file(path)
         with _open(path) as file:
             rate = file.samplerate
-            check_rate(rate, source_sample_rate)
+            _check_rate(rate, source_sample_rate)
             first, count = _segment(file.frames / rate, rate, start, end)
             file.skip(first)
             frames = _block_length(file, sample_rate)
@@ -306,7 +306,7 @@ def _check_is_whole_file(path: pathlib.Path) -> None:
         raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
 
 
-def check_rate(rate: int, source_sample_rate: int | None = None) -> None:
+def _check_rate(rate: int, source_sample_rate: int | None = None) -> None:
     """Raises UnusableFileError unless a file has a plausible sample rate.
 
     Args:
@@ -377,7 +377,7 @@ def _read(
         if not len(samples):
             break
         n_read += len(samples)
-        check_values(samples)
+        _check_values(samples)
         yield samples
     if not n_read:
         raise UnusableFileError("it holds no samples")
@@ -396,7 +396,7 @@ def _resample(
     is_empty = True
     for samples in itertools.chain(blocks, [end]):
         resampled = stream.resample_chunk(samples, last=samples is end)
-        check_values(resampled)
+        _check_values(resampled)
         if len(resampled):
             is_empty = False
             yield resampled
@@ -404,7 +404,7 @@ def _resample(
         raise UnusableFileError(f"it is empty at {sample_rate} Hz")
 
 
-def check_values(samples: np.ndarray) -> None:
+def _check_values(samples: np.ndarray) -> None:
     """Raises UnusableFileError for samples that are not finite, or too large.
 
     Args:

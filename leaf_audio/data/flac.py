@@ -18,8 +18,9 @@ INT16_MAX = 32767
 # Decoders of audio files divide 16 bits by this.
 _FULL_SCALE_16 = 2**15
 _SUBTYPES = {16: "PCM_16", 24: "PCM_24"}
-# FLAC knows no rate above this, in Hz.
-_MAX_RATE = 655350
+# FLAC files state rates in Hz up to the first number, and up to the second in
+# steps of ten.
+_MAX_ANY_RATE, _MAX_RATE = 65535, 655350
 # Quieter samples are stored with fewer bits. It keeps full scales within
 # float32.
 _MIN_EXPONENT = -80
@@ -34,7 +35,8 @@ class Encoded:
         full_scale: The samples are the integers of the file divided by this.
         bits: How many bits the integers have, 16 or 24.
         length: The number of samples.
-        sha256: The hash of the integers and of the full scale.
+        sha256: The first 16 bytes of the hash of the integers and of the full
+            scale.
     """
 
     flac: bytes
@@ -58,7 +60,8 @@ def encode(samples: np.ndarray, bits: int, sample_rate: int | None) -> Encoded:
             2**-15, as in most audio files, or more where samples exceed 1. What
             a decoder makes of a file of 16 bits is thus stored exactly. With
             24, steps are 2**-23 of the next power of two above the peak.
-        sample_rate: The rate in Hz for the FLAC file, or None if it is unknown.
+        sample_rate: The rate in Hz, or None if it is unknown. The FLAC file
+            states it, or the nearest that it can.
 
     Returns:
         The encoded samples.
@@ -67,21 +70,27 @@ def encode(samples: np.ndarray, bits: int, sample_rate: int | None) -> Encoded:
         integers, full_scale, bits = samples, float(INT16_MAX), 16
     else:
         integers, full_scale = _to_integers(samples, bits)
-    rate = sample_rate or 0
     buffer = io.BytesIO()
     soundfile.write(
         buffer,
         # Of int32, the upper 24 bits are stored.
         integers if bits == 16 else integers << 8,
-        rate if 1 <= rate <= _MAX_RATE else _MAX_RATE,
+        _stated_rate(sample_rate),
         subtype=_SUBTYPES[bits],
         format="FLAC",
     )
     digest = hashlib.sha256(np.float64(full_scale).tobytes())
     digest.update(np.ascontiguousarray(integers).astype("<i4").data)
     return Encoded(
-        buffer.getvalue(), full_scale, bits, len(samples), digest.digest()
+        buffer.getvalue(), full_scale, bits, len(samples), digest.digest()[:16]
     )
+
+
+def _stated_rate(sample_rate: float | None) -> int:
+    rate = round(sample_rate or _MAX_ANY_RATE)
+    if rate > _MAX_ANY_RATE:
+        rate = min(10 * round(rate / 10), _MAX_RATE)
+    return max(rate, 1)
 
 
 def _to_integers(samples: np.ndarray, bits: int) -> tuple[np.ndarray, float]:

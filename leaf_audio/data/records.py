@@ -5,9 +5,10 @@ TFDS therefore reads a folder of prepared clips as a data set; see `describe`.
 Neither TensorFlow nor TFDS is needed to read or write a record.
 """
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,16 @@ import numpy as np
 # The name that TFDS has for a folder of prepared clips.
 DATASET = "clips"
 # The features of a record.
-AUDIO, FULL_SCALE, FILE = "audio", "full_scale", "file"
-START, LABEL, LABELS, GROUP = "start", "label", "labels", "group"
+AUDIO, FULL_SCALE, SHA256 = "audio", "full_scale", "sha256"
+FILE, START, GROUP = "file", "start", "group"
+LABEL, LABELS = "label", "labels"
 _DESCRIPTION = (
     "Clips that leaf_audio has prepared. `audio` is a FLAC file with one "
     "channel; the samples are its integers divided by `full_scale`. A clip of "
     "more than {part_samples} samples is divided into several examples, and "
     "`start` is the position of an example in its clip, in samples. `file` is "
     "the name of the clip in its source, `group` a number that clips share "
-    "which belong together, or -1."
+    "which belong together, or -1. `sha256` is a hash of the samples."
 )
 
 
@@ -83,15 +85,39 @@ def serialized(features: Mapping[str, Any]) -> bytes:
     return example.SerializeToString()
 
 
-def audio_of(record: bytes) -> tuple[bytes, float]:
-    """Returns the FLAC file of a record, and its full scale."""
+def audio_of(record: bytes) -> tuple[bytes, float, bytes]:
+    """Returns the FLAC file of a record, its full scale, and its hash."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     features = tf_example_pb2.Example.FromString(record).features.feature
     return (
         features[AUDIO].bytes_list.value[0],
         features[FULL_SCALE].float_list.value[0],
+        features[SHA256].bytes_list.value[0],
     )
+
+
+def hold(
+    directory: pathlib.Path, shard: Shard, hashes: Sequence[bytes]
+) -> bool:
+    """Returns whether a shard can be read, and has records of these hashes.
+
+    Args:
+        directory: The folder of the shard.
+        shard: The shard.
+        hashes: The hash of each of its records.
+    """
+    if not shard.is_whole(directory) or shard.records != len(hashes):
+        return False
+    source = open_shards(directory, [shard])
+    # Each error of ArrayRecord has a type of its own.
+    try:
+        return all(
+            audio_of(source[i])[2] == expected
+            for i, expected in enumerate(hashes)
+        )
+    except Exception:
+        return False
 
 
 class ShardWriter:
@@ -108,19 +134,33 @@ class ShardWriter:
         self._writer = module.ArrayRecordWriter(
             str(path), "group_size:1,uncompressed"
         )
+        self._path = path
         self.records = 0
         self.nbytes = 0
 
     def write(self, record: bytes) -> None:
         """Writes one record."""
-        self._writer.write(record)
+        with self._naming_errors():
+            self._writer.write(record)
         self.records += 1
         self.nbytes += len(record)
 
     def close(self) -> None:
         """Completes the file. It can be called several times."""
         if self._writer.is_open():
-            self._writer.close()
+            with self._naming_errors():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        """Raises what ArrayRecord reports, such as a full disk, as OSError."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).split(";")[0]
+            raise OSError(
+                f"{self._path} cannot be written: {reason}"
+            ) from error
 
 
 def open_shards(directory: pathlib.Path, shards: Sequence[Shard]) -> Any:
@@ -192,11 +232,19 @@ def describe(
     """
     import tensorflow_datasets as tfds
 
-    label = tfds.features.ClassLabel(names=list(label_names))
+    # A name need not be valid UTF-8, but TFDS writes it to a file.
+    names = [
+        name.encode("utf-8", "backslashreplace").decode()
+        for name in label_names
+    ]
+    if len(set(names)) < len(names):
+        names = [f"{i} {name}" for i, name in enumerate(names)]
+    label = tfds.features.ClassLabel(names=names)
     features = tfds.features.FeaturesDict(
         {
             AUDIO: tfds.features.Tensor(shape=(), dtype=np.str_),
             FULL_SCALE: tfds.features.Scalar(np.float32),
+            SHA256: tfds.features.Tensor(shape=(), dtype=np.str_),
             FILE: tfds.features.Text(),
             START: tfds.features.Scalar(np.int64),
             GROUP: tfds.features.Scalar(np.int64),

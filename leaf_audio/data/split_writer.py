@@ -6,11 +6,9 @@ leaves such shards as they are.
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import pathlib
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -65,8 +63,8 @@ class Source:
 
     Attributes:
         count: Their number.
-        clips: A function from the number of clips to leave out, at the
-            beginning, to an iterable of the others.
+        clips: A function. It is given a number, and returns an iterable of the
+            clips without the first ones, that many.
     """
 
     count: int
@@ -87,7 +85,7 @@ class Written:
         lengths: The length of each clip that was stored, in samples.
         labels: The label of each, as in `Clip`.
         groups: The group of each.
-        digests: A hash of the samples of each.
+        hashes: The hash of each record, in hexadecimal digits.
         full_scales: The values of `flac.Encoded.full_scale` that occur.
         bits: The values of `flac.Encoded.bits` that occur.
         skipped: The reason for each clip that was skipped, by its name.
@@ -99,7 +97,7 @@ class Written:
     lengths: list[int] = dataclasses.field(default_factory=list)
     labels: list[int | list[int]] = dataclasses.field(default_factory=list)
     groups: list[int | None] = dataclasses.field(default_factory=list)
-    digests: list[str] = dataclasses.field(default_factory=list)
+    hashes: list[str] = dataclasses.field(default_factory=list)
     full_scales: list[float] = dataclasses.field(default_factory=list)
     bits: list[int] = dataclasses.field(default_factory=list)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -109,7 +107,7 @@ class Written:
     def extend(self, other: "Written") -> None:
         """Adds what other shards hold."""
         self.count += other.count
-        for name in ("lengths", "labels", "groups", "digests", "remarked"):
+        for name in ("lengths", "labels", "groups", "hashes", "remarked"):
             getattr(self, name).extend(getattr(other, name))
         self.full_scales = sorted({*self.full_scales, *other.full_scales})
         self.bits = sorted({*self.bits, *other.bits})
@@ -176,6 +174,12 @@ def write_split(
                     shard = None
             if shard is not None:
                 written.extend(shard.finish())
+            if written.count != source.count:
+                raise ValueError(
+                    "A source must give as many clips as its `count`. "
+                    f"Received: {written.count} instead of {source.count} for "
+                    f"{split!r}."
+                )
         except BaseException:
             if shard is not None:
                 shard.abandon()
@@ -186,7 +190,13 @@ def write_split(
 def remove_summaries(directory: pathlib.Path) -> None:
     """Removes what only an interrupted preparation needs."""
     for path in directory.glob(f"{records.DATASET}-*.json"):
-        path.unlink(missing_ok=True)
+        path.unlink()
+
+
+def remove_leftovers(directory: pathlib.Path) -> None:
+    """Removes the shards that a process was writing when it was killed."""
+    for path in directory.glob("*.partial"):
+        path.unlink()
 
 
 def _summary_path(
@@ -205,7 +215,12 @@ def _summary(
         shards = [records.Shard(**shard) for shard in content["shards"]]
         values = {field.name: content[field.name] for field in _FIELDS}
         found = Written(**values | {"shards": shards})
-        is_whole = all(shard.is_whole(directory) for shard in found.shards)
+        hashes = [bytes.fromhex(one) for one in found.hashes]
+        is_whole = (
+            records.hold(directory, found.shards[0], hashes)
+            if found.shards
+            else not hashes
+        )
     except (KeyError, OSError, TypeError, ValueError):
         return None
     return found if is_whole else None
@@ -261,8 +276,7 @@ class _ShardWriter:
         self._directory = directory
         self._name = records.shard_name(split, number)
         self._summary = _summary_path(directory, split, number)
-        # Another process may write the same shard.
-        self._partial = directory / f"{uuid.uuid4().hex}.partial"
+        self._partial = directory / f"{self._name}.partial"
         self._writer = records.ShardWriter(self._partial)
         self._written = Written()
 
@@ -290,6 +304,7 @@ class _ShardWriter:
                     {
                         records.AUDIO: part.flac,
                         records.FULL_SCALE: part.full_scale,
+                        records.SHA256: part.sha256,
                         records.FILE: clip.name,
                         records.START: start,
                         records.GROUP: -1 if group is None else group,
@@ -302,11 +317,10 @@ class _ShardWriter:
                 )
             )
             start += part.length
-        digest = hashlib.sha256(b"".join(part.sha256 for part in parts))
         written.lengths.append(start)
         written.labels.append(label)
         written.groups.append(group)
-        written.digests.append(digest.hexdigest()[:32])
+        written.hashes += [part.sha256.hex() for part in parts]
         written.full_scales += [part.full_scale for part in parts]
         written.bits += [part.bits for part in parts]
 
@@ -329,7 +343,7 @@ class _ShardWriter:
         return written
 
     def abandon(self) -> None:
-        """Leaves nothing of the shard."""
+        """Removes what was written of the shard."""
         with contextlib.suppress(Exception):
             self._writer.close()
         self._partial.unlink(missing_ok=True)

@@ -131,8 +131,8 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise ValueError(
-            "`dataset` must be 'audio_folder', 'synthetic_vowels' or the name "
-            "of a TensorFlow Datasets set "
+            "`dataset` must be 'audio_folder', 'tfrecords', "
+            "'synthetic_vowels' or the name of a TensorFlow Datasets set "
             "(https://www.tensorflow.org/datasets/catalog). "
             f"Received: dataset={name!r}."
         ) from error

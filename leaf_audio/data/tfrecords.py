@@ -5,17 +5,16 @@ indices of labels. The files lie in folders that have the names of splits:
 `<split>/<any name>`. They may be compressed, by GZIP or ZLIB.
 """
 
-import io
 import json
 import os
 import pathlib
+import re
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
 
 from leaf_audio.common.checks import (
     check_bool,
@@ -26,7 +25,6 @@ from leaf_audio.common.checks import (
 from leaf_audio.common.listing import listed
 from leaf_audio.data import clip_store, decoding, unusable
 from leaf_audio.data.clips import AudioData
-from leaf_audio.data.decoding import UnusableFileError
 
 # For each split, the names that its folder may have.
 _FOLDERS = {
@@ -35,6 +33,8 @@ _FOLDERS = {
     "test": ("test", "eval"),
 }
 _MAX_NAMED_FOLDERS = 5
+# Without names, there is a label for each index.
+_MAX_LABELS = 10**5
 
 
 def tfrecords(
@@ -114,9 +114,16 @@ def tfrecords(
             "label_key": label_key,
         },
         state=[
-            [split, str(file), file.stat().st_size, file.stat().st_mtime_ns]
+            [
+                split,
+                str(file),
+                found.st_size,
+                found.st_mtime_ns,
+                found.st_ctime_ns,
+            ]
             for split, files in by_split.items()
             for file in files
+            for found in [file.stat()]
         ],
         sample_rate=rate,
         sources=lambda: {
@@ -127,6 +134,14 @@ def tfrecords(
         title=folder.name,
     )
     unusable.check_all_used("tfrecords", audio_data.skipped, on_error)
+    if not any(audio_data.used_labels.values()) or (
+        for_training and "train" not in audio_data.clips
+    ):
+        raise ValueError(
+            "`tfrecords.path` must hold usable records with labels"
+            f"{' in train' if for_training else ''}. Received: "
+            f"path={str(folder)!r}, with {audio_data.counts or 'none'}."
+        )
     return audio_data
 
 
@@ -214,9 +229,15 @@ def _find_files(
     return found
 
 
+def _file_state(file: pathlib.Path) -> list[int]:
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
 def _indices_as_names(labels: dict[str, list[Any]]) -> list[str]:
     largest = max(
-        np.max(one, initial=-1) for some in labels.values() for one in some
+        (np.max(one, initial=-1) for some in labels.values() for one in some),
+        default=-1,
     )
     return [str(i) for i in range(int(largest) + 1)]
 
@@ -249,14 +270,14 @@ def _count(file: pathlib.Path) -> int:
 def _records(file: pathlib.Path) -> Iterator[bytes]:
     import tensorflow as tf
 
-    data = tf.data.TFRecordDataset(str(file), _compression(file))
+    data = tf.data.TFRecordDataset(os.fsencode(file), _compression(file))
     try:
         yield from data.as_numpy_iterator()
     except tf.errors.OpError as error:
         raise ValueError(
             "`tfrecords.path` must hold TFRecord files. Received: "
             f"file={str(file)!r}, which is damaged, cut off or something else: "
-            f"{error.message.splitlines()[0]}."
+            f"{re.sub('{{.*?}} ?', '', error.message.splitlines()[0])}."
         ) from error
 
 
@@ -301,33 +322,24 @@ class _Parser:
                 f"Received: something else as {name!r}."
             ) from error
         features = example.features.feature
-        audio = self._values(features, self._audio_key, "bytes_list", name)
+        audio = _values(features, self._audio_key, "bytes_list", name)
         labels = sorted(
-            set(self._values(features, self._label_key, "int64_list", name))
+            set(_values(features, self._label_key, "int64_list", name))
         )
         if len(audio) != 1:
             raise ValueError(
-                f"`tfrecords.audio_key` must name a feature with the bytes of "
+                "`tfrecords.audio_key` must name a feature with the bytes of "
                 f"an audio file. Received: audio_key={self._audio_key!r}, "
                 f"which has {len(audio)} values in {name!r}."
             )
         self._check(labels, name)
-        content = audio[0]
+        sound = _Sound(audio[0], self._rate)
         return clip_store.Clip(
-            samples=lambda: self._decoded(content),
+            samples=sound.blocks,
             label=labels if self._several else labels[0],
             name=name,
-            bits=16,
+            bits=lambda: sound.bits,
         )
-
-    def _values(self, features: Any, key: str, kind: str, name: str) -> list:
-        if key not in features:
-            raise ValueError(
-                "`tfrecords.audio_key` and `tfrecords.label_key` must name "
-                f"features of all records. Received: {key!r}, while {name!r} "
-                f"has {', '.join(sorted(features)) or 'none'}."
-            )
-        return list(getattr(features[key], kind).value)
 
     def _check(self, labels: Sequence[int], name: str) -> None:
         if not self._several and len(labels) != 1:
@@ -336,27 +348,55 @@ class _Parser:
                 f"has one label, under tfrecords.label_key. Received: "
                 f"{len(labels)} labels in {name!r}."
             )
-        count = None if self._names is None else len(self._names)
-        wrong = [one for one in labels if one < 0 or (count and one >= count)]
+        count = _MAX_LABELS if self._names is None else len(self._names)
+        wrong = [one for one in labels if not 0 <= one < count]
         if wrong:
-            most = "" if count is None else f" to {count - 1}"
             raise ValueError(
-                "`tfrecords.label_key` must name indices of labels, from 0"
-                f"{most}. Received: {wrong[0]} in {name!r}."
+                "`tfrecords.label_key` must name indices of labels, from 0 to "
+                f"{count - 1}. Received: {wrong[0]} in {name!r}."
             )
 
-    def _decoded(self, content: bytes) -> Iterator[np.ndarray]:
-        try:
-            samples, rate = soundfile.read(
-                io.BytesIO(content), dtype="float32", always_2d=True
-            )
-        except soundfile.SoundFileError as error:
-            raise UnusableFileError(str(error).rstrip(".")) from error
-        decoding.check_rate(rate)
-        decoding.check_values(samples)
-        mono = samples.mean(axis=1)
-        if rate != self._rate:
-            mono = soxr.resample(mono, rate, self._rate)
-        if not len(mono):
-            raise UnusableFileError("it holds no samples")
-        yield mono
+
+def _values(features: Any, key: str, kind: str, name: str) -> list:
+    """Returns the values of a feature, which must be of a kind."""
+    if key not in features:
+        raise ValueError(
+            "`tfrecords.audio_key` and `tfrecords.label_key` must name "
+            f"features of all records. Received: {key!r}, while {name!r} has "
+            f"{', '.join(sorted(features)) or 'none'}."
+        )
+    found = features[key].WhichOneof("kind")
+    if found not in (kind, None):
+        raise ValueError(
+            "`tfrecords.audio_key` must name a feature of bytes, and "
+            "`tfrecords.label_key` one of integers. Received: "
+            f"{key!r}, which is a {found} in {name!r}."
+        )
+    return list(getattr(features[key], kind).value)
+
+
+class _Sound:
+    """The bytes of an audio file.
+
+    Attributes:
+        bits: How many bits its samples need. Known once `blocks` has begun.
+    """
+
+    def __init__(self, content: bytes, sample_rate: int):
+        self._content = content
+        self._rate = sample_rate
+        self.bits = 16
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yields the samples, as `decoding.decode_blocks` does."""
+        # That function needs a file.
+        with tempfile.NamedTemporaryFile(prefix="leaf_audio-") as file:
+            file.write(self._content)
+            file.flush()
+            path = pathlib.Path(file.name)
+            for number, block in enumerate(
+                decoding.decode_blocks(path, self._rate)
+            ):
+                if not number:
+                    self.bits = decoding.stored_bits(path)
+                yield block

@@ -4,11 +4,13 @@ All of them do the same work, each on its part of a batch. The first one alone
 writes the folder of the run. The others work in a temporary copy of it.
 """
 
+import atexit
 import contextlib
 import hashlib
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -34,9 +36,10 @@ def join(
     """Connects this process to the others, once.
 
     Args:
-        address: See `strategies.data_parallel`, as for all arguments.
-        num_processes: int or None.
-        process: int or None.
+        address: str or None. "host:port" of the first process, or "auto"; see
+            `strategies.data_parallel`.
+        num_processes: int or None. How many processes there are.
+        process: int or None. Which of them this one is, from 0.
 
     Raises:
         ValueError: If an argument is missing or not valid, or the others do not
@@ -57,6 +60,9 @@ def join(
     if jax.distributed.is_initialized():
         return
     arguments = _arguments(given)
+    # JAX would take SIGTERM for itself, and the process would go on.
+    jax.config.update("jax_enable_preemption_service", False)
+    atexit.register(_exit_at_once)
     if jax.config.jax_cpu_collectives_implementation is None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -69,6 +75,45 @@ def join(
             "`data_parallel.address` must be where the processes meet. "
             f"Received: {_described(given)} ({reason})"
         ) from error
+
+
+_failures: list[BaseException] = []
+
+
+def _exit_at_once() -> None:
+    """Ends a process that has failed, before JAX waits for the others."""
+    if _failures:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Has all processes end if one of them fails in the `with` block.
+
+    A process that fails ends without waiting for the others, at the end of the
+    program. They notice it at the next step, or by its silence.
+
+    Raises:
+        ConnectionError: If another process has failed.
+    """
+    if position()[1] == 1:
+        yield
+        return
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        _failures.append(error)
+        reason = str(error).strip().splitlines()[0]
+        raise ConnectionError(
+            f"another process has failed, or does not answer ({reason})"
+        ) from error
+    except BaseException as error:
+        _failures.append(error)
+        raise
 
 
 def _from_environment(name: str, text: str) -> Any:
@@ -93,7 +138,8 @@ def _arguments(given: dict[str, Any]) -> dict[str, Any]:
         )
     missing = [name for name, value in given.items() if value is None]
     host, _, port = str(given["address"]).rpartition(":")
-    if missing or not host or not port.isdecimal():
+    is_port = port.isdecimal() and 0 < int(port) < 2**16
+    if missing or not host or not is_port:
         raise ValueError(
             "`data_parallel.address` must be 'host:port' of the first process, "
             "or 'auto'; the number of processes, and which one this is, must "
@@ -168,7 +214,7 @@ def check_equal(what: str, value: str) -> None:
     everywhere = np.asarray(multihost_utils.process_allgather(own))
     if (everywhere != everywhere[0]).any():
         raise ValueError(
-            f"There must be {what}. Received: {value!r} in process {here}, and "
+            f"There must be {what}. Received: {value} in process {here}, and "
             "something else in others."
         )
 

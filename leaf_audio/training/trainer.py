@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from leaf_audio.training.progress import (
     Progress,
     check_same_run,
     check_unfinished,
+    same_run,
 )
 from leaf_audio.training.scoring import (
     Outcome,
@@ -115,7 +117,11 @@ def train(
     devices = make_strategy(config.strategy)
     if not devices.is_main:
         observer = _SilentObserver(observer)
-    with _opened(config, devices) as (folder, progress):
+    with (
+        processes.failing_together(),
+        _opened(config, devices) as (folder, progress),
+    ):
+        _check_same_settings(config, config.as_settings())
         for damage in folder.damages:
             observer.tell(damage)
         check_unfinished(folder, progress, config)
@@ -180,26 +186,27 @@ def _opened(
         yield folder, progress
 
 
+def _check_same_settings(
+    config: TrainingConfig, settings: Mapping[str, str]
+) -> None:
+    """Raises a ValueError unless all processes have the same settings."""
+    processes.check_equal(
+        "the same settings in all processes",
+        json.dumps([same_run(settings), config.num_epochs], sort_keys=True),
+    )
+
+
 class _SilentObserver(Observer):
     """Knows what another observer knows, and tells nothing."""
 
     def __init__(self, other: Observer):
-        self._other = other
-
-    def settings(self) -> dict[str, str]:
-        return self._other.settings()
-
-    def shared_values(self) -> dict[str, str]:
-        return self._other.shared_values()
-
-    def config_text(self) -> str | None:
-        return self._other.config_text()
-
-    def model_checked(self) -> None:
-        self._other.model_checked()
+        self.settings = other.settings  # type: ignore[method-assign]
+        self.shared_values = other.shared_values  # type: ignore[method-assign]
+        self.config_text = other.config_text  # type: ignore[method-assign]
+        self.model_checked = other.model_checked  # type: ignore[method-assign]
 
     def tell(self, line: str) -> None:
-        pass
+        """Tells nothing."""
 
 
 class _Run:
@@ -241,6 +248,7 @@ class _Run:
             )
         identity = _identity(self._config, self._observer)
         identity[f"data set {self._data.name}"] = self._data.fingerprint
+        _check_same_settings(self._config, identity)
         if progress is None:
             self._progress = Progress(identity, keep=self._config.keep)
             return

@@ -296,8 +296,10 @@ def test_training_reads_parts_of_long_clips(
         return counted
 
     monkeypatch.setattr(Clips, "reader", counting)
+    align = functools.partial(data.align, seq_len=30)
+    align.__name__ = "align"
     batches = data.prepare(
-        audio_data, [crop], 4, max_cache_bytes=max_cache_bytes
+        audio_data, [align], 4, max_cache_bytes=max_cache_bytes
     )
     asked.clear()
     found = take(batches.train(), 60)
@@ -311,7 +313,9 @@ def test_training_reads_parts_of_long_clips(
     ((audio, label),) = batches.evaluation["validation"]
     assert asked == [5000]
     np.testing.assert_allclose(100 * audio[0, 0], 2485, rtol=1e-3)
-    again = data.prepare(audio_data, [crop], 4, max_cache_bytes=max_cache_bytes)
+    again = data.prepare(
+        audio_data, [align], 4, max_cache_bytes=max_cache_bytes
+    )
     assert_equal_batches(take(again.train(first_step=7), 3), found[7:10])
 
 
@@ -344,3 +348,28 @@ def test_parts_of_mixed_batches_draw_differently(audio_data):
 def test_a_batch_must_be_divisible_into_parts(audio_data, share):
     with pytest.raises(ValueError, match="`share` must be"):
         data.prepare(audio_data, [crop], 6).train(share=share)
+
+
+def test_other_transforms_get_whole_clips(tmp_path):
+    def every_tenth(samples):
+        return np.pad(samples, (0, 5000))[:300:10]
+
+    audio_data = make(tmp_path, lengths=[5000], counts={"train": 3})
+    seen = []
+
+    def watching(samples):
+        seen.append(len(samples))
+        return every_tenth(samples)
+
+    batches = data.prepare(audio_data, [watching], 3)
+    seen.clear()
+    take(batches.train(), 2)
+    assert set(seen) == {5000}
+
+
+@pytest.mark.parametrize("length", [2**20 - 1, 2**20 + 500])
+def test_long_clips_need_not_be_cropped(tmp_path, length):
+    audio_data = make(tmp_path, lengths=[length], counts={"train": 2})
+    batches = data.prepare(audio_data, [data.loudness_normalization], 2)
+    assert batches.example_shape == (length,)
+    assert take(batches.train(), 1)[0][0].shape == (2, length)

@@ -133,6 +133,14 @@ BYTES = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"a", b"b"]))
         (tones(2, lambda i: [0, 1]), {}, "2 labels in 'train/a 0'"),
         (tones(2, lambda i: []), {}, "0 labels in 'train/a 0'"),
         (tones(2, lambda i: [-1]), {}, "-1 in 'train/a 0'"),
+        (tones(2, lambda i: [2**40]), {}, "1099511627776 in 'train/a 0'"),
+        ([example(b"", [0], label=BYTES)], {}, "a bytes_list in 'train/a 0'"),
+        (
+            [],
+            {},
+            "usable records with labels in train. Received: .*'none'|none",
+        ),
+        ([example(b"x", [0])], {"on_error": "skip"}, "usable records"),
         (tones(3), {"label_names": ["a", "b"]}, "to 1. Received: 2 in"),
         (tones(1), {"label_key": "class"}, "'class', while 'train/a 0' has"),
         (tones(1), {"label_names": ["a", "a"]}, "different names"),
@@ -198,3 +206,24 @@ def test_load_finds_it_by_name(folder):
         "tfrecords", prepared, 8000, readers={"tfrecords": reader}
     )
     assert found.sample_rate == 8000
+
+
+def test_audio_is_checked_as_files_are(tmp_path):
+    whole = io.BytesIO()
+    soundfile.write(whole, sine(300), RATE, format="WAV", subtype="PCM_16")
+    cut = example(whole.getvalue()[:-2000], [1])
+    write(tmp_path / "r/train/a", [*tones(2), cut])
+    found = read(tmp_path / "r", on_error="skip")
+    assert found.skipped == {
+        "train/a 2": "it is cut off: 2000 bytes are missing"
+    }
+
+
+def test_quiet_audio_of_many_bits_is_kept(tmp_path):
+    quiet = 1e-5 * sine(300)
+    file = io.BytesIO()
+    soundfile.write(file, quiet, RATE, format="WAV", subtype="FLOAT")
+    write(tmp_path / "r/train/a", [example(file.getvalue(), [0]), *tones(2)])
+    np.testing.assert_allclose(
+        audio_of(read(tmp_path / "r"))[0], quiet, atol=1e-11
+    )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tones import ROOT, bindings, main_flags, python, write_tones
 
-from leaf_audio.training import processes, strategies
+from leaf_audio.training import Workdir, processes, strategies
 
 BACKEND = keras.backend.backend()
 pytestmark = pytest.mark.compiled
@@ -38,9 +38,9 @@ def free_address():
         return f"127.0.0.1:{one.getsockname()[1]}"
 
 
-def start(tmp_path, name, count, *more):
-    """Starts the processes of a run, which meet at an address."""
-    address = free_address()
+def start(tmp_path, name, count, *more, only=None, address=None):
+    """Starts the processes of a run, or one of them, to meet at an address."""
+    address = address or free_address()
     settings = bindings(
         tmp_path,
         *RUN,
@@ -63,7 +63,7 @@ def start(tmp_path, name, count, *more):
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in range(count)
+        for i in (range(count) if only is None else [only])
     ]
 
 
@@ -143,6 +143,62 @@ def test_the_others_stop_when_one_is_killed(tmp_path, killed):
     more = f"train.num_epochs = {done + 3}"
     told, _ = finish(start(tmp_path, "run", 2, more))
     assert "going on after epoch" in told
+
+
+@needs_jax
+@pytest.mark.slow
+def test_the_others_stop_when_one_fails(tmp_path):
+    """One has other settings, which all of them tell."""
+    write_tones(tmp_path / "tones")
+    address = free_address()
+    started = [
+        start(
+            tmp_path,
+            "run",
+            2,
+            f"train.learning_rate = {rate}",
+            only=i,
+            address=address,
+        )[0]
+        for i, rate in enumerate((0.01, 0.1))
+    ]
+    for process in started:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "There must be the same settings in all processes" in err
+        assert "Traceback" not in err
+
+
+@needs_jax
+@pytest.mark.slow
+def test_a_workdir_in_use_ends_all_processes(tmp_path):
+    write_tones(tmp_path / "tones")
+    with Workdir(tmp_path / "run").locked():
+        started = start(tmp_path, "run", 2)
+        errors = [one.communicate(timeout=120)[1] for one in started]
+    assert all(one.returncode for one in started)
+    assert "must not be in use" in errors[0]
+    # If the first process ends, JAX ends the others.
+    assert (
+        "another process has failed" in errors[1]
+        or "distributed service" in errors[1]
+    )
+
+
+@needs_jax
+@pytest.mark.slow
+def test_sigterm_ends_all_processes(tmp_path):
+    write_tones(tmp_path / "tones")
+    started = start(tmp_path, "run", 2, "train.num_epochs = 100000")
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGTERM
 
 
 @needs_jax
