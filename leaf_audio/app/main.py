@@ -14,7 +14,7 @@ from leaf_audio.app.startup import (
 _AFTER_INTERRUPTION = {
     "train": "The same command goes on after the last epoch.",
     "eval": "Nothing was written.",
-    "prepare": "The same command goes on after the last complete file.",
+    "prepare": "The same command goes on.",
 }
 
 

@@ -79,6 +79,17 @@ def default_data_dir() -> str:
     return os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
 
 
+def folder_of(data_dir: str | None) -> pathlib.Path:
+    """Returns the folder of all prepared clips.
+
+    Args:
+        data_dir: str or None. The folder that holds all data sets. None is
+            TFDS's default.
+    """
+    root = pathlib.Path(data_dir or default_data_dir()).expanduser().resolve()
+    return root / "leaf_audio"
+
+
 def prepare_once(
     name: str,
     data_dir: str | None,
@@ -120,15 +131,14 @@ def prepare_once(
     """
     settings_hash = _digest([FORMAT, settings])
     source_state = _digest([FORMAT, settings, sample_rate, state])
-    root = pathlib.Path(data_dir or default_data_dir()).expanduser().resolve()
-    root = root / "leaf_audio"
+    root = folder_of(data_dir)
     home = root / f"{files.safe_name(name)}-{settings_hash[:8]}"
     final = home / source_state
     found = _read(name, final)
     if found is not None:
         return found
     home.mkdir(parents=True, exist_ok=True)
-    with _locked(home / f"{source_state}.lock"):
+    with one_at_a_time(home / f"{source_state}.lock"):
         # Another process may have prepared them meanwhile.
         found = _read(name, final)
         if found is None:
@@ -160,8 +170,14 @@ def prepare_once(
 
 
 @contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    """Lets one process at a time go on. The lock of a killed process ends."""
+def one_at_a_time(path: pathlib.Path) -> Iterator[None]:
+    """Lets one process at a time enter the `with` block.
+
+    The lock of a killed process ends with it.
+
+    Args:
+        path: pathlib.Path. A file in an existing folder, to lock.
+    """
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)

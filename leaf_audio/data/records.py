@@ -16,13 +16,14 @@ import numpy as np
 # The name that TFDS has for a folder of prepared clips.
 DATASET = "clips"
 # The features of a record.
-AUDIO, FULL_SCALE, SHA256 = "audio", "full_scale", "sha256"
+AUDIO, SCALE, FULL_SCALE, SHA256 = "audio", "scale", "full_scale", "sha256"
 FILE, START, GROUP = "file", "start", "group"
 LABEL, LABELS = "label", "labels"
 _DESCRIPTION = (
     "Clips that leaf_audio has prepared. `audio` is a FLAC file with one "
-    "channel; the samples are its integers divided by `full_scale`. A clip of "
-    "more than {part_samples} samples is divided into several examples, and "
+    "channel. The samples are those of the file, from -1 to 1, times `scale`; "
+    "or its integers divided by `full_scale`, without rounding. A clip of more "
+    "than {part_samples} samples is divided into several examples, and "
     "`start` is the position of an example in its clip, in samples. `file` is "
     "the name of the clip in its source, `group` a number that clips share "
     "which belong together, or -1. `sha256` is a hash of the samples."
@@ -243,6 +244,7 @@ def describe(
     features = tfds.features.FeaturesDict(
         {
             AUDIO: tfds.features.Tensor(shape=(), dtype=np.str_),
+            SCALE: tfds.features.Scalar(np.float32),
             FULL_SCALE: tfds.features.Scalar(np.float32),
             SHA256: tfds.features.Tensor(shape=(), dtype=np.str_),
             FILE: tfds.features.Text(),

@@ -303,6 +303,7 @@ class _ShardWriter:
                 records.serialized(
                     {
                         records.AUDIO: part.flac,
+                        records.SCALE: 2.0 ** (part.bits - 1) / part.full_scale,
                         records.FULL_SCALE: part.full_scale,
                         records.SHA256: part.sha256,
                         records.FILE: clip.name,

@@ -25,6 +25,7 @@ import soxr
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
+from leaf_audio.common import files
 from leaf_audio.data import clip_store
 from leaf_audio.data.clips import INT16_MAX, SPLITS, AudioData
 from leaf_audio.data.synthetic_vowels import SyntheticVowels
@@ -86,7 +87,7 @@ def tfds_audio(
     kind = _label_kind(label)
     source_rate = _source_rate(audio, name, sample_rate, source_sample_rate)
     rate = sample_rate or source_rate
-    _download_and_prepare(builder)
+    _download_and_prepare(builder, data_dir)
     splits = _choose_splits(builder, split_names, for_training)
     is_drawn = split_names is None and list(splits) == ["train"]
 
@@ -138,10 +139,19 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         ) from error
 
 
-def _download_and_prepare(builder: tfds.core.DatasetBuilder) -> None:
+def _download_and_prepare(
+    builder: tfds.core.DatasetBuilder, data_dir: str | None
+) -> None:
     downloader.MAX_RETRIES = _MAX_RETRIES
+    if os.path.exists(builder.data_dir):
+        return
+    folder = clip_store.folder_of(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = files.safe_name(builder.info.full_name)
     try:
-        builder.download_and_prepare()
+        # TFDS fails where two processes prepare the same set.
+        with clip_store.one_at_a_time(folder / f"{name}.lock"):
+            builder.download_and_prepare()
     except (
         requests.RequestException,
         tfds.download.DownloadError,

@@ -134,8 +134,7 @@ def test_clips_are_a_data_set_of_tensorflow_datasets(tmp_path, small):
     clip = np.concatenate([soundfile.read(one)[0] for one in files[:3]])
     audio, _ = audio_data.clips["test"].reader()(0)
     # Floating-point samples are stored with 24 bits.
-    full_scale = float(parts[0]["full_scale"])
-    np.testing.assert_allclose(clip * 2**23 / full_scale, audio)
+    np.testing.assert_allclose(clip * float(parts[0]["scale"]), audio)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -1,12 +1,15 @@
 """The command that only prepares data."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from audio_files import put, sine
-from tones import python
+from tones import ROOT, python
 
 pytestmark = pytest.mark.any_backend
 
@@ -53,3 +56,25 @@ def test_a_mistake_is_told_in_a_line(tmp_path):
     refused = prepare(tmp_path)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: `audio_folder.path` must be")
+
+
+@pytest.mark.slow
+def test_two_processes_may_prepare_a_set_of_tfds(tmp_path):
+    command = [
+        *(sys.executable, "-m", "example.prepare"),
+        *("--gin_config=quickstart.gin", f"--data_dir={tmp_path}"),
+    ]
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for process in started:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert "clips: train 2100" in out
