@@ -87,7 +87,7 @@ def tfds_audio(
     kind = _label_kind(label)
     source_rate = _source_rate(audio, name, sample_rate, source_sample_rate)
     rate = sample_rate or source_rate
-    _download_and_prepare(builder, data_dir)
+    builder = _downloaded_and_prepared(builder, name, data_dir)
     splits = _choose_splits(builder, split_names, for_training)
     is_drawn = split_names is None and list(splits) == ["train"]
 
@@ -139,19 +139,24 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         ) from error
 
 
-def _download_and_prepare(
-    builder: tfds.core.DatasetBuilder, data_dir: str | None
-) -> None:
+def _downloaded_and_prepared(
+    builder: tfds.core.DatasetBuilder, name: str, data_dir: str | None
+) -> tfds.core.DatasetBuilder:
+    """Has TFDS prepare a set where that was not done; returns its builder."""
     downloader.MAX_RETRIES = _MAX_RETRIES
     if os.path.exists(builder.data_dir):
-        return
+        return builder
     folder = clip_store.folder_of(data_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    name = files.safe_name(builder.info.full_name)
+    lock = folder / f"{files.safe_name(builder.info.full_name)}.lock"
     try:
         # TFDS fails where two processes prepare the same set.
-        with clip_store.one_at_a_time(folder / f"{name}.lock"):
+        with clip_store.one_at_a_time(lock):
+            if os.path.exists(builder.data_dir):
+                # Another process has prepared it, which the builder ignores.
+                return _builder(name, data_dir)
             builder.download_and_prepare()
+            return builder
     except (
         requests.RequestException,
         tfds.download.DownloadError,
