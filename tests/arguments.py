@@ -145,6 +145,7 @@ ARGUMENTS = {
         "positive",
     ),
     "conv_win_factor": "positive",
+    "checkpoint_minutes": "positive",
     **dict.fromkeys(("bandwidth_hz", "source_sample_rate"), "positive or none"),
     **dict.fromkeys(("min_band_hz", "min_freq", "min_low_hz"), "not negative"),
     **dict.fromkeys(

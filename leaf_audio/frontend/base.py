@@ -115,9 +115,8 @@ class Frontend(KnownArguments, keras.Model):
       window_len: Positive number. Length of the window, in milliseconds.
       window_stride: Positive number. Hop between frames, in milliseconds.
       compression_fn: What compresses the energies: a layer, a function, or one
-        of the names `"pcen"` (a PCENLayer with the settings of LEAF, all
-        learned by their logarithms), `"log"` and `"db"`. None for no
-        compression. A layer is copied.
+        of the names `"pcen"` (PCEN as in LEAF, learned by its logarithms),
+        `"log"` and `"db"`. None for no compression. A layer is copied.
       spec_augment: Boolean or layer. Whether features are augmented in
         training: True for `SpecAugment()`, False or None for no augmentation.
         A layer is copied.
@@ -201,9 +200,7 @@ class Frontend(KnownArguments, keras.Model):
             trainable=True,
             learn_smooth_coef=True,
             per_channel_smooth_coef=True,
-            # Some tens of steps of Adam would bring a smoothing coefficient to
-            # 0 otherwise, where its gradient ends.
-            parametrization="log",
+            parametrization="log",  # Adam would bring s to 0 otherwise.
             dtype=self._internal_dtype,
         )
 

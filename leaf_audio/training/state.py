@@ -9,9 +9,13 @@ import pathlib
 import zipfile
 from typing import Any
 
+import keras
 import numpy as np
 
+from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
+from leaf_audio.common.listing import listed
+from leaf_audio.training import finite
 from leaf_audio.training.progress import Progress
 
 _FIELDS = {field.name for field in dataclasses.fields(Progress)}
@@ -154,3 +158,60 @@ def read_epoch(model: pathlib.Path, default: int) -> int | None:
     # See `SavedState.read`.
     except Exception:
         return None
+
+
+def arrays_of(model: keras.Model) -> dict[str, Any]:
+    """Returns all that the state of a model holds, by name.
+
+    Args:
+        model: The model, built and compiled.
+    """
+    arrays: dict[str, Any] = {
+        f"variable_{i}": finite.to_array(variable)
+        for i, variable in enumerate(finite.saved_variables(model))
+    }
+    for i, leaf in enumerate(built_leafs(model)):
+        if leaf.planned_for is not None:
+            arrays[f"planned_for_{i}"] = leaf.planned_for
+    return arrays
+
+
+def assign(
+    model: keras.Model,
+    arrays: dict[str, np.ndarray],
+    source: pathlib.Path,
+) -> None:
+    """Gives the values of a state to the variables of a model.
+
+    Args:
+        model: A model of the same configuration, built and compiled.
+        arrays: What `arrays_of` returned.
+        source: The file that holds them, for messages.
+
+    Raises:
+        ValueError: If there is another number of variables, or one that is not
+            finite.
+    """
+    variables = finite.saved_variables(model)
+    saved = sum(name.startswith("variable_") for name in arrays)
+    if saved != len(variables):
+        raise ValueError(
+            f"`workdir` must hold the state of this model, of "
+            f"{len(variables)} variables. Received: {source} with "
+            f"{saved}."
+        )
+    for i, variable in enumerate(variables):
+        variable.assign(arrays[f"variable_{i}"])
+    found = finite.not_finite(variables)
+    if found:
+        raise ValueError(
+            "`workdir` must hold a state that is finite. Received: "
+            f"{source}, where these variables are not: "
+            f"{listed(found, 3)}. The run must be repeated in another "
+            "workdir."
+        )
+    for i, leaf in enumerate(built_leafs(model)):
+        # A plan that is made anew from the present weights may differ
+        # from the one that was in use, and outputs with it.
+        if f"planned_for_{i}" in arrays:
+            leaf.restore_plan(arrays[f"planned_for_{i}"])

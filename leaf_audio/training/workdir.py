@@ -21,7 +21,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
@@ -29,7 +28,13 @@ from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite, tables
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.state import SavedState, mark_epoch, read_epoch
+from leaf_audio.training.state import (
+    SavedState,
+    arrays_of,
+    assign,
+    mark_epoch,
+    read_epoch,
+)
 from leaf_audio.training.within_epoch import Within
 from leaf_audio.training.within_epoch import read as read_within
 from leaf_audio.training.within_epoch import write as write_within
@@ -367,7 +372,7 @@ class Workdir:
                 and the state before stays.
         """
         finite.check_weights(model, len(progress.history))
-        self._saved.write(progress, _arrays_of(model))
+        self._saved.write(progress, arrays_of(model))
         self.agree(model, progress)
 
     def save_within(self, model: keras.Model, within: Within) -> None:
@@ -378,7 +383,7 @@ class Workdir:
             within: How far the epoch has come.
         """
         if not finite.not_finite(finite.saved_variables(model)):
-            write_within(self.within, within, model, _arrays_of(model))
+            write_within(self.within, within, model, arrays_of(model))
 
     def restore_within(
         self, model: keras.Model, progress: Progress, steps_per_epoch: int
@@ -397,7 +402,7 @@ class Workdir:
         if found is None:
             return None
         within, arrays = found
-        self._assign(model, arrays, self.within)
+        assign(model, arrays, self.within)
         return within, arrays
 
     def restore(self, model: keras.Model, progress: Progress) -> None:
@@ -414,41 +419,10 @@ class Workdir:
         arrays, self._arrays = self._arrays, None
         if arrays is None:
             _, arrays = self._saved.read()
-        self._assign(model, arrays, self._saved.source)
+        assign(model, arrays, self._saved.source)
         if self._results_are_void:
             self._remove_results()
         self.agree(model, progress)
-
-    def _assign(
-        self,
-        model: keras.Model,
-        arrays: dict[str, np.ndarray],
-        source: pathlib.Path,
-    ) -> None:
-        """Gives the values of a state to the variables of a model."""
-        variables = finite.saved_variables(model)
-        saved = sum(name.startswith("variable_") for name in arrays)
-        if saved != len(variables):
-            raise ValueError(
-                f"`workdir` must hold the state of this model, of "
-                f"{len(variables)} variables. Received: {source} with "
-                f"{saved}."
-            )
-        for i, variable in enumerate(variables):
-            variable.assign(arrays[f"variable_{i}"])
-        found = finite.not_finite(variables)
-        if found:
-            raise ValueError(
-                "`workdir` must hold a state that is finite. Received: "
-                f"{source}, where these variables are not: "
-                f"{listed(found, 3)}. The run must be repeated in another "
-                "workdir."
-            )
-        for i, leaf in enumerate(built_leafs(model)):
-            # A plan that is made anew from the present weights may differ
-            # from the one that was in use, and outputs with it.
-            if f"planned_for_{i}" in arrays:
-                leaf.restore_plan(arrays[f"planned_for_{i}"])
 
     def agree(self, model: keras.Model, progress: Progress) -> None:
         """Makes `metrics.csv` agree with the state, and mostly `best.keras`.
@@ -498,18 +472,6 @@ class Workdir:
         for file in (self.results, *self.tables):
             file.unlink(missing_ok=True)
         self._results_are_void = False
-
-
-def _arrays_of(model: keras.Model) -> dict[str, Any]:
-    """Returns all that the state of a model holds, by name."""
-    arrays: dict[str, Any] = {
-        f"variable_{i}": finite.to_array(variable)
-        for i, variable in enumerate(finite.saved_variables(model))
-    }
-    for i, leaf in enumerate(built_leafs(model)):
-        if leaf.planned_for is not None:
-            arrays[f"planned_for_{i}"] = leaf.planned_for
-    return arrays
 
 
 def _holds_something(path: pathlib.Path) -> bool:

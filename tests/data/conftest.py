@@ -1,9 +1,11 @@
 """Fixtures for folders of recordings."""
 
+import os
+
 import pytest
 from audio_files import put, sine
 
-from leaf_audio.data import audio_folder
+from leaf_audio.data import audio_folder, split_writer
 
 
 @pytest.fixture
@@ -25,3 +27,12 @@ def read_folder(tmp_path):
         )
 
     return read_folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Shards of one clip, of several records, and few clips at a time."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(split_writer, "SHARD_BYTES", 2**15)
+    monkeypatch.setattr(split_writer, "PART_SAMPLES", 2**13)
+    monkeypatch.setattr("leaf_audio.data.clip_store.PART_SAMPLES", 2**13)

@@ -31,6 +31,7 @@ def test_it_learns_logarithms_from_the_values_of_leaf(make):
         np.testing.assert_allclose(np.exp(weights[key]), value, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_smoothing_does_not_die_at_a_high_rate():
     """Each step of Adam moves a weight by about the learning rate."""

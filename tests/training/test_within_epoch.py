@@ -123,6 +123,7 @@ def test_a_run_that_is_asked_to_end_goes_on_where_it_was(
     assert not (folder / name / "state_within.npz").exists()
 
 
+@pytest.mark.slow
 def test_it_is_saved_after_some_time(folder, whole, monkeypatch):
     """A process that is killed has lost the steps since then."""
 
