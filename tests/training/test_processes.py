@@ -211,34 +211,36 @@ def test_a_batch_must_divide_among_the_processes(tmp_path):
         assert "`batch_size` must be a multiple" in err
 
 
-def join(**settings):
-    program = (
-        "from leaf_audio.training import strategies\n"
-        "try:\n"
-        f"    strategies.data_parallel(**{settings})\n"
-        "except ValueError as error:\n"
-        "    print(error)\n"
-    )
-    return python("-c", program, KERAS_BACKEND="jax").stdout
+WRONG = [
+    ({"address": "here"}, "'host:port' of the first process"),
+    ({"num_processes": 2}, "'host:port' of the first process"),
+    (
+        {"address": "here:99999", "num_processes": 2, "process": 0},
+        "'host:port'",
+    ),
+    ({"address": "here:1", "num_processes": 2}, "process=None"),
+    (
+        {"address": "here:1", "num_processes": 2, "process": 2},
+        "`data_parallel.process` must be from 0 to 1",
+    ),
+    ({"address": "auto", "process": 1}, "with the address 'auto'"),
+    ({"address": "auto"}, "where the processes meet"),
+]
 
 
 @needs_jax
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"address": "here"}, "'host:port' of the first process"),
-        ({"num_processes": 2}, "'host:port' of the first process"),
-        ({"address": "here:1", "num_processes": 2}, "process=None"),
-        (
-            {"address": "here:1", "num_processes": 2, "process": 2},
-            "`data_parallel.process` must be from 0 to 1",
-        ),
-        ({"address": "auto", "process": 1}, "with the address 'auto'"),
-        ({"address": "auto"}, "where the processes meet"),
-    ],
-)
-def test_what_is_missing_to_meet_is_told(settings, message):
-    assert message in join(**settings)
+def test_what_is_missing_to_meet_is_told():
+    program = (
+        "from leaf_audio.training import strategies\n"
+        f"for settings in {[settings for settings, _ in WRONG]}:\n"
+        "    try:\n"
+        "        strategies.data_parallel(**settings)\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+    )
+    told = python("-c", program, KERAS_BACKEND="jax").stdout.splitlines()
+    for line, (_, message) in zip(told, WRONG, strict=True):
+        assert message in line
 
 
 def test_a_process_by_itself_is_the_main_one():
