@@ -9,7 +9,6 @@ error, or is skipped if the caller asks for that.
 """
 
 import dataclasses
-import os
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from leaf_audio.data import (
     lost_labels,
     recordings,
     splits,
-    unusable,
+    user_files,
 )
 from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import SPLITS, AudioData, DataWarning
@@ -120,13 +119,19 @@ def audio_folder(
         ValueError: An argument, the layout of the folder or a file is not
             valid.
     """
-    folder = _check_folder(path)
-    check_unless_none(
-        _check_sample_rate,
-        sample_rate=sample_rate,
-        source_sample_rate=source_sample_rate,
+    folder = user_files.check_folder(
+        "audio_folder", path, "a folder of recordings"
     )
-    _check_sample_rate("fallback_sample_rate", fallback_sample_rate)
+    check_unless_none(
+        decoding.check_sample_rate,
+        **{
+            "audio_folder.sample_rate": sample_rate,
+            "audio_folder.source_sample_rate": source_sample_rate,
+        },
+    )
+    decoding.check_sample_rate(
+        "audio_folder.fallback_sample_rate", fallback_sample_rate
+    )
     check_unless_none(check_path, data_dir=data_dir)
     check_unless_none(
         check_share,
@@ -145,7 +150,7 @@ def audio_folder(
         )
     if sample_rate is None:
         sample_rate = fallback_sample_rate
-    unusable.check_on_error("audio_folder", on_error)
+    user_files.check_on_error("audio_folder", on_error)
     splits.check_fold_names("validation", validation_folds)
     splits.check_fold_names("test", test_folds)
     folds = {"validation_folds": validation_folds, "test_folds": test_folds}
@@ -186,7 +191,10 @@ def audio_folder(
             **folds,
         },
         state=[
-            [*_identity(recording), *_file_state(folder, recording)]
+            [
+                *_identity(recording),
+                *user_files.file_state(folder / recording.file),
+            ]
             for recording in found
         ],
         sample_rate=sample_rate,
@@ -194,7 +202,7 @@ def audio_folder(
         describe=describe,
         title=folder.name,
     )
-    unusable.check_all_used("audio_folder", audio_data.skipped, on_error)
+    user_files.check_all_used("audio_folder", audio_data.skipped, on_error)
     kept = audio_data.used_labels
     lost_labels.check_splits(folder, wanted, kept, for_training)
     audio_data = dataclasses.replace(
@@ -272,30 +280,6 @@ def _describe_cancelled(cancelled: list[str]) -> list[str]:
     ]
 
 
-def _check_folder(path: str | None) -> pathlib.Path:
-    is_path = isinstance(path, (str, os.PathLike)) and str(path)
-    folder = pathlib.Path(path if is_path else "").expanduser()
-    if not is_path or not folder.is_dir():
-        what = ""
-        if is_path:
-            what = ", a file" if folder.exists() else ", which is not there"
-        raise ValueError(
-            "`audio_folder.path` must be a folder of recordings, set by "
-            "--gin_bindings=\"audio_folder.path = '/path/to/recordings'\" or "
-            f"in a config. Received: path={path!r}{what}."
-        )
-    return folder.resolve()
-
-
-def _check_sample_rate(name: str, value: Any) -> None:
-    if not decoding.is_sample_rate(value):
-        raise ValueError(
-            f"`audio_folder.{name}` must be a rate in Hz from "
-            f"{decoding.MIN_SAMPLE_RATE} to {decoding.MAX_SAMPLE_RATE}. "
-            f"Received: {name}={value!r}."
-        )
-
-
 def _identity(recording: Recording) -> list[Any]:
     """Returns what a recording is, apart from the contents of its file."""
     return [
@@ -306,13 +290,3 @@ def _identity(recording: Recording) -> list[Any]:
         recording.start,
         recording.end,
     ]
-
-
-def _file_state(folder: pathlib.Path, recording: Recording) -> list[int]:
-    """Returns what reveals that a file has changed."""
-    try:
-        stat = os.stat(folder / recording.file)
-    except OSError:
-        # The file cannot be opened. Decoding it raises an error with a reason.
-        return []
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

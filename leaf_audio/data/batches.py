@@ -369,21 +369,27 @@ class Batches:
         return lengths if is_long else None
 
     def _shape_of(
-        self, split: str, index: int, rng: np.random.Generator | None
+        self,
+        split: str,
+        index: int,
+        length: int,
+        rng: np.random.Generator | None,
     ) -> tuple[int, ...]:
-        """Returns the shape of a transformed clip.
+        """Returns the shape of a transformed clip of some length.
 
         Of a long clip, only a part is read if the shape does not depend on the
         length of the part.
         """
-        read = self._readers[split]
-        shapes = [
-            self._transform(read(index, 0, length)[0], rng).shape
-            for length in (_TRIED_SAMPLES // 2, _TRIED_SAMPLES)
-        ]
-        if shapes[0] == shapes[1]:
-            return shapes[0]
-        return self._transform(read(index)[0], rng).shape
+
+        def shape(end: int | None) -> tuple[int, ...]:
+            samples, _ = self._readers[split](index, 0, end)
+            return self._transform(samples, rng).shape
+
+        if length > _TRIED_SAMPLES:
+            tried = shape(_TRIED_SAMPLES)
+            if shape(_TRIED_SAMPLES // 2) == tried:
+                return tried
+        return shape(None)
 
     def _find_shape(self, clips: dict[str, Clips]) -> tuple[int, ...]:
         """Tries the shortest and the longest clip of each split."""
@@ -392,7 +398,8 @@ class Batches:
             lengths = np.diff(some.offsets)
             for index in map(int, (lengths.argmin(), lengths.argmax())):
                 rng = self._generator(0) if split == "train" else None
-                shape = self._shape_of(split, index, rng)
+                length = int(lengths[index])
+                shape = self._shape_of(split, index, length, rng)
                 shapes[f"{split}, {lengths[index]} samples"] = shape
         if len(set(shapes.values())) > 1:
             raise ValueError(

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,19 +202,32 @@ class Clips:
         return records.open_shards(self.directory, self.shards)
 
     def _from_disk(self, index: int, begin: int, end: int) -> np.ndarray:
+        parts = [
+            _scaled(integers, full_scale)
+            for _, integers, full_scale in self._parts(index, begin, end)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _parts(
+        self, index: int, begin: int, end: int
+    ) -> Iterator[tuple[int, np.ndarray, float]]:
+        """Decodes a clip from one position to another, record by record.
+
+        Yields:
+            Where a part begins in the clip, its integers, and their full scale.
+        """
         first = int(self._first_records[index])
-        parts = []
         for number in range(
             begin // self.part_samples, -(-end // self.part_samples)
         ):
             start = number * self.part_samples
+            position = max(begin, start)
             integers, full_scale = self._decoded(
                 first + number,
-                max(begin - start, 0),
+                position - start,
                 min(end - start, self.part_samples),
             )
-            parts.append(_scaled(integers, full_scale))
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+            yield position, integers, full_scale
 
     def _decoded(
         self, record: int, start: int, stop: int
@@ -248,15 +261,12 @@ class Clips:
 
         def fill(index: int) -> None:
             first, stop = map(int, self.offsets[index : index + 2])
-            for number in range(-(-(stop - first) // self.part_samples)):
-                start = number * self.part_samples
-                end = min(start + self.part_samples, stop - first)
-                integers, full_scale = self._decoded(
-                    int(self._first_records[index]) + number, 0, end - start
-                )
+            parts = self._parts(index, 0, stop - first)
+            for position, integers, full_scale in parts:
                 if self.full_scale is None:
                     integers = _scaled(integers, full_scale)
-                samples[first + start : first + end] = integers
+                start = first + position
+                samples[start : start + len(integers)] = integers
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             try:

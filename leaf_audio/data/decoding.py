@@ -70,6 +70,21 @@ def is_sample_rate(value: Any) -> bool:
     )
 
 
+def check_sample_rate(name: str, value: Any) -> None:
+    """Raises ValueError unless a value is a plausible sample rate.
+
+    Args:
+        name: str. What the message calls it, such as
+            "audio_folder.sample_rate".
+        value: The value.
+    """
+    if not is_sample_rate(value):
+        raise ValueError(
+            f"`{name}` must be a rate in Hz from {MIN_SAMPLE_RATE} to "
+            f"{MAX_SAMPLE_RATE}. Received: {name.split('.')[-1]}={value!r}."
+        )
+
+
 def decode(
     path: pathlib.Path,
     sample_rate: int,
@@ -202,11 +217,7 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
             gives the reason.
     """
     check_path("recording", recording)
-    if not is_sample_rate(sample_rate):
-        raise ValueError(
-            f"`sample_rate` must be a rate in Hz from {MIN_SAMPLE_RATE} to "
-            f"{MAX_SAMPLE_RATE}. Received: sample_rate={sample_rate!r}."
-        )
+    check_sample_rate("sample_rate", sample_rate)
     mixer = ChannelMixer()
     try:
         samples = decode(pathlib.Path(recording), sample_rate, mixer=mixer)
@@ -306,14 +317,7 @@ def _check_is_whole_file(path: pathlib.Path) -> None:
         raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
 
 
-def _check_rate(rate: int, source_sample_rate: int | None = None) -> None:
-    """Raises UnusableFileError unless a file has a plausible sample rate.
-
-    Args:
-        rate: int, in Hz. The sample rate.
-        source_sample_rate: int, in Hz, or None. What it must be. None accepts
-            any. Default: None.
-    """
+def _check_rate(rate: int, source_sample_rate: int | None) -> None:
     if not is_sample_rate(rate):
         raise UnusableFileError(f"it claims a sample rate of {rate} Hz")
     if source_sample_rate not in (None, rate):
@@ -405,11 +409,6 @@ def _resample(
 
 
 def _check_values(samples: np.ndarray) -> None:
-    """Raises UnusableFileError for samples that are not finite, or too large.
-
-    Args:
-        samples: Array of any shape.
-    """
     if not np.isfinite(samples).all():
         raise UnusableFileError("it holds samples that are not finite")
     level = np.abs(samples).max(initial=0)

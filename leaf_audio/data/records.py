@@ -86,11 +86,23 @@ def serialized(features: Mapping[str, Any]) -> bytes:
     return example.SerializeToString()
 
 
-def audio_of(record: bytes) -> tuple[bytes, float, bytes]:
-    """Returns the FLAC file of a record, its full scale, and its hash."""
+def features_of(record: bytes) -> Any:
+    """Returns the features of a serialized `tf.train.Example`, by name.
+
+    Args:
+        record: The example.
+
+    Raises:
+        google.protobuf.message.DecodeError: The record is something else.
+    """
     from tensorflow_datasets.proto import tf_example_pb2
 
-    features = tf_example_pb2.Example.FromString(record).features.feature
+    return tf_example_pb2.Example.FromString(record).features.feature
+
+
+def audio_of(record: bytes) -> tuple[bytes, float, bytes]:
+    """Returns the FLAC file of a record, its full scale, and its hash."""
+    features = features_of(record)
     return (
         features[AUDIO].bytes_list.value[0],
         features[FULL_SCALE].float_list.value[0],

@@ -20,7 +20,7 @@ from leaf_audio.data.parallel import in_parallel
 from leaf_audio.data.progress import progress
 
 # A shard is full when it holds this many bytes. Of FLAC at 16 kHz, that is some
-# eight hours of audio. An interrupted preparation begins the last shard again.
+# ten hours of audio. An interrupted preparation begins the last shard again.
 # All shards of a data set are open at the same time.
 SHARD_BYTES = 2**29
 # A record holds at most this many samples. A long clip is thus read and encoded
@@ -288,13 +288,11 @@ class _ShardWriter:
         self, clip: Clip, parts: list[flac.Encoded] | UnusableFileError
     ) -> None:
         """Adds a clip, or the reason why there is none."""
-        written = self._written
-        written.count += 1
         if isinstance(parts, UnusableFileError):
-            written.skipped[clip.name] = str(parts)
+            self._written.extend(
+                Written(count=1, skipped={clip.name: str(parts)})
+            )
             return
-        if clip.remark():
-            written.remarked.append(clip.name)
         label = np.asarray(clip.label).tolist()
         group = None if clip.group is None else int(clip.group)
         start = 0
@@ -318,12 +316,18 @@ class _ShardWriter:
                 )
             )
             start += part.length
-        written.lengths.append(start)
-        written.labels.append(label)
-        written.groups.append(group)
-        written.hashes += [part.sha256.hex() for part in parts]
-        written.full_scales += [part.full_scale for part in parts]
-        written.bits += [part.bits for part in parts]
+        self._written.extend(
+            Written(
+                count=1,
+                lengths=[start],
+                labels=[label],
+                groups=[group],
+                hashes=[part.sha256.hex() for part in parts],
+                full_scales=[part.full_scale for part in parts],
+                bits=[part.bits for part in parts],
+                remarked=[clip.name] if clip.remark() else [],
+            )
+        )
 
     def finish(self) -> Written:
         """Completes the shard, and returns what it holds."""
@@ -337,8 +341,6 @@ class _ShardWriter:
             )
         else:
             self._partial.unlink()
-        written.full_scales = sorted(set(written.full_scales))
-        written.bits = sorted(set(written.bits))
         self._partial.write_text(json.dumps(dataclasses.asdict(written)))
         files.move(self._partial, self._summary)
         return written

@@ -23,7 +23,7 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.common.listing import listed
-from leaf_audio.data import clip_store, decoding, unusable
+from leaf_audio.data import clip_store, decoding, records, user_files
 from leaf_audio.data.clips import AudioData
 
 # For each split, the names that its folder may have.
@@ -91,12 +91,18 @@ def tfrecords(
     check_bool("tfrecords.several_labels", several_labels)
     check_bool("for_training", for_training)
     check_unless_none(check_path, data_dir=data_dir)
-    unusable.check_on_error("tfrecords", on_error)
-    check_unless_none(_check_sample_rate, sample_rate=sample_rate)
-    _check_sample_rate("fallback_sample_rate", fallback_sample_rate)
+    user_files.check_on_error("tfrecords", on_error)
+    check_unless_none(
+        decoding.check_sample_rate, **{"tfrecords.sample_rate": sample_rate}
+    )
+    decoding.check_sample_rate(
+        "tfrecords.fallback_sample_rate", fallback_sample_rate
+    )
     rate = fallback_sample_rate if sample_rate is None else sample_rate
     names = _read_names(label_names)
-    folder = _check_folder(path)
+    folder = user_files.check_folder(
+        "tfrecords", path, "a folder that holds folders of TFRecord files"
+    )
     by_split = _find_files(folder, for_training)
     parse = _Parser(audio_key, label_key, several_labels, names, rate)
 
@@ -114,16 +120,9 @@ def tfrecords(
             "label_key": label_key,
         },
         state=[
-            [
-                split,
-                str(file),
-                found.st_size,
-                found.st_mtime_ns,
-                found.st_ctime_ns,
-            ]
+            [split, str(file), *user_files.file_state(file)]
             for split, files in by_split.items()
             for file in files
-            for found in [file.stat()]
         ],
         sample_rate=rate,
         sources=lambda: {
@@ -133,7 +132,7 @@ def tfrecords(
         describe=describe,
         title=folder.name,
     )
-    unusable.check_all_used("tfrecords", audio_data.skipped, on_error)
+    user_files.check_all_used("tfrecords", audio_data.skipped, on_error)
     if not any(audio_data.used_labels.values()) or (
         for_training and "train" not in audio_data.clips
     ):
@@ -143,26 +142,6 @@ def tfrecords(
             f"path={str(folder)!r}, with {audio_data.counts or 'none'}."
         )
     return audio_data
-
-
-def _check_sample_rate(name: str, value: Any) -> None:
-    if not decoding.is_sample_rate(value):
-        raise ValueError(
-            f"`tfrecords.{name}` must be a rate in Hz from "
-            f"{decoding.MIN_SAMPLE_RATE} to {decoding.MAX_SAMPLE_RATE}. "
-            f"Received: {name}={value!r}."
-        )
-
-
-def _check_folder(path: Any) -> pathlib.Path:
-    is_path = isinstance(path, (str, os.PathLike)) and str(path)
-    folder = pathlib.Path(path if is_path else "").expanduser()
-    if not is_path or not folder.is_dir():
-        raise ValueError(
-            "`tfrecords.path` must be a folder that holds folders of TFRecord "
-            f"files. Received: path={path!r}."
-        )
-    return folder.resolve()
 
 
 def _read_names(label_names: Any) -> list[str] | None:
@@ -227,11 +206,6 @@ def _find_files(
             f"{listed(holds, _MAX_NAMED_FOLDERS) or 'none'}."
         )
     return found
-
-
-def _file_state(file: pathlib.Path) -> list[int]:
-    found = file.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _indices_as_names(labels: dict[str, list[Any]]) -> list[str]:
@@ -312,16 +286,14 @@ class _Parser:
 
     def __call__(self, name: str, record: bytes) -> clip_store.Clip:
         from google.protobuf.message import DecodeError
-        from tensorflow_datasets.proto import tf_example_pb2
 
         try:
-            example = tf_example_pb2.Example.FromString(record)
+            features = records.features_of(record)
         except DecodeError as error:
             raise ValueError(
                 "`tfrecords.path` must hold records that are tf.train.Example. "
                 f"Received: something else as {name!r}."
             ) from error
-        features = example.features.feature
         audio = _values(features, self._audio_key, "bytes_list", name)
         labels = sorted(
             set(_values(features, self._label_key, "int64_list", name))

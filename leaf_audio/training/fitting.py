@@ -77,9 +77,8 @@ def fit(
     done = len(progress.history)
     if done == num_epochs or (lower and lower.has_ended):
         return
-    begun = None
-    if share[1] == 1:
-        begun = folder.restore_within(model, progress, steps)
+    is_alone = share[1] == 1
+    begun = folder.restore_within(model, progress, steps) if is_alone else None
     if begun:
         tell(f"going on in epoch {done + 1}, after step {begun[0].steps}")
     # The check comes first: neither a plan nor a drift can be computed from
@@ -106,7 +105,7 @@ def fit(
     if lower:
         callbacks.append(lower)
     with contextlib.ExitStack() as stack:
-        if share[1] == 1:
+        if is_alone:
             saver = SaveWithin(
                 save=functools.partial(folder.save_within, model),
                 path=folder.within,

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,12 +78,12 @@ def join(
         ) from error
 
 
-_failures: list[BaseException] = []
+_has_failed = threading.Event()
 
 
 def _exit_at_once() -> None:
     """Ends a process that has failed, before JAX waits for the others."""
-    if _failures:
+    if _has_failed.is_set():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
@@ -106,13 +107,13 @@ def failing_together() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        _failures.append(error)
+        _has_failed.set()
         reason = str(error).strip().splitlines()[0]
         raise ConnectionError(
             f"another process has failed, or does not answer ({reason})"
         ) from error
-    except BaseException as error:
-        _failures.append(error)
+    except BaseException:
+        _has_failed.set()
         raise
 
 

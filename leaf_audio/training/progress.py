@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -52,10 +51,6 @@ class Progress:
     ends: list[int] = dataclasses.field(default_factory=list)
     keep: str = "best"
     first_candidate: int = 1
-
-    def to_json(self) -> str:
-        """Returns the progress as JSON, an object with these attributes."""
-        return json.dumps(dataclasses.asdict(self))
 
     def begin_schedule(self, num_epochs: int, moves: bool) -> tuple[int, int]:
         """Finds the schedule for the next epoch, or begins a new one.

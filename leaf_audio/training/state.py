@@ -7,7 +7,8 @@ import io
 import json
 import pathlib
 import zipfile
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
@@ -18,6 +19,8 @@ from leaf_audio.common.listing import listed
 from leaf_audio.training import finite
 from leaf_audio.training.progress import Progress
 
+# Under this name, an archive lists its arrays.
+_NAMES = "arrays"
 _FIELDS = {field.name for field in dataclasses.fields(Progress)}
 
 
@@ -58,7 +61,7 @@ class SavedState:
         keep = None if self.damage else self.before
         with files.replacing(self.newest, before=keep) as path:
             with open(path, "wb") as file:
-                np.savez(file, progress=np.array(progress.to_json()), **arrays)
+                save_archive(file, dataclasses.asdict(progress), arrays)
         self.damage = None
 
     def read(self) -> tuple[Progress, dict[str, np.ndarray]]:
@@ -79,7 +82,9 @@ class SavedState:
             except FileNotFoundError:
                 continue
             try:
-                fields, arrays = _parse(content)
+                fields, arrays = load_archive(content)
+                if not fields["history"]:
+                    raise ValueError("it has no epoch")
                 known = {k: v for k, v in fields.items() if k in _FIELDS}
                 progress = Progress(**known)
             except MemoryError:
@@ -108,14 +113,43 @@ class SavedState:
         )
 
 
-def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def save_archive(
+    file: BinaryIO, about: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> None:
+    """Writes arrays, and what is known about them, as an archive of NumPy.
+
+    Args:
+        file: The file to write to.
+        about: What JSON can represent, by name.
+        arrays: The arrays, by name.
+    """
+    # The archive has sums of the arrays, but not of their names.
+    text = json.dumps({**about, _NAMES: sorted(arrays)})
+    np.savez(file, progress=np.array(text), **arrays)
+
+
+def load_archive(
+    content: bytes,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads what `save_archive` has written.
+
+    Args:
+        content: The content of the file.
+
+    Returns:
+        What is known about the arrays, and the arrays.
+
+    Raises:
+        Exception: If the content is damaged, an error of any kind.
+    """
     with np.load(io.BytesIO(content)) as archive:
         # Reading an array checks the sum that the archive keeps of it.
         arrays = dict(archive)
-    fields = json.loads(str(arrays.pop("progress")))
-    if not fields["history"]:
-        raise ValueError("it has no epoch")
-    return fields, arrays
+    about = json.loads(str(arrays.pop("progress")))
+    # Earlier versions did not record the names.
+    if about.pop(_NAMES, None) not in (None, sorted(arrays)):
+        raise ValueError("its arrays have other names")
+    return about, arrays
 
 
 def mark_epoch(model: pathlib.Path, epoch: int) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import pathlib
 import signal
@@ -27,6 +26,7 @@ import numpy as np
 from leaf_audio.common import files
 from leaf_audio.training import finite
 from leaf_audio.training.progress import Progress, same_run
+from leaf_audio.training.state import load_archive, save_archive
 
 
 class Terminated(SystemExit):
@@ -77,11 +77,8 @@ def write(
         f"metric_{i}": finite.to_array(variable)
         for i, variable in enumerate(model.metrics_variables)
     }
-    # The archive has sums of the arrays, but not of their names.
-    names = sorted([*metrics, *arrays])
-    text = json.dumps({"within": dataclasses.asdict(within), "names": names})
     with files.replacing(path) as partial, open(partial, "wb") as file:
-        np.savez(file, within=np.array(text), **metrics, **arrays)
+        save_archive(file, dataclasses.asdict(within), {**metrics, **arrays})
 
 
 def read(
@@ -99,12 +96,8 @@ def read(
         file, or it is damaged, or of another epoch or run.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as archive:
-            arrays = dict(archive)
-        content = json.loads(str(arrays.pop("within")))
-        within = Within(**content["within"])
-        if sorted(arrays) != content["names"]:
-            return None
+        fields, arrays = load_archive(path.read_bytes())
+        within = Within(**fields)
     except MemoryError:
         raise
     # Any byte of the file may be damaged. The epoch begins again then.

@@ -41,6 +41,19 @@ def failing_after(count):
     return Source(9, some), asked
 
 
+def interrupted(data_dir, **options):
+    """Has a preparation fail after some shards.
+
+    Returns its folder, the source, which does not fail again, and a list of how
+    many clips it was asked to leave out.
+    """
+    source, asked = failing_after(8)
+    with pytest.raises(RuntimeError, match="half way"):
+        prepare(data_dir, CLIPS | {"train": source}, **options)
+    (partial,) = partial_folders(data_dir)
+    return partial, source, asked
+
+
 def test_an_error_in_the_first_shard_leaves_nothing(tmp_path):
     source, _ = failing_after(5)
     with pytest.raises(RuntimeError, match="half way"):
@@ -51,10 +64,7 @@ def test_an_error_in_the_first_shard_leaves_nothing(tmp_path):
 @pytest.mark.usefixtures("small")
 def test_complete_shards_are_not_written_again(tmp_path):
     expected = prepare(tmp_path / "whole")
-    source, asked = failing_after(8)
-    with pytest.raises(RuntimeError, match="half way"):
-        prepare(tmp_path, CLIPS | {"train": source})
-    (partial,) = partial_folders(tmp_path)
+    partial, source, asked = interrupted(tmp_path)
     left = sorted(path.name for path in partial.iterdir())
     assert all(name.startswith("clips-train") for name in left)
     before = (partial / left[0]).stat().st_mtime_ns
@@ -71,10 +81,7 @@ def test_complete_shards_are_not_written_again(tmp_path):
 def test_a_damaged_shard_of_an_interrupted_preparation_is_written_again(
     tmp_path, damage
 ):
-    source, _ = failing_after(8)
-    with pytest.raises(RuntimeError):
-        prepare(tmp_path, CLIPS | {"train": source})
-    (partial,) = partial_folders(tmp_path)
+    partial, source, _ = interrupted(tmp_path)
     shard = partial / "clips-train.array_record-00000"
     summary = shard.with_name(f"{shard.name}.json")
     if damage == "truncated":
@@ -130,13 +137,9 @@ def test_a_killed_preparation_is_gone_on_with(tmp_path):
     assert not list(pathlib.Path(found.path).glob("*.partial"))
 
 
+@pytest.mark.usefixtures("small")
 def test_an_unfinished_preparation_that_is_old_is_removed(tmp_path):
-    source, _ = failing_after(8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split_writer, "SHARD_BYTES", 1)
-        with pytest.raises(RuntimeError):
-            prepare(tmp_path, {"train": source}, name="another set")
-    (abandoned,) = partial_folders(tmp_path)
+    abandoned, *_ = interrupted(tmp_path, name="another set")
     prepare(tmp_path)
     # It might have been the folder of a process that is still at work.
     assert abandoned.exists()
@@ -200,31 +203,21 @@ def test_processes_may_prepare_at_the_same_time(tmp_path):
     assert failures.empty()
 
 
+@pytest.mark.usefixtures("small")
 def test_what_a_killed_process_has_left_is_removed(tmp_path):
-    source, _ = failing_after(8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split_writer, "SHARD_BYTES", 1)
-        patch.setattr(os, "cpu_count", lambda: 1)
-        with pytest.raises(RuntimeError):
-            prepare(tmp_path, CLIPS | {"train": source})
-    (partial,) = partial_folders(tmp_path)
+    partial, source, _ = interrupted(tmp_path)
     (partial / "clips-train.array_record-00007.partial").write_bytes(b"half")
     found = prepare(tmp_path, CLIPS | {"train": source})
     assert not list(pathlib.Path(found.path).glob("*.partial"))
 
 
+@pytest.mark.usefixtures("small")
 def test_a_shard_without_content_is_written_again(tmp_path):
     """As a file system may leave it when the power fails."""
-    source, _ = failing_after(8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split_writer, "SHARD_BYTES", 1)
-        patch.setattr(os, "cpu_count", lambda: 1)
-        with pytest.raises(RuntimeError):
-            prepare(tmp_path, CLIPS | {"train": source})
-        (partial,) = partial_folders(tmp_path)
-        shard = partial / "clips-train.array_record-00001"
-        shard.write_bytes(bytes(shard.stat().st_size))
-        found = prepare(tmp_path, CLIPS | {"train": source})
+    partial, source, _ = interrupted(tmp_path)
+    shard = partial / "clips-train.array_record-00001"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    found = prepare(tmp_path, CLIPS | {"train": source})
     assert found.fingerprint == prepare(tmp_path / "whole").fingerprint
 
 

@@ -1,5 +1,6 @@
 """Files of a run that are damaged, lost or moved before it goes on."""
 
+import contextlib
 import csv
 import json
 import os
@@ -163,6 +164,30 @@ def unfinished(finished, path):
     return path
 
 
+def test_a_state_whose_arrays_have_lost_their_names_is_damaged(
+    finished, tmp_path
+):
+    """An archive has sums of its arrays, but not of their names."""
+    workdir = unfinished(finished, tmp_path / "run")
+    saved = SavedState(workdir)
+    content = saved.newest.read_bytes()
+    assert content.count(b"variable_1.npy") == 2
+    saved.newest.write_bytes(content.replace(b"variable_1.", b"variabld_1."))
+    progress, arrays = saved.read()
+    assert len(progress.history) == 1
+    assert "variable_1" in arrays
+    assert "other names" in saved.damage
+
+
+@contextlib.contextmanager
+def changing(workdir):
+    """Yields the progress of a run, and saves what the `with` block changes."""
+    saved = SavedState(workdir)
+    progress, arrays = saved.read()
+    yield progress
+    saved.write(progress, arrays)
+
+
 def test_a_run_with_a_damaged_state_repeats_an_epoch(
     folder, finished, tmp_path, capsys
 ):
@@ -181,11 +206,9 @@ def test_a_lost_model_is_told_at_the_start_and_replaced(
     folder, finished, tmp_path, capsys, is_there
 ):
     workdir = unfinished(finished, tmp_path / "run")
-    saved = SavedState(workdir)
-    progress, arrays = saved.read()
-    # As if its first epoch had been the best.
-    progress.history[0]["val_accuracy"] = 2.0
-    saved.write(progress, arrays)
+    with changing(workdir) as progress:
+        # As if its first epoch had been the best.
+        progress.history[0]["val_accuracy"] = 2.0
     best = workdir / "best.keras"
     if is_there:
         best.write_bytes(best.read_bytes()[:-200])
@@ -205,12 +228,10 @@ def test_the_lost_model_of_a_finished_run_is_replaced(
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
     (workdir / "best.keras").write_bytes(b"")
-    saved = SavedState(workdir)
-    progress, arrays = saved.read()
-    for row in progress.history:
-        # No epoch to come is better.
-        row["val_accuracy"] = row["epoch"] + 1.0
-    saved.write(progress, arrays)
+    with changing(workdir) as progress:
+        for row in progress.history:
+            # No epoch to come is better.
+            row["val_accuracy"] = row["epoch"] + 1.0
     results = run(folder, workdir, 3)
     assert results["kept_epoch"] == 2
     assert Workdir(workdir).load_best().count_params() > 0
@@ -221,10 +242,8 @@ def test_a_lost_model_stays_lost_until_a_state_says_so(
 ):
     """A run was killed after it had replaced the model."""
     workdir = unfinished(finished, tmp_path / "run")
-    saved = SavedState(workdir)
-    progress, arrays = saved.read()
-    progress.history[0]["val_accuracy"] = 2.0
-    saved.write(progress, arrays)
+    with changing(workdir) as progress:
+        progress.history[0]["val_accuracy"] = 2.0
     (workdir / "best.keras").unlink()
 
     def killed(*args, **kwargs):
@@ -294,10 +313,8 @@ def test_a_run_of_an_earlier_version_goes_on(
 ):
     """It has recorded another fingerprint of its data."""
     workdir = unfinished(finished, tmp_path / "run")
-    saved = SavedState(workdir)
-    progress, arrays = saved.read()
-    progress.identity["data set audio_folder"] = "0123456789abcdef"
-    saved.write(progress, arrays)
+    with changing(workdir) as progress:
+        progress.identity["data set audio_folder"] = "0123456789abcdef"
     assert run(folder, workdir, 3)["timings"]["epochs"] == 3
     assert "an earlier version began this run" in capsys.readouterr().out
 

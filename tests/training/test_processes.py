@@ -67,6 +67,16 @@ def start(tmp_path, name, count, *more, only=None, address=None):
     ]
 
 
+def start_endless_run(tmp_path):
+    """Starts two processes, and waits for the end of their first epoch."""
+    started = start(tmp_path, "run", 2, "train.num_epochs = 100000")
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return started
+
+
 def finish(started):
     outputs = [process.communicate(timeout=300) for process in started]
     for process, (out, err) in zip(started, outputs, strict=True):
@@ -127,11 +137,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
 @pytest.mark.parametrize("killed", [0, 1])
 def test_the_others_stop_when_one_is_killed(tmp_path, killed):
     write_tones(tmp_path / "tones")
-    started = start(tmp_path, "run", 2, "train.num_epochs = 100000")
-    metrics = tmp_path / "run" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    started = start_endless_run(tmp_path)
     started[killed].send_signal(signal.SIGKILL)
     other = started[1 - killed]
     _, err = other.communicate(timeout=60)
@@ -189,11 +195,7 @@ def test_a_workdir_in_use_ends_all_processes(tmp_path):
 @pytest.mark.slow
 def test_sigterm_ends_all_processes(tmp_path):
     write_tones(tmp_path / "tones")
-    started = start(tmp_path, "run", 2, "train.num_epochs = 100000")
-    metrics = tmp_path / "run" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    started = start_endless_run(tmp_path)
     for process in started:
         process.terminate()
     for process in started:

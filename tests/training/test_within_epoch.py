@@ -145,7 +145,7 @@ def test_it_is_saved_after_some_time(folder, whole, monkeypatch):
             run(folder, "killed", "train.checkpoint_minutes = 1e-9")
     file = folder / "killed" / "state_within.npz"
     with np.load(file) as arrays:
-        within = json.loads(str(arrays["within"]))["within"]
+        within = json.loads(str(arrays["progress"]))
     assert (within["epochs"], within["steps"]) == (1, 5)
     run(folder, "killed")
     assert_same(whole, folder / "killed")

@@ -1,5 +1,7 @@
-"""What to do with recordings that cannot be used."""
+"""What the readers of files of the user have in common."""
 
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,3 +44,39 @@ def check_all_used(
         f"{reader}.on_error = 'skip' leaves such files out. The others are "
         "prepared already."
     )
+
+
+def check_folder(reader: str, path: Any, what: str) -> pathlib.Path:
+    """Returns the folder of a reader, or raises a ValueError.
+
+    Args:
+        reader: The name of the reader.
+        path: Its argument `path`.
+        what: What the folder must be, for the message.
+    """
+    is_path = isinstance(path, (str, os.PathLike)) and str(path)
+    folder = pathlib.Path(path if is_path else "").expanduser()
+    if not is_path or not folder.is_dir():
+        why = ""
+        if is_path:
+            why = ", a file" if folder.exists() else ", which is not there"
+        raise ValueError(
+            f"`{reader}.path` must be {what}, set by "
+            f"--gin_bindings=\"{reader}.path = '/path/to/recordings'\" or "
+            f"in a config. Received: path={path!r}{why}."
+        )
+    return folder.resolve()
+
+
+def file_state(path: pathlib.Path) -> list[int]:
+    """Returns what reveals that a file has changed: its size and times.
+
+    Args:
+        path: The file.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        # The file cannot be opened. Reading it raises an error with a reason.
+        return []
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
