@@ -47,7 +47,7 @@ setuptools.setup(
     # is found before a folder that lies beside a notebook and has the name of
     # the package, such as that of a clone.
     package_dir={"": "."},
-    package_data={"leaf_audio": ["py.typed"]},
+    package_data={"leaf_audio": ["py.typed", "pretrained/*"]},
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["leaf-audio = leaf_audio.app.cli:run"]},
     install_requires=[
@@ -57,6 +57,7 @@ setuptools.setup(
         "filelock",
         "gin-config>=0.5",
         "grain>=0.2.12",
+        "h5py",
         # tensorflow-datasets imports it, but does not require it.
         "importlib_resources",
         "keras>=3.12",

@@ -1,26 +1,34 @@
-"""The command that prints the most likely labels of recordings."""
+"""The command that tells the labels of recordings."""
 
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from leaf_audio.app.startup import (
-    escape_what_stdout_cannot_show,
-    importing_libraries,
-    run_main,
-)
+from leaf_audio.app import prediction_formats, trained_flags
+from leaf_audio.app.prediction_formats import ANNOTATIONS, FORMATS, Choice
+from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
+from leaf_audio.common.files import replacing
+
+if TYPE_CHECKING:
+    from leaf_audio.serving import Prediction, TrainedClassifier
 
 
 def run() -> None:
     """Runs the command, with the flags of the command line."""
+    trained_flags.define_flags()
     _define_flags()
     run_main(main)
 
 
 def predict(
-    workdir: str,
+    source: str,
     recordings: Sequence[str],
     configs: Sequence[str] = (),
     on_unusable: Callable[[str, ValueError], None] | None = None,
@@ -28,14 +36,15 @@ def predict(
     """Computes the probability of each label for each recording.
 
     Recordings are treated as the run treats clips in an evaluation: mixed to
-    one channel, resampled, brought to one length and normalized. If the run has
-    a `data.prepare.evaluation_hop`, a long recording is cut into chunks, whose
-    probabilities are averaged. The settings are those that the run has
-    recorded. Its `config.gin` is not executed, so the run of somebody else can
-    be used; see `leaf_audio.app.recorded`. gin is left as it was.
+    one channel, resampled, brought to one length and normalized. A recording
+    that is longer than a clip is judged in windows, whose probabilities are
+    averaged; see `leaf_audio.serving.predict`. The settings are those that the
+    run has recorded. Its `config.gin` is not executed, so the run of somebody
+    else can be used. gin is left as it was.
 
     Args:
-        workdir: str. The folder of a finished run.
+        source: str. The folder of a finished run, a `.keras` file, or the name
+            of a model that comes with the package.
         recordings: list of str. Names of audio files, at any sample rate. A
             folder stands for all audio files below it.
         configs: list of str. Gin configs, which are executed and override the
@@ -55,70 +64,15 @@ def predict(
     """
     from leaf_audio import serving
 
-    # Importing `train` registers everything that a config may name.
-    from leaf_audio.app import (
-        configuration,
-        data_configurables,
-        recorded,
-        train,  # noqa: F401
-    )
-
-    folder = serving.finished_run(workdir)
-    with configuration.restored():
-        # Before the model is loaded: they may import classes that it needs.
-        configuration.parse(configs, [])
-        settings = recorded.data_bindings(
-            recorded.read(folder), replaced=configuration.bound()
+    with trained_flags.trained(source, configs) as classifier:
+        found = serving.predict(
+            classifier, list(recordings), on_unusable=on_unusable
         )
-        configuration.parse(configs, [], settings)
-        return serving.predict(
-            workdir,
-            recordings,
-            data_configurables.transform_fns(),
-            on_unusable=on_unusable,
-            evaluation_hop=data_configurables.evaluation_hop(),
-        )
-
-
-def describe(
-    probabilities: Mapping[str, float],
-    thresholds: Sequence[float] | None,
-    top: int,
-) -> str:
-    """Names the most likely labels of a recording, the most likely first.
-
-    Args:
-        probabilities: The probability of each label.
-        thresholds: None if the recording has one label. Otherwise the
-            probability from which on it has each label.
-        top: The number of labels to name. Labels that reach their threshold are
-            all named.
-
-    Returns:
-        A text such as "dog 0.912, rain 0.071". With thresholds, labels that do
-        not reach theirs come after those that do, as in "dog 0.912, rain 0.640;
-        below threshold: siren 0.210". If none does, "no label" comes first.
-    """
-    from leaf_audio import serving
-
-    def named(labels: Sequence[str]) -> str:
-        return ", ".join(f"{one} {probabilities[one]:.3f}" for one in labels)
-
-    falling = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
-    if thresholds is None:
-        return named(falling[:top])
-    given = serving.given_labels(probabilities, thresholds)
-    text = named(given) or "no label"
-    below = [label for label in falling if label not in given]
-    below = below[: max(0, top - len(given))]
-    return f"{text}; below threshold: {named(below)}" if below else text
+        return {one.recording: one.probabilities for one in found}
 
 
 def main(argv: list[str]) -> None:
-    """Prints a line for each recording that the command line names.
-
-    Where a recording may have several labels, the line tells which of them
-    reach their thresholds, and which do not.
+    """Tells the labels of the recordings that the command line names.
 
     A recording that cannot be read is told on stderr and left out. The exit
     code is then 1.
@@ -127,40 +81,115 @@ def main(argv: list[str]) -> None:
         argv: The command line without its flags: the name of the program, then
             the recordings.
     """
-    recordings = argv[1:]
-    workdir, top = flags.FLAGS.workdir, flags.FLAGS.top
-    if workdir is None or not recordings:
+    recordings, given = argv[1:], flags.FLAGS
+    if not recordings:
         sys.exit(
-            "Error: `workdir` and recordings must be given, such as "
+            "Error: recordings must be given, such as "
             "--workdir=runs/leaf one.wav another.wav folder."
         )
-    with importing_libraries():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
-    from leaf_audio.app import configuration, report
-    from leaf_audio.training import Workdir
-
+    if given.format in ANNOTATIONS and given.output is None:
+        sys.exit(
+            f"Error: `output` must be a folder with --format={given.format}, "
+            "for a file for each recording. Received: output=None."
+        )
     escape_what_stdout_cannot_show()
+    with trained_flags.classifier_of_flags() as classifier:
+        try:
+            n_left_out, n_files = _predict(classifier, recordings)
+        except (ValueError, OSError) as error:
+            sys.exit(f"Error: {trained_flags.describe(error)}")
+    if n_left_out:
+        sys.exit(f"Error: {n_left_out} of {n_files} recordings were left out.")
+
+
+def _predict(
+    classifier: TrainedClassifier, recordings: Sequence[str]
+) -> tuple[int, int]:
+    """Returns how many recordings were left out, and of how many."""
+    from leaf_audio import serving
+    from leaf_audio.data.progress import progress
+    from leaf_audio.serving.recordings import files_of
+
+    given = flags.FLAGS
     unusable = []
 
     def tell(recording: str, error: ValueError) -> None:
         unusable.append(recording)
-        message = configuration.message(error)
+        message = trained_flags.describe(error)
         print(f"Error: {message}", file=sys.stderr, flush=True)
 
-    try:
-        predictions = predict(
-            workdir, recordings, flags.FLAGS.gin_config, on_unusable=tell
-        )
-        thresholds = Workdir(workdir).read_thresholds()
-    except (ValueError, OSError) as error:
-        sys.exit(f"Error: {configuration.message(error)}")
-    for recording, shares in predictions.items():
-        found = describe(shares, thresholds, top)
-        report.print_lines(f"{recording}: {found}")
-    if unusable:
-        total = len(unusable) + len(predictions)
-        sys.exit(f"Error: {len(unusable)} of {total} recordings were left out.")
+    found = serving.predict(
+        classifier,
+        recordings,
+        window=given.window,
+        hop=given.hop,
+        batch_size=given.batch_size,
+        on_unusable=tell,
+    )
+    total = len(files_of(recordings))
+    choice = Choice(classifier.thresholds, given.top, given.threshold)
+    with progress(found, total, "Predicting", transient=True) as tracked:
+        if given.format in ANNOTATIONS:
+            _write_annotations(tracked, choice, classifier)
+        else:
+            _write_lines(tracked, choice)
+    return len(unusable), total
+
+
+def _write_lines(predictions: Iterator[Prediction], choice: Choice) -> None:
+    """Writes a table or text, to the file `output` or to stdout."""
+    given = flags.FLAGS
+    lines_of = {
+        "text": prediction_formats.text,
+        "csv": prediction_formats.table,
+        "jsonl": prediction_formats.json_lines,
+    }[given.format]
+    is_timeline = given.window is not None or given.hop is not None
+    lines = lines_of(predictions, choice, is_timeline)
+    if given.output is None:
+        for line in lines:
+            print(line, flush=True)
+        return
+    with _new_file(pathlib.Path(given.output)) as file:
+        for line in lines:
+            file.write(f"{line}\n")
+
+
+def _write_annotations(
+    predictions: Iterator[Prediction],
+    choice: Choice,
+    classifier: TrainedClassifier,
+) -> None:
+    """Writes a file for each recording into the folder `output`."""
+    given = flags.FLAGS
+    folder = pathlib.Path(given.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    written: set[str] = set()
+    for one in predictions:
+        if given.format == "audacity":
+            lines = prediction_formats.audacity(one, choice)
+            suffix = ".labels.txt"
+        else:
+            highest = classifier.sample_rate / 2
+            lines = prediction_formats.raven(one, choice, highest)
+            suffix = ".selections.txt"
+        name = pathlib.Path(one.recording).name
+        if name in written:
+            # Recordings of several folders may have one name.
+            name = one.recording.strip(os.sep).replace(os.sep, "-")
+        written.add(name)
+        with _new_file(folder / f"{name}{suffix}") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+@contextlib.contextmanager
+def _new_file(path: pathlib.Path) -> Iterator[Any]:
+    """Yields a text file that gets its name once it is complete."""
+    with (
+        replacing(path) as partial,
+        open(partial, "w", -1, "utf-8", "backslashreplace") as file,
+    ):
+        yield file
 
 
 # Not when the module is imported: a program that calls `predict` may have flags
@@ -168,25 +197,57 @@ def main(argv: list[str]) -> None:
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
-    flags.DEFINE_string(
-        "workdir",
+    flags.DEFINE_integer(
+        "top",
         None,
-        "The folder of the run. Its config.gin is not executed.",
+        "The number of labels to tell for each recording; by default 3, and in "
+        "a timeline 1. Where a recording may have several labels, text tells "
+        "all that reach their threshold, and a timeline nothing else.",
+        lower_bound=1,
         **own,
     )
-    flags.DEFINE_multi_string(
-        "gin_config",
-        [],
-        "A gin config that imports classes and functions of your own which the "
-        "run uses; may be repeated. A config is code: its import lines run. "
-        "Give only configs that you trust.",
+    flags.DEFINE_float(
+        "threshold",
+        None,
+        "Tell labels only from this probability on.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        **own,
+    )
+    flags.DEFINE_float(
+        "window",
+        None,
+        "The length in seconds of the windows that long recordings are judged "
+        "in; by default that of a clip of the model. With --window or --hop, "
+        "each window is told: a timeline.",
+        **own,
+    )
+    flags.DEFINE_float(
+        "hop",
+        None,
+        "The distance in seconds between the beginnings of windows; by default "
+        "the length of a window.",
+        **own,
+    )
+    flags.DEFINE_enum(
+        "format",
+        "text",
+        FORMATS,
+        "text, csv (a table), jsonl (a line of JSON for each recording or "
+        "window), audacity (label tracks), raven (selection tables).",
+        **own,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "The file to write instead of stdout. For audacity and raven the "
+        "folder, for a file for each recording.",
         **own,
     )
     flags.DEFINE_integer(
-        "top",
-        3,
-        "The number of labels to print for each recording. Where it may have "
-        "several, those that reach their threshold are all printed.",
+        "batch_size",
+        64,
+        "The number of clips that the model gets at once.",
         lower_bound=1,
         **own,
     )

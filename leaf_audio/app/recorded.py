@@ -8,7 +8,6 @@ here: those of the functions that load and prepare recordings.
 """
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from leaf_audio.app.data_configurables import (
     TRANSFORMS,
 )
 from leaf_audio.app.gin_files import Binding, Reference
+from leaf_audio.serving.finished import read_settings
 from leaf_audio.training import Workdir
 
 # The parameters of `train` that an evaluation needs too.
@@ -42,7 +42,7 @@ def read(folder: Workdir) -> dict[str, str]:
         ValueError: If there is no run, or its settings cannot be read.
     """
     if folder.settings.exists():
-        return _read_json(folder)
+        return read_settings(folder)
     if not folder.config.exists():
         raise ValueError(
             "`workdir` must hold a run of this program. Received: workdir="
@@ -61,24 +61,6 @@ def read(folder: Workdir) -> dict[str, str]:
     return {
         str(key): bindings.text(value, values) for key, value in values.items()
     }
-
-
-def _read_json(folder: Workdir) -> dict[str, str]:
-    try:
-        settings = json.loads(folder.settings.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{folder.settings} must be JSON. Received: {error}."
-        ) from error
-    is_text = isinstance(settings, dict) and all(
-        isinstance(value, str) for value in settings.values()
-    )
-    if not is_text:
-        raise ValueError(
-            f"{folder.settings} must hold a text for each setting. "
-            f"Received: {str(settings)[:200]}."
-        )
-    return settings
 
 
 def data_bindings(

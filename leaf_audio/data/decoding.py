@@ -236,6 +236,48 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
     return samples
 
 
+def at_rate(samples: Any, rate: int, sample_rate: int) -> np.ndarray:
+    """Brings samples that a user has in memory to the form of a recording.
+
+    Args:
+        samples: Array of shape (time,), of floats or of 16-bit integers.
+            Integers are divided by 32768, as in the decoding of a file.
+        rate: int, in Hz. The sample rate of `samples`.
+        sample_rate: int, in Hz. The sample rate of the result.
+
+    Returns:
+        A float32 array of shape (time,), with at least one sample. It is what
+        `read_recording` returns for a file of these samples.
+
+    Raises:
+        ValueError: `samples` is not such an array, is empty or not finite, or
+            a sample rate is not a positive integer.
+    """
+    check_sample_rate("sample_rate", rate)
+    samples = np.asarray(samples)
+    if samples.dtype == np.int16:
+        samples = samples / np.float32(32768)
+    if not (
+        samples.ndim == 1
+        and samples.size
+        and np.issubdtype(samples.dtype, np.floating)
+    ):
+        raise ValueError(
+            "`samples` must be an array of shape (time,) with at least one "
+            "sample, of floats or 16-bit integers; average the channels "
+            f"first. Received: an array of shape {samples.shape} and dtype "
+            f"{samples.dtype}."
+        )
+    samples = samples.astype(np.float32)
+    try:
+        _check_values(samples)
+        return np.concatenate(list(_resample([samples], rate, sample_rate)))
+    except UnusableFileError as error:
+        raise ValueError(
+            f"`samples` must be a usable recording. Received: {error}."
+        ) from error
+
+
 class _ForwardFile(soundfile.SoundFile):
     """An audio file that is read from a position to its end.
 

@@ -131,17 +131,28 @@ class AudioClassifier(KnownArguments, keras.Model):
 
     def build(self, input_shape: Shape) -> None:
         inputs = keras.KerasTensor(input_shape, dtype=self.variable_dtype)
-        embedding = self._embed(inputs, training=None, mask=None)
+        embedding = self.embed(inputs, training=None, mask=None)
         self.head.build(embedding.shape)
 
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: Any = None
     ) -> Tensor:
-        return self.head(self._embed(inputs, training, mask))
+        return self.head(self.embed(inputs, training, mask))
 
-    def _embed(
-        self, inputs: Tensor, training: bool | None, mask: Any
+    def embed(
+        self, inputs: Tensor, training: bool | None = None, mask: Any = None
     ) -> Tensor:
+        """Computes the pooled embedding, which the dense layer classifies.
+
+        Args:
+          inputs: Waveforms, as for a call of the model.
+          training: Whether dropout, SpecAugment and batch statistics are
+            active. Defaults to None, as in a call of a Keras layer.
+          mask: A mask of the samples, or None. Defaults to None.
+
+        Returns:
+          A tensor of shape `(batch, channels)`.
+        """
         features = inputs
         if self.frontend is not None:
             kwargs = {"mask": mask} if self._passes_mask else {}

@@ -1,14 +1,19 @@
 """Trained models in use: they classify recordings.
 
-This is plain Python. `leaf_audio.app` calls it with what the gin config of a
-run says.
+`leaf_audio.load` makes a `TrainedClassifier` of a run, of a file or of a name.
+This is plain Python, without gin.
 """
 
-from leaf_audio.serving.predict import (
-    TrainedClassifier,
-    finished_run,
-    given_labels,
-    predict,
-)
+from leaf_audio.serving.finished import finished_run
+from leaf_audio.serving.recordings import Prediction, given_labels, predict
+from leaf_audio.serving.trained import TrainedClassifier, Window, load
 
-__all__ = ["TrainedClassifier", "finished_run", "given_labels", "predict"]
+__all__ = [
+    "Prediction",
+    "TrainedClassifier",
+    "Window",
+    "finished_run",
+    "given_labels",
+    "load",
+    "predict",
+]

@@ -287,7 +287,7 @@ class Workdir:
         """
         if not self.results.exists():
             return None
-        return self._read_summary().get("kept_epoch")
+        return self.read_summary().get("kept_epoch")
 
     def read_data(self) -> dict[str, Any]:
         """Reads what a finished run has recorded about its data.
@@ -339,7 +339,7 @@ class Workdir:
 
     def _read_results(self, name: str) -> dict[str, Any]:
         """Returns an entry of `results.json` that holds several values."""
-        recorded = self._read_summary().get(name)
+        recorded = self.read_summary().get(name)
         if not isinstance(recorded, dict):
             raise ValueError(
                 f"{self.results} must be the summary of a run. Received: "
@@ -347,7 +347,12 @@ class Workdir:
             )
         return recorded
 
-    def _read_summary(self) -> dict[str, Any]:
+    def read_summary(self) -> dict[str, Any]:
+        """Reads what a finished run has recorded, all of `results.json`.
+
+        Raises:
+            ValueError: If `results.json` is damaged.
+        """
         try:
             summary = json.loads(self.results.read_text("utf-8"))
             if isinstance(summary, dict):

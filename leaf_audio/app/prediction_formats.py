@@ -1,0 +1,220 @@
+"""How `predict` writes what it has found: as text, tables and annotations.
+
+Each function takes predictions one after the other and yields lines, so that a
+result is told as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from leaf_audio.serving import Prediction
+
+# Formats with a file for each recording, and all formats.
+ANNOTATIONS = ("audacity", "raven")
+FORMATS = ("text", "csv", "jsonl", *ANNOTATIONS)
+
+# The labels that are named for a recording, unless the user says how many.
+_TOP = 3
+
+
+class Choice(NamedTuple):
+    """Which labels are told.
+
+    Attributes:
+        thresholds: None if a recording has one label. Otherwise the probability
+            from which on it has each label.
+        top: The number of labels to tell, or None if the user has not said it.
+        threshold: The probability from which on a label is told, or None if
+            the user has not said it.
+    """
+
+    thresholds: Sequence[float] | None
+    top: int | None = None
+    threshold: float | None = None
+
+    def labels(
+        self, probabilities: Mapping[str, float], of_window: bool = False
+    ) -> list[str]:
+        """Returns the labels that are told, the most likely first.
+
+        Args:
+            probabilities: The probability of each label.
+            of_window: Whether this is one window of a timeline. There, only
+                what is found is told: labels that reach their thresholds, or
+                the most likely label.
+        """
+        falling = sorted(
+            probabilities, key=probabilities.__getitem__, reverse=True
+        )
+        if self.threshold is not None:
+            reached = [
+                one for one in falling if probabilities[one] >= self.threshold
+            ]
+            return reached[: self.top]
+        if of_window and self.thresholds is not None:
+            return self.given(probabilities)[: self.top]
+        if of_window:
+            return falling[: self.top or 1]
+        return falling[: self.top or _TOP]
+
+    def given(self, probabilities: Mapping[str, float]) -> list[str]:
+        """Returns the labels that reach their thresholds."""
+        # It imports Keras, which a command imports after it has read its flags.
+        from leaf_audio.serving import given_labels
+
+        return given_labels(probabilities, self.thresholds)
+
+
+def text(
+    predictions: Iterable[Prediction], choice: Choice, timeline: bool
+) -> Iterator[str]:
+    """Yields a line for each recording, or for each window of a timeline."""
+    for one in predictions:
+        if not timeline:
+            yield f"{one.recording}: {_described(one.probabilities, choice)}"
+            continue
+        for start, end, probabilities in one.timeline():
+            labels = choice.labels(probabilities, of_window=True)
+            if labels:
+                named = _named(labels, probabilities)
+                yield f"{one.recording} {start:.2f}-{end:.2f} s: {named}"
+
+
+def _described(probabilities: Mapping[str, float], choice: Choice) -> str:
+    """Names labels, and if there are thresholds, which of them reach theirs.
+
+    The text is such as "dog 0.912, rain 0.071". With thresholds, labels that do
+    not reach theirs come after those that do, as in "dog 0.912, rain 0.640;
+    below threshold: siren 0.210". If none does, "no label" comes first.
+    """
+    labels = choice.labels(probabilities)
+    if choice.threshold is not None:
+        return _named(labels, probabilities) or "no label"
+    if choice.thresholds is None:
+        return _named(labels, probabilities)
+    given = choice.given(probabilities)
+    below = [label for label in labels if label not in given]
+    below = below[: max(0, (choice.top or _TOP) - len(given))]
+    told = _named(given, probabilities) or "no label"
+    if not below:
+        return told
+    return f"{told}; below threshold: {_named(below, probabilities)}"
+
+
+def _named(labels: Sequence[str], probabilities: Mapping[str, float]) -> str:
+    return ", ".join(f"{one} {probabilities[one]:.3f}" for one in labels)
+
+
+def table(
+    predictions: Iterable[Prediction], choice: Choice, timeline: bool
+) -> Iterator[str]:
+    """Yields the lines of a CSV table: a label of a recording or a window.
+
+    The columns are file, start and end in seconds (of a timeline), label and
+    score, which is the probability.
+    """
+    columns = ["start", "end"] if timeline else []
+    yield _csv_line(["file", *columns, "label", "score"])
+    for one in predictions:
+        if timeline:
+            for row in _found(one, choice):
+                yield _csv_line(
+                    [one.recording, row.start, row.end, row.label, row.score]
+                )
+            continue
+        shares = one.probabilities
+        for label in choice.labels(shares):
+            yield _csv_line([one.recording, label, f"{shares[label]:.6f}"])
+
+
+def json_lines(
+    predictions: Iterable[Prediction], choice: Choice, timeline: bool
+) -> Iterator[str]:
+    """Yields an object of JSON for each recording, or each window."""
+    for one in predictions:
+        if not timeline:
+            yield _json_line(one.recording, one.probabilities, choice)
+            continue
+        for start, end, probabilities in one.timeline():
+            yield _json_line(
+                one.recording, probabilities, choice, start=start, end=end
+            )
+
+
+def _json_line(
+    recording: str,
+    probabilities: Mapping[str, float],
+    choice: Choice,
+    **times: float,
+) -> str:
+    labels = choice.labels(probabilities, of_window=bool(times))
+    scores = {label: round(probabilities[label], 6) for label in labels}
+    times = {name: round(time, 6) for name, time in times.items()}
+    content = {"file": recording, **times, "scores": scores}
+    return json.dumps(content, ensure_ascii=False)
+
+
+def audacity(prediction: Prediction, choice: Choice) -> Iterator[str]:
+    """Yields a recording's lines of a label track of Audacity."""
+    for row in _found(prediction, choice):
+        label = f"{row.label} {float(row.score):.3f}"
+        yield "\t".join((row.start, row.end, _one_cell(label)))
+
+
+def raven(
+    prediction: Prediction, choice: Choice, highest_hz: float
+) -> Iterator[str]:
+    """Yields a recording's lines of a selection table of Raven.
+
+    Args:
+        prediction: What was found in the recording.
+        choice: Which labels are told.
+        highest_hz: float, in Hz. The upper end of the selections' band.
+    """
+    yield "\t".join(
+        (
+            *("Selection", "View", "Channel", "Begin Time (s)"),
+            *("End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"),
+            *("Label", "Score"),
+        )
+    )
+    for number, row in enumerate(_found(prediction, choice), 1):
+        yield "\t".join(
+            (
+                *(str(number), "Spectrogram 1", "1", row.start, row.end),
+                *("0", f"{highest_hz:g}", _one_cell(row.label), row.score),
+            )
+        )
+
+
+class _Found(NamedTuple):
+    """A label in a window: times in seconds and a probability, as text."""
+
+    start: str
+    end: str
+    label: str
+    score: str
+
+
+def _found(prediction: Prediction, choice: Choice) -> Iterator[_Found]:
+    for start, end, probabilities in prediction.timeline():
+        for label in choice.labels(probabilities, of_window=True):
+            score = f"{probabilities[label]:.6f}"
+            yield _Found(f"{start:.6f}", f"{end:.6f}", label, score)
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _one_cell(text: str) -> str:
+    """Returns a text that a table of tabs and lines can hold as one cell."""
+    return " ".join(text.split())
