@@ -11,7 +11,7 @@ import numpy as np
 from leaf_audio import callbacks, figures, frontend, pooling, postprocessing
 from leaf_audio.app.factory import Factory
 from leaf_audio.data import AudioData
-from leaf_audio.serving.predict import TrainedClassifier
+from leaf_audio.serving import TrainedClassifier
 from leaf_audio.training import strategies, study
 
 
@@ -299,6 +299,8 @@ EXCEPTIONS = {
     # With lower rates, the default band of mel filters is empty.
     "MelFilterbanks.sample_rate": "high rate",
     "predict.recordings": "list",
+    "predict.window": "positive or none",
+    "predict.hop": "positive or none",
     "PreempInit.alpha": "share",
     "TrainingConfig.loss": "keras object or none",
     "TrainingConfig.optimizer": "keras object or none",
@@ -379,7 +381,6 @@ REQUIRED = {
     "predict": {
         "classifier": TrainedClassifier(None, ["a", "b"], 16000),
         "recordings": ["a.wav"],
-        "transform_fns": [],
     },
     "prepare": {
         "audio_data": AudioData("a", ("a", "b"), 16000, {}, {}, "", ""),
@@ -407,6 +408,7 @@ SKIPPED = {
     *("exponential_moving_average", "FrontendInitializer"),
     *("AudioData", "Batches", "READERS", "Reader", "UnusableFileError"),
     *("Observer", "TrainingStopped", "train", "TrainedClassifier", "Workdir"),
+    *("Prediction", "Window"),
 }
 # With legal values they read files, train or fetch data.
 COSTLY = {

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -136,7 +136,7 @@ def _predict(
     return len(unusable), total
 
 
-def _write_lines(predictions: Iterator[Prediction], choice: Choice) -> None:
+def _write_lines(predictions: Iterable[Prediction], choice: Choice) -> None:
     """Writes a table or text, to the file `output` or to stdout."""
     given = flags.FLAGS
     lines_of = {
@@ -156,7 +156,7 @@ def _write_lines(predictions: Iterator[Prediction], choice: Choice) -> None:
 
 
 def _write_annotations(
-    predictions: Iterator[Prediction],
+    predictions: Iterable[Prediction],
     choice: Choice,
     classifier: TrainedClassifier,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ def trained(
     """
     from leaf_audio import serving
 
-    if not configs:
+    if not (configs or _has_only_a_config(source)):
         yield serving.load(source)
         return
     # Importing `train` registers everything that a config may name.
@@ -117,6 +118,14 @@ def trained(
             data_configurables.transform_fns(),
             data_configurables.evaluation_hop(),
         )
+
+
+def _has_only_a_config(source: str) -> bool:
+    """Returns whether this is a run of a version before `settings.json`."""
+    folder = pathlib.Path(source)
+    return (folder / "config.gin").exists() and not (
+        folder / "settings.json"
+    ).exists()
 
 
 def describe(error: Exception) -> str:

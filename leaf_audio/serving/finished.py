@@ -43,7 +43,8 @@ def read_settings(folder: Workdir) -> dict[str, str]:
         raise ValueError(
             "`workdir` must hold a run that has recorded its settings. "
             f"Received: workdir={str(folder.path)!r} without "
-            f"{folder.settings.name}."
+            f"{folder.settings.name}, as training without gin leaves it. Give "
+            "`transform_fns` to TrainedClassifier.from_run."
         ) from error
     except ValueError as error:
         raise ValueError(

@@ -29,6 +29,7 @@ from leaf_audio.common.checks import (
 )
 from leaf_audio.common.serialization import load_model
 from leaf_audio.data.decoding import check_sample_rate
+from leaf_audio.serving import preparation
 
 _MEMBER = "leaf_audio.json"
 _FORMAT = 1
@@ -48,7 +49,7 @@ def write(
     Args:
         path: Name of the file, ending in `.keras`.
         model: The model. Its optimizer is left out.
-        described: The description, which `read` returns.
+        described: The fields of a `TrainedClassifier` besides the model.
         compact: Whether the weights are rounded and compressed.
 
     Raises:
@@ -61,7 +62,9 @@ def write(
             "`path` must be a file name that ends in .keras. "
             f"Received: path={str(path)!r}."
         )
-    text = json.dumps({"format": _FORMAT, **described}, indent=2)
+    fields = dict(described)
+    fields["preparation"] = preparation.to_config(fields.pop("transform_fns"))
+    text = json.dumps({"format": _FORMAT, **fields}, indent=2)
     with tempfile.TemporaryDirectory() as folder:
         plain = pathlib.Path(folder) / "model.keras"
         model.save(plain, include_optimizer=False)
@@ -109,7 +112,8 @@ def read(path: str | os.PathLike) -> tuple[keras.Model, dict[str, Any]]:
         path: Name of the file.
 
     Returns:
-        The model, without an optimizer, and what `write` was given.
+        The model, without an optimizer, and the other fields of a
+        `TrainedClassifier`.
 
     Raises:
         ValueError: If the file cannot be read, holds a model alone, or a
@@ -190,7 +194,7 @@ def _checked(described: Any) -> dict[str, Any]:
         "labels": labels,
         "sample_rate": described["sample_rate"],
         "thresholds": thresholds,
-        "preparation": described.get("preparation"),
+        "transform_fns": preparation.from_config(described.get("preparation")),
         "evaluation_hop": hop,
         "card": card,
     }

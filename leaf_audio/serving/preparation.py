@@ -57,6 +57,13 @@ def from_settings(
         ValueError: If the run uses a function that is not one of
             `leaf_audio.data`, or a setting cannot be read.
     """
+    settings = {_short(name): text for name, text in settings.items()}
+    if not any(name.startswith("prepare.") for name in settings):
+        raise ValueError(
+            "`workdir` must hold a run that has recorded how its clips are "
+            "prepared. Received: settings without `prepare`, as training "
+            "without gin leaves them. Give `transform_fns`."
+        )
     text = settings.get(_TRANSFORMS, _DEFAULT)
     references = list(_REFERENCE.finditer(text))
     is_list = re.fullmatch(r"[\[(][@\w./, ]*[\])]", text.strip())
@@ -82,6 +89,12 @@ def from_settings(
         functions.append(_with(name, _arguments(settings, scope, name)))
     hop = settings.get("prepare.evaluation_hop", "None")
     return functions, _plain("prepare.evaluation_hop", hop)
+
+
+def _short(name: str) -> str:
+    """Leaves modules out of a name such as `scope/data.align.seq_len`."""
+    scope, slash, rest = name.rpartition("/")
+    return f"{scope}{slash}{'.'.join(rest.split('.')[-2:])}"
 
 
 def _arguments(
@@ -161,8 +174,8 @@ def from_config(config: Any) -> list[Callable]:
             check_is("preparation", entry, dict, "a list of dictionaries")
         )
         name = arguments.pop("name", None)
-        allowed = _parameters(name) if name in _PREPARING else ()
-        if not allowed or not set(arguments) <= set(allowed):
+        is_known = isinstance(name, str) and name in _PREPARING
+        if not (is_known and set(arguments) <= set(_parameters(name))):
             raise ValueError(
                 "`preparation` must name functions of leaf_audio.data and "
                 f"their arguments. Received: {entry!r}."

@@ -142,16 +142,8 @@ class TrainedClassifier:
         Raises:
             ValueError: If the file cannot be loaded, or holds a model alone.
         """
-        model, described = packed.read(path)
-        return cls(
-            model=model,
-            labels=described["labels"],
-            sample_rate=described["sample_rate"],
-            thresholds=described["thresholds"],
-            transform_fns=preparation.from_config(described["preparation"]),
-            evaluation_hop=described["evaluation_hop"],
-            card=described["card"],
-        )
+        model, fields = packed.read(path)
+        return cls(model=model, **fields)
 
     def save(self, path: Path, compact: bool = False) -> None:
         """Writes the classifier as one `.keras` file.
@@ -170,15 +162,15 @@ class TrainedClassifier:
             ValueError: If `path` does not end in `.keras`, or `transform_fns`
                 has functions that are not of `leaf_audio.data`.
         """
-        described = {
+        fields = {
             "labels": list(self.labels),
             "sample_rate": self.sample_rate,
             "thresholds": self.thresholds and list(self.thresholds),
-            "preparation": preparation.to_config(self.transform_fns),
+            "transform_fns": self.transform_fns,
             "evaluation_hop": self.evaluation_hop,
             "card": dict(self.card),
         }
-        packed.write(path, self.model, described, compact)
+        packed.write(path, self.model, fields, compact)
 
     @property
     def frontend(self) -> keras.layers.Layer | None:
@@ -290,9 +282,9 @@ class TrainedClassifier:
         Raises:
             ValueError: If `length` or `hop` is out of range.
         """
-        clip = self.window or len(samples)
-        length = clip if length is None else length
-        check_positive_int("length", length, at_most=clip)
+        longest = self.window or len(samples)
+        length = longest if length is None else length
+        check_positive_int("length", length, at_most=longest)
         if hop is None:
             hop = min(self.evaluation_hop or length, length)
         _, starts = chunks.cut(np.array([len(samples)]), length, hop)
@@ -345,7 +337,7 @@ class _Embedder(keras.Model):
     """Computes what the last layer of a classifier gets."""
 
     def __init__(self, classifier: models.AudioClassifier):
-        super().__init__(autocast=False)
+        super().__init__(autocast=False, name="embedder")
         self.classifier = classifier
 
     def call(self, inputs: Any) -> Any:

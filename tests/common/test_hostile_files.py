@@ -291,7 +291,7 @@ def test_a_run_with_a_hostile_model_is_refused_by_prediction_and_evaluation(
     text = json.dumps({"data": {"labels": ["a", "b"], "sample_rate": 4000}})
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match="best.keras.*a class"):
-        serving.predict(tmp_path, ["one.wav"], [])
+        serving.TrainedClassifier.from_run(tmp_path, [])
 
     class Data:
         counts = {"test": 1}

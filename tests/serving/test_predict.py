@@ -1,6 +1,5 @@
 """Predictions for recordings are those of the run's evaluation."""
 
-import functools
 import os
 import sys
 
@@ -11,7 +10,7 @@ import pytest
 import soundfile
 from tones import bindings, python, write_tones
 
-from leaf_audio import data, serving
+from leaf_audio import serving
 from leaf_audio.app import configuration, predict, train
 from leaf_audio.training import Workdir
 
@@ -124,17 +123,18 @@ def test_a_folder_stands_for_all_recordings_below_it(folder, finished):
 
 @pytest.mark.slow
 def test_predictions_do_not_depend_on_the_size_of_a_batch(folder, finished):
-    classifier = serving.TrainedClassifier.from_run(finished[0])
-    some = [functools.partial(data.align, seq_len=500)]
-    expected = serving.predict(classifier, [str(folder / "tones")], some)
+    trained = serving.load(finished[0])
+    tones = [str(folder / "tones")]
+    expected = list(serving.predict(trained, tones))
     for batch_size in (1, 7):
-        found = serving.predict(
-            classifier, [str(folder / "tones")], some, batch_size
-        )
-        assert list(found) == list(expected)
-        for name, shares in found.items():
-            assert shares == pytest.approx(expected[name], abs=1e-5)
-    assert serving.predict(classifier, [], some) == {}
+        found = list(serving.predict(trained, tones, batch_size=batch_size))
+        assert len(found) == len(expected) > 20
+        for one, other in zip(found, expected, strict=True):
+            assert one.recording == other.recording
+            np.testing.assert_allclose(
+                one.window_probabilities, other.window_probabilities, atol=1e-5
+            )
+    assert list(serving.predict(trained, [])) == []
 
 
 @pytest.fixture
@@ -249,14 +249,9 @@ def test_a_long_recording_is_predicted_in_chunks(folder, tmp_path):
     shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits)).mean(axis=0)
     for label, share in zip(labels, shares, strict=True):
         assert found[str(long)][label] == pytest.approx(share, abs=1e-5)
-    # However the chunks of several recordings fall into batches.
-    again = serving.predict(
-        workdir,
-        [*files, str(long)],
-        [functools.partial(data.align, seq_len=500)],
-        batch_size=7,
-        evaluation_hop=200,
-    )
+    # However the windows of several recordings fall into batches.
+    again = {
+        one.recording: one.probabilities
+        for one in serving.predict(workdir, [*files, str(long)], batch_size=7)
+    }
     assert again[str(long)] == pytest.approx(found[str(long)], abs=1e-5)
-    with pytest.raises(ValueError, match="`evaluation_hop` must be at most"):
-        serving.predict(workdir, files, [data.align], evaluation_hop=10**6)

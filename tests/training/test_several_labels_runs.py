@@ -14,7 +14,13 @@ from tones import LABELS, SAMPLE_RATE, bindings, python, write_tones
 from training_runs import evaluation_of, rows, train_with
 
 from leaf_audio import serving
-from leaf_audio.app import configuration, predict, run, train
+from leaf_audio.app import (
+    configuration,
+    predict,
+    prediction_formats,
+    run,
+    train,
+)
 from leaf_audio.training import Workdir, fitting
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
@@ -223,27 +229,10 @@ def test_the_command_prints_which_labels_reach_their_threshold(
     files = [str(mixtures / f"tones/test/{k}_0.wav") for k in (7, 0)]
     command = ("-m", "example.predict", f"--workdir={several[0]}", "--top=1")
     lines = python(*command, *files).stdout.splitlines()
-    found = predict.predict(str(several[0]), files)
+    found = serving.predict(several[0], files)
     thresholds = Workdir(several[0]).read_thresholds()
-    for line, file in zip(lines, files, strict=True):
-        text = predict.describe(found[file], thresholds, 1)
-        assert line == f"{file}: {text}"
-
-
-@pytest.mark.any_backend
-@pytest.mark.parametrize(
-    "thresholds, top, text",
-    [
-        (None, 2, "b 0.600, c 0.300"),
-        ([0.5, 0.5, 0.5], 3, "b 0.600; below threshold: c 0.300, a 0.100"),
-        ([0.1, 0.5, 0.3], 1, "b 0.600, c 0.300, a 0.100"),
-        ([0.1, 0.7, 0.5], 2, "a 0.100; below threshold: b 0.600"),
-        ([0.7, 0.7, 0.7], 1, "no label; below threshold: b 0.600"),
-    ],
-)
-def test_a_line_tells_labels_above_and_below(thresholds, top, text):
-    probabilities = {"a": 0.1, "b": 0.6, "c": 0.3}
-    assert predict.describe(probabilities, thresholds, top) == text
+    choice = prediction_formats.Choice(thresholds, top=1)
+    assert lines == list(prediction_formats.text(found, choice, False))
 
 
 @pytest.mark.any_backend

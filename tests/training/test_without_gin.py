@@ -53,8 +53,11 @@ def test_a_run_needs_no_gin_and_goes_on(folder, tmp_path, capsys):
     assert not gin.config_str()
 
     recording = str(next((folder / "tones/test/low").iterdir()))
-    found = serving.predict(tmp_path / "run", [recording], [align])
-    assert list(found[recording]) == ["high", "low", "mid"]
+    with pytest.raises(ValueError, match="Give `transform_fns`"):
+        serving.load(tmp_path / "run")
+    trained = serving.TrainedClassifier.from_run(tmp_path / "run", [align])
+    (found,) = serving.predict(trained, [recording])
+    assert list(found.probabilities) == ["high", "low", "mid"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""What `predict` writes can be read by those that it is written for."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from tones import python
+
+from leaf_audio.app import prediction_formats
+from leaf_audio.app.prediction_formats import Choice
+from leaf_audio.serving import Prediction
+
+pytestmark = pytest.mark.any_backend
+
+LABELS = ["a", "b", "c"]
+
+
+def made(rows, recording="one.wav"):
+    starts = 0.5 * np.arange(len(rows))
+    return Prediction(recording, LABELS, starts, starts + 1, np.array(rows))
+
+
+@pytest.mark.parametrize(
+    "choice, text",
+    [
+        (Choice(None, 2), "b 0.600, c 0.300"),
+        (Choice(None), "b 0.600, c 0.300, a 0.100"),
+        (Choice(None, None, 0.2), "b 0.600, c 0.300"),
+        (Choice(None, 1, 0.2), "b 0.600"),
+        (Choice(None, None, 0.7), "no label"),
+        (
+            Choice([0.5, 0.5, 0.5], 3),
+            "b 0.600; below threshold: c 0.300, a 0.100",
+        ),
+        (Choice([0.1, 0.5, 0.3], 1), "b 0.600, c 0.300, a 0.100"),
+        (Choice([0.1, 0.7, 0.5], 2), "a 0.100; below threshold: b 0.600"),
+        (Choice([0.7, 0.7, 0.7], 1), "no label; below threshold: b 0.600"),
+    ],
+)
+def test_a_line_tells_the_labels_of_a_recording(choice, text):
+    found = [made([[0.0, 0.8, 0.2], [0.2, 0.4, 0.4]])]
+    lines = list(prediction_formats.text(found, choice, timeline=False))
+    assert lines == [f"one.wav: {text}"]
+
+
+def test_a_timeline_tells_what_is_in_each_window():
+    found = [made([[0.1, 0.8, 0.1], [0.2, 0.3, 0.5]])]
+    lines = prediction_formats.text(found, Choice(None), timeline=True)
+    assert list(lines) == [
+        "one.wav 0.00-1.00 s: b 0.800",
+        "one.wav 0.50-1.50 s: c 0.500",
+    ]
+    several = Choice([0.1, 0.9, 0.5])
+    lines = prediction_formats.text(found, several, timeline=True)
+    assert list(lines) == [
+        "one.wav 0.00-1.00 s: a 0.100",
+        "one.wav 0.50-1.50 s: c 0.500, a 0.200",
+    ]
+    high = Choice(None, None, 0.6)
+    lines = prediction_formats.text(found, high, timeline=True)
+    assert list(lines) == ["one.wav 0.00-1.00 s: b 0.800"]
+
+
+def test_a_table_is_csv():
+    names = ["one.wav", 'a "b", c.wav']
+    found = [made([[0.1, 0.8, 0.1]], name) for name in names]
+    lines = prediction_formats.table(found, Choice(None, 2), timeline=False)
+    rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    assert [row["file"] for row in rows] == [names[0]] * 2 + [names[1]] * 2
+    assert [row["label"] for row in rows] == ["b", "a"] * 2
+    assert float(rows[0]["score"]) == 0.8
+    lines = prediction_formats.table(found, Choice(None), timeline=True)
+    rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    assert [float(row["end"]) for row in rows] == [1, 1]
+    assert set(rows[0]) == {"file", "start", "end", "label", "score"}
+
+
+def test_lines_of_json_hold_the_scores():
+    found = [made([[0.1, 0.8, 0.1], [0.2, 0.3, 0.5]])]
+    (line,) = prediction_formats.json_lines(found, Choice(None, 1), False)
+    assert json.loads(line) == {"file": "one.wav", "scores": {"b": 0.55}}
+    lines = prediction_formats.json_lines(found, Choice(None), True)
+    assert [json.loads(line) for line in lines] == [
+        {"file": "one.wav", "start": 0.0, "end": 1.0, "scores": {"b": 0.8}},
+        {"file": "one.wav", "start": 0.5, "end": 1.5, "scores": {"c": 0.5}},
+    ]
+
+
+def test_annotations_have_the_columns_of_their_programs():
+    one = made([[0.1, 0.8, 0.1], [0.2, 0.3, 0.5]])
+    one = Prediction(
+        one.recording,
+        ["a", "b\tb", "c"],
+        *(one.starts, one.ends),
+        one.window_probabilities,
+    )
+    lines = list(prediction_formats.audacity(one, Choice(None)))
+    assert lines == [
+        "0.000000\t1.000000\tb b 0.800",
+        "0.500000\t1.500000\tc 0.500",
+    ]
+    head, *rows = prediction_formats.raven(one, Choice(None), 8000.0)
+    columns = head.split("\t")
+    assert columns[:7] == [
+        "Selection",
+        "View",
+        "Channel",
+        "Begin Time (s)",
+        "End Time (s)",
+        "Low Freq (Hz)",
+        "High Freq (Hz)",
+    ]
+    cells = dict(zip(columns, rows[1].split("\t"), strict=True))
+    assert cells["Selection"] == "2" and cells["Begin Time (s)"] == "0.500000"
+    assert cells["High Freq (Hz)"] == "8000" and cells["Label"] == "c"
+
+
+@pytest.mark.slow
+def test_the_command_writes_annotations_of_each_recording(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("a/x.wav", "b/x.wav"):
+        (tmp_path / name).parent.mkdir()
+        samples = generator.normal(0, 0.1, 24000)
+        soundfile.write(tmp_path / name, samples, 16000)
+    (tmp_path / "b/y.wav").write_text("no recording")
+    command = ("-m", "example.predict", "--model=speech_commands", "--hop=0.25")
+    output = tmp_path / "out"
+    process = python(
+        *(*command, "--format=raven", f"--output={output}"),
+        *(str(tmp_path / "a"), str(tmp_path / "b")),
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "1 of 3 recordings were left out" in process.stderr
+    first, second = sorted(output.iterdir(), key=lambda one: len(one.name))
+    assert first.name == "x.wav.selections.txt"
+    assert second.name.endswith("-b-x.wav.selections.txt")
+    assert len(first.read_text().splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--model=speech_commands"], "recordings must be given"),
+        (["x.wav"], "one of `workdir` and `model` must be given"),
+        (["--model=a", "--workdir=b", "x.wav"], "Received: workdir=b, model=a"),
+        (["--model=birds", "x.wav"], "one of speech_commands"),
+        (
+            ["--model=speech_commands", "--format=raven", "x.wav"],
+            "`output` must be a folder",
+        ),
+        (
+            ["--model=speech_commands", "--window=1.5", "x.wav"],
+            "`window` must be at most the length of a clip of the model, 1 s",
+        ),
+        (
+            ["--model=speech_commands", "--window=.5", "--hop=1", "x.wav"],
+            "`hop` must be at most the length of a window, 0.5 s",
+        ),
+    ],
+)
+@pytest.mark.slow
+def test_what_the_command_cannot_use_is_told_in_a_line(flags, message):
+    process = python("-m", "example.predict", *flags, check=False)
+    assert process.returncode == 1 and not process.stdout
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("Error: ") and message in line

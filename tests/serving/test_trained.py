@@ -1,0 +1,301 @@
+"""A trained classifier is loaded from a run, a file or a name, and used."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+import leaf_audio
+from leaf_audio import data, frontend, models, serving
+from leaf_audio.serving import preparation
+
+pytestmark = pytest.mark.any_backend
+
+YES = pathlib.Path(__file__).parents[1] / "recordings" / "yes.flac"
+RATE = 4000
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """An untrained classifier, in the form of a trained one."""
+    keras.utils.set_random_seed(0)
+    model = models.AudioClassifier(
+        num_outputs=3,
+        frontend=frontend.MelFilterbanks(n_filters=8, sample_rate=RATE),
+        encoder=models.ConvNet([4]),
+        pooling="average",
+    )
+    model.build((None, 500))
+    # Otherwise all probabilities would be the same.
+    model.head.kernel.assign(5 * model.head.kernel)
+    return serving.TrainedClassifier(
+        model=model,
+        labels=["low", "mid", "high"],
+        sample_rate=RATE,
+        transform_fns=[
+            data.gain,
+            functools.partial(data.align, seq_len=500),
+            functools.partial(data.loudness_normalization, target_db=3.0),
+        ],
+        card={"data": "made up"},
+    )
+
+
+def noise(length, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(0, 0.1, length).astype("float32")
+
+
+def test_the_included_model_tells_a_word():
+    classifier = leaf_audio.load("speech_commands")
+    assert classifier.sample_rate == classifier.window == 16000
+    samples, rate = soundfile.read(YES)
+    shares = classifier.predict(samples, rate)
+    assert max(shares, key=shares.get) == "yes" and shares["yes"] > 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+    # At another rate the word is the same.
+    low = soxr.resample(samples, rate, 11025)
+    assert classifier.predict(low, 11025)["yes"] > 0.8
+    integers, rate = soundfile.read(YES, dtype="int16")
+    assert classifier.predict(integers, rate) == pytest.approx(shares)
+    assert 0.9 < classifier.card["metrics"]["test"]["accuracy"] < 0.93
+
+
+def test_the_included_model_is_as_good_as_its_card(speech_commands):
+    classifier = leaf_audio.load("speech_commands")
+    folder = speech_commands / "test"
+    right = [
+        max(one.probabilities, key=one.probabilities.get)
+        == pathlib.Path(one.recording).parent.name
+        for one in serving.predict(classifier, [str(folder)])
+    ]
+    expected = classifier.card["metrics"]["test"]["accuracy"]
+    assert len(right) == 575
+    assert np.mean(right) == pytest.approx(expected, abs=0.005)
+
+
+def test_a_recording_is_prepared_as_a_clip_of_the_evaluation(trained):
+    samples = noise(800)
+    prepared = trained.prepare(samples, RATE)
+    centre = samples[150:650]
+    expected = centre * (10 ** (3 / 20) / centre.std())
+    np.testing.assert_allclose(prepared, expected, rtol=1e-5)
+    short = trained.prepare(samples[:100], RATE)
+    assert short.shape == (500,) and not short[100:].any()
+    twice = trained.prepare(soxr.resample(samples, RATE, 2 * RATE), 2 * RATE)
+    assert np.corrcoef(twice, prepared)[0, 1] > 0.9
+
+
+def test_a_prediction_is_what_the_model_gives(trained):
+    samples = noise(500)
+    logits = trained.model(trained.prepare(samples, RATE)[None])
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+    found = trained.predict(samples, RATE)
+    assert list(found) == ["low", "mid", "high"]
+    np.testing.assert_allclose(list(found.values()), expected, atol=1e-6)
+
+
+def test_a_long_recording_is_judged_in_windows(trained):
+    samples = noise(1200)
+    windows = list(trained.windows(samples))
+    assert [(one.start, one.end) for one in windows] == [
+        (0, 500),
+        (500, 1000),
+        (700, 1200),
+    ]
+    parts = [samples[one.start : one.end] for one in windows]
+    shares = [list(trained.predict(part, RATE).values()) for part in parts]
+    found = list(trained.predict(samples, RATE).values())
+    np.testing.assert_allclose(found, np.mean(shares, axis=0), atol=1e-6)
+    hopping = dataclasses.replace(trained, evaluation_hop=100)
+    assert len(list(hopping.windows(samples))) == 8
+    short = list(trained.windows(samples, length=200, hop=150))
+    assert [one.start for one in short] == [
+        0,
+        150,
+        300,
+        450,
+        600,
+        750,
+        900,
+        1000,
+    ]
+    assert {one.clip.shape for one in short} == {(500,)}
+    for wrong in ({"length": 501}, {"length": 200, "hop": 201}, {"length": 0}):
+        with pytest.raises(ValueError, match=r"`length`|hop"):
+            list(trained.windows(samples, **wrong))
+
+
+def test_an_embedding_is_what_the_last_layer_gets(trained):
+    samples = noise(500)
+    embedding = trained.embed(samples, RATE)
+    assert embedding.shape == (4,) and embedding.dtype == np.float32
+    logits = keras.ops.convert_to_numpy(trained.model.head(embedding[None]))
+    shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    found = list(trained.predict(samples, RATE).values())
+    np.testing.assert_allclose(found, shares, atol=1e-5)
+    # That of a long recording is the mean over its windows.
+    pair = np.stack([noise(500, 1), noise(500, 2)])
+    mean = np.mean([trained.embed(one, RATE) for one in pair], axis=0)
+    found = trained.embed(pair.reshape(-1), RATE)
+    np.testing.assert_allclose(found, mean, atol=1e-5)
+
+
+def test_a_model_without_embedding_says_so(trained):
+    plain = keras.Sequential([keras.Input((500,)), keras.layers.Dense(3)])
+    other = dataclasses.replace(trained, model=plain)
+    assert other.frontend is None
+    with pytest.raises(ValueError, match="AudioClassifier.*Sequential"):
+        other.embed(noise(500), RATE)
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_saved_classifier_is_loaded_as_it_was(trained, tmp_path, compact):
+    path = tmp_path / "tones.keras"
+    several = dataclasses.replace(
+        trained, thresholds=[0.1, 0.2, 0.3], evaluation_hop=250
+    )
+    for one in (trained, several):
+        one.save(path, compact=compact)
+        again = leaf_audio.load(path)
+        assert list(again.labels) == one.labels
+        assert again.sample_rate == RATE
+        assert again.thresholds == one.thresholds
+        assert again.evaluation_hop == one.evaluation_hop
+        assert again.card == one.card
+        expected = one.predict(noise(1200), RATE)
+        found = again.predict(noise(1200), RATE)
+        tolerance = 2e-3 if compact else 1e-6
+        assert found == pytest.approx(expected, abs=tolerance)
+    # Keras loads the model in it.
+    model = keras.models.load_model(path, compile=False)
+    clip = trained.prepare(noise(500), RATE)[None]
+    np.testing.assert_allclose(
+        model.predict(clip, verbose=0), again.model.predict(clip, verbose=0)
+    )
+    assert [one.name for one in tmp_path.iterdir()] == ["tones.keras"]
+
+
+def test_a_compact_file_is_small():
+    folder = pathlib.Path(serving.__file__).parents[1] / "pretrained"
+    size = (folder / "speech_commands.keras").stat().st_size
+    parameters = leaf_audio.load("speech_commands").model.count_params()
+    assert size < 2.6 * parameters
+
+
+def own(samples):
+    return samples
+
+
+@pytest.mark.parametrize(
+    "fn", [own, functools.partial(own), functools.partial(data.align, own)]
+)
+def test_functions_of_ones_own_cannot_be_saved(trained, tmp_path, fn):
+    other = dataclasses.replace(trained, transform_fns=[fn])
+    with pytest.raises(ValueError, match="`transform_fns` must hold func"):
+        other.save(tmp_path / "x.keras")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_of_no_classifier_is_told(tmp_path, trained):
+    with pytest.raises(ValueError, match="one of speech_commands.*'birds'"):
+        leaf_audio.load("birds")
+    with pytest.raises(ValueError, match="no.keras', which does not exist"):
+        leaf_audio.load(tmp_path / "no.keras")
+    with pytest.raises(ValueError, match="must hold a finished run"):
+        leaf_audio.load(tmp_path)
+    with pytest.raises(ValueError, match="ends in .keras"):
+        trained.save(tmp_path / "model.h5")
+    model = tmp_path / "model.keras"
+    trained.model.save(model)
+    with pytest.raises(ValueError, match="a model without labels"):
+        leaf_audio.load(model)
+    model.write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match="model.keras' must be a .keras file"):
+        leaf_audio.load(model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"labels": []},
+        {"labels": ["a", 1, "b"]},
+        {"labels": ["a", "b"]},
+        {"sample_rate": None},
+        {"sample_rate": "4000"},
+        {"thresholds": [0.5]},
+        {"thresholds": [0.5, 2, 0.5]},
+        {"evaluation_hop": 0},
+        {"card": []},
+        {"preparation": None},
+        {"preparation": ["align"]},
+        {"preparation": [{"name": "load"}]},
+        {"preparation": [{"name": "align", "rng": 1}]},
+        {"preparation": [{"name": ["align"]}]},
+    ],
+)
+def test_a_description_that_is_not_valid_is_told(trained, tmp_path, change):
+    good, bad = tmp_path / "good.keras", tmp_path / "bad.keras"
+    trained.save(good)
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "leaf_audio.json":
+                content = json.dumps(json.loads(content) | change)
+            target.writestr(name, content)
+    with pytest.raises(ValueError, match="bad.keras"):
+        leaf_audio.load(bad)
+
+
+@pytest.mark.parametrize(
+    "samples, rate, message",
+    [
+        (np.zeros((2, 9), "float32"), RATE, r"shape \(2, 9\)"),
+        (np.zeros(0, "float32"), RATE, r"at least one sample"),
+        (np.zeros(9, "int32"), RATE, "dtype int32"),
+        (np.full(9, np.nan), RATE, "not finite"),
+        (np.full(9, 1e20), RATE, "full scale"),
+        (np.zeros(9), 0, "`sample_rate` must be a rate"),
+        (np.zeros(9), "16000", "`sample_rate` must be a rate"),
+        ("yes.wav", RATE, "an array of shape"),
+    ],
+)
+def test_samples_that_cannot_be_used_are_told(trained, samples, rate, message):
+    for function in (trained.prepare, trained.predict, trained.embed):
+        with pytest.raises(ValueError, match=message):
+            function(samples, rate)
+
+
+def test_the_preparation_of_a_run_is_read_from_its_settings():
+    functions, hop = preparation.from_settings(
+        {
+            "data.prepare.transform_fns": "[@time_shift, @short/data.align, "
+            "@Audiomentation, @peak_normalization]",
+            "prepare.evaluation_hop": "300",
+            "align.seq_len": "500",
+            "short/align.seq_len": "400",
+            "align.padding": "'wrap'",
+            "peak_normalization.target_db": "-1.0",
+        }
+    )
+    assert hop == 300
+    align, normalize = functions
+    assert align.func is data.align
+    assert align.keywords == {"seq_len": 400, "padding": "wrap"}
+    assert normalize.func is data.peak_normalization
+    assert normalize.keywords == {"target_db": -1.0}
+    # Training by gin leaves this setting out where it is the default.
+    functions, hop = preparation.from_settings({"prepare.mixup_alpha": "0.0"})
+    assert [one.func.__name__ for one in functions] == [
+        "align",
+        "loudness_normalization",
+    ]
+    assert hop is None
