@@ -59,7 +59,13 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
             f"workdir={given.workdir}, model={given.model}."
         )
     with importing_libraries():
-        import keras  # noqa: F401
+        import keras
+
+        # Keras imports it on every backend, once it saves or copies a layer.
+        import tensorflow  # noqa: F401
+
+        # JAX looks for devices then, and writes which it has not found.
+        keras.ops.zeros(1)
     with contextlib.ExitStack() as stack:
         try:
             classifier = stack.enter_context(
