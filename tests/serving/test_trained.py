@@ -133,6 +133,39 @@ def test_a_long_recording_is_judged_in_windows(trained):
             list(trained.windows(samples, **wrong))
 
 
+@pytest.mark.parametrize(
+    "seconds, message",
+    [
+        ({"window": 0.2}, "`window` must be at most .* of the model, 0.125 s"),
+        ({"window": 0.1, "hop": 0.11}, "`hop` must be at most .* 0.1 s"),
+        ({"hop": 0.2}, "`hop` must be at most the length .* 0.125 s"),
+        ({"window": 0}, "`window` must be a positive number"),
+        ({"hop": "1"}, "`hop` must be a positive number"),
+    ],
+)
+def test_windows_that_leave_a_part_out_are_refused(trained, seconds, message):
+    with pytest.raises(ValueError, match=message):
+        serving.predict(trained, ["x.wav"], **seconds)
+
+
+def test_a_model_of_any_length_judges_recordings_whole(trained, tmp_path):
+    free = dataclasses.replace(trained, transform_fns=[])
+    names = [str(tmp_path / f"{length}.wav") for length in (600, 900, 900)]
+    for name, length in zip(names, (600, 900, 900), strict=True):
+        soundfile.write(name, noise(length), RATE, subtype="FLOAT")
+    assert free.window is None
+    found = list(serving.predict(free, names))
+    assert [one.recording for one in found] == names[:2]
+    for one, length in zip(found, (600, 900), strict=True):
+        assert one.ends.tolist() == [length / RATE]
+        expected = free.predict(noise(length), RATE)
+        assert one.probabilities == pytest.approx(expected, abs=1e-6)
+    (cut,) = serving.predict(free, names[1:2], window=0.125, hop=0.1)
+    assert cut.starts.tolist() == [0, 0.1]
+    with pytest.raises(ValueError, match="`window` must be given with `hop`"):
+        serving.predict(free, names, hop=0.1)
+
+
 def test_an_embedding_is_what_the_last_layer_gets(trained):
     samples = noise(500)
     embedding = trained.embed(samples, RATE)
