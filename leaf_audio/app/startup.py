@@ -9,9 +9,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
-from absl import app
+from absl import app, flags
 
 _BACKENDS = ("tensorflow", "jax", "torch")
+_HELP = frozenset(("--help", "-help", "-h", "-?"))
 # The names of these settings in glibc's malloc.h, and large sizes in bytes.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _SIZE = 2**30
@@ -20,11 +21,17 @@ _SIZE = 2**30
 def run_main(main: Callable[[list[str]], None]) -> None:
     """Runs a command. If the user presses Ctrl-C, it ends with one line.
 
-    The flags of the command must be defined.
+    The flags of the command must be defined. With `--help`, it prints what
+    `main` does, by the first line of its docstring, and the flags.
 
     Args:
         main: Called with the command line without its flags.
     """
+    if _HELP.intersection(sys.argv[1:]):
+        about = (main.__doc__ or "").partition("\n")[0]
+        # absl itself would end with an exit code of failure.
+        print(about, flags.FLAGS.module_help(sys.argv[0]), sep="\n")
+        return
     try:
         app.run(main)
     except KeyboardInterrupt:

@@ -30,6 +30,18 @@ def test_the_package_is_a_command():
     assert python("-m", "leaf_audio", "--help").stdout == cli.usage() + "\n"
 
 
+@pytest.mark.parametrize("name", ["prepare", "predict"])
+def test_a_command_explains_itself_without_importing_keras(name):
+    code = (
+        f"import sys; sys.argv = ['leaf-audio', '{name}', '--help']\n"
+        "from leaf_audio.app import cli\n"
+        "cli.run()\n"
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)\n"
+    )
+    printed = python("-c", code).stdout
+    assert "--workdir" in printed and printed[0].isupper()
+
+
 def test_an_unknown_command_is_named():
     with pytest.raises(SystemExit, match="Received: tran"):
         cli.run(["tran"])
