@@ -127,7 +127,8 @@ def prepare_once(
         An `AudioData`.
 
     Raises:
-        ValueError: A clip cannot be stored; see `split_writer.write_split`.
+        ValueError: A clip cannot be stored; see `split_writer.write_split`. Or
+            `data_dir` cannot be made.
     """
     settings_hash = _digest([FORMAT, settings])
     source_state = _digest([FORMAT, settings, sample_rate, state])
@@ -137,7 +138,13 @@ def prepare_once(
     found = _read(name, final)
     if found is not None:
         return found
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            "`data_dir` must be a folder that can be written to, or made. "
+            f"Received: data_dir={data_dir!r}: {error}."
+        ) from error
     with one_at_a_time(home / f"{source_state}.lock"):
         # Another process may have prepared them meanwhile.
         found = _read(name, final)

@@ -19,6 +19,12 @@ def test_the_rate_can_be_chosen(folder, read_folder):
     assert {len(audio) for audio in audio_of(result)} == {2000}
 
 
+def test_a_data_dir_that_cannot_be_made_is_named(folder, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ValueError, match="`data_dir` must be a folder.*file"):
+        audio_folder(str(folder), data_dir=str(tmp_path / "file"))
+
+
 def test_all_unusable_files_are_named_at_once(folder, read_folder):
     files = sorted((folder / "train").rglob("*.wav"))
     for file in files[1:]:
