@@ -407,8 +407,8 @@ SKIPPED = {
     *("conv1d_by_blocks", "fft_conv1d", "gabor_energies"),
     *("exponential_moving_average", "FrontendInitializer"),
     *("AudioData", "Batches", "READERS", "Reader", "UnusableFileError"),
-    *("Observer", "TrainingStopped", "train", "TrainedClassifier", "Workdir"),
-    *("Prediction", "Window"),
+    *("NotWritten", "Observer", "TrainingStopped", "train"),
+    *("Prediction", "TrainedClassifier", "Window", "Workdir"),
 }
 # With legal values they read files, train or fetch data.
 COSTLY = {

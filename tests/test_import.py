@@ -1,11 +1,12 @@
 """What `import leaf_audio` imports, in scripts and in commands."""
 
+import ast
 import importlib.machinery
 import sys
 import types
 
 import pytest
-from tones import python
+from tones import ROOT, python
 
 from leaf_audio.common import commands
 
@@ -62,3 +63,12 @@ def test_a_command_imports_keras_later():
         "assert 'keras' not in sys.modules\n"
         "assert leaf_audio.Leaf.__name__ == 'Leaf'",
     )
+
+
+def test_nothing_is_imported_that_one_platform_lacks():
+    lacking = {"fcntl", "grp", "msvcrt", "pwd", "resource", "termios", "winreg"}
+    for file in (ROOT / "leaf_audio").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [one.name for one in getattr(node, "names", ())]
+            names.append(getattr(node, "module", None))
+            assert lacking.isdisjoint(names), file

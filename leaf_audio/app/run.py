@@ -10,7 +10,7 @@ import gin
 from leaf_audio.app import configuration, recorded, report
 from leaf_audio.app import train as gin_training
 from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
-from leaf_audio.training import TrainingStopped, Workdir, processes
+from leaf_audio.training import NotWritten, TrainingStopped, Workdir, processes
 
 # Errors that a mistake in the configuration or in the data leads to.
 EXPECTED_ERRORS = (ValueError, OSError, TrainingStopped)
@@ -104,6 +104,7 @@ def evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
     Raises:
         ValueError: If there is no run, or a binding or the data cannot be
             used.
+        NotWritten: If the metrics, which are printed, cannot be written.
     """
     with configuration.restored():
         _evaluate(configs, bindings)
@@ -136,9 +137,14 @@ def _evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
         for name in ("workdir", *names)
     }
     configuration.check_all_used(exempt, later=DATA_CONFIGURABLES)
-    metrics, file = gin_training.evaluate(workdir, **arguments)
+    title = f"{arguments['dataset']}, {_model(folder)}"
+    try:
+        metrics, file = gin_training.evaluate(workdir, **arguments)
+    except NotWritten as error:
+        report.print_metrics(title, error.metrics)
+        raise
     configuration.check_all_used(exempt)
-    report.print_metrics(f"{arguments['dataset']}, {_model(folder)}", metrics)
+    report.print_metrics(title, metrics)
     report.print_lines(f"results: {file}", f"tables: {file.parent}")
 
 

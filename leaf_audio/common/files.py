@@ -22,8 +22,8 @@ def replacing(
 
     The temporary file lies in the same folder, under the name
     `.partial-<name>`. It is forced to disk before the move, and the move
-    itself is forced to disk too. If the `with` block raises an error, the
-    file at `path` stays as it was.
+    itself is forced to disk too. If an error is raised, such as for a full
+    disk, the temporary file is removed, and the file at `path` stays as it was.
 
     Args:
         path: The file to write or to replace. Its folder must exist.
@@ -32,6 +32,9 @@ def replacing(
 
     Yields:
         The path to write to.
+
+    Raises:
+        OSError: If the file cannot be written. The error names `path`.
 
     Example:
 
@@ -44,11 +47,19 @@ def replacing(
     # `path.name` stays at the end, since some writers choose their format by
     # the suffix.
     partial = path.with_name(f".partial-{path.name}")
-    yield partial
-    if before is not None:
-        _force_to_disk(partial)
-        _keep(path, pathlib.Path(before))
-    move(partial, path)
+    try:
+        yield partial
+        if before is not None:
+            _force_to_disk(partial)
+            _keep(path, pathlib.Path(before))
+        move(partial, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            # Writing to a file that is open does not name it.
+            error.filename = str(path)
+        raise
 
 
 def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
@@ -158,7 +169,12 @@ def safe_name(name: str) -> str:
 
 def _force_to_disk(path: pathlib.Path) -> None:
     """Waits until a file, or a folder's list of files, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    is_windows = os.name == "nt"
+    if is_windows and path.is_dir():
+        # Windows opens no folder, and keeps their lists in a journal.
+        return
+    # It forces to disk only what is open for writing.
+    descriptor = os.open(path, os.O_RDWR if is_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

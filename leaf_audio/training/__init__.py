@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leaf_audio.training.config import TrainingConfig
-    from leaf_audio.training.evaluation import evaluate
+    from leaf_audio.training.evaluation import NotWritten, evaluate
     from leaf_audio.training.finite import TrainingStopped
     from leaf_audio.training.observer import Observer
     from leaf_audio.training.schedules import ReduceOnPlateau
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leaf_audio.training.workdir import Workdir
 
 __all__ = [
+    "NotWritten",
     "Observer",
     "ReduceOnPlateau",
     "TrainingConfig",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "NotWritten": "evaluation",
     "Observer": "observer",
     "ReduceOnPlateau": "schedules",
     "TrainingConfig": "config",

@@ -24,6 +24,30 @@ from leaf_audio.training.scoring import describe_data, metrics_of, score_splits
 from leaf_audio.training.workdir import Workdir
 
 
+class NotWritten(OSError):
+    """The results of an evaluation could not be written.
+
+    Args:
+        folder: The folder that they were to be written to.
+        reason: What the system says.
+        metrics: The metrics of each split, as `evaluate` returns them.
+
+    Attributes:
+        metrics: See above.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        reason: Exception,
+        metrics: dict[str, dict[str, float]],
+    ):
+        super().__init__(
+            f"the results could not be written to {folder} ({reason})"
+        )
+        self.metrics = metrics
+
+
 def evaluate(
     workdir: str | os.PathLike,
     dataset: str,
@@ -62,6 +86,7 @@ def evaluate(
         ValueError: If there is no model, or it does not fit the data, or
             `results.json` is damaged, or a file that is no evaluation would be
             replaced.
+        NotWritten: If the metrics are known, and cannot be written.
     """
     observer = observer or Observer()
     check_positive_int("batch_size", batch_size)
@@ -92,17 +117,21 @@ def evaluate(
         "data": describe_data(audio_data, outcomes),
         "metrics": metrics,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # It must not stay beside tables that are those of another evaluation.
-    file.unlink(missing_ok=True)
-    tables.write(
-        file.parent,
-        audio_data.label_names,
-        outcomes,
-        observer.tell,
-        thresholds,
-    )
-    files.write_json(file, content)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # It must not stay beside tables that are those of another evaluation.
+        file.unlink(missing_ok=True)
+        tables.write(
+            file.parent,
+            audio_data.label_names,
+            outcomes,
+            observer.tell,
+            thresholds,
+        )
+        files.write_json(file, content)
+    except OSError as error:
+        # Minutes of work must not be lost with them.
+        raise NotWritten(file.parent, error, metrics) from error
     return metrics
 
 

@@ -11,11 +11,9 @@ last model is to be kept, `best.keras` stays until the run has ended again.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -26,6 +24,7 @@ from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite, tables
+from leaf_audio.training.claim import Claim
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.state import (
@@ -38,9 +37,6 @@ from leaf_audio.training.state import (
 from leaf_audio.training.within_epoch import Within
 from leaf_audio.training.within_epoch import read as read_within
 from leaf_audio.training.within_epoch import write as write_within
-
-# The content of the lock file once a run has begun to write.
-_CLAIM = "This folder holds a run of leaf_audio.\n"
 
 
 class Workdir:
@@ -108,38 +104,18 @@ class Workdir:
         self.results = self.path / "results.json"
         self.tables = [self.path / name for name in tables.all_file_names()]
         self.evaluations = self.path / "evaluations"
-        self._lock = self.path / ".lock"
+        self._claim = Claim(self.path)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Creates the folder, and locks it against other processes.
 
-        If no run begins in the `with` block, the lock file and the folder are
-        removed again at its end, where they were created here.
+        If no run begins in the `with` block, what was created is removed again
+        at its end.
 
         Raises:
             ValueError: If another process has locked the folder.
         """
-        path = self._lock
-        made = [p for p in (path, *path.parents) if not p.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
-        # The operating system releases the lock when a process is killed.
-        with open(path, "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(
-                    "`workdir` must not be in use by another process. "
-                    f"Received: workdir={str(self.path)!r}."
-                ) from None
-            try:
-                yield
-            finally:
-                if path in made and not self._is_claimed():
-                    path.unlink()
-                    with contextlib.suppress(OSError):
-                        for parent in made[1:]:
-                            parent.rmdir()
+        return self._claim.locked()
 
     def claim(self) -> None:
         """Marks the files of the folder as those of a run.
@@ -148,12 +124,7 @@ class Workdir:
         is killed in its first epoch leaves no state. By this mark it is known
         that its files may be replaced.
         """
-        self._lock.write_text(_CLAIM, "utf-8")
-
-    def _is_claimed(self) -> bool:
-        with contextlib.suppress(OSError):
-            return self._lock.read_text("utf-8") == _CLAIM
-        return False
+        self._claim.mark()
 
     def read_progress(self) -> Progress | None:
         """Reads how far the run in this folder has come.
@@ -197,7 +168,7 @@ class Workdir:
     def _check_nothing_is_lost(self) -> None:
         """Raises a ValueError if a new run would replace what is there."""
         kept = [self.best, self.results]
-        if not self._is_claimed():
+        if not self._claim.is_marked():
             kept = [
                 self.config,
                 self.settings,

@@ -1,7 +1,9 @@
 """Evaluation of the best model of a run, also on other data."""
 
 import csv
+import errno
 import json
+import pathlib
 import shutil
 
 import grain
@@ -13,7 +15,7 @@ from tones import bindings, write_tones
 from training_runs import evaluation_of, train_with
 
 from leaf_audio.app import run
-from leaf_audio.training import scoring
+from leaf_audio.training import NotWritten, scoring
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
 
@@ -99,6 +101,32 @@ def test_evaluation_needs_no_config_and_repeats_the_results(finished, capsys):
     assert evaluation["data"]["warnings"] == []
     accuracy = f"{results['metrics']['test']['accuracy']:.4f}"
     assert accuracy in capsys.readouterr().out
+
+
+def test_an_evaluation_that_cannot_be_written_is_printed(
+    finished, tmp_path, monkeypatch, capsys
+):
+    """The folder may be that of somebody else."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
+    make = pathlib.Path.mkdir
+
+    def refuse(path, *args, **kwargs):
+        if path.is_relative_to(workdir):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        make(path, *args, **kwargs)
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
+    with pytest.raises(NotWritten, match="could not be written to") as error:
+        run.evaluate([], [f"train.workdir = '{workdir}'"])
+    assert str(workdir / "evaluations") in str(error.value)
+    assert isinstance(error.value, run.EXPECTED_ERRORS)
+    assert error.value.metrics == finished[1]["metrics"]
+    out = capsys.readouterr().out
+    assert f"{finished[1]['metrics']['test']['accuracy']:.4f}" in out
+    after = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
+    assert before == after
 
 
 def test_evaluation_names_the_epoch_of_the_model(finished, tmp_path, capsys):

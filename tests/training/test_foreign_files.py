@@ -76,6 +76,16 @@ def test_a_run_that_has_begun_may_begin_again(tmp_path):
         assert Workdir(tmp_path).read_progress() is None
 
 
+def test_a_run_that_an_earlier_version_began_may_begin_again(tmp_path):
+    """It has marked the file that it locked."""
+    mark = "This folder holds a run of leaf_audio.\n"
+    (tmp_path / ".lock").write_text(mark)
+    (tmp_path / "config.gin").write_text("its own")
+    with Workdir(tmp_path).locked():
+        (tmp_path / ".lock").write_text("")
+        assert Workdir(tmp_path).read_progress() is None
+
+
 def test_a_run_that_has_not_begun_leaves_no_claim(tmp_path):
     with Workdir(tmp_path).locked():
         pass

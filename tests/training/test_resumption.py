@@ -1,13 +1,16 @@
 """Runs that go on: after a kill, for longer, or not at all."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
-from tones import bindings, main_flags, python
+from tones import ROOT, bindings, main_flags, python
 from training_runs import rows, train_with
 
 from leaf_audio import frontend
@@ -409,10 +412,39 @@ def test_a_plan_is_restored_with_the_state(tmp_path):
     )
 
 
-def test_a_workdir_in_use_is_refused(folder, tmp_path):
+def test_a_workdir_in_use_is_refused_with_the_name_of_its_user(
+    folder, tmp_path
+):
+    workdir = tmp_path / "run"
+    with Workdir(workdir).locked():
+        with pytest.raises(ValueError, match="in use by another proc") as error:
+            train_with(folder, workdir)
+    assert f"which process {os.getpid()} on " in str(error.value)
+    assert not workdir.exists()
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    program = (
+        "import sys, time\n"
+        "from leaf_audio.training import Workdir\n"
+        "with Workdir(sys.argv[1]).locked():\n"
+        "    print('locked', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "locked\n"
+    with pytest.raises(ValueError, match=f"which process {process.pid} on "):
+        with Workdir(tmp_path).locked():
+            pass
+    process.kill()
+    process.communicate()
     with Workdir(tmp_path).locked():
-        with pytest.raises(ValueError, match="in use by another process"):
-            train_with(folder, tmp_path)
+        pass
 
 
 def test_a_damaged_state_is_named(folder, tmp_path):

@@ -35,6 +35,7 @@ def test_a_run_leaves_every_promised_file(finished):
     names -= {"confusion_validation.png", "confusion_test.png"}
     assert names == tables | {
         ".lock",
+        ".run",
         "best.keras",
         "config.gin",
         "metrics.csv",
