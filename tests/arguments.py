@@ -298,9 +298,15 @@ EXCEPTIONS = {
     "MaxPooling1D.use_bias": "given",
     # With lower rates, the default band of mel filters is empty.
     "MelFilterbanks.sample_rate": "high rate",
-    "predict.recordings": "list",
-    "predict.window": "positive or none",
-    "predict.hop": "positive or none",
+    **{
+        f"{name}.{argument}": kind
+        for name in ("embed", "predict")
+        for argument, kind in (
+            ("recordings", "list"),
+            ("window", "positive or none"),
+            ("hop", "positive or none"),
+        )
+    },
     "PreempInit.alpha": "share",
     "TrainingConfig.loss": "keras object or none",
     "TrainingConfig.optimizer": "keras object or none",
@@ -378,10 +384,13 @@ REQUIRED = {
     },
     "log_compression": {"inputs": WAVE[None]},
     "outputs": {"frontends": {"leaf": built_leaf()}, "waveform": WAVE},
-    "predict": {
-        "classifier": TrainedClassifier(None, ["a", "b"], 16000),
-        "recordings": ["a.wav"],
-    },
+    **dict.fromkeys(
+        ("embed", "predict"),
+        {
+            "classifier": TrainedClassifier(None, ["a", "b"], 16000),
+            "recordings": ["a.wav"],
+        },
+    ),
     "prepare": {
         "audio_data": AudioData("a", ("a", "b"), 16000, {}, {}, "", ""),
     },
@@ -408,11 +417,12 @@ SKIPPED = {
     *("exponential_moving_average", "FrontendInitializer"),
     *("AudioData", "Batches", "READERS", "Reader", "UnusableFileError"),
     *("NotWritten", "Observer", "TrainingStopped", "train"),
-    *("Prediction", "TrainedClassifier", "Window", "Workdir"),
+    *("Prediction", "TrainedClassifier", "Window", "Windows", "Workdir"),
 }
 # With legal values they read files, train or fetch data.
 COSTLY = {
-    *("audio_folder", "evaluate", "example_shape", "load", "predict"),
+    *("audio_folder", "embed", "evaluate", "example_shape", "load"),
+    "predict",
     *(
         "tfrecords",
         "prepare",

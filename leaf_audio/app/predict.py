@@ -108,7 +108,7 @@ def _predict(
     """Returns how many recordings were left out, and of how many."""
     from leaf_audio import serving
     from leaf_audio.data.progress import progress
-    from leaf_audio.serving.recordings import files_of
+    from leaf_audio.serving.windows import files_of
 
     given = flags.FLAGS
     unusable = []

@@ -1,17 +1,21 @@
-"""Trained models in use: they classify recordings.
+"""Trained models in use: they classify and embed recordings.
 
 `leaf_audio.load` makes a `TrainedClassifier` of a run, of a file or of a name.
 This is plain Python, without gin.
 """
 
+from leaf_audio.serving.embeddings import embed
 from leaf_audio.serving.finished import finished_run
-from leaf_audio.serving.recordings import Prediction, given_labels, predict
+from leaf_audio.serving.predictions import Prediction, given_labels, predict
 from leaf_audio.serving.trained import TrainedClassifier, Window, load
+from leaf_audio.serving.windows import Windows
 
 __all__ = [
     "Prediction",
     "TrainedClassifier",
     "Window",
+    "Windows",
+    "embed",
     "finished_run",
     "given_labels",
     "load",

@@ -1,6 +1,7 @@
 """What `predict` writes can be read by those that it is written for."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -20,7 +21,7 @@ LABELS = ["a", "b", "c"]
 
 def made(rows, recording="one.wav"):
     starts = 0.5 * np.arange(len(rows))
-    return Prediction(recording, LABELS, starts, starts + 1, np.array(rows))
+    return Prediction(recording, starts, starts + 1, np.array(rows), LABELS)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +92,7 @@ def test_lines_of_json_hold_the_scores():
 
 def test_annotations_have_the_columns_of_their_programs():
     one = made([[0.1, 0.8, 0.1], [0.2, 0.3, 0.5]])
-    one = Prediction(
-        one.recording,
-        ["a", "b\tb", "c"],
-        *(one.starts, one.ends),
-        one.window_probabilities,
-    )
+    one = dataclasses.replace(one, labels=["a", "b\tb", "c"])
     lines = list(prediction_formats.audacity(one, Choice(None)))
     assert lines == [
         "0.000000\t1.000000\tb b 0.800",

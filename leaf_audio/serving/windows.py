@@ -1,0 +1,230 @@
+"""Reads recordings and calls a model on their windows, batch by batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from leaf_audio import data
+from leaf_audio.common.checks import (
+    check_callable,
+    check_positive,
+    check_positive_int,
+    check_unless_none,
+)
+from leaf_audio.data.recordings import audio_files
+from leaf_audio.serving.trained import TrainedClassifier, Window
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """What a model gives for the windows of one recording.
+
+    Attributes:
+        recording: str. The name of the file.
+        starts: float array of shape (windows,). Where each window begins in the
+            recording, in seconds.
+        ends: float array of shape (windows,). Where each window ends in the
+            recording, in seconds.
+        rows: float array of shape (windows, size). What the model gives for
+            each window: probabilities of labels, or embeddings.
+    """
+
+    recording: str
+    starts: np.ndarray
+    ends: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean over the windows, an array of shape (size,)."""
+        return self.rows.mean(axis=0)
+
+
+def rows_of_windows(
+    classifier: TrainedClassifier,
+    compute: Callable[[np.ndarray], np.ndarray],
+    recordings: Sequence[str],
+    window: float | None = None,
+    hop: float | None = None,
+    batch_size: int = 64,
+    on_unusable: Callable[[str, ValueError], None] | None = None,
+) -> Iterator[Windows]:
+    """Calls a model on the windows of recordings.
+
+    One recording and one batch are in memory at a time.
+
+    Args:
+        classifier: The classifier that prepares the recordings.
+        compute: Function of prepared clips of shape (batch, time) that returns
+            an array of shape (batch, size), such as
+            `classifier.probabilities`.
+        recordings: Names of audio files and folders.
+        window: float, in seconds, or None. The length of a window.
+        hop: float, in seconds, or None. The distance between the beginnings of
+            windows. `TrainedClassifier.windows` has the defaults.
+        batch_size: int, at least 1. The number of clips that the model gets at
+            once. Defaults to 64.
+        on_unusable: Function that is called with the name of a recording that
+            cannot be read and the error. None raises the error. Defaults to
+            None.
+
+    Yields:
+        For each recording that can be read, its `Windows`.
+
+    Raises:
+        ValueError: If an argument is out of range. If `on_unusable` is None,
+            also if a recording cannot be read, or a folder holds none.
+    """
+    check_positive_int("batch_size", batch_size)
+    if not isinstance(recordings, (list, tuple)) or not all(
+        isinstance(one, (str, os.PathLike)) for one in recordings
+    ):
+        raise ValueError(
+            "`recordings` must be a list of names of audio files. "
+            f"Received: recordings={recordings!r}."
+        )
+    check_unless_none(check_callable, on_unusable=on_unusable)
+    length, step = in_samples(classifier, window, hop)
+    examples = _examples(classifier, recordings, length, step, on_unusable)
+    # What is wrong in the arguments is raised by this call, and not by the
+    # first step of the iterator.
+    return _by_recording(
+        _computed(compute, examples, batch_size), classifier.sample_rate
+    )
+
+
+def in_samples(
+    classifier: TrainedClassifier, window: float | None, hop: float | None
+) -> tuple[int | None, int | None]:
+    """Converts the length and the hop of windows from seconds to samples.
+
+    Args:
+        classifier: The classifier.
+        window: float, in seconds, or None.
+        hop: float, in seconds, or None.
+
+    Returns:
+        The two in samples, each None where it was.
+
+    Raises:
+        ValueError: If one is not positive, `window` is longer than a clip of
+            the model, or `hop` is longer than the window.
+    """
+    check_unless_none(check_positive, window=window, hop=hop)
+    rate = classifier.sample_rate
+    length = None if window is None else max(1, round(window * rate))
+    step = None if hop is None else max(1, round(hop * rate))
+    clip = classifier.window
+    if length is not None and clip is not None and length > clip:
+        raise ValueError(
+            "`window` must be at most the length of a clip of the model, "
+            f"{clip / rate:g} s, so that no part is left out. "
+            f"Received: window={window}."
+        )
+    longest = clip if length is None else length
+    if step is not None and longest is not None and step > longest:
+        raise ValueError(
+            f"`hop` must be at most the length of a window, {longest / rate:g} "
+            f"s, so that no part is left out. Received: hop={hop}."
+        )
+    if step is not None and longest is None:
+        raise ValueError(
+            "`window` must be given with `hop`, since the model takes clips of "
+            f"any length. Received: window=None, hop={hop}."
+        )
+    return length, step
+
+
+def files_of(recordings: Sequence[str]) -> list[str]:
+    """Lists the files that names of files and folders stand for.
+
+    Args:
+        recordings: Names of audio files and folders.
+
+    Returns:
+        Each file once. A folder stands for the audio files below it; one that
+        holds none stays as it is.
+    """
+    return list(dict.fromkeys(itertools.chain(*map(_files, recordings))))
+
+
+def _files(name: str) -> list[str]:
+    if not os.path.isdir(name):
+        return [name]
+    found = [
+        os.path.join(name, file) for file in audio_files(pathlib.Path(name))
+    ]
+    return found or [name]
+
+
+class _Example(NamedTuple):
+    recording: str
+    window: Window
+
+
+class _Computed(NamedTuple):
+    recording: str
+    start: int
+    end: int
+    row: np.ndarray
+
+
+def _examples(
+    classifier: TrainedClassifier,
+    recordings: Sequence[str],
+    length: int | None,
+    hop: int | None,
+    on_unusable: Callable[[str, ValueError], None] | None,
+) -> Iterator[_Example]:
+    for recording in files_of(recordings):
+        try:
+            if os.path.isdir(recording):
+                raise ValueError(
+                    "`recording` must be an audio file or a folder with audio "
+                    f"files. Received: recording={recording!r}, a folder "
+                    "without any."
+                )
+            samples = data.read_recording(recording, classifier.sample_rate)
+        except ValueError as error:
+            if on_unusable is None:
+                raise
+            on_unusable(recording, error)
+            continue
+        for window in classifier.windows(samples, length, hop):
+            yield _Example(recording, window)
+
+
+def _computed(
+    compute: Callable[[np.ndarray], np.ndarray],
+    examples: Iterable[_Example],
+    batch_size: int,
+) -> Iterator[_Computed]:
+    # Recordings of several lengths are in several batches if the model takes
+    # clips of any length.
+    by_shape = itertools.groupby(examples, lambda one: one.window.clip.shape)
+    for _, group in by_shape:
+        while batch := list(itertools.islice(group, batch_size)):
+            rows = compute(np.stack([one.window.clip for one in batch]))
+            for (recording, window), row in zip(batch, rows, strict=True):
+                yield _Computed(recording, window.start, window.end, row)
+
+
+def _by_recording(
+    computed: Iterable[_Computed], sample_rate: int
+) -> Iterator[Windows]:
+    by_recording = itertools.groupby(computed, lambda one: one.recording)
+    for recording, group in by_recording:
+        windows = list(group)
+        yield Windows(
+            recording=recording,
+            starts=np.array([one.start for one in windows]) / sample_rate,
+            ends=np.array([one.end for one in windows]) / sample_rate,
+            rows=np.stack([one.row for one in windows]),
+        )
