@@ -30,6 +30,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         (),
         "Print the most likely labels of recordings.",
     ),
+    "embed": (
+        "leaf_audio.app.embed",
+        (),
+        "Write the embeddings of recordings.",
+    ),
     "study": (
         "leaf_audio.app.study",
         (),

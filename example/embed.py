@@ -1,0 +1,11 @@
+"""Writes the embeddings of recordings, by the model of a run.
+
+python -m example.embed --workdir=runs/leaf --output=embeddings.npz folder
+"""
+
+from leaf_audio.app.embed import run, write
+
+__all__ = ["run", "write"]
+
+if __name__ == "__main__":
+    run()
