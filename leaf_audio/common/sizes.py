@@ -52,6 +52,38 @@ def _check_samples(name: str, milliseconds: float, sample_rate: float) -> None:
         )
 
 
+def frame_sizes(
+    sample_rate: float, window_len: float, stride: float
+) -> tuple[int, int]:
+    """Computes the window's length and the hop of a frontend, in samples.
+
+    Args:
+      sample_rate: Sample rate in Hz.
+      window_len: Length of the window, in milliseconds.
+      stride: Hop between frames, in milliseconds.
+
+    Returns:
+      The length of the window and the hop, in samples.
+
+    Raises:
+      ValueError: One of them is shorter than a sample or longer than
+        `checks.MAX_SIZE` samples.
+    """
+    if sample_rate * window_len < 1000:
+        raise ValueError(
+            "`window_len` must be at least one sample. Received: "
+            f"window_len={window_len} ms at sample_rate={sample_rate}."
+        )
+    size = window_size(sample_rate, window_len)
+    hop = window_stride(sample_rate, stride)
+    if hop < 1:
+        raise ValueError(
+            "`window_stride` must be at least one sample. Received: "
+            f"window_stride={stride} ms at sample_rate={sample_rate}."
+        )
+    return size, hop
+
+
 def output_length(
     length: int | None, kernel_size: int, strides: int, padding: str
 ) -> int | None:

@@ -40,10 +40,11 @@ To add a frontend:
    others under their own names, and create the layers. Give the layers
    `dtype=self._internal_dtype`.
 3. In `build`, build the layers, and call `_finish_build` at the end.
-4. Write `_compute_features`, which computes the features of one channel and
-   calls `_compress`, and `_energies_shape`, which returns the shape before the
-   compression. If the filters are learned, write `filter_layer` too:
-   `leaf_audio.diagnostics` shows the filters of the layer that it returns.
+4. Write `_compute_energies`, which computes the energies of one channel, and
+   `_energies_shape`, which returns their shape. If each frame depends on a
+   bounded stretch of audio, write `_reach`, and the frontend can stream. If the
+   filters are learned, write `filter_layer`: `leaf_audio.diagnostics` shows the
+   filters of the layer that it returns.
 5. Write `get_config`, with every argument of its own.
 6. Export the class in `leaf_audio/frontend/__init__.py` and add it to
    `FRONTENDS` in `tests/frontend/frontend_makers.py`. The tests of the
@@ -69,7 +70,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.common.framing import clip_lengths, is_before
 from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.serialization import deserialize, serialize
-from leaf_audio.common.sizes import wide_dtype, window_size, window_stride
+from leaf_audio.common.sizes import frame_sizes, wide_dtype
 from leaf_audio.frontend.channels import (
     fold_channels,
     folded_shape,
@@ -87,6 +88,7 @@ from leaf_audio.frontend.layer_calls import (
     copy_if_layer,
     output_shape_of,
 )
+from leaf_audio.frontend.streaming import Streamable
 from leaf_audio.initializers import FrontendInitializer, mel
 from leaf_audio.postprocessing import (
     PCENLayer,
@@ -102,12 +104,12 @@ Shape = tuple[int | None, ...]
 ENERGY_FLOOR = 1e-5
 
 
-class Frontend(KnownArguments, keras.Model):
+class Frontend(Streamable, KnownArguments, keras.Model):
     """Base class of the frontends: checks of inputs, masks and channels.
 
-    A subclass computes the features of one channel in `_compute_features`. This
-    class checks the inputs, applies the mask, splits the channels, augments and
-    casts. The docstring of the module states the contract.
+    A subclass computes the energies of one channel in `_compute_energies`. This
+    class checks the inputs, applies the mask, splits the channels, compresses,
+    augments and casts. The docstring of the module states the contract.
 
     Args:
       n_filters: Positive integer. Number of output channels.
@@ -173,10 +175,12 @@ class Frontend(KnownArguments, keras.Model):
         self.supports_masking = True
         # The dtype of filters and energies: 16 bits would be too few.
         self._internal_dtype = wide_dtype(self.variable_dtype)
-        self._window_size = _window_samples(sample_rate, window_len)
-        self._stride = _stride_samples(sample_rate, window_stride)
+        self._window_size, self._stride = frame_sizes(
+            sample_rate, window_len, window_stride
+        )
         self._compression = self._make_compression(compression_fn)
         self._spec_augment = self._make_augmentation(spec_augment)
+        self._stream_steps = self._make_stream_steps()
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
@@ -276,24 +280,26 @@ class Frontend(KnownArguments, keras.Model):
         """Returns the layer that holds the learnable filters, or None."""
         return None
 
-    def _compute_features(
-        self, audio: Tensor, mask: Tensor | None, training: bool | None
-    ) -> Tensor:
-        """Computes the features of waveforms of one channel.
+    def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+        """Computes the energies of waveforms of one channel.
 
         Args:
           audio: Waveforms of shape `(batch, time, 1)` in the internal dtype,
             with zeros where the mask is False.
           mask: Boolean tensor of shape `(batch, time)`, or None.
-          training: Whether the call is for training. None leaves the decision
-            to Keras.
 
         Returns:
-          Compressed features of shape `(batch, frames, n_filters)`, or
-          `(batch, frames, n_filters, channels)` if the compression appends an
-          axis.
+          Energies of shape `(batch, frames, n_filters)`.
         """
         raise NotImplementedError
+
+    def _compute_features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
+        energies = self._compute_energies(audio, mask)
+        return self._compress(
+            energies, self.compute_mask(audio, mask), training
+        )
 
     def _energies_shape(self, batch: int | None, time: int | None) -> Shape:
         """Computes the shape of the energies, before the compression.
@@ -424,11 +430,15 @@ class Frontend(KnownArguments, keras.Model):
             energies = zero_where_masked(
                 energies, is_before(lengths, ops.shape(energies)[1])
             )
-        if self._energy_floor:
-            energies = ops.maximum(energies, self._energy_floor)
+        energies = self._raise_to_floor(energies)
         if self._compression is None:
             return energies
         return call_layer(self._compression, energies, frame_mask, training)
+
+    def _raise_to_floor(self, energies: Tensor) -> Tensor:
+        if not self._energy_floor:
+            return energies
+        return ops.maximum(energies, self._energy_floor)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)
@@ -484,25 +494,6 @@ class Frontend(KnownArguments, keras.Model):
                     for name, value in config.items()
                 }
             )
-
-
-def _window_samples(sample_rate: float, window_ms: float) -> int:
-    if sample_rate * window_ms < 1000:
-        raise ValueError(
-            "`window_len` must be at least one sample. Received: "
-            f"window_len={window_ms} ms at sample_rate={sample_rate}."
-        )
-    return window_size(sample_rate, window_ms)
-
-
-def _stride_samples(sample_rate: float, stride_ms: float) -> int:
-    stride = window_stride(sample_rate, stride_ms)
-    if stride < 1:
-        raise ValueError(
-            "`window_stride` must be at least one sample. Received: "
-            f"window_stride={stride_ms} ms at sample_rate={sample_rate}."
-        )
-    return stride
 
 
 def zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:

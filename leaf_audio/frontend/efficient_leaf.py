@@ -24,6 +24,7 @@ from leaf_audio.frontend.grouped_filterbank import (
 )
 from leaf_audio.frontend.layer_calls import build_chain
 from leaf_audio.frontend.planned import PlannedFrontend
+from leaf_audio.frontend.streaming import Reach
 from leaf_audio.initializers import GaborInit
 from leaf_audio.pooling import GaussianLowpass
 from leaf_audio.postprocessing import LogTBN, PCENLayer
@@ -255,13 +256,12 @@ class EfficientLeaf(PlannedFrontend):
         self._finish_build(input_shape)
         self._filterbank.plan_initial_weights()
 
-    def _compute_features(
-        self, audio: Tensor, mask: Tensor | None, training: bool | None
-    ) -> Tensor:
+    def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         lengths = None if mask is None else clip_lengths(mask)
-        energies = self._filterbank(audio, lengths)
-        frame_mask = self.compute_mask(audio, mask)
-        return self._compress(energies, frame_mask, training)
+        return self._filterbank(audio, lengths)
+
+    def _reach(self, length: int | None) -> Reach:
+        return Reach(*map(max, zip(*self._filterbank.reaches(), strict=True)))
 
     def filter_layer(self) -> keras.layers.Layer:
         return self._complex_conv

@@ -235,6 +235,20 @@ class GroupedFilterbank(PlanFollower):
         outputs = ops.concatenate(pooled, axis=-1)
         return reorder(outputs, np.argsort(order), axis=-1)
 
+    def reaches(self) -> list[tuple[int, int]]:
+        """Lists the audio that a frame depends on, for each group.
+
+        Returns:
+          For each group, how many samples before sample `m * stride` the audio
+          of frame m begins, and how many after it the audio ends.
+        """
+        return [
+            (half + group.kernel_size // 2, half + group.kernel_size // 2 + 1)
+            for group in self._plan.groups
+            # Kernels and windows are of odd length and centred.
+            for half in [group.window_size // 2 * group.hop]
+        ]
+
     def _windows(self, group: FilterGroup, widths: Tensor) -> Tensor:
         # Widths are relative to half the window. The resampled window is
         # rounded to an odd length; this factor keeps the widths in samples.

@@ -326,18 +326,19 @@ class Leaf(LeafParts):
             return ops.convert_to_tensor(False)
         return self._filterbank.has_left_plan()
 
-    def _compute_features(
-        self, audio: Tensor, mask: Tensor | None, training: bool | None
-    ) -> Tensor:
+    def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         if self._preemp_conv is not None:
             audio = self._preemp_conv(audio)
         lengths = None if mask is None else clip_lengths(mask)
-        energies = self._pooled_energies(audio, lengths)
-        frame_mask = self.compute_mask(audio, mask)
-        outputs = self._compress(energies, frame_mask, training)
-        if self._instance_norm is not None:
-            outputs = self._instance_norm(outputs, mask=frame_mask)
-        return outputs
+        return self._pooled_energies(audio, lengths)
+
+    def _compute_features(
+        self, audio: Tensor, mask: Tensor | None, training: bool | None
+    ) -> Tensor:
+        outputs = super()._compute_features(audio, mask, training)
+        if self._instance_norm is None:
+            return outputs
+        return self._instance_norm(outputs, mask=self.compute_mask(audio, mask))
 
     def filter_layer(self) -> keras.layers.Layer:
         return self._complex_conv

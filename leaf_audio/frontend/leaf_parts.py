@@ -7,10 +7,29 @@ import keras
 
 from leaf_audio import convolution, pooling
 from leaf_audio.common.checks import check_unbound
+from leaf_audio.common.framing import frame_layout
 from leaf_audio.common.keras_checks import check_maker, make_layer
 from leaf_audio.common.serialization import clone_layer
 from leaf_audio.frontend.planned import PlannedFrontend
+from leaf_audio.frontend.squared_modulus import SquaredModulus
+from leaf_audio.frontend.stream_steps import is_frame_wise
+from leaf_audio.frontend.streaming import Reach
 from leaf_audio.initializers import GaborInit
+
+# The parts for which it is known which audio their output depends on.
+_CONVOLUTIONS = (
+    convolution.FFTConv1D,
+    convolution.GaborConv1D,
+    convolution.NormalizedConv1D,
+    convolution.SincConv1D,
+    convolution.WaveformConv1D,
+)
+_POOLINGS = (
+    pooling.ChannelWiseLearnablePooling1D,
+    pooling.GaussianLowpass,
+    pooling.LearnablePooling1D,
+    pooling.MaxPooling1D,
+)
 
 _MAKER = "a class of layers, a layer or None"
 
@@ -24,6 +43,8 @@ class LeafParts(PlannedFrontend):
 
     learn_filters: bool
     learn_pooling: bool
+    mean_var_norm: bool
+    preemp: bool
     preemp_init: Any
     complex_conv_init: Any
     pooling_init: Any
@@ -130,8 +151,52 @@ class LeafParts(PlannedFrontend):
         check_unbound("pooling_cls", pooling_cls, settings)
         return make_layer("pooling_cls", pooling_cls, settings)
 
+    def _reach(self, length: int | None) -> Reach:
+        self._check_parts_can_stream()
+        size = _kernel_size(self._complex_conv)
+        window = _kernel_size(self._pooling)
+        # The frames of all lengths with the same remainder lie alike.
+        time = self._stride + (length or 0) % self._stride
+        _, left = frame_layout(
+            time, window, self._stride, self.pooling_padding
+        )
+        after = window - left + size // 2 + self.preemp
+        return Reach(left + (size - 1) // 2, after)
+
+    def _check_parts_can_stream(self) -> None:
+        parts = (self._complex_conv, self._activation, self._pooling)
+        convolve, activation, pool = parts
+        known = (
+            isinstance(convolve, _CONVOLUTIONS)
+            and convolve.strides in (1, (1,))
+            and convolve.padding == "same"
+            and (
+                type(activation) is SquaredModulus or is_frame_wise(activation)
+            )
+            and isinstance(pool, _POOLINGS)
+        )
+        if not known:
+            names = (getattr(part, "name", part) for part in parts)
+            raise ValueError(
+                f"{self.name} cannot stream: its filters, activation and "
+                "pooling must be those of leaf_audio, with a stride of 1 and "
+                "'same' padding, so that it is known which audio a frame "
+                f"depends on. Received: {', '.join(map(str, names))}."
+            )
+        if self.mean_var_norm:
+            raise ValueError(
+                f"{self.name} cannot stream: `mean_var_norm` needs the mean "
+                "and the variance over the whole signal. Received: "
+                "mean_var_norm=True."
+            )
+
     def _regularizer(self, learned: bool) -> Any:
         return self.regularizer_fn if learned else None
+
+
+def _kernel_size(layer: Any) -> int:
+    size = layer.kernel_size
+    return size[0] if isinstance(size, tuple) else size
 
 
 def _copy_for_training(

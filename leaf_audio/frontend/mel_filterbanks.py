@@ -220,13 +220,8 @@ class MelFilterbanks(StftFrontend):
             mel.check_every_filter_has_a_bin(weights, n_fft)
         self._mel_matrix = weights.T.astype(self._internal_dtype)
 
-    def _compute_features(
-        self, audio: Tensor, mask: Tensor | None, training: bool | None
-    ) -> Tensor:
-        energies = ops.matmul(self._spectrogram(audio, mask), self._mel_matrix)
-        return self._compress(
-            energies, self.compute_mask(audio, mask), training
-        )
+    def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+        return ops.matmul(self._spectrogram(audio, mask), self._mel_matrix)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -163,13 +163,8 @@ class Spectrogram(StftFrontend):
             )
         return slice(int(first), int(last))
 
-    def _compute_features(
-        self, audio: Tensor, mask: Tensor | None, training: bool | None
-    ) -> Tensor:
-        energies = self._spectrogram(audio, mask)[..., self._bins]
-        return self._compress(
-            energies, self.compute_mask(audio, mask), training
-        )
+    def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
+        return self._spectrogram(audio, mask)[..., self._bins]
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

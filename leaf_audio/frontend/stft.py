@@ -29,6 +29,7 @@ from leaf_audio.common.sizes import output_length, window_size
 from leaf_audio.frontend.base import Frontend, Shape, Tensor
 from leaf_audio.frontend.channels import folded_shape
 from leaf_audio.frontend.layer_calls import build_chain
+from leaf_audio.frontend.streaming import Reach
 from leaf_audio.postprocessing import db_compression
 
 # Default length of the window, in milliseconds.
@@ -254,6 +255,17 @@ class StftFrontend(Frontend):
         if self._covers_end:
             energy = energy[:, :frames]
         return energy if self.power == 2 else _power(energy, self.power / 2)
+
+    def _reach(self, length: int | None) -> Reach:
+        if self._covers_end:
+            return Reach(0, self._window_size)
+        if not self.center:
+            # There is no frame whose FFT reaches over the end.
+            return Reach(0, self._fft_length)
+        if self.pad_mode == "reflect":
+            return Reach(self._centre_pad + 1, self._centre_pad + 1)
+        before = self._centre_pad - (self._fft_length - self._window_size) // 2
+        return Reach(before, max(self._window_size - before, 1))
 
     def _num_frames(self, time: int | None) -> int | None:
         if self._covers_end or time is None:

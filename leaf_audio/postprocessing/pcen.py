@@ -381,11 +381,36 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
         initial_state: Tensor | None = None,
         return_state: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
+        outputs, states = self.outputs_and_states(inputs, initial_state)
+        if not return_state:
+            return outputs
+        # A chunk without frames leaves the state as it was.
+        before = initial_state
+        if before is None:
+            fill = self.initial_energy
+            fill = _NO_FRAME_YET if fill is None else fill
+            before = ops.full_like(_first(states), fill)
+        before = ops.cast(before, states.dtype)[:, None]
+        return outputs, ops.concatenate([before, states], axis=1)[:, -1]
+
+    def outputs_and_states(
+        self, inputs: Tensor, initial_state: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the outputs, and the state after each frame.
+
+        Args:
+          inputs: Energies of shape `(batch, frames, channels)`.
+          initial_state: State before the first frame, `(batch, channels)`, as
+            in a call.
+
+        Returns:
+          The outputs and the states, both of the shape of `inputs`. The layer
+          must be built.
+        """
         dtype = self.ema.compute_dtype
         energy = ops.maximum(ops.cast(inputs, dtype), 0.0)
-        before = initial_state
-        if before is not None:
-            before = ops.cast(before, dtype)
+        if initial_state is not None:
+            before = ops.cast(initial_state, dtype)
             initial_state = ops.where(before < 0, _first(energy), before)
         smoothed = self.ema(energy, initial_state=initial_state)
         used = self.constrained_parameters()
@@ -396,16 +421,7 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
             delta=used["delta"],
             power=used["exponent"],
         )
-        outputs = ops.cast(outputs, self.compute_dtype)
-        if not return_state:
-            return outputs
-        if before is None:
-            fill = self.initial_energy
-            fill = _NO_FRAME_YET if fill is None else fill
-            before = ops.full_like(_first(energy), fill)
-        # A chunk without frames leaves the state as it was.
-        states = ops.concatenate([before[:, None], smoothed], axis=1)
-        return outputs, states[:, -1]
+        return ops.cast(outputs, self.compute_dtype), smoothed
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape)
