@@ -35,6 +35,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         (),
         "Write the embeddings of recordings.",
     ),
+    "stream": (
+        "leaf_audio.app.stream",
+        (),
+        "Print labels while audio comes in.",
+    ),
     "study": (
         "leaf_audio.app.study",
         (),

@@ -7,10 +7,13 @@ This is plain Python, without gin.
 from leaf_audio.serving.embeddings import embed
 from leaf_audio.serving.finished import finished_run
 from leaf_audio.serving.predictions import Prediction, given_labels, predict
+from leaf_audio.serving.streaming import ClassifierStream, Judgement
 from leaf_audio.serving.trained import TrainedClassifier, Window, load
 from leaf_audio.serving.windows import Windows
 
 __all__ = [
+    "ClassifierStream",
+    "Judgement",
     "Prediction",
     "TrainedClassifier",
     "Window",

@@ -22,6 +22,7 @@ from leaf_audio.serving.finished import (
     read_card,
     read_settings,
 )
+from leaf_audio.serving.streaming import ClassifierStream
 from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
@@ -292,6 +293,32 @@ class TrainedClassifier:
             part = samples[start : start + length]
             clip = data.transform(part, self.transform_fns)
             yield Window(start, start + len(part), clip)
+
+    def stream(
+        self,
+        sample_rate: int | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> ClassifierStream:
+        """Makes a stream, which judges audio while it comes in.
+
+        What it says, joined, is what it says of `windows` of the whole audio.
+
+        Args:
+            sample_rate: int, in Hz. The sample rate of the audio. Defaults to
+                that of the model.
+            window: float, in seconds. The length of a window, at most that of a
+                clip of the model. Defaults to that of a clip.
+            hop: float, in seconds, at most `window`. The distance between the
+                beginnings of windows. Defaults to half a window.
+
+        Returns:
+            A `ClassifierStream`, with the methods `push` and `finish`.
+
+        Raises:
+            ValueError: If an argument is out of range.
+        """
+        return ClassifierStream(self, sample_rate, window, hop)
 
     def probabilities(self, clips: np.ndarray) -> np.ndarray:
         """Computes the probabilities of prepared clips.

@@ -1,0 +1,191 @@
+"""The command that tells labels while audio comes in."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from leaf_audio.app import trained_flags
+from leaf_audio.app.prediction_formats import Choice
+from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from leaf_audio.serving import ClassifierStream, TrainedClassifier
+
+# The most bytes that are read from standard input at once: a second at 32 kHz.
+_MAX_BYTES = 65536
+
+# How files with a header begin, in the formats that are most likely here.
+_HEADERS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM")
+
+
+def run() -> None:
+    """Runs the command, with the flags of the command line."""
+    trained_flags.define_flags()
+    _define_flags()
+    run_main(main)
+
+
+def main(argv: list[str]) -> None:
+    """Tells labels while audio comes in, a line for each window.
+
+    The audio is that of a file, or with `-` what comes from standard input: raw
+    16-bit samples of one channel, in the byte order of this machine, such as
+    those of `arecord -f S16_LE -r 16000 -t raw`. A line is printed once its
+    window has arrived.
+
+    Args:
+        argv: The command line without its flags: the name of the program, then
+            the name of the file, or `-`.
+    """
+    if len(argv) != 2:
+        sys.exit(
+            "Error: one recording must be given, or - for raw samples from "
+            "standard input, such as --workdir=runs/leaf -. Received: "
+            f"{' '.join(argv[1:]) or 'none'}."
+        )
+    recording, given = argv[1], flags.FLAGS
+    if recording == "-" and sys.stdin.isatty():
+        sys.exit(
+            "Error: standard input must hold raw 16-bit samples, as in "
+            "arecord -f S16_LE -r 16000 -t raw | python -m example.stream -. "
+            "Received: a terminal."
+        )
+    if recording != "-" and given.rate is not None:
+        sys.exit(
+            "Error: `rate` is the sample rate of standard input; a file tells "
+            f"its own. Received: rate={given.rate} with {recording}."
+        )
+    escape_what_stdout_cannot_show()
+    with trained_flags.classifier_of_flags() as classifier:
+        try:
+            _tell(classifier, recording)
+        except (ValueError, OSError) as error:
+            sys.exit(f"Error: {trained_flags.describe(error)}")
+
+
+def _tell(classifier: TrainedClassifier, recording: str) -> None:
+    """Prints a line for each window."""
+    given = flags.FLAGS
+    choice = Choice(classifier.thresholds, given.top, given.threshold)
+    stream = classifier.stream(given.rate, given.window, given.hop)
+    if recording == "-":
+        chunks = _standard_input()
+    else:
+        chunks = _file(recording, classifier.sample_rate)
+    for found in _judgements(stream, chunks):
+        labels = choice.labels(found.probabilities, of_window=True)
+        if labels:
+            named = ", ".join(
+                f"{label} {found.probabilities[label]:.3f}" for label in labels
+            )
+            print(f"{found.start:.2f}-{found.end:.2f} s: {named}", flush=True)
+
+
+def _judgements(
+    stream: ClassifierStream, chunks: Iterator[np.ndarray]
+) -> Iterator[Any]:
+    is_empty = True
+    for chunk in chunks:
+        is_empty = False
+        yield from stream.push(chunk)
+    if is_empty:
+        raise ValueError(
+            "Standard input must hold raw 16-bit samples. Received: nothing."
+        )
+    yield from stream.finish()
+
+
+def _file(recording: str, sample_rate: int) -> Iterator[np.ndarray]:
+    """Yields the blocks of a file, at the sample rate of the model."""
+    from leaf_audio.data import decoding
+
+    try:
+        yield from decoding.decode_blocks(pathlib.Path(recording), sample_rate)
+    except decoding.UnusableFileError as error:
+        raise ValueError(
+            "`recording` must be a recording that can be read. "
+            f"Received: recording={recording!r}: {error}."
+        ) from error
+
+
+def _standard_input() -> Iterator[np.ndarray]:
+    """Yields the samples of standard input as they arrive."""
+    import numpy as np
+
+    rest = b""
+    is_first = True
+    while data := os.read(sys.stdin.fileno(), _MAX_BYTES):
+        if is_first and data.startswith(_HEADERS):
+            raise ValueError(
+                "Standard input must hold raw 16-bit samples, without a header "
+                "(arecord has -t raw). Received: an audio file; give its name "
+                "in place of -."
+            )
+        is_first = False
+        data = rest + data
+        whole = len(data) // 2 * 2
+        rest = data[whole:]
+        if whole:
+            yield np.frombuffer(data[:whole], "int16")
+    if rest:
+        raise ValueError(
+            "Standard input must hold 16-bit samples. Received: an odd number "
+            "of bytes."
+        )
+
+
+# Not when the module is imported: a program that uses it may have flags of the
+# same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
+    flags.DEFINE_integer(
+        "rate",
+        None,
+        "The sample rate of standard input, in Hz; by default that of the "
+        "model.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_float(
+        "window",
+        None,
+        "The length in seconds of the windows that are judged; by default that "
+        "of a clip of the model.",
+        **own,
+    )
+    flags.DEFINE_float(
+        "hop",
+        None,
+        "The distance in seconds between the beginnings of windows; by default "
+        "half a window.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "top",
+        None,
+        "The number of labels to tell for each window; by default 1, and where "
+        "a recording may have several labels, all that reach their threshold.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_float(
+        "threshold",
+        None,
+        "Tell labels only from this probability on.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        **own,
+    )
+
+
+if __name__ == "__main__":
+    run()
