@@ -1,0 +1,94 @@
+"""The command that tells labels while audio comes in."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from tones import ROOT, python
+
+pytestmark = pytest.mark.any_backend
+
+YES = pathlib.Path(__file__).parents[1] / "recordings" / "yes.flac"
+COMMAND = ("-m", "example.stream", "--model=speech_commands")
+
+
+@pytest.fixture
+def two_words():
+    samples, rate = soundfile.read(YES, dtype="float32")
+    return np.concatenate([samples, samples]), rate
+
+
+def from_stdin(data, *arguments):
+    return subprocess.run(
+        [sys.executable, *COMMAND, *arguments, "-"],
+        input=data,
+        cwd=ROOT,
+        capture_output=True,
+        timeout=300,
+    )
+
+
+def starts_and_labels(printed):
+    lines = [line.split() for line in printed.splitlines()]
+    return [(line[0], line[2]) for line in lines]
+
+
+@pytest.mark.slow
+def test_a_file_is_told_window_by_window(tmp_path, two_words):
+    samples, rate = two_words
+    path = tmp_path / "two.wav"
+    soundfile.write(path, soxr.resample(samples, rate, 22050), 22050)
+    printed = python(*COMMAND, "--hop=1", str(path)).stdout
+    assert starts_and_labels(printed) == [
+        ("0.00-1.00", "yes"),
+        ("1.00-2.00", "yes"),
+    ]
+    unread = python(*COMMAND, str(tmp_path / "none.wav"), check=False)
+    assert unread.returncode == 1
+    assert unread.stderr.count("\n") == 1
+    assert "none.wav': No such file" in unread.stderr
+
+
+@pytest.mark.slow
+def test_raw_samples_come_from_standard_input(two_words):
+    samples, rate = two_words
+    raw = (32767 * soxr.resample(samples, rate, 44100)).astype("int16")
+    done = from_stdin(raw.tobytes(), "--rate=44100", "--threshold=0.9")
+    assert done.returncode == 0
+    printed = starts_and_labels(done.stdout.decode())
+    assert ("0.00-1.00", "yes") in printed and ("1.00-2.00", "yes") in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"", b"Received: nothing"),
+        (b"abc", b"odd number of bytes"),
+        (YES.read_bytes(), b"an audio file; give its name"),
+    ],
+)
+def test_other_input_ends_with_one_line(data, reason):
+    done = from_stdin(data)
+    assert done.returncode == 1
+    assert reason in done.stderr and done.stderr.count(b"\n") == 1
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        ([], "one recording must be given.*Received: none"),
+        (["one.wav", "two.wav"], "Received: one.wav two.wav"),
+        (["--rate=8000", "one.wav"], "rate=8000 with one.wav"),
+    ],
+)
+def test_wrong_use_is_told_at_once(arguments, reason):
+    done = python(*COMMAND, *arguments, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(f"Error: .*{reason}.*\n", done.stderr)
