@@ -37,6 +37,19 @@ def test_frontends_are_timed_and_their_memory_is_measured(tmp_path):
 
 
 @pytest.mark.slow
+def test_streams_are_timed():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "streaming.py", "--seconds=2"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    rows = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines()[1:])
+    assert "Leaf, chunks of 100 ms" in rows
+    assert all(0 < float(factor) < 10 for factor in rows.values())
+
+
+@pytest.mark.slow
 def test_the_input_pipeline_is_timed(tmp_path):
     output = tmp_path / "data.json"
     subprocess.run(

@@ -157,9 +157,7 @@ class LeafParts(PlannedFrontend):
         window = _kernel_size(self._pooling)
         # The frames of all lengths with the same remainder lie alike.
         time = self._stride + (length or 0) % self._stride
-        _, left = frame_layout(
-            time, window, self._stride, self.pooling_padding
-        )
+        _, left = frame_layout(time, window, self._stride, self.pooling_padding)
         after = window - left + size // 2 + self.preemp
         return Reach(left + (size - 1) // 2, after)
 

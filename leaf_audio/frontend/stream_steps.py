@@ -79,8 +79,7 @@ class StreamStep(keras.Model):
 
 
 class StreamSteps:
-    """The steps that the streams of a frontend share, so that each is compiled
-    once.
+    """Steps that the streams of a frontend share: each is compiled once.
 
     Args:
       frontend: The frontend.

@@ -326,7 +326,7 @@ class Streamable:
         self._prepare_stream()
         return FrontendStream(self, batch_size, length)
 
-    def _prepare_stream(self) -> None:
+    def _prepare_stream(self: Any) -> None:
         """Builds the frontend, and renews a plan that weights have left."""
         check_can_stream(self)
         # An eager call does both.

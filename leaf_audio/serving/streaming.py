@@ -105,15 +105,15 @@ class ClassifierStream:
 
         Returns:
             The judgement of the window that ends with the audio. It is shorter
-            if all of the audio is. None if there is nothing left, or was no
-            audio.
+            if all of the audio is. The list is empty if every sample has been
+            in a window, or there was no audio.
 
         Raises:
             ValueError: If the stream is finished.
         """
         self._check_open()
         self._finished = True
-        found = []
+        found: list[Judgement] = []
         if self._resampler is not None:
             found += self._take(np.zeros(0, np.float32), last=True)
         end = self._start + len(self._samples)
@@ -177,9 +177,7 @@ class ClassifierStream:
             yield Judgement(start / rate, end / rate, named)
 
 
-def _window_samples(
-    classifier: TrainedClassifier, window: float | None
-) -> int:
+def _window_samples(classifier: TrainedClassifier, window: float | None) -> int:
     longest = classifier.window
     rate = classifier.sample_rate
     if window is None:

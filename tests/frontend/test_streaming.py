@@ -64,13 +64,16 @@ MAKERS = {
     "tfbanks": frontend.TimeDomainFilterbanks,
 }
 # JAX compiles each operation for each length, which takes long.
-QUICK_ON_JAX = {"mel_pcen", "tfbanks"}
-NAMES = [
-    name
-    if name in QUICK_ON_JAX
-    else pytest.param(name, marks=pytest.mark.slow_on_jax)
-    for name in MAKERS
-]
+QUICK_ON_JAX = {"mel", "mel_pcen", "tfbanks"}
+
+
+def names(*some):
+    return [
+        name
+        if name in QUICK_ON_JAX
+        else pytest.param(name, marks=pytest.mark.slow_on_jax)
+        for name in some
+    ]
 
 
 def make(name, **settings):
@@ -112,7 +115,7 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names(*MAKERS))
 def test_chunks_of_any_size_give_the_whole(name):
     layer = make(name)
     # Longer than many frames at once, and no whole number of hops.
@@ -125,7 +128,7 @@ def test_chunks_of_any_size_give_the_whole(name):
     assert_same(np.concatenate(found, axis=1), layer(audio))
 
 
-@pytest.mark.parametrize("name", ["mel", "leaf_causal_log"])
+@pytest.mark.parametrize("name", names("mel", "leaf_causal_log"))
 def test_chunks_of_one_sample_give_the_whole(name):
     layer = make(name)
     audio = noise(1, 260)
@@ -134,7 +137,7 @@ def test_chunks_of_one_sample_give_the_whole(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["leaf_exact", "efficient_leaf_pcen", "mel", "mel_reflect"]
+    "name", names("leaf_exact", "efficient_leaf_pcen", "mel", "mel_reflect")
 )
 def test_a_frame_comes_as_soon_as_its_audio_has_arrived(name):
     layer = make(name, compression_fn=None)
@@ -155,6 +158,7 @@ def test_a_frame_comes_as_soon_as_its_audio_has_arrived(name):
     )
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize("extra", [0, 1, 39])
 def test_without_a_length_same_padding_fills_up_the_last_hop(extra):
     layer = make("leaf_exact")
@@ -168,7 +172,7 @@ def test_without_a_length_same_padding_fills_up_the_last_hop(extra):
 
 
 @pytest.mark.parametrize("samples", [1, 30, 130])
-@pytest.mark.parametrize("name", ["leaf", "mel", "leaf_valid"])
+@pytest.mark.parametrize("name", names("leaf", "mel", "leaf_valid"))
 def test_signals_shorter_than_a_window_have_their_frames(name, samples):
     layer = make(name, compression_fn=None)
     audio = noise(1, samples)
