@@ -417,7 +417,8 @@ SKIPPED = {
     *("exponential_moving_average", "FrontendInitializer"),
     *("AudioData", "Batches", "READERS", "Reader", "UnusableFileError"),
     *("NotWritten", "Observer", "TrainingStopped", "train"),
-    *("Prediction", "TrainedClassifier", "Window", "Windows", "Workdir"),
+    *("ClassifierStream", "Judgement", "Prediction", "TrainedClassifier"),
+    *("Window", "Windows", "Workdir"),
 }
 # With legal values they read files, train or fetch data.
 COSTLY = {
