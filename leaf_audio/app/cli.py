@@ -40,6 +40,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         (),
         "Print labels while audio comes in.",
     ),
+    "classify-embeddings": (
+        "leaf_audio.app.classify_embeddings",
+        (),
+        "Make a classifier from a few labelled recordings.",
+    ),
     "study": (
         "leaf_audio.app.study",
         (),

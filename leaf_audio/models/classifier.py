@@ -172,6 +172,28 @@ class AudioClassifier(KnownArguments, keras.Model):
         pooled = self._pool(encoded, mask=self._frame_mask(inputs, mask))
         return self._drop(pooled, training=training)
 
+    def with_head(self, kernel: Any, bias: Any) -> "AudioClassifier":
+        """Copies the classifier, and gives the copy another dense layer.
+
+        Args:
+          kernel: Array of shape `(channels, outputs)`, the weights of the dense
+            layer.
+          bias: Array of shape `(outputs,)`.
+
+        Returns:
+          A new model with `outputs` outputs. It shares no weights with this
+          one.
+        """
+        config = {**self.get_config(), "num_outputs": len(bias)}
+        copy = type(self).from_config(config)
+        copy.build_from_config(self.get_build_config())
+        for name in ("frontend", "encoder", "_normalize", "_pool"):
+            part = getattr(self, name)
+            if part is not None:
+                getattr(copy, name).set_weights(part.get_weights())
+        copy.head.set_weights([kernel, bias])
+        return copy
+
     def _frame_mask(self, inputs: Tensor, mask: Any) -> Any:
         if mask is None or not self._passes_mask:
             return mask

@@ -1,0 +1,185 @@
+"""The command that makes a classifier from a few labelled recordings."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import rich.console
+import rich.table
+import rich.text
+from absl import flags
+
+from leaf_audio.app import trained_flags
+from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
+
+if TYPE_CHECKING:
+    from leaf_audio.serving import TrainedClassifier
+    from leaf_audio.serving.few_examples import Scores
+
+
+def run() -> None:
+    """Runs the command, with the flags of the command line."""
+    trained_flags.define_flags()
+    _define_flags()
+    run_main(main)
+
+
+def main(argv: list[str]) -> None:
+    """Makes a classifier from a few labelled recordings, by embeddings.
+
+    It prints how good the classifier is on recordings that it has not seen. Of
+    the recordings on the command line, which have no labels, it names those
+    that are most worth labelling next.
+
+    Args:
+        argv: The command line without its flags: the name of the program, then
+            recordings without labels.
+    """
+    given = flags.FLAGS
+    if given.recordings is None:
+        sys.exit(
+            "Error: `recordings` must be given, a folder of labelled "
+            "recordings, such as --model=speech_commands --recordings=birds."
+        )
+    if given.method == "knn" and (given.output or argv[1:]):
+        sys.exit(
+            "Error: `method` must be logistic for a classifier that is written "
+            "or used on other recordings. Received: method=knn."
+        )
+    escape_what_stdout_cannot_show()
+    with trained_flags.classifier_of_flags() as classifier:
+        try:
+            left_out = _classify(classifier, argv[1:])
+        except (ValueError, OSError) as error:
+            sys.exit(f"Error: {trained_flags.describe(error)}")
+    if left_out:
+        sys.exit(f"Error: {left_out} recordings were left out.")
+
+
+def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
+    """Returns how many recordings were left out."""
+    from leaf_audio import serving
+    from leaf_audio.serving import few_examples
+
+    given = flags.FLAGS
+    unusable = []
+
+    def tell(recording: str, error: ValueError) -> None:
+        unusable.append(recording)
+        message = trained_flags.describe(error)
+        print(f"Error: {message}", file=sys.stderr, flush=True)
+
+    if given.output is not None and not given.output.endswith(".keras"):
+        raise ValueError(
+            "`output` must be a file name that ends in .keras. "
+            f"Received: output={given.output!r}."
+        )
+    labelled = few_examples.read_labelled(classifier, given.recordings, tell)
+    _print_scores(
+        few_examples.score(labelled, given.method, given.fraction, given.seed)
+    )
+    if given.output is None and not unlabelled:
+        return len(unusable)
+    made = few_examples.with_labels(classifier, labelled, given.seed)
+    if given.output is not None:
+        made.save(pathlib.Path(given.output))
+        print(f"classifier: {given.output}")
+    if unlabelled:
+        found = serving.predict(made, unlabelled, on_unusable=tell)
+        shares = {one.recording: one.probabilities for one in found}
+        _print_next(shares, given.next)
+    return len(unusable)
+
+
+def _print_scores(scores: Scores) -> None:
+    table = rich.table.Table(title=f"{scores.how}, with 95 % intervals")
+    table.add_column("label")
+    for heading in ("recordings", "precision", "recall"):
+        table.add_column(heading, justify="right")
+    for label, count in scores.counts.items():
+        # Not as markup, which rich would see in brackets.
+        table.add_row(
+            rich.text.Text(label),
+            str(count),
+            _with_interval(scores.precision[label]),
+            _with_interval(scores.recall[label]),
+        )
+    rich.console.Console().print(table)
+    print(f"accuracy: {_with_interval(scores.accuracy)}")
+
+
+def _with_interval(shares: tuple[float, float, float]) -> str:
+    if math.isnan(shares[0]):
+        return "none given"
+    return "{:.3f} ({:.3f} to {:.3f})".format(*shares)
+
+
+def _print_next(shares: dict[str, dict[str, float]], count: int) -> None:
+    """Names the recordings whose two likeliest labels are closest."""
+
+    def two_likeliest(recording: str) -> list[tuple[str, float]]:
+        falling = sorted(shares[recording].items(), key=lambda one: -one[1])
+        return falling[:2]
+
+    def margin(recording: str) -> float:
+        (_, first), (_, second) = two_likeliest(recording)
+        return first - second
+
+    print("most worth labelling next, where two labels are close:")
+    for recording in sorted(shares, key=margin)[:count]:
+        named = ", ".join(
+            f"{label} {share:.3f}" for label, share in two_likeliest(recording)
+        )
+        print(f"{recording}: {named}")
+
+
+# Not when the module is imported: another command of the same process may have
+# flags of the same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
+    flags.DEFINE_string(
+        "recordings",
+        None,
+        "The folder of labelled recordings: <label>/*, <split>/<label>/*, or "
+        "with an index.csv. If it has a test split, that is scored.",
+        **own,
+    )
+    flags.DEFINE_enum(
+        "method",
+        "logistic",
+        ["logistic", "knn"],
+        "A logistic regression, or the five nearest neighbours.",
+        **own,
+    )
+    flags.DEFINE_float(
+        "fraction",
+        1.0,
+        "The share of the training recordings of each label that is used, if "
+        "the folder has a test split.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Decides which recordings these are.", **own
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "The .keras file to write the classifier to, for --model of other "
+        "commands. It is replaced.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "next",
+        10,
+        "How many recordings to name that are most worth labelling.",
+        lower_bound=1,
+        **own,
+    )
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,332 @@
+"""A classifier from a few labelled recordings, on the embeddings of another.
+
+The encoder of a trained classifier stays as it is. A logistic regression on its
+embeddings takes the place of its last layer, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn import linear_model, model_selection, neighbors, pipeline
+from sklearn.preprocessing import StandardScaler
+
+from leaf_audio import models
+from leaf_audio.common.checks import (
+    check_choice,
+    check_positive,
+    check_seed,
+    check_share,
+)
+from leaf_audio.data.recordings import list_recordings
+from leaf_audio.serving.embeddings import embed
+from leaf_audio.serving.trained import TrainedClassifier
+
+METHODS = ("logistic", "knn")
+# The most parts for cross-validation.
+_FOLDS = 5
+_NEIGHBOURS = 5
+# The tried strengths of the L2 penalty, as their inverses.
+_INVERSE_PENALTIES = np.logspace(-4, 2, 13)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """The embeddings of labelled recordings.
+
+    Attributes:
+        files: Their names.
+        embeddings: float32 array of shape (recordings, channels).
+        targets: Integers of shape (recordings,), positions in `labels`.
+        labels: The names of the labels, sorted.
+        groups: Integers of shape (recordings,). Recordings that belong
+            together, such as those of one speaker, have the same.
+        is_test: Booleans of shape (recordings,). Which recordings are of the
+            folder's own test split; none if it has no splits.
+    """
+
+    files: list[str]
+    embeddings: np.ndarray
+    targets: np.ndarray
+    labels: list[str]
+    groups: np.ndarray
+    is_test: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """How often a classifier is right, with 95 % intervals of Wilson.
+
+    Attributes:
+        how: str. What was scored, such as "cross-validation, 5 parts".
+        accuracy: The share of right answers, and the ends of its interval.
+        precision: For each label, of the recordings that were given it the
+            share that has it, with its interval. NaN where none was.
+        recall: For each label, of the recordings that have it the share that
+            was given it, with its interval.
+        counts: For each label, the number of scored recordings that have it.
+    """
+
+    how: str
+    accuracy: tuple[float, float, float]
+    precision: dict[str, tuple[float, float, float]]
+    recall: dict[str, tuple[float, float, float]]
+    counts: dict[str, int]
+
+
+def read_labelled(
+    classifier: TrainedClassifier,
+    folder: str,
+    on_unusable: Callable[[str, ValueError], None] | None = None,
+) -> Labelled:
+    """Embeds the labelled recordings of a folder.
+
+    Args:
+        classifier: The classifier that embeds them.
+        folder: A folder such as `audio_folder.path`: `<label>/*`,
+            `<split>/<label>/*`, or with an index.csv.
+        on_unusable: Function that is called with the name of a recording that
+            cannot be read and the error. None raises the error. Defaults to
+            None.
+
+    Returns:
+        The `Labelled` recordings that can be read.
+
+    Raises:
+        ValueError: If the folder cannot be understood, has fewer than two
+            labels, recordings with several labels, or parts of files.
+    """
+    path = pathlib.Path(folder)
+    if not path.is_dir():
+        raise ValueError(
+            "`recordings` must be a folder of labelled recordings. "
+            f"Received: recordings={folder!r}."
+        )
+    listing = list_recordings(path, for_training=False)
+    known = {str(path / one.file): one for one in listing.recordings}
+    parts = len(known) < len(listing.recordings)
+    if parts or listing.is_multilabel:
+        raise ValueError(
+            "`recordings` must be whole files with one label each. Received: "
+            f"recordings={folder!r} with "
+            f"{'parts of files' if parts else 'several labels'}."
+        )
+    found = list(embed(classifier, list(known), on_unusable=on_unusable))
+    entries = [known[one.recording] for one in found]
+    names = [entry.labels[0] for entry in entries]
+    labels, targets = np.unique(names, return_inverse=True)
+    if len(labels) < 2:
+        raise ValueError(
+            "`recordings` must have at least two labels. Received: "
+            f"recordings={folder!r} with {list(map(str, labels))}."
+        )
+    own = [entry.group or entry.file for entry in entries]
+    return Labelled(
+        files=[one.recording for one in found],
+        embeddings=np.stack([one.mean for one in found]),
+        targets=targets,
+        labels=[str(label) for label in labels],
+        groups=np.unique(own, return_inverse=True)[1],
+        is_test=np.array(
+            [one.split == "test" and not listing.is_drawn for one in entries]
+        ),
+    )
+
+
+def make_estimator(targets: np.ndarray, method: str, seed: int = 0) -> Any:
+    """Makes an untrained classifier of embeddings, of scikit-learn.
+
+    Args:
+        targets: The labels that it will be trained with, as integers.
+        method: "logistic" for a logistic regression with an L2 penalty, whose
+            strength is chosen by cross-validation, or "knn" for the five
+            nearest neighbours by cosine distance.
+        seed: int. Decides which recordings are validated together. Defaults to
+            0.
+
+    Raises:
+        ValueError: If `method` is unknown.
+    """
+    if check_choice("method", method, METHODS) == "knn":
+        count = min(_NEIGHBOURS, len(targets))
+        nearest = neighbors.KNeighborsClassifier(count, metric="cosine")
+        return pipeline.make_pipeline(StandardScaler(), nearest)
+    folds = min(_FOLDS, int(np.bincount(targets).min()))
+    if folds < 2:
+        # No strength can be chosen by what is left out.
+        logistic = linear_model.LogisticRegression(C=0.1, max_iter=2000)
+    else:
+        logistic = model_selection.GridSearchCV(
+            linear_model.LogisticRegression(max_iter=2000),
+            {"C": _INVERSE_PENALTIES},
+            scoring="neg_log_loss",
+            cv=model_selection.StratifiedKFold(
+                folds, shuffle=True, random_state=seed
+            ),
+        )
+    return pipeline.make_pipeline(StandardScaler(), logistic)
+
+
+def score(
+    labelled: Labelled,
+    method: str = "logistic",
+    fraction: float = 1.0,
+    seed: int = 0,
+) -> Scores:
+    """Scores a classifier of embeddings on recordings that it has not seen.
+
+    If the folder has a test split, the others train and the test split is
+    scored. Otherwise it is a cross-validation, in which recordings of one group
+    stay together.
+
+    Args:
+        labelled: The recordings.
+        method: "logistic" or "knn"; see `make_estimator`. Defaults to
+            "logistic".
+        fraction: float, above 0 to 1. The share of the training recordings of
+            each label that is used, at least one. Needs a test split if it is
+            below 1. Defaults to 1.
+        seed: int. Decides which recordings are used, and the parts of a
+            cross-validation. Defaults to 0.
+
+    Returns:
+        The `Scores`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a label has only one
+            group of recordings.
+    """
+    check_choice("method", method, METHODS)
+    check_seed("seed", seed)
+    check_share("fraction", check_positive("fraction", fraction))
+    x, y = labelled.embeddings, labelled.targets
+    if labelled.is_test.any():
+        train = np.flatnonzero(~labelled.is_test)
+        train = _some_of_each(train, y[train], fraction, seed)
+        missing = set(y.tolist()) - set(y[train].tolist())
+        if missing:
+            names = [labelled.labels[one] for one in sorted(missing)]
+            raise ValueError(
+                "`recordings` must have training recordings of each label. "
+                f"Received: none of {names}."
+            )
+        estimator = make_estimator(y[train], method, seed)
+        estimator.fit(x[train], y[train])
+        test = np.flatnonzero(labelled.is_test)
+        given = estimator.predict(x[test])
+        how = f"test split, {len(train)} training recordings"
+        return _scores(how, labelled.labels, y[test], given)
+    if fraction != 1:
+        raise ValueError(
+            "`fraction` must be 1 unless the folder has a test split. "
+            f"Received: fraction={fraction!r}."
+        )
+    folds = min(_FOLDS, _groups_of_each(labelled))
+    given = np.empty_like(y)
+    splitter = model_selection.StratifiedGroupKFold(
+        folds, shuffle=True, random_state=seed
+    )
+    for train, test in splitter.split(x, y, labelled.groups):
+        estimator = make_estimator(y[train], method, seed)
+        estimator.fit(x[train], y[train])
+        given[test] = estimator.predict(x[test])
+    how = f"cross-validation, {folds} parts"
+    return _scores(how, labelled.labels, y, given)
+
+
+def _groups_of_each(labelled: Labelled) -> int:
+    """Returns how many groups the label with the fewest has, at least 2."""
+    numbers = {
+        label: len(set(labelled.groups[labelled.targets == k].tolist()))
+        for k, label in enumerate(labelled.labels)
+    }
+    fewest = min(numbers, key=numbers.__getitem__)
+    if numbers[fewest] < 2:
+        raise ValueError(
+            "`recordings` must have two recordings of each label, which do not "
+            f"belong together, for scores. Received: one of {fewest!r}."
+        )
+    return numbers[fewest]
+
+
+def _some_of_each(
+    train: np.ndarray, targets: np.ndarray, fraction: float, seed: int
+) -> np.ndarray:
+    """Draws a share of the recordings of each label."""
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for target in np.unique(targets):
+        own = rng.permutation(train[targets == target])
+        chosen.append(own[: max(1, round(fraction * len(own)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def _scores(
+    how: str, labels: Sequence[str], targets: np.ndarray, given: np.ndarray
+) -> Scores:
+    right = targets == given
+    precision, recall, counts = {}, {}, {}
+    for k, label in enumerate(labels):
+        hits = int((right & (targets == k)).sum())
+        precision[label] = _wilson(hits, int((given == k).sum()))
+        counts[label] = int((targets == k).sum())
+        recall[label] = _wilson(hits, counts[label])
+    accuracy = _wilson(int(right.sum()), len(right))
+    return Scores(how, accuracy, precision, recall, counts)
+
+
+def _wilson(hits: int, count: int) -> tuple[float, float, float]:
+    """Returns a share and the ends of its 95 % interval."""
+    if not count:
+        return (np.nan, np.nan, np.nan)
+    interval = stats.binomtest(hits, count).proportion_ci(method="wilson")
+    return hits / count, float(interval.low), float(interval.high)
+
+
+def with_labels(
+    classifier: TrainedClassifier, labelled: Labelled, seed: int = 0
+) -> TrainedClassifier:
+    """Gives a classifier other labels, by a logistic regression.
+
+    Args:
+        classifier: The classifier whose embeddings `labelled` has. It stays as
+            it is.
+        labelled: The recordings. All of them train.
+        seed: int; see `make_estimator`. Defaults to 0.
+
+    Returns:
+        A new `TrainedClassifier`, with the same frontend and encoder.
+
+    Raises:
+        ValueError: If the model is no `models.AudioClassifier`.
+    """
+    if not isinstance(classifier.model, models.AudioClassifier):
+        raise ValueError(
+            "`model` must be a models.AudioClassifier to get other labels. "
+            f"Received: {type(classifier.model).__name__}."
+        )
+    estimator = make_estimator(labelled.targets, "logistic", seed)
+    estimator.fit(labelled.embeddings, labelled.targets)
+    scaler, logistic = (step for _, step in estimator.steps)
+    logistic = getattr(logistic, "best_estimator_", logistic)
+    weights, bias = logistic.coef_, logistic.intercept_
+    if len(labelled.labels) == 2:
+        # scikit-learn has one logit for two labels, and Keras two.
+        weights = np.concatenate([-weights, weights]) / 2
+        bias = np.concatenate([-bias, bias]) / 2
+    kernel = (weights / scaler.scale_).T
+    bias = bias - scaler.mean_ @ kernel
+    counts = np.bincount(labelled.targets).tolist()
+    clips: Mapping[str, int] = dict(zip(labelled.labels, counts, strict=True))
+    return dataclasses.replace(
+        classifier,
+        model=classifier.model.with_head(kernel, bias),
+        labels=labelled.labels,
+        thresholds=None,
+        card={"encoder of": dict(classifier.card), "clips": clips},
+    )
