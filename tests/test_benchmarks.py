@@ -37,6 +37,29 @@ def test_frontends_are_timed_and_their_memory_is_measured(tmp_path):
 
 
 @pytest.mark.slow
+def test_encoders_are_probed(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(3):
+            samples = generator.normal(0, 0.1, 9000)
+            soundfile.write(tmp_path / name / f"{number}.wav", samples, 16000)
+    done = subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "probe.py", "--seeds=1"),
+            f"--recordings={tmp_path}",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    rows = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert len(rows) == 8
+    assert "untrained, seed 0, 10 % of labels, knn" in rows
+    assert all(0 <= float(accuracy) <= 1 for accuracy in rows.values())
+
+
+@pytest.mark.slow
 def test_streams_are_timed():
     done = subprocess.run(
         [sys.executable, BENCHMARKS / "streaming.py", "--seconds=2"],
