@@ -45,6 +45,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         (),
         "Make a classifier from a few labelled recordings.",
     ),
+    "export": (
+        "leaf_audio.app.export",
+        (),
+        "Write a trained classifier for LiteRT or TensorFlow.",
+    ),
     "study": (
         "leaf_audio.app.study",
         (),

@@ -6,8 +6,8 @@ import sys
 # Names of the script, the last two on Windows.
 _SCRIPTS = ("leaf-audio", "leaf-audio.exe", "leaf-audio-script.py")
 _SISTERS = (
-    *("classify_embeddings", "embed", "main", "plot", "predict", "prepare"),
-    *("stream", "study"),
+    *("classify_embeddings", "embed", "export", "main", "plot", "predict"),
+    *("prepare", "stream", "study"),
 )
 _MODULES = {
     "leaf_audio",

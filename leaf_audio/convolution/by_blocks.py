@@ -6,6 +6,7 @@ from keras import ops
 
 from leaf_audio.common.blocks import cut_into_blocks
 from leaf_audio.common.conv1d import valid_conv1d
+from leaf_audio.common.portable import is_portable
 
 Tensor = Any
 
@@ -46,6 +47,17 @@ def conv1d_by_blocks(
     left = (size - 1) // 2
     if padding == "valid":
         left, time = 0, time - size + 1
+    if is_portable():
+        # Several shifted kernels would make the exported file several times as
+        # large.
+        ends = [left, size - 1 - left] if padding == "same" else [0, 0]
+        return ops.conv(
+            ops.pad(inputs, [[0, 0], ends, [0, 0]]),
+            kernel,
+            strides=strides,
+            padding="valid",
+            data_format="channels_last",
+        )
     together = max(_BLOCK // strides, 1)
     block = together * strides
     num_outputs = (time + strides - 1) // strides

@@ -13,6 +13,7 @@ from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.blocks import cut_into_blocks, frames_of_blocks
+from leaf_audio.common.portable import is_portable
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.convolution.base import (
     Tensor,
@@ -133,6 +134,8 @@ class FFTConv1D(KnownArguments, keras.layers.Conv1D):
         check_conv1d_settings(self)
 
     def call(self, inputs: Tensor) -> Tensor:
+        if is_portable():
+            return super().call(inputs)
         outputs = ops.cast(self._correlate(inputs), self.compute_dtype)
         return add_bias_and_activate(outputs, self.bias, self.activation)
 

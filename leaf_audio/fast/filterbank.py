@@ -15,6 +15,7 @@ from keras import ops
 
 from leaf_audio.common.framing import place_clips
 from leaf_audio.common.lean_ops import reorder, split_by
+from leaf_audio.common.portable import is_portable
 from leaf_audio.common.tracing import is_traced_for_xla
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import gabor_energies
@@ -106,7 +107,9 @@ class PlannedFilterbank(PlanFollower):
         plan = self._plan
         # Bound and not an argument: integers have no gradient.
         exact = functools.partial(self._exact, lengths=lengths)
-        if plan is None:
+        # The constants of a plan would make an exported model several times as
+        # large as its weights.
+        if plan is None or is_portable():
             return exact(*arguments)
 
         planned = functools.partial(

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio import impulse_responses
+from leaf_audio.common.blocks import cut_into_blocks, frames_of_blocks
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
@@ -24,7 +25,9 @@ from leaf_audio.common.checks import (
     check_positive_int,
     check_size,
 )
+from leaf_audio.common.fourier import rfft
 from leaf_audio.common.framing import clip_lengths, take_rows
+from leaf_audio.common.portable import is_portable
 from leaf_audio.common.sizes import output_length, window_size
 from leaf_audio.frontend.base import Frontend, Shape, Tensor
 from leaf_audio.frontend.channels import folded_shape
@@ -243,14 +246,7 @@ class StftFrontend(Frontend):
         elif self.center:
             pad = self._centre_pad
             audio = ops.pad(audio, [[0, 0], [pad, pad]], mode=self.pad_mode)
-        real, imag = ops.stft(
-            audio,
-            sequence_length=self._window_size,
-            sequence_stride=self._stride,
-            fft_length=self._fft_length,
-            window=self._window,
-            center=False,
-        )
+        real, imag = self._stft(audio)
         energy = ops.square(real) + ops.square(imag)
         if self._covers_end:
             energy = energy[:, :frames]
@@ -266,6 +262,37 @@ class StftFrontend(Frontend):
             return Reach(self._centre_pad + 1, self._centre_pad + 1)
         before = self._centre_pad - (self._fft_length - self._window_size) // 2
         return Reach(before, max(self._window_size - before, 1))
+
+    def _stft(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes the STFT of `(batch, time)`, without any padding.
+
+        Returns:
+          The real and the imaginary parts, `(batch, frames, n_fft // 2 + 1)`.
+        """
+        if not is_portable():
+            return ops.stft(
+                audio,
+                sequence_length=self._window_size,
+                sequence_stride=self._stride,
+                fft_length=self._fft_length,
+                window=self._window,
+                center=False,
+            )
+        length, stride = self._fft_length, self._stride
+        count = (ops.shape(audio)[1] - length + stride) // stride
+        # A frame reaches over the blocks after it.
+        reach = -(-length // stride)
+        blocks = cut_into_blocks(
+            audio, stride, count + reach - 1, max_padding=(0, reach * stride)
+        )
+        frames = ops.concatenate(
+            frames_of_blocks(blocks, count, 0, length), axis=-1
+        )
+        before = (length - self._window_size) // 2
+        window = np.pad(
+            self._window, (before, length - self._window_size - before)
+        )
+        return rfft(frames * window, length)
 
     def _num_frames(self, time: int | None) -> int | None:
         if self._covers_end or time is None:

@@ -1,0 +1,82 @@
+"""The command that writes a trained classifier for other runtimes."""
+
+import sys
+from typing import Any
+
+from absl import app, flags
+
+from leaf_audio.app import trained_flags
+from leaf_audio.app.startup import run_main
+
+
+def run() -> None:
+    """Runs the command, with the flags of the command line."""
+    trained_flags.define_flags()
+    _define_flags()
+    run_main(main)
+
+
+def main(argv: list[str]) -> None:
+    """Writes a trained classifier for another runtime, and prints the files.
+
+    Args:
+        argv: The command line without its flags: the name of the program.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    given = flags.FLAGS
+    if given.output is None or given.format is None:
+        sys.exit(
+            "Error: `output` and `format` must be given, such as "
+            "--workdir=runs/leaf --format=litert --output=leaf.tflite. "
+            f"Received: output={given.output}, format={given.format}."
+        )
+    with trained_flags.classifier_of_flags() as classifier:
+        from leaf_audio.serving.export import export
+
+        try:
+            written = export(
+                classifier=classifier,
+                path=given.output,
+                format=given.format,
+                quantize=given.quantize,
+                window=given.window,
+            )
+        except (ValueError, OSError) as error:
+            sys.exit(f"Error: {trained_flags.describe(error)}")
+    for path in written:
+        print(path)
+
+
+# Not when the module is imported: another command of the same process may have
+# flags of the same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
+    flags.DEFINE_enum(
+        "format",
+        None,
+        ["litert", "savedmodel", "keras"],
+        "A .tflite file for LiteRT, a folder for TensorFlow, or one .keras "
+        "file.",
+        **own,
+    )
+    flags.DEFINE_string("output", None, "The file or folder to write.", **own)
+    flags.DEFINE_enum(
+        "quantize",
+        None,
+        ["float16", "int8"],
+        "Stores the weights with fewer bits; only for litert.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "window",
+        None,
+        "The length of a clip in samples, for litert, if the model takes any.",
+        lower_bound=1,
+        **own,
+    )
+
+
+if __name__ == "__main__":
+    run()
