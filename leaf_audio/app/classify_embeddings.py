@@ -77,6 +77,15 @@ def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
             "`output` must be a file name that ends in .keras. "
             f"Received: output={given.output!r}."
         )
+    if (
+        given.output is not None
+        and not pathlib.Path(given.output).parent.is_dir()
+    ):
+        # Told now, not when the classifier is made.
+        raise ValueError(
+            "`output` must be a file in a folder that exists. "
+            f"Received: output={given.output!r}."
+        )
     labelled = few_examples.read_labelled(classifier, given.recordings, tell)
     _print_scores(
         few_examples.score(labelled, given.method, given.fraction, given.seed)

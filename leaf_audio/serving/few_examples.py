@@ -198,8 +198,9 @@ def score(
         The `Scores`.
 
     Raises:
-        ValueError: If an argument is out of range, or a label has only one
-            group of recordings.
+        ValueError: If an argument is out of range, a label has only one group
+            of recordings, or groups share labels in such a way that a part of
+            the cross-validation has all recordings of a label.
     """
     check_choice("method", method, METHODS)
     check_seed("seed", seed)
@@ -232,6 +233,15 @@ def score(
         folds, shuffle=True, random_state=seed
     )
     for train, test in splitter.split(x, y, labelled.groups):
+        missing = set(y.tolist()) - set(y[train].tolist())
+        if missing:
+            names = [labelled.labels[one] for one in sorted(missing)]
+            raise ValueError(
+                "`recordings` must have recordings of each label left when a "
+                "part of the groups, such as speakers, is left out for "
+                f"scores. Received: none left of {names}, with {folds} parts; "
+                "another `seed` or more groups may help."
+            )
         estimator = make_estimator(y[train], method, seed)
         estimator.fit(x[train], y[train])
         given[test] = estimator.predict(x[test])

@@ -145,6 +145,14 @@ def test_one_recording_of_a_label_has_no_scores():
         few_examples.score(made([0, 0, 0, 1]))
 
 
+def test_a_label_that_no_training_part_keeps_is_told():
+    # One speaker says both words. Whatever is left out with that speaker may
+    # take all recordings of a word along.
+    known = made([0] * 6 + [1] * 6, groups=[1] * 5 + [2] * 2 + [3] * 5)
+    with pytest.raises(ValueError, match="none left of .'label 1'"):
+        few_examples.score(known)
+
+
 @pytest.mark.parametrize("labels", [2, 3])
 def test_the_new_layer_is_the_logistic_regression(classifier, labels):
     generator = np.random.default_rng(0)
@@ -230,6 +238,13 @@ def test_the_command_makes_a_classifier_and_asks_for_labels(birds, tmp_path):
     [
         (["--model=speech_commands"], "`recordings` must be given"),
         (["--recordings=x", "--method=knn", "--output=y.keras"], "`method`"),
+        (
+            [
+                "--model=speech_commands",
+                *("--recordings=x", "--output=nowhere/y.keras"),
+            ],
+            "`output` must be a file in a folder that exists",
+        ),
     ],
 )
 def test_what_the_command_needs_is_told(flags, message):
