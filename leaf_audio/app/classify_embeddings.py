@@ -49,6 +49,12 @@ def main(argv: list[str]) -> None:
             "Error: `method` must be logistic for a classifier that is written "
             "or used on other recordings. Received: method=knn."
         )
+    if given.fraction != 1 and (given.output or argv[1:]):
+        sys.exit(
+            "Error: `fraction` must be 1 for a classifier that is written or "
+            "used on other recordings: it is trained with all labels. "
+            f"Received: fraction={given.fraction}."
+        )
     escape_what_stdout_cannot_show()
     with trained_flags.classifier_of_flags() as classifier:
         try:
@@ -56,7 +62,7 @@ def main(argv: list[str]) -> None:
         except (ValueError, OSError) as error:
             sys.exit(f"Error: {trained_flags.describe(error)}")
     if left_out:
-        sys.exit(f"Error: {left_out} recordings were left out.")
+        sys.exit(f"Error: left out, since they cannot be read: {left_out}.")
 
 
 def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
@@ -87,10 +93,20 @@ def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
             f"Received: output={given.output!r}."
         )
     labelled = few_examples.read_labelled(classifier, given.recordings, tell)
-    _print_scores(
-        few_examples.score(labelled, given.method, given.fraction, given.seed)
-    )
-    if given.output is None and not unlabelled:
+    for remark in labelled.remarks:
+        print(f"warning: {remark}")
+    is_used = given.output is not None or bool(unlabelled)
+    try:
+        scores = few_examples.score(
+            labelled, given.method, given.fraction, given.seed
+        )
+    except ValueError as error:
+        if not is_used:
+            raise
+        print(f"no scores: {error}")
+    else:
+        _print_scores(scores)
+    if not is_used:
         return len(unusable)
     made = few_examples.with_labels(classifier, labelled, given.seed)
     if given.output is not None:
@@ -99,7 +115,8 @@ def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
     if unlabelled:
         found = serving.predict(made, unlabelled, on_unusable=tell)
         shares = {one.recording: one.probabilities for one in found}
-        _print_next(shares, given.next)
+        if shares:
+            _print_next(shares, given.next)
     return len(unusable)
 
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
         except (ValueError, OSError) as error:
             sys.exit(f"Error: {trained_flags.describe(error)}")
     if left_out:
-        sys.exit(f"Error: {left_out} recordings were left out.")
+        sys.exit(f"Error: left out, since they cannot be read: {left_out}.")
 
 
 def write(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ _FOLDS = 5
 _NEIGHBOURS = 5
 # The tried strengths of the L2 penalty, as their inverses.
 _INVERSE_PENALTIES = np.logspace(-4, 2, 13)
+# So that one recording does not decide about the strength.
+_LEAST_PROBABILITY = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Labelled:
             together, such as those of one speaker, have the same.
         is_test: Booleans of shape (recordings,). Which recordings are of the
             folder's own test split; none if it has no splits.
+        remarks: What the folder holds that is not used, in sentences.
     """
 
     files: list[str]
@@ -56,6 +60,7 @@ class Labelled:
     labels: list[str]
     groups: np.ndarray
     is_test: np.ndarray
+    remarks: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,17 +140,25 @@ def read_labelled(
         is_test=np.array(
             [one.split == "test" and not listing.is_drawn for one in entries]
         ),
+        remarks=listing.warnings,
     )
 
 
-def make_estimator(targets: np.ndarray, method: str, seed: int = 0) -> Any:
+def make_estimator(
+    targets: np.ndarray,
+    groups: np.ndarray,
+    method: str = "logistic",
+    seed: int = 0,
+) -> Any:
     """Makes an untrained classifier of embeddings, of scikit-learn.
 
     Args:
         targets: The labels that it will be trained with, as integers.
+        groups: Integers. Recordings that belong together have the same.
         method: "logistic" for a logistic regression with an L2 penalty, whose
-            strength is chosen by cross-validation, or "knn" for the five
-            nearest neighbours by cosine distance.
+            strength is chosen by cross-validation over groups, or "knn" for
+            the five nearest neighbours by cosine distance. Defaults to
+            "logistic".
         seed: int. Decides which recordings are validated together. Defaults to
             0.
 
@@ -156,20 +169,58 @@ def make_estimator(targets: np.ndarray, method: str, seed: int = 0) -> Any:
         count = min(_NEIGHBOURS, len(targets))
         nearest = neighbors.KNeighborsClassifier(count, metric="cosine")
         return pipeline.make_pipeline(StandardScaler(), nearest)
-    folds = min(_FOLDS, int(np.bincount(targets).min()))
-    if folds < 2:
-        # No strength can be chosen by what is left out.
-        logistic = linear_model.LogisticRegression(C=0.1, max_iter=2000)
-    else:
+    parts = _parts(targets, groups, seed)
+    if parts:
         logistic = model_selection.GridSearchCV(
             linear_model.LogisticRegression(max_iter=2000),
             {"C": _INVERSE_PENALTIES},
-            scoring="neg_log_loss",
-            cv=model_selection.StratifiedKFold(
-                folds, shuffle=True, random_state=seed
-            ),
+            scoring=_mean_log_probability,
+            cv=parts,
         )
+    else:
+        # No strength can be chosen by what is left out.
+        logistic = linear_model.LogisticRegression(C=0.1, max_iter=2000)
     return pipeline.make_pipeline(StandardScaler(), logistic)
+
+
+def _parts(
+    targets: np.ndarray, groups: np.ndarray, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cuts recordings into training and validation, several times.
+
+    Recordings of one group stay together. A cut that leaves only one label for
+    training is left out.
+    """
+    most = len(np.unique(groups))
+    of_each = [len(np.unique(groups[targets == k])) for k in np.unique(targets)]
+    folds = min(_FOLDS, most, max(of_each))
+    if folds < 2:
+        return []
+    splitter = model_selection.StratifiedGroupKFold(
+        folds, shuffle=True, random_state=seed
+    )
+    with warnings.catch_warnings():
+        # Of a label with fewer groups than parts.
+        warnings.simplefilter("ignore", UserWarning)
+        found = list(splitter.split(targets, targets, groups))
+    return [
+        (train, test)
+        for train, test in found
+        if len(test) and len(np.unique(targets[train])) > 1
+    ]
+
+
+def _mean_log_probability(
+    estimator: Any, embeddings: np.ndarray, targets: np.ndarray
+) -> float:
+    """Scores an estimator, also on labels that it has not been trained with."""
+    shares = estimator.predict_proba(embeddings)
+    known = {label: k for k, label in enumerate(estimator.classes_)}
+    right = [
+        row[known[target]] if target in known else 0.0
+        for row, target in zip(shares, targets, strict=True)
+    ]
+    return float(np.log(np.maximum(right, _LEAST_PROBABILITY)).mean())
 
 
 def score(
@@ -216,7 +267,9 @@ def score(
                 "`recordings` must have training recordings of each label. "
                 f"Received: none of {names}."
             )
-        estimator = make_estimator(y[train], method, seed)
+        estimator = make_estimator(
+            y[train], labelled.groups[train], method, seed
+        )
         estimator.fit(x[train], y[train])
         test = np.flatnonzero(labelled.is_test)
         given = estimator.predict(x[test])
@@ -242,7 +295,9 @@ def score(
                 f"scores. Received: none left of {names}, with {folds} parts; "
                 "another `seed` or more groups may help."
             )
-        estimator = make_estimator(y[train], method, seed)
+        estimator = make_estimator(
+            y[train], labelled.groups[train], method, seed
+        )
         estimator.fit(x[train], y[train])
         given[test] = estimator.predict(x[test])
     how = f"cross-validation, {folds} parts"
@@ -320,7 +375,7 @@ def with_labels(
             "`model` must be a models.AudioClassifier to get other labels. "
             f"Received: {type(classifier.model).__name__}."
         )
-    estimator = make_estimator(labelled.targets, "logistic", seed)
+    estimator = make_estimator(labelled.targets, labelled.groups, seed=seed)
     estimator.fit(labelled.embeddings, labelled.targets)
     scaler, logistic = (step for _, step in estimator.steps)
     logistic = getattr(logistic, "best_estimator_", logistic)

@@ -120,6 +120,22 @@ def test_recordings_of_one_group_are_left_out_together():
     assert mixed.accuracy[0] > 0.95 and apart.accuracy[0] < 0.9
 
 
+def test_the_strength_is_chosen_by_other_groups():
+    # Each group is told by the embeddings, and its label is chance: only a
+    # strong penalty helps on other groups.
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 6)
+    targets = np.repeat(np.arange(10) % 2, 6)
+    embeddings = generator.normal(0, 1, (10, 8))[groups]
+    embeddings = embeddings + generator.normal(0, 0.1, embeddings.shape)
+    by_groups = few_examples.make_estimator(targets, groups)
+    alone = few_examples.make_estimator(targets, np.arange(60))
+    for estimator in (by_groups, alone):
+        estimator.fit(embeddings, targets)
+    strong, weak = (one[-1].best_params_["C"] for one in (by_groups, alone))
+    assert strong < 0.1 * weak
+
+
 def test_a_test_split_is_scored_where_there_is_one():
     targets = [0, 1] * 30
     is_test = [False] * 40 + [True] * 20
@@ -166,7 +182,7 @@ def test_the_new_layer_is_the_logistic_regression(classifier, labels):
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     scaled = StandardScaler().fit_transform(known.embeddings)
-    best = few_examples.make_estimator(targets, "logistic")
+    best = few_examples.make_estimator(targets, known.groups)
     best.fit(known.embeddings, targets)
     strength = best[-1].best_params_["C"]
     expected = LogisticRegression(C=strength, max_iter=2000)
