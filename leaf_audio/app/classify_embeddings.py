@@ -55,6 +55,8 @@ def main(argv: list[str]) -> None:
             "used on other recordings: it is trained with all labels. "
             f"Received: fraction={given.fraction}."
         )
+    if given.output is not None:
+        trained_flags.check_output(given.output, ".keras")
     escape_what_stdout_cannot_show()
     with trained_flags.classifier_of_flags() as classifier:
         try:
@@ -78,20 +80,6 @@ def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
         message = trained_flags.describe(error)
         print(f"Error: {message}", file=sys.stderr, flush=True)
 
-    if given.output is not None and not given.output.endswith(".keras"):
-        raise ValueError(
-            "`output` must be a file name that ends in .keras. "
-            f"Received: output={given.output!r}."
-        )
-    if (
-        given.output is not None
-        and not pathlib.Path(given.output).parent.is_dir()
-    ):
-        # Told now, not when the classifier is made.
-        raise ValueError(
-            "`output` must be a file in a folder that exists. "
-            f"Received: output={given.output!r}."
-        )
     labelled = few_examples.read_labelled(classifier, given.recordings, tell)
     for remark in labelled.remarks:
         print(f"warning: {remark}")

@@ -34,12 +34,13 @@ def main(argv: list[str]) -> None:
             the recordings.
     """
     recordings, output = argv[1:], flags.FLAGS.output
-    if not recordings or output is None or not output.endswith(".npz"):
+    if not recordings or output is None:
         sys.exit(
             "Error: recordings and the .npz file `output` must be given, such "
             "as --workdir=runs/leaf --output=embeddings.npz one.wav folder. "
             f"Received: output={output}, {len(recordings)} recordings."
         )
+    trained_flags.check_output(output, ".npz")
     escape_what_stdout_cannot_show()
     with trained_flags.classifier_of_flags() as classifier:
         try:

@@ -92,6 +92,8 @@ def main(argv: list[str]) -> None:
             f"Error: `output` must be a folder with --format={given.format}, "
             "for a file for each recording. Received: output=None."
         )
+    if given.output is not None:
+        _check_output(given.output)
     escape_what_stdout_cannot_show()
     with trained_flags.classifier_of_flags() as classifier:
         try:
@@ -100,6 +102,17 @@ def main(argv: list[str]) -> None:
             sys.exit(f"Error: {trained_flags.describe(error)}")
     if n_left_out:
         sys.exit(f"Error: {n_left_out} of {n_files} recordings were left out.")
+
+
+def _check_output(output: str) -> None:
+    """Ends the program unless `output` can be written."""
+    if flags.FLAGS.format not in ANNOTATIONS:
+        trained_flags.check_output(output)
+    elif os.path.exists(output) and not os.path.isdir(output):
+        sys.exit(
+            "Error: `output` must be a folder with "
+            f"--format={flags.FLAGS.format}. Received: output={output}, a file."
+        )
 
 
 def _predict(

@@ -43,6 +43,25 @@ def define_flags() -> None:
     )
 
 
+def check_output(output: str, suffix: str = "") -> None:
+    """Ends the program with one line unless a file can be written there.
+
+    It is called before the work, whose result would otherwise be lost.
+
+    Args:
+        output: The name of the file.
+        suffix: What the name must end in. Default: anything.
+    """
+    path = pathlib.Path(output)
+    is_place = path.parent.is_dir() and not path.is_dir()
+    if not (is_place and output.endswith(suffix)):
+        ending = f"that ends in {suffix}, " if suffix else ""
+        sys.exit(
+            f"Error: `output` must be a file {ending}in a folder that exists. "
+            f"Received: output={output}."
+        )
+
+
 @contextlib.contextmanager
 def classifier_of_flags() -> Iterator[TrainedClassifier]:
     """Loads the classifier that the flags name.

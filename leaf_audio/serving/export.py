@@ -92,6 +92,11 @@ def export(
             f"`path` must end in {suffix or 'no suffix'} with format={format}. "
             f"Received: path={str(path)!r}."
         )
+    if format == "litert" and not path.parent.is_dir():
+        raise ValueError(
+            "`path` must be a file in a folder that exists. "
+            f"Received: path={str(path)!r}."
+        )
     if format == "keras":
         classifier.save(path)
         return [path]

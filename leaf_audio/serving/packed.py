@@ -53,14 +53,15 @@ def write(
         compact: Whether the weights are rounded and compressed.
 
     Raises:
-        ValueError: If `path` does not end in `.keras`.
+        ValueError: If `path` does not end in `.keras`, or its folder does not
+            exist.
     """
     path = pathlib.Path(check_path("path", path))
     check_bool("compact", compact)
-    if path.suffix != ".keras":
+    if path.suffix != ".keras" or not path.parent.is_dir():
         raise ValueError(
-            "`path` must be a file name that ends in .keras. "
-            f"Received: path={str(path)!r}."
+            "`path` must be a file that ends in .keras, in a folder that "
+            f"exists. Received: path={str(path)!r}."
         )
     fields = dict(described)
     fields["preparation"] = preparation.to_config(fields.pop("transform_fns"))

@@ -160,8 +160,9 @@ class TrainedClassifier:
                 half the size. Defaults to False.
 
         Raises:
-            ValueError: If `path` does not end in `.keras`, or `transform_fns`
-                has functions that are not of `leaf_audio.data`.
+            ValueError: If `path` does not end in `.keras`, its folder does not
+                exist, or `transform_fns` has functions that are not of
+                `leaf_audio.data`.
         """
         fields = {
             "labels": list(self.labels),

@@ -145,6 +145,17 @@ def test_the_command_writes_annotations_of_each_recording(tmp_path):
         (["--model=a", "--workdir=b", "x.wav"], "Received: workdir=b, model=a"),
         (["--model=birds", "x.wav"], "one of speech_commands"),
         (
+            ["--model=speech_commands", "--output=no/x.csv", "x.wav"],
+            "`output` must be a file in a folder that exists",
+        ),
+        (
+            [
+                *("--model=speech_commands", "--format=raven"),
+                *(f"--output={__file__}", "x.wav"),
+            ],
+            "`output` must be a folder",
+        ),
+        (
             ["--model=speech_commands", "--format=raven", "x.wav"],
             "`output` must be a folder",
         ),

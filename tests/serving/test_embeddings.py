@@ -122,15 +122,17 @@ def test_the_command_writes_embeddings_and_names(tmp_path, classifier):
 
 
 @pytest.mark.parametrize(
-    "flags",
+    "flags, message",
     [
-        ["--model=speech_commands", "--output=x.npz"],
-        ["--model=speech_commands", "x.wav"],
-        ["--model=speech_commands", "--output=x.csv", "x.wav"],
+        (["--output=x.npz"], "recordings and the .npz file `output`"),
+        (["x.wav"], "recordings and the .npz file `output`"),
+        (["--output=x.csv", "x.wav"], "`output` must be a file that ends in"),
+        (["--output=no/x.npz", "x.wav"], "in a folder that exists"),
     ],
 )
-def test_what_embed_needs_is_told(flags):
-    process = python("-m", "example.embed", *flags, check=False)
+def test_what_embed_needs_is_told(flags, message):
+    command = ("-m", "example.embed", "--model=speech_commands")
+    process = python(*command, *flags, check=False)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
-    assert line.startswith("Error: recordings and the .npz file `output`")
+    assert line.startswith("Error: ") and message in line

@@ -184,6 +184,8 @@ def test_one_file_is_an_export_too(box, tmp_path):
     [
         ("x.onnx", {"format": "onnx"}, "`format` must be one of .*onnx"),
         ("x.keras", {"format": "litert"}, "`path` must end in .tflite"),
+        ("no/x.tflite", {"format": "litert"}, "in a folder that exists"),
+        ("no/x.keras", {"format": "keras"}, "in a folder that exists"),
         ("x.tflite", {"format": "savedmodel"}, "`path` must end in no suffix"),
         (
             "x",

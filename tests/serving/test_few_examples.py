@@ -259,7 +259,7 @@ def test_the_command_makes_a_classifier_and_asks_for_labels(birds, tmp_path):
                 "--model=speech_commands",
                 *("--recordings=x", "--output=nowhere/y.keras"),
             ],
-            "`output` must be a file in a folder that exists",
+            "in a folder that exists",
         ),
     ],
 )
