@@ -1,6 +1,7 @@
 """Shows a progress bar while data is prepared."""
 
 import contextlib
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar, cast
 
@@ -39,6 +40,9 @@ def progress(
         console=console,
         transient=transient,
         disable=transient and not console.is_terminal,
+        # On a terminal, lines are printed above the bar. rich would do so, on
+        # stderr, even where stdout is a file.
+        redirect_stdout=sys.stdout.isatty(),
     ) as bar:
         tracked = bar.track(
             items, total=total, completed=done, description=description
