@@ -8,7 +8,15 @@ import math
 import keras
 import numpy as np
 
-from leaf_audio import callbacks, figures, frontend, pooling, postprocessing
+from leaf_audio import (
+    callbacks,
+    data,
+    figures,
+    frontend,
+    pooling,
+    postprocessing,
+    serving,
+)
 from leaf_audio.app.factory import Factory
 from leaf_audio.data import AudioData
 from leaf_audio.serving import TrainedClassifier
@@ -423,6 +431,7 @@ SKIPPED = {
 # With legal values they read files, train or fetch data.
 COSTLY = {
     *("audio_folder", "embed", "evaluate", "example_shape", "load"),
+    "serving.load",
     "predict",
     *(
         "tfrecords",
@@ -465,6 +474,8 @@ def targets():
     for room in ROOMS:
         module = importlib.import_module(f"leaf_audio.{room}")
         found |= {n: getattr(module, n) for n in module.__all__}
+    # `load` of a config is the function of this room.
+    found |= {"load": data.load, "serving.load": serving.load}
     return {
         name: one
         for name, one in found.items()

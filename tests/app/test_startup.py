@@ -6,7 +6,7 @@ import platform
 import pytest
 from tones import python
 
-from leaf_audio.app import main, plot, predict, startup, study
+from leaf_audio.app import main, plot, startup, study, trained_flags
 
 pytestmark = pytest.mark.any_backend
 
@@ -95,7 +95,7 @@ def test_every_command_prepares_for_tensorflow(monkeypatch):
     with startup.importing_libraries():
         assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
         assert calls == [1]
-    for command in (main, plot, predict, study):
+    for command in (main, plot, study, trained_flags):
         assert command.importing_libraries is startup.importing_libraries
 
 
