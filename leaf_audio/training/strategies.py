@@ -37,12 +37,15 @@ class Strategy:
         process: int. Which of several processes this one is, from 0. They train
             one model together. Defaults to 0.
         num_processes: int. How many processes there are. Defaults to 1.
+        copies_model: bool. Whether each device has a copy of the model, and
+            sees its part of a batch alone. Defaults to False.
     """
 
     scope: Callable[[], contextlib.AbstractContextManager]
     num_devices: int = 1
     process: int = 0
     num_processes: int = 1
+    copies_model: bool = False
 
     @property
     def is_main(self) -> bool:
@@ -75,7 +78,9 @@ def mirrored(devices: Sequence[str] | None = None) -> Strategy:
                 f"Received: devices={list(devices)}."
             )
     strategy = tf.distribute.MirroredStrategy(devices)
-    return Strategy(strategy.scope, strategy.num_replicas_in_sync)
+    return Strategy(
+        strategy.scope, strategy.num_replicas_in_sync, copies_model=True
+    )
 
 
 def tpu(address: str | None = None) -> Strategy:
@@ -115,7 +120,9 @@ def tpu(address: str | None = None) -> Strategy:
             "`tpu` must be the address of a TPU that can be reached, its name, "
             f"or 'local'. Received: tpu={address!r} ({reason})"
         ) from error
-    return Strategy(strategy.scope, strategy.num_replicas_in_sync)
+    return Strategy(
+        strategy.scope, strategy.num_replicas_in_sync, copies_model=True
+    )
 
 
 def data_parallel(

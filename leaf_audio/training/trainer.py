@@ -17,6 +17,7 @@ from leaf_audio import data
 from leaf_audio.common import files
 from leaf_audio.data import clip_store
 from leaf_audio.training import (
+    batch_statistics,
     building,
     checks,
     fitting,
@@ -316,6 +317,8 @@ class _Run:
                 is_multilabel=self._data.is_multilabel,
             )
             checks.check_sample_rate(model, self._data.sample_rate)
+            if devices.copies_model:
+                batch_statistics.synchronize(model)
             if self._progress.history:
                 self._folder.restore(model, self._progress)
             self._folder.claim()

@@ -24,6 +24,7 @@ from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
 from leaf_audio.training import finite, tables
+from leaf_audio.training.batch_statistics import not_synchronized
 from leaf_audio.training.claim import Claim
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
@@ -439,7 +440,8 @@ class Workdir:
         if progress.kept_epoch != done or self.finished_epochs() == done:
             return
         with averaged_weights(model), files.replacing(self.best) as path:
-            model.save(path)
+            with not_synchronized(model):
+                model.save(path)
             mark_epoch(path, done)
             self._remove_results()
 

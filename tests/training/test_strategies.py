@@ -2,11 +2,13 @@
 
 import json
 import textwrap
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 from tones import bindings, main_flags, python, write_tones
+from training_runs import rows
 
 from leaf_audio.app import configuration, train
 from leaf_audio.training import strategies
@@ -39,6 +41,12 @@ from leaf_audio.app import main
 
 main.run()
 """
+
+
+TWO_MIRRORED = (
+    "train.strategy = 'mirrored'",
+    "mirrored.devices = ['CPU:0', 'CPU:1']",
+)
 
 
 def run_on_two(tmp_path, strategy, program, on=(), **environment):
@@ -79,11 +87,68 @@ def assert_same(one, two):
 @needs_tensorflow
 @pytest.mark.slow
 def test_two_mirrored_devices_train_as_one_on_the_same_batches(tmp_path):
-    devices = "mirrored.devices = ['CPU:0', 'CPU:1']"
     one, two = run_on_two(
-        tmp_path, "mirrored", TWO_TENSORFLOW_DEVICES, on=[devices]
+        tmp_path, "mirrored", TWO_TENSORFLOW_DEVICES, on=TWO_MIRRORED
     )
     assert_same(one, two)
+
+
+@pytest.fixture(scope="module")
+def normalizing(tmp_path_factory):
+    """Runs with batch normalization on two mirrored devices.
+
+    "whole" has trained for three epochs, "resumed" for one and then two more.
+    """
+    folder = tmp_path_factory.mktemp("normalizing")
+    write_tones(folder / "tones")
+    for name, epochs in (("whole", 3), ("resumed", 1), ("resumed", 3)):
+        settings = bindings(
+            folder,
+            *TWO_MIRRORED,
+            # By a name, the config of the layer would not be saved.
+            "ConvBlock.normalization_layer = @BatchNormalization()",
+            f"train.num_epochs = {epochs}",
+            "train.learning_rate = 0.01",
+            "train.keep = 'last'",
+            f"train.workdir = '{folder / name}'",
+        )
+        python("-c", TWO_TENSORFLOW_DEVICES, *main_flags(settings))
+    return folder
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_what_mirrored_devices_score_is_the_model_that_is_saved(normalizing):
+    scored = rows(normalizing / "whole")[-1]
+    results = json.loads((normalizing / "whole/results.json").read_text())
+    saved = results["metrics"]["validation"]
+    np.testing.assert_allclose(
+        float(scored["val_loss"]), saved["loss"], rtol=1e-5
+    )
+    assert float(scored["val_accuracy"]) == saved["accuracy"]
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_a_resumed_run_on_mirrored_devices_equals_a_whole_one(normalizing):
+    whole, resumed = (rows(normalizing / name) for name in ("whole", "resumed"))
+    assert len(whole) == 3
+    for one, other in zip(whole, resumed, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            np.testing.assert_allclose(
+                float(value), float(other[name]), rtol=1e-5, err_msg=name
+            )
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_a_model_of_mirrored_devices_is_saved_for_any_backend(normalizing):
+    with zipfile.ZipFile(normalizing / "whole" / "best.keras") as archive:
+        config = archive.read("config.json").decode()
+    # Keras loads no other on JAX and PyTorch.
+    assert '"synchronized": false' in config
+    assert '"synchronized": true' not in config
 
 
 @needs_jax
