@@ -1,4 +1,4 @@
-"""Writes a trained classifier for LiteRT or TensorFlow, or as one file.
+"""Writes a trained classifier for LiteRT, ONNX or TensorFlow, or as one file.
 
 python -m example.export --workdir=runs/leaf --format=litert \
     --output=leaf.tflite

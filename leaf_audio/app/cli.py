@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "export": (
         "leaf_audio.app.export",
         (),
-        "Write a trained classifier for LiteRT or TensorFlow.",
+        "Write a trained classifier for LiteRT, ONNX or TensorFlow.",
     ),
     "study": (
         "leaf_audio.app.study",

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
                 quantize=given.quantize,
                 window=given.window,
             )
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             sys.exit(f"Error: {trained_flags.describe(error)}")
     for path in written:
         print(path)
@@ -56,9 +56,9 @@ def _define_flags() -> None:
     flags.DEFINE_enum(
         "format",
         None,
-        ["litert", "savedmodel", "keras"],
-        "A .tflite file for LiteRT, a folder for TensorFlow, or one .keras "
-        "file.",
+        ["litert", "onnx", "savedmodel", "keras"],
+        "A .tflite file for LiteRT, an .onnx file, a folder for TensorFlow, or "
+        "one .keras file.",
         **own,
     )
     flags.DEFINE_string("output", None, "The file or folder to write.", **own)

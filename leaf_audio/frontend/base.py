@@ -69,6 +69,7 @@ from leaf_audio.common.checks import (
 )
 from leaf_audio.common.framing import clip_lengths, is_before
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.portable import is_portable
 from leaf_audio.common.serialization import deserialize, serialize
 from leaf_audio.common.sizes import frame_sizes, wide_dtype
 from leaf_audio.frontend.channels import (
@@ -438,6 +439,11 @@ class Frontend(Streamable, KnownArguments, keras.Model):
     def _raise_to_floor(self, energies: Tensor) -> Tensor:
         if not self._energy_floor:
             return energies
+        if is_portable():
+            # LiteRT as in TensorFlow 2.21 refuses a maximum with a constant
+            # after a max-pooling.
+            over = ops.relu(energies - self._energy_floor)
+            return over + self._energy_floor
         return ops.maximum(energies, self._energy_floor)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

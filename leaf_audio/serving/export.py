@@ -1,4 +1,4 @@
-"""Writes a trained classifier for other runtimes: LiteRT and TensorFlow."""
+"""Writes a trained classifier for other runtimes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -20,15 +21,20 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.common.portable import portable_operations
-from leaf_audio.serving import preparation
+from leaf_audio.serving import onnx_files, preparation
 from leaf_audio.serving.trained import Path, TrainedClassifier
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FORMATS = ("litert", "savedmodel", "keras")
+FORMATS = ("litert", "onnx", "savedmodel", "keras")
 QUANTIZATIONS = ("float16", "int8")
-_SUFFIXES = {"litert": ".tflite", "savedmodel": "", "keras": ".keras"}
+_SUFFIXES = {
+    "litert": ".tflite",
+    "onnx": ".onnx",
+    "savedmodel": "",
+    "keras": ".keras",
+}
 
 
 def export(
@@ -43,6 +49,9 @@ def export(
     - "litert": a `.tflite` file for LiteRT (TensorFlow Lite), from one clip of
       shape (1, window) to probabilities (1, labels). It has LiteRT's own
       operations only.
+    - "onnx": an `.onnx` file for ONNX Runtime and others, from clips of shape
+      (batch, time) to probabilities (batch, labels), as of a SavedModel. It
+      has operations of ONNX only.
     - "savedmodel": a folder for TensorFlow and TensorFlow Serving, with the
       endpoint `serve` from clips of shape (batch, time) to probabilities
       (batch, labels). The batch may have any size, and the clips any length
@@ -52,17 +61,18 @@ def export(
     Clips must be prepared as `TrainedClassifier.prepare` does it. A JSON file
     says how: with the labels, the sample rate, the length of a clip, the
     thresholds and the preparation. It lies beside a `.tflite` file, and in the
-    folder `assets.extra` of a SavedModel.
+    folder `assets.extra` of a SavedModel. An `.onnx` file has it as the text
+    `leaf_audio` of its metadata.
 
     A frontend that follows a plan is exported in its exact form, which makes a
     small file. Its probabilities differ by the plan's error.
 
     Args:
         classifier: The classifier.
-        path: What to write: a file that ends in `.tflite` or `.keras`, or a
-            folder. A file is replaced. A folder must not exist, or be a
-            SavedModel, which is replaced.
-        format: "litert", "savedmodel" or "keras".
+        path: What to write: a file that ends in `.tflite`, `.onnx` or
+            `.keras`, or a folder. A file is replaced. A folder must not exist,
+            or be a SavedModel, which is replaced.
+        format: "litert", "onnx", "savedmodel" or "keras".
         quantize: "float16" or "int8" stores the weights with fewer bits; only
             for "litert". Defaults to None.
         window: int, in samples. The length of a clip, only for "litert". Must
@@ -75,6 +85,7 @@ def export(
     Raises:
         ValueError: If an argument is out of range, the backend of Keras is not
             TensorFlow, or the model cannot be converted.
+        ImportError: If `format` is "onnx" and tf2onnx is not installed.
     """
     path = pathlib.Path(check_path("path", path))
     check_choice("format", format, FORMATS)
@@ -108,6 +119,8 @@ def export(
         )
     if format == "savedmodel":
         return [_write_saved_model(classifier, path)]
+    if format == "onnx":
+        return [_write_onnx(classifier, path)]
     return _write_litert(classifier, path, quantize, window)
 
 
@@ -148,6 +161,18 @@ def _write_saved_model(
         if is_replaced:
             shutil.rmtree(path)
         os.replace(folder, path)
+    return path
+
+
+def _write_onnx(
+    classifier: TrainedClassifier, path: pathlib.Path
+) -> pathlib.Path:
+    described = _describe(classifier, classifier.window)
+    shape = (None, classifier.window)
+    with portable_operations():
+        content = onnx_files.convert(_serve(classifier), shape, described)
+    with files.replacing(path) as partial:
+        partial.write_bytes(content)
     return path
 
 
@@ -221,16 +246,21 @@ def _save(
     """Writes a SavedModel from clips of a shape to probabilities."""
     import tensorflow as tf
 
+    archive = keras.export.ExportArchive()
+    archive.track(classifier.model)
+    signature = [tf.TensorSpec(shape, np.float32, name="clips")]
+    archive.add_endpoint("serve", _serve(classifier), signature)
+    # The endpoint is traced when it is written.
+    with portable_operations():
+        archive.write_out(str(folder), verbose=False)
+
+
+def _serve(classifier: TrainedClassifier) -> Callable:
+    """Returns the function from clips to probabilities."""
     has_several = classifier.thresholds is not None
-    normalize = tf.sigmoid if has_several else tf.nn.softmax
+    normalize = keras.ops.sigmoid if has_several else keras.ops.softmax
 
     def serve(clips: tf.Tensor) -> tf.Tensor:
         return normalize(classifier.model(clips, training=False))
 
-    archive = keras.export.ExportArchive()
-    archive.track(classifier.model)
-    signature = [tf.TensorSpec(shape, np.float32, name="clips")]
-    archive.add_endpoint("serve", serve, signature)
-    # The endpoint is traced when it is written.
-    with portable_operations():
-        archive.write_out(str(folder), verbose=False)
+    return serve

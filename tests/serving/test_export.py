@@ -113,7 +113,7 @@ def test_weights_may_be_stored_with_fewer_bits(box, tmp_path, quantize, share):
     "name",
     [
         "mel",
-        *(slow(n) for n in ("leaf", "efficient_leaf", "sincnet_plus", "td")),
+        *(slow(name) for name in sorted(FRONTENDS) if name != "mel"),
     ],
 )
 def test_each_frontend_runs_in_litert(box, tmp_path, name):
@@ -127,11 +127,70 @@ def test_each_frontend_runs_in_litert(box, tmp_path, name):
 
 
 @needs_tensorflow
-def test_what_litert_cannot_run_is_refused(box, tmp_path):
-    classifier = classifier_with(box, FRONTENDS["sincnet"])
-    with pytest.raises(ValueError, match="LiteRT can compute.*SincNet"):
-        export(classifier, tmp_path / "model.tflite", "litert")
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_what_a_runtime_cannot_compute_is_refused(box, tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+
+    def unusual(energies):
+        return keras.ops.erfinv(0.5 * keras.ops.tanh(energies))
+
+    classifier = classifier_with(
+        box, lambda: frontend.MelFilterbanks(8, compression_fn=unusual)
+    )
+    path = tmp_path / {"litert": "model.tflite", "onnx": "model.onnx"}[format]
+    with pytest.raises(ValueError, match="`classifier` must be a model that"):
+        export(classifier, path, format)
     assert not list(tmp_path.iterdir())
+
+
+def run_onnx(path, clips):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
+    about = session.get_modelmeta().custom_metadata_map["leaf_audio"]
+    (found,) = session.run(["probabilities"], {"clips": clips})
+    return found, json.loads(about)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_the_included_model_runs_in_onnx_runtime(box, tmp_path):
+    pytest.importorskip("tf2onnx")
+    path = tmp_path / "words.onnx"
+    assert export(box, path, "onnx") == [path]
+    clip = clip_of(box)
+    clips = np.concatenate([clip, 0.1 * clip[:, ::-1]])
+    found, about = run_onnx(path, clips)
+    # The classifier follows a plan for LEAF, and the file computes it exactly.
+    np.testing.assert_allclose(found, box.probabilities(clips), atol=1e-3)
+    assert about["labels"][int(found[0].argmax())] == "yes"
+    assert about["sample_rate"] == about["window"] == 16000
+    assert path.stat().st_size < 1.3 * 4 * box.model.count_params()
+    assert [one.name for one in tmp_path.iterdir()] == ["words.onnx"]
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(
+    "name",
+    ["mel", *(slow(name) for name in sorted(FRONTENDS) if name != "mel")],
+)
+def test_each_frontend_takes_any_batch_and_length_in_onnx(box, tmp_path, name):
+    pytest.importorskip("tf2onnx")
+    free = dataclasses.replace(
+        classifier_with(box, FRONTENDS[name]), transform_fns=[]
+    )
+    path = tmp_path / "model.onnx"
+    export(free, path, "onnx")
+    generator = np.random.default_rng(0)
+    for shape in ((1, 16000), (3, 9001), (2, 40000)):
+        clips = generator.normal(0, 0.1, shape).astype("float32")
+        found, about = run_onnx(path, clips)
+        expected = free.probabilities(clips)
+        assert expected.std() > 0.01
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert about["window"] is None
 
 
 @needs_tensorflow
@@ -182,7 +241,8 @@ def test_one_file_is_an_export_too(box, tmp_path):
 @pytest.mark.parametrize(
     "name, settings, message",
     [
-        ("x.onnx", {"format": "onnx"}, "`format` must be one of .*onnx"),
+        ("x.pb", {"format": "pb"}, "`format` must be one of .*pb"),
+        ("x.pb", {"format": "onnx"}, "`path` must end in .onnx"),
         ("x.keras", {"format": "litert"}, "`path` must end in .tflite"),
         ("no/x.tflite", {"format": "litert"}, "in a folder that exists"),
         ("no/x.keras", {"format": "keras"}, "in a folder that exists"),

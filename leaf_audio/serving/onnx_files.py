@@ -1,0 +1,96 @@
+"""Converts a model on TensorFlow to ONNX."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+# Under this name, the metadata of a file hold its description.
+METADATA = "leaf_audio"
+# The oldest version of ONNX's operations that has all that are needed. The
+# older it is, the more runtimes read the file.
+_OPSET = 17
+
+
+def convert(
+    serve: Callable,
+    shape: tuple[int | None, int | None],
+    described: Mapping[str, Any],
+) -> bytes:
+    """Converts a function of TensorFlow to the content of an `.onnx` file.
+
+    Args:
+        serve: Function from clips to probabilities. It may use variables, which
+            become constants.
+        shape: The shape of the clips, (batch, time); None is for any size.
+        described: Plain data, which the metadata of the file take as JSON.
+
+    Returns:
+        The content of the file. Its input is `clips`, its output
+        `probabilities`.
+
+    Raises:
+        ImportError: If tf2onnx is not installed.
+        ValueError: If ONNX lacks an operation that the function needs.
+    """
+    onnx, tf2onnx = _converter()
+    import tensorflow as tf
+
+    signature = tf.TensorSpec(shape, tf.float32, name="clips")
+    function = tf.function(
+        lambda clips: {"probabilities": serve(clips)},
+        input_signature=[signature],
+    )
+    try:
+        model, _ = tf2onnx.convert.from_function(
+            function,
+            input_signature=[signature],
+            opset=_OPSET,
+            custom_op_handlers={"Log1p": (_log1p, []), "Expm1": (_expm1, [])},
+        )
+        onnx.checker.check_model(model)
+    # The converter raises errors of many types.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            "`classifier` must be a model that ONNX can compute. "
+            f"Received: {reason[0]}"
+        ) from error
+    for values, sizes in (
+        (model.graph.input, ("batch", "time")),
+        (model.graph.output, ("batch", "labels")),
+    ):
+        shape_of_value = values[0].type.tensor_type.shape.dim
+        for size, name in zip(shape_of_value, sizes, strict=True):
+            if not size.dim_value:
+                size.dim_param = name
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(described)})
+    return model.SerializeToString()
+
+
+def _converter() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            "`format` onnx needs tf2onnx, which is not installed: "
+            "pip install 'leaf_audio[onnx]'."
+        ) from error
+    return onnx, tf2onnx
+
+
+# What tf2onnx calls for operations that ONNX lacks. The arguments are its graph
+# and the node to replace.
+def _log1p(graph: Any, node: Any, *_: Any) -> None:
+    one = graph.make_const(f"{node.name}_one", np.float32(1)).output[0]
+    graph.insert_new_node_on_input(node, "Add", [node.input[0], one])
+    node.type = "Log"
+
+
+def _expm1(graph: Any, node: Any, *_: Any) -> None:
+    one = graph.make_const(f"{node.name}_one", np.float32(1)).output[0]
+    node.type = "Exp"
+    output = node.output[0]
+    graph.insert_new_node_on_output("Sub", output, inputs=[output, one])
