@@ -1,4 +1,4 @@
-"""Measures exported models: size, accuracy and latency in LiteRT.
+"""Measures exported models: size, accuracy and latency in their runtimes.
 
 python benchmarks/export.py --recordings=/path/to/speech_commands/test
 
@@ -12,6 +12,7 @@ import pathlib
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -24,13 +25,43 @@ from leaf_audio.serving.export import QUANTIZATIONS, export
 from leaf_audio.serving.windows import files_of
 
 
-def interpreter_of(path: pathlib.Path) -> tf.lite.Interpreter:
+def run_litert(path: pathlib.Path) -> Callable:
     with warnings.catch_warnings():
         # TensorFlow's copy of the runtime is deprecated, and does here.
         warnings.simplefilter("ignore", UserWarning)
         interpreter = tf.lite.Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
-    return interpreter
+    (inputs,) = interpreter.get_input_details()
+    (outputs,) = interpreter.get_output_details()
+
+    def run(clips: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(inputs["index"], clips)
+        interpreter.invoke()
+        return interpreter.get_tensor(outputs["index"])
+
+    return run
+
+
+def run_onnx(path: pathlib.Path) -> Callable:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options)
+    return lambda clips: session.run(None, {"clips": clips})[0]
+
+
+RUNTIMES = {"litert": run_litert, "onnx": run_onnx}
+VARIANTS = [
+    *(
+        (name, suffix, quantize, keep_plan)
+        for keep_plan in (False, True)
+        for name, suffix, quantize in (
+            *(("litert", ".tflite", one) for one in (None, *QUANTIZATIONS)),
+            ("onnx", ".onnx", None),
+        )
+    )
+]
 
 
 def main() -> None:
@@ -53,24 +84,21 @@ def main() -> None:
         ]
     )
     print(f"Keras: accuracy {np.mean(found.argmax(axis=1) == right):.4f}")
-    for quantize in (None, *QUANTIZATIONS):
+    for name, suffix, quantize, keep_plan in VARIANTS:
         with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "model.tflite"
-            export(classifier, path, "litert", quantize)
+            path = pathlib.Path(folder) / f"model{suffix}"
+            export(classifier, path, name, quantize, keep_plan=keep_plan)
             size = path.stat().st_size
-            interpreter = interpreter_of(path)
-        (inputs,) = interpreter.get_input_details()
-        (outputs,) = interpreter.get_output_details()
+            run = RUNTIMES[name](path)
         hits, seconds = [], []
         for clip, target in zip(clips, right, strict=True):
-            interpreter.set_tensor(inputs["index"], clip[None])
             started = time.perf_counter()
-            interpreter.invoke()
+            (row,) = run(clip[None])
             seconds.append(time.perf_counter() - started)
-            row = interpreter.get_tensor(outputs["index"])
             hits.append(row.argmax() == target)
         print(
-            f"LiteRT, {quantize or 'float32'}: {size / 1000:.0f} kB, accuracy "
+            f"{name}, {quantize or 'float32'}, "
+            f"{'by plan' if keep_plan else 'exact'}: {size / 1000:.0f} kB, accuracy "
             f"{np.mean(hits):.4f}, {1000 * np.median(seconds):.1f} ms",
             flush=True,
         )

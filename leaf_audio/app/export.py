@@ -41,6 +41,7 @@ def main(argv: list[str]) -> None:
                 format=given.format,
                 quantize=given.quantize,
                 window=given.window,
+                keep_plan=given.keep_plan,
             )
         except (ValueError, OSError, ImportError) as error:
             sys.exit(f"Error: {trained_flags.describe(error)}")
@@ -67,6 +68,13 @@ def _define_flags() -> None:
         None,
         ["float16", "int8"],
         "Stores the weights with fewer bits; only for litert.",
+        **own,
+    )
+    flags.DEFINE_bool(
+        "keep_plan",
+        False,
+        "Computes LEAF by its plan: in about a tenth of the time, in a file "
+        "about three times as large.",
         **own,
     )
     flags.DEFINE_integer(

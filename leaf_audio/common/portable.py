@@ -11,18 +11,30 @@ import contextvars
 from collections.abc import Iterator
 
 _PORTABLE = contextvars.ContextVar("portable", default=False)
+_KEEPS_PLANS = contextvars.ContextVar("keeps_plans", default=False)
 
 
 @contextlib.contextmanager
-def portable_operations() -> Iterator[None]:
-    """Makes layers that are called in this context compute portably."""
-    token = _PORTABLE.set(True)
+def portable_operations(keep_plans: bool = False) -> Iterator[None]:
+    """Makes layers that are called in this context compute portably.
+
+    Args:
+      keep_plans: Whether frontends compute by their plans, which must hold for
+        their weights. Otherwise they compute exactly. Defaults to False.
+    """
+    tokens = _PORTABLE.set(True), _KEEPS_PLANS.set(keep_plans)
     try:
         yield
     finally:
-        _PORTABLE.reset(token)
+        _PORTABLE.reset(tokens[0])
+        _KEEPS_PLANS.reset(tokens[1])
 
 
 def is_portable() -> bool:
     """Returns whether layers are to compute in the portable form."""
     return _PORTABLE.get()
+
+
+def keeps_plans() -> bool:
+    """Returns whether the portable form of a frontend follows its plan."""
+    return _KEEPS_PLANS.get()

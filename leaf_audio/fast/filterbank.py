@@ -15,7 +15,7 @@ from keras import ops
 
 from leaf_audio.common.framing import place_clips
 from leaf_audio.common.lean_ops import reorder, split_by
-from leaf_audio.common.portable import is_portable
+from leaf_audio.common.portable import is_portable, keeps_plans
 from leaf_audio.common.tracing import is_traced_for_xla
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import gabor_energies
@@ -107,9 +107,9 @@ class PlannedFilterbank(PlanFollower):
         plan = self._plan
         # Bound and not an argument: integers have no gradient.
         exact = functools.partial(self._exact, lengths=lengths)
-        # The constants of a plan would make an exported model several times as
-        # large as its weights.
-        if plan is None or is_portable():
+        # The constants of a plan make an exported model several times as large
+        # as its weights, so it is asked for.
+        if plan is None or (is_portable() and not keeps_plans()):
             return exact(*arguments)
 
         planned = functools.partial(
@@ -119,7 +119,8 @@ class PlannedFilterbank(PlanFollower):
             padding=self._pool.padding,
             lengths=lengths,
         )
-        if holds:
+        # The weights of an exported model do not change.
+        if holds or keeps_plans():
             return planned(*arguments)
         # A compiled graph keeps what the gradients of both branches need. The
         # energies at the full rate need by far the most memory, so they are

@@ -24,6 +24,7 @@ import numpy as np
 from keras import ops
 
 from leaf_audio.common.blocks import cut_into_blocks, frames_of_blocks
+from leaf_audio.common.fourier import rfft
 from leaf_audio.convolution.gabor import gabor_energies
 from leaf_audio.fast.frame_grid import FrameGrid
 from leaf_audio.fast.plan import Geometry, SpectralGroup, Tier, tiers
@@ -101,7 +102,7 @@ class SpectralEnergies:
             # With the bin axis first, bins at an offset are one contiguous
             # slice.
             ops.transpose(ops.reshape(part, (-1, length // 2 + 1)))
-            for part in ops.rfft(self._framed(audio), fft_length=length)
+            for part in rfft(self._framed(audio), length)
         )
         spectra = (
             bins.extended(real, real, axis=0),
@@ -157,13 +158,13 @@ class SpectralEnergies:
         length = self._geometry.fft_length
         beyond = length - self._geometry.kernel_size
         real, imag = (
-            ops.rfft(
+            rfft(
                 ops.roll(
                     ops.pad(ops.transpose(part), [[0, 0], [0, beyond]]),
                     -self._middle_of_kernel,
                     axis=1,
                 ),
-                fft_length=length,
+                length,
             )
             for part in kernels
         )

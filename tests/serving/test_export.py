@@ -1,6 +1,7 @@
 """An exported classifier gives the probabilities of the classifier."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import warnings
@@ -124,6 +125,45 @@ def test_each_frontend_runs_in_litert(box, tmp_path, name):
     found, expected = run_litert(path, clip), classifier.probabilities(clip)
     assert expected.std() > 0.01
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@needs_tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize("num_filters", [8, 80])
+@pytest.mark.parametrize("format", ["litert", "onnx", "savedmodel"])
+def test_leaf_can_be_exported_by_its_plan(box, tmp_path, format, num_filters):
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+    # Of many filters, some are planned by spectra.
+    make = functools.partial(frontend.Leaf, n_filters=num_filters)
+    classifier = classifier_with(box, make)
+    exact = classifier_with(box, functools.partial(make, tolerance=0))
+    clip = clip_of(classifier)
+    expected = classifier.probabilities(clip)
+    error = np.abs(expected - exact.probabilities(clip)).max()
+    path = tmp_path / {"litert": "x.tflite", "onnx": "x.onnx"}.get(format, "x")
+    export(classifier, path, format, keep_plan=True)
+    if format == "litert":
+        found = run_litert(path, clip)
+    elif format == "onnx":
+        found, _ = run_onnx(path, clip)
+    else:
+        import tensorflow as tf
+
+        found = tf.saved_model.load(path).serve(tf.constant(clip))
+    # It is the plan that is computed: its own error is larger.
+    assert np.abs(found - expected).max() < min(1e-5, error / 5)
+
+
+@pytest.mark.parametrize("name", ["mel", "keras"])
+def test_a_plan_is_kept_where_there_is_one(box, tmp_path, name):
+    format, path, classifier = "keras", tmp_path / "x.keras", box
+    if name == "mel":
+        format, path = "litert", tmp_path / "x.tflite"
+        classifier = classifier_with(box, FRONTENDS["mel"])
+    with pytest.raises(ValueError, match="`keep_plan` must be False with"):
+        export(classifier, path, format, keep_plan=True)
+    assert not list(tmp_path.iterdir())
 
 
 @needs_tensorflow
