@@ -98,8 +98,8 @@ def main() -> None:
             hits.append(row.argmax() == target)
         print(
             f"{name}, {quantize or 'float32'}, "
-            f"{'by plan' if keep_plan else 'exact'}: {size / 1000:.0f} kB, accuracy "
-            f"{np.mean(hits):.4f}, {1000 * np.median(seconds):.1f} ms",
+            f"{'by plan' if keep_plan else 'exact'}: {size / 1000:.0f} kB, "
+            f"accuracy {np.mean(hits):.4f}, {1000 * np.median(seconds):.1f} ms",
             flush=True,
         )
 
