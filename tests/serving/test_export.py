@@ -150,9 +150,10 @@ def test_leaf_can_be_exported_by_its_plan(box, tmp_path, format, num_filters):
     else:
         import tensorflow as tf
 
-        found = tf.saved_model.load(path).serve(tf.constant(clip))
+        loaded = tf.saved_model.load(path)
+        found = loaded.serve(tf.constant(clip))
     # It is the plan that is computed: its own error is larger.
-    assert np.abs(found - expected).max() < min(1e-5, error / 5)
+    assert np.abs(found - expected).max() < min(1e-5, error / 2)
 
 
 @pytest.mark.parametrize("name", ["mel", "keras"])
