@@ -140,12 +140,16 @@ class SincNet(Leaf):
         self,
         name: str = "sincnet",
         learn_pooling: bool = False,
+        min_freq: float | str = "auto",
+        max_freq: float | str | None = "auto",
         **kwargs: Any,
     ):
         self._check_not_settled(kwargs)
         dtype = _internal_dtype_of(kwargs.get("dtype"))
         super().__init__(
             learn_pooling=learn_pooling,
+            min_freq=min_freq,
+            max_freq=max_freq,
             conv1d_cls=convolution.SincConv1D,
             activation=keras.layers.LeakyReLU(0.2, dtype=dtype),
             pooling_cls=pooling.MaxPooling1D,
@@ -205,10 +209,18 @@ class SincNetPlus(Leaf):
 
     _settled = _FIXED
 
-    def __init__(self, name: str = "sincnet_plus", **kwargs: Any):
+    def __init__(
+        self,
+        name: str = "sincnet_plus",
+        min_freq: float | str = "auto",
+        max_freq: float | str | None = "auto",
+        **kwargs: Any,
+    ):
         self._check_not_settled(kwargs)
         dtype = _internal_dtype_of(kwargs.get("dtype"))
         super().__init__(
+            min_freq=min_freq,
+            max_freq=max_freq,
             conv1d_cls=convolution.SincConv1D,
             activation=keras.layers.LeakyReLU(0.2, dtype=dtype),
             pooling_cls=pooling.GaussianLowpass,

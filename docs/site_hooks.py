@@ -1,0 +1,96 @@
+"""Adds to the site what lies outside docs/, and pages for the API.
+
+The pages are written for GitHub, where README links to `docs/x.md` and a page to
+`../leaf_audio/fast/README.md`. Here each file gets a place on the site, and its
+links are rewritten to it.
+"""
+
+import pathlib
+import posixpath
+import re
+
+from mkdocs.structure.files import File
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Files outside docs/, and their places on the site.
+OUTSIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+    "CITATION.cff": "CITATION.cff",
+    "leaf_audio/fast/README.md": "leaf_audio/fast/README.md",
+    "leaf_audio/pretrained/README.md": "leaf_audio/pretrained/README.md",
+}
+
+API = {
+    "callbacks": "leaf_audio.callbacks",
+    "convolution": "leaf_audio.convolution",
+    "data": "leaf_audio.data",
+    "diagnostics": "leaf_audio.diagnostics",
+    "fast": "leaf_audio.fast",
+    "few_examples": "leaf_audio.serving.few_examples",
+    "figures": "leaf_audio.diagnostics.figures",
+    "frontend": "leaf_audio.frontend",
+    "hear": "leaf_audio.serving.hear",
+    "impulse_responses": "leaf_audio.impulse_responses",
+    "initializers": "leaf_audio.initializers",
+    "models": "leaf_audio.models",
+    "pooling": "leaf_audio.pooling",
+    "postprocessing": "leaf_audio.postprocessing",
+    "serving": "leaf_audio.serving",
+    "training": "leaf_audio.training",
+}
+
+
+def on_files(files, config):
+    """Adds the pages that are not in docs/."""
+    for source, place in OUTSIDE.items():
+        files.append(
+            File.generated(config, place, abs_src_path=str(ROOT / source))
+        )
+    for name, module in API.items():
+        text = f"# {imported_as(module)}\n\n::: {module}\n"
+        files.append(File.generated(config, f"api/{name}.md", content=text))
+    files.append(
+        File.generated(config, "api/index.md", content=index_of_modules())
+    )
+    return files
+
+
+def imported_as(module):
+    """Returns the name by which a module is imported."""
+    return module.replace("diagnostics.figures", "figures")
+
+
+def index_of_modules():
+    """Returns the page that lists the modules, by their first sentences."""
+    lines = ["# API", "", "| module | what is in it |", "|---|---|"]
+    for name, module in sorted(API.items(), key=lambda item: item[1]):
+        path = ROOT.joinpath(*module.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        first = re.match(r'"""(.*)', path.read_text("utf-8")).group(1)
+        lines.append(
+            f"| [`{imported_as(module)}`]({name}.md) | {first.rstrip('.')} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def on_page_markdown(markdown, page, **_):
+    """Rewrites the links of a page from the repository to the site."""
+    place = page.file.src_uri
+    sources = {there: source for source, there in OUTSIDE.items()}
+    source = sources.get(place, f"docs/{place}")
+
+    def rewritten(match):
+        target, hash_, anchor = match.group(1).partition("#")
+        if not target or "://" in target:
+            return match.group(0)
+        path = posixpath.normpath(
+            posixpath.join(posixpath.dirname(source), target)
+        )
+        there = OUTSIDE.get(path, path.removeprefix("docs/"))
+        link = posixpath.relpath(there, posixpath.dirname(place) or ".")
+        return f"]({link}{hash_}{anchor})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", rewritten, markdown)
