@@ -89,6 +89,13 @@ setuptools.setup(
         ],
         "augment": ["audiomentations>=0.40"],
         "plot": ["matplotlib"],
+        # The site. mkdocs-jupyter runs the notebook, in a kernel of ipykernel.
+        "docs": [
+            "ipykernel",
+            "mkdocs-jupyter>=0.25",
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=1",
+        ],
         "lingvo": ["lingvo>=0.14"],
         "onnx": ["tf2onnx>=1.17"],
         "jax": ["jax"],

@@ -83,14 +83,30 @@ def on_page_markdown(markdown, page, **_):
     source = sources.get(place, f"docs/{place}")
 
     def rewritten(match):
-        target, hash_, anchor = match.group(1).partition("#")
+        text, target = match.groups()
+        target, hash_, anchor = target.partition("#")
         if not target or "://" in target:
             return match.group(0)
         path = posixpath.normpath(
             posixpath.join(posixpath.dirname(source), target)
         )
+        # A page that is named by its file is named by its title instead.
+        if text.endswith(".md") and path.endswith(text):
+            text = title_of(ROOT / path)
         there = OUTSIDE.get(path, path.removeprefix("docs/"))
         link = posixpath.relpath(there, posixpath.dirname(place) or ".")
-        return f"]({link}{hash_}{anchor})"
+        return f"[{text}]({link}{hash_}{anchor})"
 
-    return re.sub(r"\]\(([^)\s]+)\)", rewritten, markdown)
+    return re.sub(r"\[([^][]*)\]\(([^)\s]+)\)", rewritten, markdown)
+
+
+def title_of(path):
+    """Returns the first heading of a page."""
+    return re.search(r"^# (.+)$", path.read_text("utf-8"), re.M).group(1)
+
+
+def on_page_content(html, page, **_):
+    """Lets the links of a notebook to pages lead to them on the site."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+    return re.sub(r'(href="\.\./[\w-]+)\.md', r"\1.html", html)
