@@ -1,8 +1,8 @@
 """Adds to the site what lies outside docs/, and pages for the API.
 
-The pages are written for GitHub, where README links to `docs/x.md` and a page to
-`../leaf_audio/fast/README.md`. Here each file gets a place on the site, and its
-links are rewritten to it.
+The pages are written for GitHub, where README links to `docs/x.md` and a page
+to `../leaf_audio/fast/README.md`. Here each file gets a place on the site, and
+links to it are rewritten.
 """
 
 import pathlib
@@ -68,8 +68,10 @@ def index_of_modules():
     lines = ["# API", "", "| module | what is in it |", "|---|---|"]
     for name, module in sorted(API.items(), key=lambda item: item[1]):
         path = ROOT.joinpath(*module.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        first = re.match(r'"""(.*)', path.read_text("utf-8")).group(1)
+        if path.is_dir():
+            path = path / "__init__"
+        text = path.with_suffix(".py").read_text("utf-8")
+        first = re.match(r'"""(.*)', text).group(1)
         lines.append(
             f"| [`{imported_as(module)}`]({name}.md) | {first.rstrip('.')} |"
         )
