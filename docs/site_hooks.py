@@ -28,6 +28,7 @@ API = {
     "convolution": "leaf_audio.convolution",
     "data": "leaf_audio.data",
     "diagnostics": "leaf_audio.diagnostics",
+    "export": "leaf_audio.serving.export",
     "fast": "leaf_audio.fast",
     "few_examples": "leaf_audio.serving.few_examples",
     "figures": "leaf_audio.diagnostics.figures",

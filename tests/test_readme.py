@@ -4,6 +4,9 @@ Their Python runs as printed, the gin they show parses, their commands have
 valid flags and bindings, and the files that they name exist.
 """
 
+import datetime
+import json
+import os
 import pathlib
 import re
 import shlex
@@ -185,6 +188,37 @@ def test_readme_is_short():
 
 @pytest.mark.fast
 @pytest.mark.any_backend
-def test_the_citation_has_the_version():
+def test_the_citation_has_the_version_and_its_date():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {leaf_audio.__version__}\n" in citation
+    (date,) = re.findall(r"^date-released: (.+)$", citation, re.M)
+    assert datetime.date.fromisoformat(date) >= datetime.date(2026, 11, 29)
+
+
+@pytest.mark.fast
+@pytest.mark.any_backend
+def test_every_page_is_in_the_navigation_of_the_site():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "docs").rglob("*.ipynb"),
+    ]
+    for page in pages:
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert re.search(rf"(- |: ){re.escape(name)}$", navigation, re.M), name
+
+
+# It trains. CI runs it by building the site.
+@pytest.mark.slow
+def test_the_code_of_the_notebook_runs(tmp_path):
+    path = ROOT / "docs" / "notebooks" / "your_own_recordings.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(one["source"]) for one in cells if "outputs" in one]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -38,6 +38,10 @@ FLOOR = {room: floor for floor, row in enumerate(ROOMS) for room in row}
 NOT_FOR_LAYERS = {"absl", "gin", "tensorflow", "tensorflow_datasets"}
 # LingvoSpecAugment passes TensorFlow's operations to lingvo.
 USES_TENSORFLOW = {"leaf_audio/postprocessing/lingvo.py"}
+# Linux, macOS or Windows lacks each of these.
+NOT_EVERYWHERE = set(
+    "crypt fcntl grp msvcrt posix pty pwd resource termios tty winreg".split()
+)
 
 MAX_LINES = 510
 
@@ -129,6 +133,11 @@ def test_only_app_imports_gin():
         for found in imports()
         if found.room != "app" and re.match(r"gin\b", found.module)
     ]
+    assert not faults, listed(faults)
+
+
+def test_every_platform_has_what_is_imported():
+    faults = [one for one in imports() if one.module in NOT_EVERYWHERE]
     assert not faults, listed(faults)
 
 
