@@ -219,6 +219,7 @@ def window(name: str, size: int) -> np.ndarray:
 
     Args:
       name: One of
+
         - `"hamming"`: periodic Hamming window;
         - `"hanning"`, `"squared_hanning"`: those of time-domain filterbanks,
           which start one sample before their first zero;
