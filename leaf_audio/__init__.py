@@ -1,8 +1,8 @@
 """Learnable audio frontends for Keras: LEAF, SincNet, mel and their parts.
 
 The modules listed below and the frontends are imported when they are first
-used. `leaf_audio.Leaf` is the same as `leaf_audio.frontend.Leaf`, and
-`leaf_audio.load` as `leaf_audio.serving.load`.
+used. `leaf_audio.Leaf` is the same as `leaf_audio.frontend.Leaf`. `load` and
+`import_frontend` are those of `leaf_audio.serving`.
 """
 
 import importlib
@@ -34,15 +34,17 @@ _FRONTENDS = (
 # They need more than Keras: soundfile, TensorFlow Datasets and the like.
 _ON_DEMAND = ("data", "figures", "serving", "training")
 
-__all__ = ["__version__", "load", *_FRONTENDS, *_ON_DEMAND, *_ROOMS]
+_OF_SERVING = ("import_frontend", "load")
+
+__all__ = ["__version__", *_OF_SERVING, *_FRONTENDS, *_ON_DEMAND, *_ROOMS]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a module or a frontend when it is first used."""
     if name in _FRONTENDS:
         return getattr(importlib.import_module("leaf_audio.frontend"), name)
-    if name == "load":
-        return importlib.import_module("leaf_audio.serving").load
+    if name in _OF_SERVING:
+        return getattr(importlib.import_module("leaf_audio.serving"), name)
     if name in __all__:
         return importlib.import_module(f"leaf_audio.{name}")
     raise AttributeError(f"module 'leaf_audio' has no attribute {name!r}")

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio import pooling
 from leaf_audio.common.framing import place_clips
 from leaf_audio.common.lean_ops import reorder, split_by
 from leaf_audio.common.portable import is_portable, keeps_plans
@@ -39,7 +40,8 @@ def can_be_planned(convolve: Any, pool: Any) -> bool:
 
     Returns:
       True for a GaborConv1D with a stride of 1 and "same" padding, and a
-      GaussianLowpass, both without bias; not for subclasses of them.
+      GaussianLowpass; not for subclasses of them. The convolution must have no
+      bias. That of the pooling is added to the pooled energies.
     """
     return (
         type(convolve) is GaborConv1D
@@ -47,7 +49,6 @@ def can_be_planned(convolve: Any, pool: Any) -> bool:
         and convolve.strides == 1
         and convolve.padding == "same"
         and not convolve.use_bias
-        and not pool.use_bias
     )
 
 
@@ -98,6 +99,11 @@ class PlannedFilterbank(PlanFollower):
         Returns:
           An array `(batch, frames, filters)`.
         """
+        energies = self._pooled(audio, lengths)
+        bias = self._pool.bias
+        return energies if bias is None else energies + bias
+
+    def _pooled(self, audio: Tensor, lengths: Tensor | None) -> Tensor:
         holds = self._look_at_weights()
         arguments = (
             audio,
@@ -164,7 +170,9 @@ class PlannedFilterbank(PlanFollower):
         energies = gabor_energies(audio, *filters)
         if inside is not None:
             energies = ops.where(inside, energies, 0.0)
-        return self._pool.pool(energies, windows)
+        return pooling.pool(
+            energies, windows, self._pool.strides, self._pool.padding
+        )
 
 
 def planned_energies(
