@@ -42,6 +42,11 @@ def built_leaf():
 
 
 WAVE = np.ones(8, "float32")
+FOREIGN_LEAF = {
+    "complex_conv.kernel": np.array([[0.1, 20.0], [0.5, 20.0]]),
+    "pooling.weights": np.full((1, 1, 2, 1), 0.4),
+    "pooling._bias": np.ones(2),
+}
 
 # Values to try, by name. A kind of argument names those that are legal.
 VALUES = {
@@ -200,7 +205,7 @@ ARGUMENTS = {
             *("learning_rate_schedule", "median", "mel_scale", "method"),
             *("on_error", "pad_mode", "padding", "parametrization"),
             *("pooling_padding", "triangles", "window", "window_type"),
-            *("jit_compile", "keep", "preset"),
+            *("jit_compile", "keep", "preset", "system"),
         ),
         "choice",
     ),
@@ -301,6 +306,12 @@ EXCEPTIONS = {
         ),
         "positive or none",
     ),
+    "import_frontend.system": "choice or none",
+    # Of an EfficientLeaf only.
+    **{
+        f"import_frontend.{one}": "given or none"
+        for one in ("num_groups", "conv_win_factor", "stride_factor")
+    },
     "MaxPooling1D.kernel_initializer": "given or none",
     "MaxPooling1D.kernel_regularizer": "given or none",
     "MaxPooling1D.use_bias": "given",
@@ -402,6 +413,7 @@ REQUIRED = {
     "prepare": {
         "audio_data": AudioData("a", ("a", "b"), 16000, {}, {}, "", ""),
     },
+    "import_frontend": {"source": FOREIGN_LEAF},
     "given_labels": {"probabilities": {"a": 0.2}, "thresholds": [0.5]},
     "read_recording": {"recording": "no_such", "sample_rate": 16000},
     "smoothing_coefficient": {
@@ -418,6 +430,7 @@ UNTRIED = {
     *(f"{name}.rng" for name in WAVEFORM_FUNCTIONS),
     *("db_compression.inputs", "log_compression.inputs"),
     *("evaluate.load", "evaluate.prepare", "evaluate.observer"),
+    "import_frontend.source",
 }
 # Functions of tensors, what they return, and what others derive from.
 SKIPPED = {
@@ -433,15 +446,9 @@ COSTLY = {
     *("audio_folder", "embed", "evaluate", "example_shape", "load"),
     "serving.load",
     "predict",
-    *(
-        "tfrecords",
-        "prepare",
-        "read_recording",
-        "mirrored",
-        "data_parallel",
-        "tpu",
-    ),
-    *("LingvoSpecAugment", "from_trained"),
+    *("tfrecords", "prepare", "read_recording", "mirrored"),
+    *("data_parallel", "tpu"),
+    *("LingvoSpecAugment", "from_trained", "import_frontend"),
     *INDEXES,
 }
 ROOMS = (

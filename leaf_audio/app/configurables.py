@@ -24,6 +24,7 @@ from leaf_audio import (
     models,
     pooling,
     postprocessing,
+    serving,
 )
 from leaf_audio.app import (
     any_frontend,  # noqa: F401
@@ -56,6 +57,7 @@ _LEAF_AUDIO = {
         "SpecAugment TemporalBatchNormalization TemporalMedianSubtraction "
         "smoothing_coefficient"
     ),
+    serving: "import_frontend",
 }
 # keras.layers.MaxPooling1D is left out: leaf_audio.pooling has its own.
 _KERAS = {
@@ -167,7 +169,7 @@ ARGUMENT_FOR: dict[str, str] = {
         "learning_rate_schedule": "ReduceOnPlateau",
         "frontend": (
             "EfficientLeaf Leaf MelFilterbanks SincNet SincNetPlus Spectrogram "
-            "TimeDomainFilterbanks WaveGram"
+            "TimeDomainFilterbanks WaveGram import_frontend"
         ),
         "index": " ".join(_INDEXES),
         "loss": _KERAS["losses"],

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from leaf_audio import frontend, pooling, postprocessing
-from leaf_audio.common.sizes import window_size, window_stride
+from leaf_audio.common.sizes import frame_sizes
 from leaf_audio.serving import layouts
 from leaf_audio.serving.foreign_weights import Lazy
 
@@ -48,7 +48,9 @@ class Settings:
             "window_stride": self.window_stride,
             "spec_augment": self.spec_augment,
         }
-        return arguments | ({"name": self.name} if self.name else {})
+        if self.name is not None:
+            arguments["name"] = self.name
+        return arguments
 
     def of_leaf(self) -> dict[str, Any]:
         """Returns the arguments that `Leaf` takes."""
@@ -89,7 +91,7 @@ def _original(found: dict[str, Lazy], settings: Settings) -> Made:
     return made, arrays
 
 
-def _parts(arrays: Arrays) -> dict[str, bool]:
+def _parts(arrays: Arrays) -> dict[str, Any]:
     """Says which of its optional parts a frontend of the release has."""
     return {
         "preemp": "preemp" in arrays,
@@ -142,7 +144,9 @@ def _torch_leaf(groups: tuple) -> Callable[[dict, Settings], Made]:
         has_pcen = "compression/alpha" in arrays
         if not has_pcen and settings.compression_fn == "auto":
             settings = dataclasses.replace(settings, compression_fn=None)
-        size = window_size(settings.sample_rate, settings.window_len)
+        size, stride = frame_sizes(
+            settings.sample_rate, settings.window_len, settings.window_stride
+        )
         if size % 2 == 0:
             raise ValueError(
                 "`window_len` must be an odd number of samples: the frames of "
@@ -151,7 +155,7 @@ def _torch_leaf(groups: tuple) -> Callable[[dict, Settings], Made]:
             )
         pool = pooling.GaussianLowpass(
             kernel_size=size,
-            strides=window_stride(settings.sample_rate, settings.window_stride),
+            strides=stride,
             padding="centred",
             use_bias=True,
             name="learnable_pooling",

@@ -117,10 +117,11 @@ def import_frontend(
     }
     system, found = _recognise(read_weights(source), system)
     if groups and system != "efficientleaf":
+        received = ", ".join(f"{n}={value!r}" for n, value in groups.items())
         raise ValueError(
             "`num_groups`, `conv_win_factor` and `stride_factor` must be None "
-            f"unless `system` is 'efficientleaf'. Received: {groups}, "
-            f"system={system!r}."
+            "unless the weights are of an EfficientLeaf. Received: "
+            f"{received}, with weights of {system!r}."
         )
     settings = Settings(
         sample_rate=sample_rate,
