@@ -221,6 +221,7 @@ ARGUMENTS = {
         ),
         "text",
     ),
+    "title": "text or none",
     **dict.fromkeys(
         ("classifier", "path", "recording", "source", "workdir"), "path"
     ),
@@ -260,7 +261,7 @@ ARGUMENTS = {
     **dict.fromkeys(
         (
             *("audio_data", "configs", "frontends", "model"),
-            *("recordings", "seeds", "variants"),
+            *("recordings", "seeds", "variants", "waveforms"),
         ),
         "given",
     ),
@@ -403,6 +404,7 @@ REQUIRED = {
     },
     "log_compression": {"inputs": WAVE[None]},
     "outputs": {"frontends": {"leaf": built_leaf()}, "waveform": WAVE},
+    "outputs_of_clips": {"frontend": built_leaf(), "waveforms": [WAVE]},
     **dict.fromkeys(
         ("embed", "predict"),
         {
@@ -460,6 +462,7 @@ OTHERS = (
     callbacks.Replan,
     figures.bands,
     figures.outputs,
+    figures.outputs_of_clips,
     figures.responses,
     frontend.MelFilterbanks.from_preset,
     frontend.Spectrogram.from_preset,

@@ -34,7 +34,7 @@ def draw(
         The files that were written.
 
     Raises:
-        ValueError: There is no model or no learned frontend, the recording
+        ValueError: There is no model or nothing of it to draw, the recording
             cannot be used, or a file that is no such figure would be replaced.
         ImportError: matplotlib is not installed.
     """
@@ -46,36 +46,48 @@ def draw(
 
     folder = Workdir(workdir)
     model = folder.load_best()
-    found = diagnostics.learned_frontends(model)
-    if len(found) != 1:
+    trained = model.frontend
+    learned = bool(trained) and trained in diagnostics.learned_frontends(model)
+    has_filters = learned or isinstance(trained, frontend.MelFilterbanks)
+    if not has_filters and (recording is None or trained is None):
         raise ValueError(
-            "`workdir` must hold a model with a frontend that learns filters. "
-            f"Received: workdir={workdir!r} with {model.frontend}."
+            "`workdir` must hold a model whose frontend has filters, or a "
+            "`recording` must be given to draw its features. "
+            f"Received: workdir={workdir!r} with {trained}, "
+            f"recording={recording!r}."
         )
-    (trained,) = found
-    drawn = {
-        "responses": figures.responses(trained),
-        "bands": figures.bands(trained),
-    }
+    drawn = {}
+    if has_filters:
+        drawn["responses"] = figures.responses(trained)
+    if learned:
+        drawn["bands"] = figures.bands(trained)
     if recording is not None:
         waveform = read_recording(recording, int(trained.sample_rate))
-        untrained = type(trained).from_config(trained.get_config())
-        mel = frontend.MelFilterbanks(
-            n_filters=trained.n_filters,
-            sample_rate=trained.sample_rate,
-            window_len=trained.window_len,
-            window_stride=trained.window_stride,
-        )
         drawn["outputs"] = figures.outputs(
-            {
-                "mel, log": mel,
-                f"{trained.name} untrained": untrained,
-                f"{trained.name} trained": trained,
-            },
-            waveform,
+            _compared(trained, learned), waveform, pathlib.Path(recording).name
         )
     target = folder.path / "figures" if output is None else pathlib.Path(output)
     return save(drawn, target)
+
+
+def _compared(trained: Any, learned: bool) -> dict[str, Any]:
+    """Returns the frontends whose outputs are drawn, by their titles."""
+    from leaf_audio import frontend
+
+    if not learned:
+        return {trained.name: trained}
+    mel = frontend.MelFilterbanks(
+        n_filters=trained.n_filters,
+        sample_rate=trained.sample_rate,
+        window_len=trained.window_len,
+        window_stride=trained.window_stride,
+    )
+    untrained = type(trained).from_config(trained.get_config())
+    return {
+        "mel, log": mel,
+        f"{trained.name} untrained": untrained,
+        f"{trained.name} trained": trained,
+    }
 
 
 def save(drawn: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:

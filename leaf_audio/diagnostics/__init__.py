@@ -7,6 +7,7 @@ imported by itself, as `leaf_audio.figures`.
 """
 
 from leaf_audio.diagnostics.filters import (
+    centres_hz,
     drift,
     filters,
     impulse_responses,
@@ -17,6 +18,7 @@ from leaf_audio.diagnostics.filters import (
 from leaf_audio.diagnostics.table import table
 
 __all__ = [
+    "centres_hz",
     "drift",
     "filters",
     "impulse_responses",

@@ -1,8 +1,9 @@
 """Figures of the filters and the outputs of frontends, drawn by matplotlib.
 
 matplotlib comes with the extra `plot`: `pip install -e '.[plot]'`. Each
-function returns a `matplotlib.figure.Figure`. It opens no window; `savefig`
-saves the figure.
+function returns figures of the type `matplotlib.figure.Figure`. It opens no
+window; `savefig` saves a figure. Frequencies are in Hz. Panels that are to be
+compared have one scale of colours.
 
 Example:
 
@@ -13,55 +14,127 @@ figures.responses(leaf).savefig("responses.png")
 ```
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from leaf_audio import diagnostics
+from leaf_audio.common.checks import check_text
+from leaf_audio.frontend import MelFilterbanks
 from leaf_audio.frontend.base import Frontend
+from leaf_audio.postprocessing import (
+    Log1p,
+    LogTBN,
+    PCENLayer,
+    db_compression,
+    log_compression,
+)
 
 Figure = Any
 
 # Colours of Okabe and Ito, which colour-blind people can tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
 
+# Weaker responses are drawn as this one, in dB.
+_FLOOR_DB = -60.0
+# The points of the logarithmic axis of frequencies that responses are drawn at.
+_POINTS = 500
+_TICKS_HZ = np.outer(10.0 ** np.arange(0, 6), [1, 2, 5]).ravel()
+
+# In the name of a quantity: each frontend has brought it to a scale of its own.
+_NORMALIZED = "normalized"
+# What the outputs of a frontend are, by its compression.
+_QUANTITIES: dict[Any, str] = {
+    PCENLayer: "PCEN (no unit)",
+    Log1p: "log(1 + a · energy)",
+    LogTBN: f"log(1 + a · energy), {_NORMALIZED}",
+    log_compression: "ln(energy)",
+    db_compression: "energy (dB)",
+    type(None): "energy",
+}
+
 
 def responses(frontend: Frontend) -> Figure:
     """Draws the power responses of the filters, now and before training.
 
-    Each response is divided by its maximum.
+    Each filter is a row of colours: its response in dB, with its maximum at
+    0 dB. Of `MelFilterbanks`, which learns nothing, there is one panel.
 
     Args:
-      frontend: Frontend with learnable filters. It must be built.
+      frontend: Frontend with learnable filters, or `MelFilterbanks`. It must be
+        built.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: If the frontend is not built or has no learnable filters.
+      ValueError: If the frontend is not built or has no such filters.
       ImportError: If matplotlib is not installed.
     """
-    figure = _figure(8, 3.2)
-    axes = figure.subplots()
-    for label, initial, color, width in (
-        ("at the beginning", True, _GREY, 1.2),
-        ("now", False, _BLUE, 0.8),
-    ):
-        hz, power = diagnostics.responses(frontend, initial)
-        lines = axes.plot(hz / 1000, power / power.max(axis=0), color, lw=width)
-        lines[0].set_label(label)
-    axes.set(
-        xlabel="frequency (kHz)",
-        ylabel="power, of the peak's",
-        xlim=(0, frontend.sample_rate / 2000),
-        ylim=(0, 1.05),
-        title=f"filters of {frontend.name}",
+    if isinstance(frontend, MelFilterbanks):
+        panels = {"": frontend.filter_responses()}
+    else:
+        panels = {
+            "at the beginning": diagnostics.responses(frontend, True),
+            "now": diagnostics.responses(frontend),
+        }
+    figure = _figure(3.6 * len(panels) + 1.2, 3.6)
+    figure.suptitle(f"filters of {frontend.name}", parse_math=False)
+    all_axes = figure.subplots(
+        1, len(panels), sharex=True, sharey=True, squeeze=False
+    )[0]
+    # Half an octave below the lowest filter, at which it is weak already.
+    lowest = min(
+        max(hz[power.argmax(axis=0)].min() / 2**0.5, hz[1])
+        for hz, power in panels.values()
     )
-    # The curves fill the axes, so the legend stands beside them.
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    for axes, (title, (hz, power)) in zip(
+        all_axes, panels.items(), strict=True
+    ):
+        image = _draw_responses(axes, hz, power, lowest)
+        axes.set(title=title, xlabel="frequency (Hz)")
+    all_axes[0].set_ylabel("filter")
+    label = "power, of the maximum (dB)"
+    figure.colorbar(image, ax=list(all_axes), label=label, extend="min")
     return figure
+
+
+def _draw_responses(
+    axes: Any, hz: np.ndarray, power: np.ndarray, lowest: float
+) -> Any:
+    """Draws a row of colours for each filter; returns the image.
+
+    Args:
+      axes: Where to draw.
+      hz: Frequencies, of shape `(bins,)`.
+      power: Responses, of shape `(bins, n_filters)`.
+      lowest: The lowest frequency to draw, in Hz.
+    """
+    at = np.geomspace(lowest, hz[-1], _POINTS)
+    top = np.maximum(power.max(axis=0), np.finfo(power.dtype).tiny)
+    decibels = np.stack(
+        [
+            10 * np.log10(np.interp(at, hz, row / one) + 1e-12)
+            for row, one in zip(power.T, top, strict=True)
+        ]
+    )
+    image = axes.pcolormesh(
+        at,
+        np.arange(len(decibels)),
+        np.maximum(decibels, _FLOOR_DB),
+        vmin=_FLOOR_DB,
+        vmax=0,
+        shading="nearest",
+        cmap="cividis",
+        # As curves, an SVG would take megabytes.
+        rasterized=True,
+    )
+    axes.set_xscale("log")
+    _label_in_full(axes.xaxis)
+    return image
 
 
 def bands(frontend: Frontend) -> Figure:
@@ -102,29 +175,40 @@ def bands(frontend: Frontend) -> Figure:
             marker=marker,
             label=label,
             zorder=2,
+            # A marker at the edge of the axes is drawn whole.
+            clip_on=False,
         )
     axes.set(
         xscale="log",
         yscale="log",
         xlabel="centre frequency (Hz)",
         ylabel="bandwidth at half power (Hz)",
-        title=f"filters of {frontend.name}",
     )
+    axes.set_title(f"filters of {frontend.name}", parse_math=False)
     for axis in (axes.xaxis, axes.yaxis):
         _label_in_full(axis)
     axes.legend()
     return figure
 
 
-def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
+def outputs(
+    frontends: Mapping[str, Any],
+    waveform: np.ndarray,
+    title: str | None = None,
+) -> Figure:
     """Draws the outputs of several frontends for one recording, side by side.
 
-    If features have an axis of channels, the first channel is drawn.
+    Panels of one quantity, such as PCEN, have one scale of colours, unless a
+    frontend normalizes its outputs to a scale of its own. The filters are in
+    the order of their centre frequencies. If features have an axis of
+    channels, the first channel is drawn.
 
     Args:
       frontends: Frontends by the title of their panel. All have the same
         sample rate.
       waveform: Array of shape `(time,)` at that sample rate.
+      title: String. A title, such as the name of the recording. Defaults to
+        None, which is no title.
 
     Returns:
       The figure.
@@ -149,32 +233,155 @@ def outputs(frontends: Mapping[str, Any], waveform: np.ndarray) -> Figure:
             "`frontends` must be of one sample rate. "
             f"Received: frontends of {sorted(rates)} Hz."
         )
-    is_wave = np.ndim(waveform) == 1 and np.size(waveform)
-    if not is_wave or np.asarray(waveform).dtype.kind not in "iuf":
+    if not _is_waveform(waveform):
         raise ValueError(
             "`waveform` must be numbers of shape (time,). "
             f"Received: waveform={waveform!r}."
         )
-    (rate,) = rates
-    figure = _figure(3.2 * len(frontends) + 0.6, 3.4)
-    panels = figure.subplots(1, len(frontends), squeeze=False)[0]
     waveform = np.asarray(waveform, "float32")
-    for axes, (title, frontend) in zip(panels, frontends.items(), strict=True):
-        features = ops.convert_to_numpy(frontend(waveform[None]))[0]
-        if features.ndim > 2:
-            features = features[..., 0]
-        image = axes.imshow(
-            features.T,
-            origin="lower",
-            aspect="auto",
-            extent=(0, len(waveform) / rate, -0.5, features.shape[1] - 0.5),
-            cmap="cividis",
-        )
-        axes.set(title=title, xlabel="time (s)")
-        figure.colorbar(image, ax=axes)
-    panels[0].set_ylabel("filter")
-    figure.axes[-1].set_ylabel("output")
+    features = {
+        name: _features(frontend, waveform)
+        for name, frontend in frontends.items()
+    }
+    quantities = {name: _quantity(one) for name, one in frontends.items()}
+    figure = _figure(3.4 * len(frontends) + 0.6, 3.6)
+    if title is not None:
+        figure.suptitle(check_text("title", title), parse_math=False)
+    panels = figure.subplots(1, len(frontends), squeeze=False)[0]
+    for axes, (name, frontend) in zip(panels, frontends.items(), strict=True):
+        compared = [
+            features[other]
+            for other in frontends
+            if other == name
+            or (
+                quantities[other] == quantities[name]
+                and _NORMALIZED not in quantities[name]
+            )
+        ]
+        _draw_features(axes, frontend, features[name], waveform, compared)
+        axes.set_title(name, parse_math=False)
     return figure
+
+
+def outputs_of_clips(
+    frontend: Frontend, waveforms: Sequence[np.ndarray]
+) -> list[Figure]:
+    """Draws the outputs of a frontend for several clips, on one scale.
+
+    Args:
+      frontend: Frontend.
+      waveforms: List of arrays of shape `(time,)`, at its sample rate; at least
+        one.
+
+    Returns:
+      A figure for each clip. All have the same scale of colours.
+
+    Raises:
+      ValueError: If the frontend is none, or a waveform has another rank.
+      ImportError: If matplotlib is not installed.
+    """
+    if not isinstance(frontend, Frontend):
+        raise ValueError(
+            "`frontend` must be a frontend of leaf_audio. "
+            f"Received: frontend={frontend!r}."
+        )
+    is_list = isinstance(waveforms, (list, tuple)) and waveforms
+    if not is_list or not all(map(_is_waveform, waveforms)):
+        raise ValueError(
+            "`waveforms` must be a list of arrays of shape (time,). "
+            f"Received: waveforms={waveforms!r}."
+        )
+    clips = [np.asarray(one, "float32") for one in waveforms]
+    features = [_features(frontend, one) for one in clips]
+    drawn = []
+    for one, waveform in zip(features, clips, strict=True):
+        figure = _figure(4.6, 3)
+        _draw_features(figure.subplots(), frontend, one, waveform, features)
+        drawn.append(figure)
+    return drawn
+
+
+def _is_waveform(value: Any) -> bool:
+    is_wave = np.ndim(value) == 1 and np.size(value) > 0
+    return is_wave and np.asarray(value).dtype.kind in "iuf"
+
+
+def _features(frontend: Frontend, waveform: np.ndarray) -> np.ndarray:
+    """Returns the outputs for a clip, of shape (frames, n_filters)."""
+    features = ops.convert_to_numpy(frontend(waveform[None]))[0]
+    return features if features.ndim == 2 else features[..., 0]
+
+
+def _quantity(frontend: Frontend) -> str:
+    """Returns what the outputs are, with their unit."""
+    compression = frontend.compression
+    if isinstance(compression, functools.partial):
+        compression = compression.func
+    for known in (type(compression), compression):
+        if known in _QUANTITIES:
+            return _QUANTITIES[known]
+    name = getattr(compression, "name", None)
+    return f"output of {name or getattr(compression, '__name__', 'the layer')}"
+
+
+def _draw_features(
+    axes: Any,
+    frontend: Frontend,
+    features: np.ndarray,
+    waveform: np.ndarray,
+    compared: Sequence[np.ndarray],
+) -> None:
+    """Draws features over time and frequency, with a bar of colours.
+
+    Args:
+      axes: Where to draw.
+      frontend: What has computed them.
+      features: Array of shape `(frames, n_filters)`.
+      waveform: What they were computed of.
+      compared: Features that decide on the scale, all of one quantity.
+    """
+    centres = diagnostics.centres_hz(frontend)
+    order = slice(None) if centres is None else np.argsort(centres)
+    # A few extreme values would leave the rest without contrast.
+    low, high = np.percentile(
+        np.concatenate([one.ravel() for one in compared]), [0.5, 99.5]
+    )
+    image = axes.imshow(
+        features[:, order].T,
+        origin="lower",
+        aspect="auto",
+        extent=(
+            0,
+            len(waveform) / frontend.sample_rate,
+            -0.5,
+            features.shape[1] - 0.5,
+        ),
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+        cmap="cividis",
+    )
+    axes.set_xlabel("time (s)")
+    if centres is None:
+        axes.set_ylabel("filter")
+    else:
+        _label_rows(axes, centres[order])
+        axes.set_ylabel("centre frequency of the filter (Hz)")
+    axes.figure.colorbar(
+        image, ax=axes, label=_quantity(frontend), extend="both"
+    )
+
+
+def _label_rows(axes: Any, centres: np.ndarray) -> None:
+    """Labels rows, whose centres rise, by round frequencies."""
+    ticks = _TICKS_HZ[(_TICKS_HZ >= centres[0]) & (_TICKS_HZ <= centres[-1])]
+    rows = np.interp(ticks, centres, np.arange(len(centres)))
+    # Of two that would overlap, the first is kept.
+    kept: list[int] = []
+    for i, row in enumerate(rows):
+        if not kept or row - rows[kept[-1]] >= len(centres) / 16:
+            kept.append(i)
+    axes.set_yticks(rows[kept], [f"{ticks[i]:g}" for i in kept])
 
 
 def _label_in_full(axis: Any) -> None:
@@ -182,8 +389,8 @@ def _label_in_full(axis: Any) -> None:
     from matplotlib import ticker
 
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
-    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _figure(width: float, height: float) -> Figure:

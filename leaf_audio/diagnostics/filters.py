@@ -96,6 +96,24 @@ def responses(
     return _power_responses(kernels, frontend.sample_rate)
 
 
+def centres_hz(frontend: Frontend) -> np.ndarray | None:
+    """Returns the centre frequencies of the outputs, learned or not.
+
+    Args:
+      frontend: Frontend. It must be built.
+
+    Returns:
+      An array of shape `(n_filters,)`, in Hz, or None if they are unknown.
+
+    Raises:
+      ValueError: If the frontend is not built.
+    """
+    _check_built(frontend)
+    if _has_filters(frontend):
+        return filters(frontend)["centre_hz"]
+    return frontend.fixed_centres_hz()
+
+
 def drift(frontend: Frontend) -> dict[str, np.ndarray]:
     """Returns how far the filters have moved from their initial values.
 

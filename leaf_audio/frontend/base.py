@@ -58,6 +58,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
@@ -279,6 +280,10 @@ class Frontend(Streamable, KnownArguments, keras.Model):
     # first attribute that holds their layer, and would find a property first.
     def filter_layer(self) -> keras.layers.Layer | None:
         """Returns the layer that holds the learnable filters, or None."""
+        return None
+
+    def fixed_centres_hz(self) -> np.ndarray | None:
+        """Returns the centre frequencies in Hz, or None if they are learned."""
         return None
 
     def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:

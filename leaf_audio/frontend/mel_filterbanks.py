@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from leaf_audio.common.checks import (
@@ -219,6 +220,22 @@ class MelFilterbanks(StftFrontend):
         if not allow_empty_filters:
             mel.check_every_filter_has_a_bin(weights, n_fft)
         self._mel_matrix = weights.T.astype(self._internal_dtype)
+
+    def fixed_centres_hz(self) -> np.ndarray:
+        lowest, highest = self._band()
+        return mel.centres_hz(self.n_filters, lowest, highest, self.mel_scale)
+
+    def filter_responses(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the weights of the mel filters.
+
+        Returns:
+          Two arrays: the frequencies of the bins of the FFT in Hz, of shape
+          `(bins,)`, and the weight of each bin in each filter, of shape
+          `(bins, n_filters)`. The filters weight `|STFT|**power`.
+        """
+        bins = np.arange(len(self._mel_matrix))
+        hz = bins * (self.sample_rate / self._fft_length)
+        return hz, np.asarray(self._mel_matrix)
 
     def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         return ops.matmul(self._spectrogram(audio, mask), self._mel_matrix)

@@ -147,9 +147,7 @@ class Spectrogram(StftFrontend):
 
     def _bins_of_band(self) -> slice:
         lowest, highest = self._band()
-        hz = np.arange(self._fft_length // 2 + 1) * (
-            self.sample_rate / self._fft_length
-        )
+        hz = self._all_bins_hz()
         first, last = (
             np.searchsorted(hz, lowest),
             np.searchsorted(hz, highest, side="right"),
@@ -162,6 +160,13 @@ class Spectrogram(StftFrontend):
                 f"sample_rate={self.sample_rate}."
             )
         return slice(int(first), int(last))
+
+    def _all_bins_hz(self) -> np.ndarray:
+        bins = np.arange(self._fft_length // 2 + 1)
+        return bins * (self.sample_rate / self._fft_length)
+
+    def fixed_centres_hz(self) -> np.ndarray:
+        return self._all_bins_hz()[self._bins]
 
     def _compute_energies(self, audio: Tensor, mask: Tensor | None) -> Tensor:
         return self._spectrogram(audio, mask)[..., self._bins]

@@ -228,6 +228,24 @@ def mel_matrix(
     return weights
 
 
+def centres_hz(
+    n_filters: int, min_freq: float, max_freq: float, mel_scale: str
+) -> np.ndarray:
+    """Returns the frequencies at which the filters of `mel_matrix` peak.
+
+    Args:
+      n_filters: See `mel_matrix`.
+      min_freq: See `mel_matrix`.
+      max_freq: See `mel_matrix`.
+      mel_scale: See `mel_matrix`.
+
+    Returns:
+      An array of shape `(n_filters,)`, in Hz.
+    """
+    edges = _edges_mel(n_filters, min_freq, max_freq, mel_scale)
+    return mel_to_hz(edges[1:-1], mel_scale)
+
+
 def _edges_mel(
     n_filters: int, min_freq: float, max_freq: float, mel_scale: str
 ) -> np.ndarray:
