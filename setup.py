@@ -47,7 +47,9 @@ setuptools.setup(
     # is found before a folder that lies beside a notebook and has the name of
     # the package, such as that of a clone.
     package_dir={"": "."},
-    package_data={"leaf_audio": ["py.typed", "pretrained/*"]},
+    package_data={
+        "leaf_audio": ["py.typed", "pretrained/*", "serving/report/*.jinja"]
+    },
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["leaf-audio = leaf_audio.app.cli:run"]},
     install_requires=[
@@ -79,6 +81,7 @@ setuptools.setup(
     extras_require={
         "test": [
             "audiomentations>=0.40",
+            "jinja2",
             "librosa",
             "matplotlib",
             "onnxruntime",
@@ -88,7 +91,7 @@ setuptools.setup(
             "tf2onnx>=1.17",
         ],
         "augment": ["audiomentations>=0.40"],
-        "plot": ["matplotlib"],
+        "plot": ["jinja2", "matplotlib"],
         # The site. mkdocs-jupyter runs the notebook, in a kernel of ipykernel.
         "docs": [
             "ipykernel",

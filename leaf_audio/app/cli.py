@@ -60,6 +60,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
         (),
         "Draw the learned filters and outputs of a run.",
     ),
+    "report": (
+        "leaf_audio.app.report_page",
+        (),
+        "Write a page that shows a run: curves, filters, examples.",
+    ),
 }
 
 

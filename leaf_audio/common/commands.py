@@ -7,7 +7,7 @@ import sys
 _SCRIPTS = ("leaf-audio", "leaf-audio.exe", "leaf-audio-script.py")
 _SISTERS = (
     *("classify_embeddings", "embed", "export", "main", "plot", "predict"),
-    *("prepare", "stream", "study"),
+    *("prepare", "report", "report_page", "stream", "study"),
 )
 _MODULES = {
     "leaf_audio",

@@ -133,7 +133,7 @@ def _draw_responses(
         rasterized=True,
     )
     axes.set_xscale("log")
-    _label_in_full(axes.xaxis)
+    label_in_full(axes.xaxis)
     return image
 
 
@@ -186,7 +186,7 @@ def bands(frontend: Frontend) -> Figure:
     )
     axes.set_title(f"filters of {frontend.name}", parse_math=False)
     for axis in (axes.xaxis, axes.yaxis):
-        _label_in_full(axis)
+        label_in_full(axis)
     axes.legend()
     return figure
 
@@ -384,8 +384,12 @@ def _label_rows(axes: Any, centres: np.ndarray) -> None:
     axes.set_yticks(rows[kept], [f"{ticks[i]:g}" for i in kept])
 
 
-def _label_in_full(axis: Any) -> None:
-    """Labels a logarithmic axis with plain numbers, such as 200."""
+def label_in_full(axis: Any) -> None:
+    """Labels a logarithmic axis with plain numbers, such as 200.
+
+    Args:
+      axis: An axis of matplotlib.
+    """
     from matplotlib import ticker
 
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -1,0 +1,201 @@
+"""The command that writes a page to look at a run."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import app, flags
+
+from leaf_audio.app import trained_flags
+from leaf_audio.app.startup import (
+    escape_what_stdout_cannot_show,
+    importing_libraries,
+    run_main,
+)
+
+if TYPE_CHECKING:
+    from leaf_audio import data, serving
+    from leaf_audio.serving.report import Examples
+    from leaf_audio.training import Workdir
+
+
+def run() -> None:
+    """Runs the command, with the flags of the command line."""
+    _define_flags()
+    run_main(main)
+
+
+def main(argv: list[str]) -> None:
+    """Writes a page that shows a run: curves, labels, filters, examples.
+
+    Args:
+        argv: The command line without its flags: the name of the program.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+    given = flags.FLAGS
+    if given.workdir is None:
+        sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
+    escape_what_stdout_cannot_show()
+    with importing_libraries():
+        import keras
+        import tensorflow  # noqa: F401
+
+        # JAX looks for devices then, and writes which it has not found.
+        keras.ops.zeros(1)
+    try:
+        file, note = write(
+            given.workdir, given.output, given.gin_config, given.gin_bindings
+        )
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"Error: {trained_flags.describe(error)}")
+    if note:
+        print(f"without examples: {note}", file=sys.stderr)
+    print(file)
+
+
+def write(
+    workdir: str,
+    output: str | None = None,
+    configs: Sequence[str] = (),
+    bindings: Sequence[str] = (),
+) -> tuple[pathlib.Path, str]:
+    """Writes the page of a run.
+
+    The clips that it shows are those of the run's data. The `config.gin` of the
+    run is not executed; see `leaf_audio.app.recorded`. gin is left as it was.
+
+    Args:
+        workdir: str. The folder of a finished run.
+        output: str or None. The HTML file. A page that was written here before
+            is replaced. None is `report.html` in the workdir. Default: None.
+        configs: list of str. Gin configs, which are executed and override the
+            recorded settings. A run with classes or functions of your own
+            needs one that imports them. Default: none.
+        bindings: list of str. Lines in gin's syntax, which override the
+            configs, such as `audio_folder.path = '/elsewhere'`. Default: none.
+
+    Returns:
+        The file, and a sentence that says why there are no examples, or "".
+
+    Raises:
+        ValueError: If there is no finished run, a setting is wrong, or a file
+            that is no such page would be replaced.
+        ImportError: If matplotlib or Jinja is not installed.
+    """
+    from leaf_audio import serving
+    from leaf_audio.common import files
+    from leaf_audio.serving import report
+
+    folder = serving.finished_run(workdir)
+    file = (
+        folder.path / "report.html" if output is None else pathlib.Path(output)
+    )
+    _check_replaceable(file)
+    with trained_flags.trained(workdir, configs) as classifier:
+        examples = _examples(folder, classifier, configs, bindings)
+        page = report.make_page(folder, classifier, examples)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(file, page)
+    return file, examples if isinstance(examples, str) else ""
+
+
+def _check_replaceable(file: pathlib.Path) -> None:
+    """Raises a ValueError unless the page may be written to a file."""
+    from leaf_audio.serving.report.page import MARK
+
+    is_html = file.suffix.lower() in (".html", ".htm") and not file.is_dir()
+    if not is_html:
+        raise ValueError(
+            "`output` must be the name of an .html file. "
+            f"Received: output={str(file)!r}."
+        )
+    if file.exists() and MARK.encode() not in file.read_bytes():
+        raise ValueError(
+            "`output` must be a new file, or one that this command has "
+            f"written. Received: output={str(file)!r}, which would be replaced."
+        )
+
+
+def _examples(
+    folder: Workdir,
+    classifier: serving.TrainedClassifier,
+    configs: Sequence[str],
+    bindings: Sequence[str],
+) -> Examples | str:
+    """Returns examples, or if the data is not there, a sentence on why."""
+    from leaf_audio.serving import report
+
+    try:
+        audio_data = _load(folder, configs, bindings)
+        examples = report.choose(classifier, audio_data)
+    except (ValueError, OSError) as error:
+        # A person who asks for other data is told what is wrong with it.
+        if bindings:
+            raise
+        reason = trained_flags.describe(error)
+        return f"The data of the run cannot be used. {reason}"
+    return examples
+
+
+def _load(
+    folder: Workdir, configs: Sequence[str], bindings: Sequence[str]
+) -> data.AudioData:
+    """Loads the data of a run, as `leaf-audio eval` does."""
+    import gin
+
+    from leaf_audio.app import configuration, recorded
+    from leaf_audio.app import train as gin_training
+
+    with configuration.restored():
+        configuration.parse(configs, bindings)
+        asked = configuration.bound()
+        settings = recorded.data_bindings(recorded.read(folder), asked)
+        configuration.parse(configs, bindings, settings)
+        bound = gin.get_bindings("train.train")
+        return gin_training.load(
+            bound["dataset"],
+            data_dir=bound.get("data_dir"),
+            for_training=False,
+        )
+
+
+# Not when the module is imported: another command of the same process may have
+# flags of the same names.
+def _define_flags() -> None:
+    # --help lists only the flags that the program itself has defined.
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "The folder of the run. Its config.gin is not executed.",
+        **own,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "The HTML file to write. By default report.html in the workdir.",
+        **own,
+    )
+    flags.DEFINE_multi_string(
+        "gin_config",
+        [],
+        "A gin config that imports classes and functions of your own which the "
+        "run uses; may be repeated. A config is code: its import lines run. "
+        "Give only configs that you trust.",
+        **own,
+    )
+    flags.DEFINE_multi_string(
+        "gin_bindings",
+        [],
+        "A gin binding of the data, such as audio_folder.path = '/elsewhere'; "
+        "may be repeated.",
+        **own,
+    )
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,186 @@
+"""Figures of how a training went, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import csv
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from leaf_audio.diagnostics.figures import label_in_full
+
+Figure = Any
+
+# Columns of metrics.csv that tell nothing of how well the model learns.
+_NOT_DRAWN = ("epoch", "seconds", "slow_steps")
+_UNITS = {"hz": "Hz", "ms": "ms"}
+_PREFIX = "val_"
+# Colours of Okabe and Ito, which colour-blind people can tell apart.
+_TRAIN, _VALIDATION, _GREY = "#0072B2", "#D55E00", "#777777"
+
+
+def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads a CSV file of numbers, such as `metrics.csv` of a run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A float array for each column. A value that is missing is NaN. If there
+        is no file, the dictionary is empty.
+
+    Raises:
+        ValueError: If a value is no number.
+    """
+    if not path.exists():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return {
+            name: np.array(
+                [float(row[name]) if row[name] else math.nan for row in rows]
+            )
+            for name in (rows[0] if rows else ())
+        }
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must hold a number in each cell. Received: {error}."
+        ) from error
+
+
+def draw_curves(
+    table: Mapping[str, np.ndarray], kept_epoch: int | None = None
+) -> dict[str, Figure]:
+    """Draws each metric over the epochs, of all splits that have it.
+
+    Args:
+        table: The columns of `metrics.csv`.
+        kept_epoch: int or None. The epoch whose model was kept, to be marked.
+            Defaults to None.
+
+    Returns:
+        A figure for each metric, by its name.
+    """
+    named = [name for name in table if name not in _NOT_DRAWN]
+    metrics = dict.fromkeys(name.removeprefix(_PREFIX) for name in named)
+    drawn = {}
+    for metric in metrics:
+        figure = _figure()
+        axes = figure.subplots()
+        for name, label, color in (
+            (metric, "training", _TRAIN),
+            (f"{_PREFIX}{metric}", "validation", _VALIDATION),
+        ):
+            if name in table:
+                _draw_line(axes, table, name, label, color)
+        if kept_epoch is not None:
+            label = f"kept: epoch {kept_epoch}"
+            axes.axvline(kept_epoch, color=_GREY, ls=":", label=label)
+        words, unit = title_of(metric)
+        axes.set_title(words)
+        axes.set_ylabel(unit or words)
+        axes.legend(fontsize="small")
+        drawn[words] = figure
+    return drawn
+
+
+def _draw_line(
+    axes: Any,
+    table: Mapping[str, np.ndarray],
+    name: str,
+    label: str,
+    color: str,
+) -> None:
+    epochs = table["epoch"]
+    marker = "o" if len(epochs) < 3 else None
+    axes.plot(epochs, table[name], color=color, label=label, marker=marker)
+    axes.set_xlabel("epoch")
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(color="0.9", linewidth=0.5)
+
+
+def title_of(metric: str) -> tuple[str, str]:
+    """Returns the name of a column for people, and its unit or "".
+
+    Args:
+        metric: str, such as "drift_centre_hz".
+
+    Returns:
+        Such as ("drift centre", "Hz").
+    """
+    words = metric.split("_")
+    unit = _UNITS.get(words[-1], "")
+    if unit:
+        words = words[:-1]
+    return {"map": "mAP", "auc": "AUC"}.get(metric, " ".join(words)), unit
+
+
+def draw_paths(filters: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    """Draws the centre frequency and the bandwidth of filters over the epochs.
+
+    Args:
+        filters: The columns of `filters.csv`.
+
+    Returns:
+        Figures by their names.
+    """
+    drawn = {}
+    for name in ("centre_hz", "bandwidth_hz"):
+        figure = _figure()
+        axes = figure.subplots()
+        for number in np.unique(filters["filter"]):
+            rows = filters["filter"] == number
+            axes.plot(
+                filters["epoch"][rows],
+                filters[name][rows],
+                lw=0.8,
+                # Neighbours can be told apart.
+                color=(_TRAIN, _VALIDATION)[int(number) % 2],
+            )
+        words, unit = title_of(name)
+        axes.set_title(f"{words} of each filter")
+        axes.set(xlabel="epoch", ylabel=unit, yscale="log")
+        axes.locator_params(axis="x", integer=True)
+        label_in_full(axes.yaxis)
+        drawn[f"{words} of each filter"] = figure
+    return drawn
+
+
+def most_confused(
+    counts: np.ndarray, labels: Sequence[str], count: int = 10
+) -> list[tuple[str, str, int, float]]:
+    """Returns the pairs of labels that are confused most often.
+
+    Args:
+        counts: Integers of shape (labels, labels), a row for each label that
+            clips have.
+        labels: The labels.
+        count: int. The number of pairs at most. Defaults to 10.
+
+    Returns:
+        For each pair the label, the predicted label, the number of clips, and
+        their share of the clips of the label.
+    """
+    wrong = counts * (1 - np.eye(len(counts), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [
+        (
+            labels[row],
+            labels[column],
+            int(wrong[row, column]),
+            float(wrong[row, column] / counts[row].sum()),
+        )
+        for row, column in pairs
+        if wrong[row, column]
+    ]
+
+
+def _figure() -> Figure:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    return MatplotlibFigure(figsize=(4.6, 3), layout="constrained")
