@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -127,6 +128,7 @@ def _examples(
     bindings: Sequence[str],
 ) -> Examples | str:
     """Returns examples, or if the data is not there, a sentence on why."""
+    from leaf_audio.data.clip_store import FINGERPRINT_PREFIX
     from leaf_audio.serving import report
 
     try:
@@ -138,6 +140,11 @@ def _examples(
             raise
         reason = trained_flags.describe(error)
         return f"The data of the run cannot be used. {reason}"
+    recorded = folder.read_data().get("fingerprint", "")
+    is_comparable = recorded.startswith(FINGERPRINT_PREFIX)
+    if is_comparable and recorded != audio_data.fingerprint:
+        remark = "These clips are not the ones that the run was evaluated on."
+        return dataclasses.replace(examples, remark=remark)
     return examples
 
 

@@ -18,7 +18,6 @@ MOVED = {
     "example.clips": "leaf_audio.data.clips",
     "example.configuration": "leaf_audio.app.configuration",
     "example.data": "leaf_audio.data",
-    "example.report": "leaf_audio.app.report",
     "example.run": "leaf_audio.app.run",
     "example.startup": "leaf_audio.app.startup",
     "example.strategies": "leaf_audio.training.strategies",

@@ -81,11 +81,10 @@ def responses(frontend: Frontend) -> Figure:
             "at the beginning": diagnostics.responses(frontend, True),
             "now": diagnostics.responses(frontend),
         }
-    figure = _figure(3.6 * len(panels) + 1.2, 3.6)
+    figure = _figure(5.4, 2.6 * len(panels) + 1)
     figure.suptitle(f"filters of {frontend.name}", parse_math=False)
-    all_axes = figure.subplots(
-        1, len(panels), sharex=True, sharey=True, squeeze=False
-    )[0]
+    # One above the other: frequencies are compared.
+    all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     # Half an octave below the lowest filter, at which it is weak already.
     lowest = min(
         max(hz[power.argmax(axis=0)].min() / 2**0.5, hz[1])
@@ -95,8 +94,8 @@ def responses(frontend: Frontend) -> Figure:
         all_axes, panels.items(), strict=True
     ):
         image = _draw_responses(axes, hz, power, lowest)
-        axes.set(title=title, xlabel="frequency (Hz)")
-    all_axes[0].set_ylabel("filter")
+        axes.set(title=title, ylabel="filter")
+    all_axes[-1].set_xlabel("frequency (Hz)")
     label = "power, of the maximum (dB)"
     figure.colorbar(image, ax=list(all_axes), label=label, extend="min")
     return figure

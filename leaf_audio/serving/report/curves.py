@@ -71,8 +71,10 @@ def draw_curves(
     for metric in metrics:
         figure = _figure()
         axes = figure.subplots()
+        is_drift = metric.startswith("drift_")
+        own = "mean over the filters" if is_drift else "training"
         for name, label, color in (
-            (metric, "training", _TRAIN),
+            (metric, own, _TRAIN),
             (f"{_PREFIX}{metric}", "validation", _VALIDATION),
         ):
             if name in table:

@@ -10,6 +10,7 @@ import numpy as np
 
 from leaf_audio import data
 from leaf_audio.serving.trained import TrainedClassifier
+from leaf_audio.training.checks import check_sample_rate
 
 # The number of clips of which examples are chosen. With ten thousand, it would
 # take minutes, and the examples would be much the same.
@@ -62,6 +63,7 @@ class Examples:
         num_right: int. How many of the clips that were judged are right.
         num_judged: int. The number of clips that were judged.
         num_clips: int. The number of clips in the split.
+        remark: str. What else is to be known of the clips, or "".
     """
 
     split: str
@@ -70,6 +72,7 @@ class Examples:
     num_right: int
     num_judged: int
     num_clips: int
+    remark: str = ""
 
 
 def choose(
@@ -94,8 +97,10 @@ def choose(
         The examples.
 
     Raises:
-        ValueError: If there is no such split, or the labels do not fit.
+        ValueError: If there is no such split, or the labels or the sample rate
+            are not those of the classifier.
     """
+    check_sample_rate(classifier.model, audio_data.sample_rate)
     audio_data = audio_data.relabelled(
         classifier.labels, is_multilabel=classifier.thresholds is not None
     )

@@ -155,18 +155,24 @@ def _metrics_table(
         if name.endswith(("_low", "_high")):
             continue
         words, _ = curves.title_of(name)
-        rows.append([words, *(_metric(metrics[s], name) for s in splits)])
+        values = [metrics[s].get(name) for s in splits]
+        rows.append(
+            [words, *("–" if v is None else f"{v:.4f}" for v in values)]
+        )
+        if any(f"{name}_low" in metrics[s] for s in splits):
+            rows.append(
+                [
+                    "95 % interval",
+                    *(_interval(metrics[s], name) for s in splits),
+                ]
+            )
     return rows
 
 
-def _metric(values: Mapping[str, float], name: str) -> str:
-    if values.get(name) is None:
+def _interval(values: Mapping[str, float], name: str) -> str:
+    if f"{name}_low" not in values:
         return "–"
-    told = f"{values[name]:.4f}"
-    if f"{name}_low" in values:
-        low, high = values[f"{name}_low"], values[f"{name}_high"]
-        told += f" (95 %: {low:.3f} to {high:.3f})"
-    return told
+    return f"{values[f'{name}_low']:.3f} to {values[f'{name}_high']:.3f}"
 
 
 def _labels_of(
@@ -223,7 +229,7 @@ def _filters(
     folder: Workdir, of_model: Any, summary: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns figures and the table of the filters."""
-    found: dict[str, Any] = {"note": "", "wide": [], "images": [], "rows": []}
+    found: dict[str, Any] = {"note": "", "images": [], "rows": []}
     if of_model is None:
         found["note"] = "The model has no frontend of this package."
         return found
@@ -233,11 +239,11 @@ def _filters(
         if not isinstance(of_model, frontend.MelFilterbanks):
             return found
     responses = figures.responses(of_model)
-    found["wide"] = [_image(responses, "responses of the filters", "png")]
+    found["images"] = [_image(responses, "responses of the filters", "png")]
     if not is_learned:
         return found
     bands = figures.bands(of_model)
-    found["images"] = _images({"bandwidths over centre frequencies": bands})
+    found["images"] += _images({"bandwidths over centre frequencies": bands})
     table = curves.read_table(folder.filters)
     if table:
         found["images"] += _images(curves.draw_paths(table))
@@ -279,7 +285,8 @@ def _shown(
     judged = f"{examples.num_judged} clips of the split {examples.split}"
     if examples.num_judged < examples.num_clips:
         judged += f", drawn of {examples.num_clips},"
-    about = (
+    about = f"{_text(examples.remark)} " if examples.remark else ""
+    about += (
         f"{examples.num_right} of {judged} are right. Shown are the ones that "
         "are wrong by most, and of those that are right the surest. Each is "
         "played as the model gets it: aligned, and at one loudness. The "
