@@ -1,0 +1,509 @@
+"""The page of a run shows what the run has recorded, and needs nothing else."""
+
+import base64
+import csv
+import html.parser
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import gin
+import keras
+import numpy as np
+import pytest
+import soundfile
+from tones import LABELS, LEAF, SAMPLE_RATE, bindings, python, write_tones
+
+from leaf_audio import serving
+from leaf_audio.app import configuration, report_page, train
+from leaf_audio.data import AudioData
+from leaf_audio.serving import TrainedClassifier
+from leaf_audio.serving.report import examples, make_page
+from leaf_audio.training import Workdir
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+EVIL = "<script>alert('ß')</script>&\"$"
+CHROMIUM = next(
+    filter(
+        None,
+        map(shutil.which, ("chromium", "chromium-browser", "google-chrome")),
+    ),
+    None,
+)
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page, its text, and what it refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.words, self.source = [], [], [], text
+        self.cells, self.is_cell = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.links += [v for k, v in attrs if k in ("src", "href")]
+        if tag in ("td", "th"):
+            self.cells.append("")
+            self.is_cell = True
+
+    def handle_endtag(self, tag):
+        self.is_cell = self.is_cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self.is_cell:
+            self.cells[-1] += data
+
+    @property
+    def text(self):
+        return "".join(self.words)
+
+    def sources(self, tag):
+        return [attrs["src"] for name, attrs in self.tags if name == tag]
+
+
+def decoded(uri):
+    kind, _, content = uri.partition(";base64,")
+    return kind.removeprefix("data:"), base64.b64decode(content)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_tones(folder / "tones")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_of_leaf(folder):
+    configuration.parse(
+        [],
+        bindings(
+            folder,
+            f"train.workdir = '{folder / 'run'}'",
+            "train.num_epochs = 2",
+            "train.learning_rate = 0.01",
+            frontend=LEAF,
+        ),
+    )
+    train.train()
+    gin.clear_config()
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def page(run_of_leaf):
+    file, note = report_page.write(str(run_of_leaf))
+    assert file == run_of_leaf / "report.html" and note == ""
+    return Page(file.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A run on clips of several labels, in chunks."""
+    folder = tmp_path_factory.mktemp("several")
+    write_tones(folder / "tones")
+    lines = ["file,labels,split"]
+    for file in sorted((folder / "tones").rglob("*.wav")):
+        split, label, name = file.relative_to(folder / "tones").parts
+        more = {"low": ";mid", "mid": ";high", "high": ""}[label]
+        lines.append(f"{split}/{label}/{name},{label}{more},{split}")
+    (folder / "tones" / "index.csv").write_text("\n".join(lines) + "\n")
+    configuration.parse(
+        [],
+        bindings(
+            folder,
+            f"train.workdir = '{folder / 'run'}'",
+            "train.num_epochs = 1",
+            "data.prepare.evaluation_hop = 100",
+        ),
+    )
+    train.train()
+    gin.clear_config()
+    return folder / "run"
+
+
+def test_the_page_needs_nothing_else(page):
+    assert page.links
+    for link in page.links:
+        assert link.startswith(("data:", "#"))
+    assert "http://" not in page.source and "https://" not in page.source
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in page.tags}
+    policy = next(
+        attrs["content"]
+        for _, attrs in page.tags
+        if attrs.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy.startswith("default-src 'none';")
+
+
+def test_a_phone_shows_it_at_its_own_width(page):
+    viewport = [a for _, a in page.tags if a.get("name") == "viewport"]
+    assert viewport[0]["content"].startswith("width=device-width")
+
+
+def test_all_pictures_can_be_decoded(page):
+    kinds = []
+    for source in page.sources("img"):
+        kind, content = decoded(source)
+        kinds.append(kind)
+        if kind == "image/png":
+            assert content.startswith(b"\x89PNG")
+        else:
+            xml.etree.ElementTree.fromstring(content)
+    # Responses, two confusion matrices and the examples are of pixels.
+    count = len(page.sources("audio"))
+    assert kinds.count("image/png") == 3 + count > 3
+    assert kinds.count("image/svg+xml") >= 6
+    alternatives = [a["alt"] for tag, a in page.tags if tag == "img"]
+    assert {
+        "loss",
+        "accuracy",
+        "confusion matrix of test",
+        "responses of the filters",
+        "centre of each filter",
+    } <= set(alternatives)
+
+
+def test_the_numbers_are_those_of_the_run(page, run_of_leaf):
+    results = json.loads((run_of_leaf / "results.json").read_text())
+    metrics = results["metrics"]["test"]
+    assert f"{metrics['accuracy']:.4f}" in page.cells
+    with open(run_of_leaf / "classes_test.csv", newline="") as file:
+        for row in csv.reader(file):
+            start = page.cells.index(row[0], page.cells.index("precision") - 2)
+            assert page.cells[start : start + len(row)] == row
+    assert results["versions"]["keras"] in page.cells
+    assert (run_of_leaf / "config.gin").read_text().strip() in page.text
+    right = round(metrics["accuracy"] * results["data"]["counts"]["test"])
+    assert f"{right} of 9 clips of the split test are right" in page.text
+
+
+def test_the_examples_are_judged_as_the_classifier_judges(
+    folder, run_of_leaf, page
+):
+    classifier = serving.load(run_of_leaf)
+    audio_data = data_of(folder)
+    found = examples.choose(classifier, audio_data)
+    read = audio_data.clips["test"].reader()
+    for one in (*found.right, *found.wrong):
+        index = int(re.fullmatch(r"clip (\d+) of test", one.name)[1])
+        samples, label = read(index)
+        # The evaluation takes the centre of a clip that is too long.
+        clip = classifier.prepare(samples, SAMPLE_RATE)
+        (row,) = classifier.probabilities(clip[None])
+        expected = dict(zip(classifier.labels, row, strict=True))
+        for share in one.shares:
+            assert share.probability == pytest.approx(
+                expected[share.label], abs=1e-5
+            )
+            is_true = share.label == audio_data.label_names[int(label)]
+            assert share.is_true == is_true
+        likeliest = max(expected, key=expected.get)
+        assert [s.label for s in one.shares if s.is_given] == [likeliest]
+        assert one.name in page.text
+    assert len(page.sources("audio")) == len(found.right) + len(found.wrong)
+
+
+def data_of(folder):
+    configuration.parse([], bindings(folder))
+    loaded = train.load("audio_folder", data_dir=str(folder / "prepared"))
+    gin.clear_config()
+    return loaded
+
+
+def test_the_audio_is_what_the_model_gets(page, folder, run_of_leaf):
+    classifier = serving.load(run_of_leaf)
+    found = examples.choose(classifier, data_of(folder))
+    sources = page.sources("audio")
+    for source, one in zip(sources, (*found.wrong, *found.right), strict=True):
+        kind, content = decoded(source)
+        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+        assert (kind, rate) == ("audio/flac", SAMPLE_RATE)
+        assert abs(samples).max() == pytest.approx(0.5, abs=1e-3)
+        expected = one.clip * (0.5 / abs(one.clip).max())
+        np.testing.assert_allclose(samples, expected, atol=1e-4)
+
+
+def test_filters_are_told_before_and_after(page, run_of_leaf):
+    with open(run_of_leaf / "filters.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = json.loads((run_of_leaf / "results.json").read_text())["kept_epoch"]
+    heading = page.cells.index("centre, before (Hz)")
+    for number in range(4):
+        then, now = (
+            next(
+                float(row["centre_hz"])
+                for row in rows
+                if row["epoch"] == epoch and row["filter"] == str(number)
+            )
+            for epoch in ("0", str(kept))
+        )
+        # After the filter there are three pairs of cells.
+        start = page.cells.index("after (ms)", heading) + 1 + 7 * number
+        assert page.cells[start] == str(number)
+        assert page.cells[start + 1 : start + 3] == [
+            f"{then:.4g}",
+            f"{now:.4g}",
+        ]
+
+
+def test_names_are_shown_and_not_run(run_of_leaf, tmp_path):
+    workdir = tmp_path / "<b>run"
+    shutil.copytree(run_of_leaf, workdir)
+    for name in ("classes_test.csv", "confusion_test.csv"):
+        with open(workdir / name, newline="") as file:
+            cells = [
+                [EVIL if cell == "low" else cell for cell in row]
+                for row in csv.reader(file)
+            ]
+        with open(workdir / name, "w", newline="") as file:
+            csv.writer(file).writerows(cells)
+    (workdir / "config.gin").write_text(EVIL)
+    shares = (examples.Share(EVIL, 0.75, True, False),)
+    clip = np.zeros(500, "float32")
+    one = examples.Example(f"{EVIL} of test", clip, shares)
+    some = examples.Examples("test", (), (one,), 0, 1, 1, remark=EVIL)
+    text = make_page(Workdir(workdir), serving.load(workdir), some)
+    made = Page(text)
+    assert not {"script", "b"} & {tag for tag, _ in made.tags}
+    # In both tables, in the settings, the remark, the name and the shares.
+    assert made.text.count(EVIL) >= 5
+    assert EVIL in made.cells and "<b>run" in made.text
+
+
+def test_a_name_that_is_not_utf8_is_escaped(run_of_leaf):
+    shares = (examples.Share("a\udcff", 0.75, True, True),)
+    one = examples.Example("clip 0", np.ones(500, "float32"), shares)
+    some = examples.Examples("test", (one,), (), 1, 1, 1)
+    folder = Workdir(run_of_leaf)
+    text = make_page(folder, serving.load(run_of_leaf), some)
+    assert r"a\udcff" in Page(text.encode().decode()).cells
+
+
+def test_without_the_data_the_rest_is_made(folder, run_of_leaf, tmp_path):
+    moved = tmp_path / "elsewhere"
+    (folder / "tones").rename(moved)
+    try:
+        output = tmp_path / "page.html"
+        _, note = report_page.write(str(run_of_leaf), str(output))
+        made = Page(output.read_text("utf-8"))
+        assert "data of the run cannot be used" in note
+        assert note in made.text and str(folder / "tones") in note
+        assert not made.sources("audio")
+        assert len(made.sources("img")) >= 9
+        where = [f"audio_folder.path = '{moved}'"]
+        _, note = report_page.write(
+            str(run_of_leaf), str(output), bindings=where
+        )
+        assert note == ""
+        assert Page(output.read_text("utf-8")).sources("audio")
+        wrong = [f"audio_folder.path = '{tmp_path / 'none'}'"]
+        with pytest.raises(ValueError, match="none"):
+            report_page.write(str(run_of_leaf), str(output), bindings=wrong)
+    finally:
+        moved.rename(folder / "tones")
+
+
+def test_data_that_has_changed_is_remarked(folder, run_of_leaf, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(folder / "tones", other)
+    next((other / "test").rglob("*.wav")).unlink()
+    output = tmp_path / "page.html"
+    report_page.write(
+        str(run_of_leaf),
+        str(output),
+        bindings=[f"audio_folder.path = '{other}'"],
+    )
+    made = Page(output.read_text("utf-8"))
+    assert "not the ones that the run was evaluated on" in made.text
+
+
+def test_several_labels_have_thresholds_and_no_matrix(several):
+    file, note = report_page.write(str(several))
+    made = Page(file.read_text("utf-8"))
+    results = json.loads((several / "results.json").read_text())
+    assert note == ""
+    assert "so there is no confusion matrix" in made.text
+    assert "average_precision" in made.cells and "threshold" in made.cells
+    for one in results["thresholds"].values():
+        assert f"{one:.3f}" in made.cells
+    found = re.search(r"(\d) of 9 clips of the split test are right", made.text)
+    audio = made.sources("audio")
+    right, wrong = int(found[1]), 9 - int(found[1])
+    assert len(audio) == min(right, 4) + min(wrong, 4)
+    # Mel filters are fixed. Their responses are drawn, and no paths.
+    alternatives = [a["alt"] for tag, a in made.tags if tag == "img"]
+    assert "responses of the filters" in alternatives
+    assert "centre of each filter" not in alternatives
+    assert "are fixed" in made.text
+    # Chunks are as long as the clips of the model.
+    _, content = decoded(audio[0])
+    assert len(soundfile.read(io.BytesIO(content))[0]) == 500
+
+
+class Fixed(TrainedClassifier):
+    """Says of clip i what row i of a table says."""
+
+    def probabilities(self, clips):
+        return self.card["table"][clips[:, 0].astype(int)]
+
+
+class Clips:
+    """Clips whose samples are their own number."""
+
+    def __init__(self, labels):
+        self.labels = np.array(labels)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def with_labels(self, labels):
+        return Clips(labels)
+
+    def count_labels(self, num_labels):
+        return np.bincount(self.labels, minlength=num_labels)
+
+    is_multilabel = False
+
+    def reader(self):
+        return lambda i: (np.full(4, i, "float32"), self.labels[i])
+
+
+def chosen(labels, table, **kwargs):
+    classifier = Fixed(
+        keras.Sequential(),
+        ["a", "b"],
+        SAMPLE_RATE,
+        card={"table": np.array(table)},
+    )
+    audio_data = AudioData(
+        "made", ("a", "b"), SAMPLE_RATE, {"test": Clips(labels)}, {}, "", ""
+    )
+    return examples.choose(classifier, audio_data, **kwargs)
+
+
+def test_the_worst_and_the_surest_are_chosen_of_different_labels():
+    labels = [0, 0, 0, 1, 0, 0, 1, 1]
+    sure_of_a = [0.1, 0.2, 0.4, 0.7, 0.9, 0.8, 0.3, 0.6]
+    found = chosen(labels, [[p, 1 - p] for p in sure_of_a], count=2)
+    # Clip 1 of label a is wrong by more than clip 3 of label b, but clip 0 of
+    # label a by even more.
+    assert [one.name[:6] for one in found.wrong] == ["clip 0", "clip 3"]
+    assert [one.name[:6] for one in found.right] == ["clip 4", "clip 6"]
+    assert (found.num_right, found.num_judged, found.num_clips) == (3, 8, 8)
+
+
+def test_many_clips_are_drawn_from(monkeypatch):
+    monkeypatch.setattr(examples, "_MAX_JUDGED", 50)
+    found = chosen([0] * 300 + [1] * 300, [[0.9, 0.1]] * 600)
+    assert (found.num_judged, found.num_clips) == (50, 600)
+    # Of both halves.
+    assert 10 < found.num_right < 40
+
+
+def test_the_data_must_fit():
+    with pytest.raises(
+        ValueError, match="must have a split test or validation"
+    ):
+        examples.choose(
+            TrainedClassifier(keras.Sequential(), ["a"], 16000),
+            AudioData("made", ("a",), 16000, {}, {}, "", ""),
+        )
+
+
+@pytest.mark.parametrize("name", ["page.txt", "folder.html", "mine.html"])
+def test_no_other_file_is_replaced(run_of_leaf, tmp_path, name):
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "mine.html").write_text("mine")
+    output = str(tmp_path / name)
+    with pytest.raises(ValueError, match=f"`output` must be .*{name}"):
+        report_page.write(str(run_of_leaf), output)
+    assert (tmp_path / "mine.html").read_text() == "mine"
+    assert not (tmp_path / "page.txt").exists()
+
+
+def test_an_unfinished_run_is_named(run_of_leaf, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(run_of_leaf, workdir)
+    (workdir / "results.json").unlink()
+    with pytest.raises(ValueError, match="must hold a finished run"):
+        report_page.write(str(workdir))
+
+
+def test_without_jinja_the_extra_is_named(run_of_leaf, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    output = tmp_path / "page.html"
+    with pytest.raises(ImportError, match=r"\.\[plot\]"):
+        report_page.write(str(run_of_leaf), str(output))
+    assert not output.exists()
+
+
+@pytest.mark.slow
+def test_the_command_tells_where_the_page_is(run_of_leaf, tmp_path):
+    output = tmp_path / "page.html"
+    flags = (f"--workdir={run_of_leaf}", f"--output={output}")
+    done = python("-m", "example.report", *flags)
+    assert done.stdout == f"{output}\n"
+    assert "<h1>Run run</h1>" in output.read_text("utf-8")
+    done = python("-m", "example.report", "--workdir=no_such", check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch("Error: `workdir` .*no_such.*\n", done.stderr)
+
+
+def in_chromium(file, tmp_path):
+    """Opens a page; returns its DOM, and the lines of the console."""
+    command = [
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"),
+        *("--dump-dom", file.as_uri()),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    return done.stdout, [one for one in lines if ":CONSOLE:" in one]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="optional: needs Chromium")
+def test_a_browser_has_no_complaints_and_a_phone_need_not_scroll(
+    page, tmp_path
+):
+    file = tmp_path / "page.html"
+    file.write_text(page.source, "utf-8")
+    dom, complaints = in_chromium(file, tmp_path)
+    assert '<h2 id="environment">' in dom and not complaints
+    # A page in a frame as wide as a phone, with a script that measures it.
+    without_policy = re.sub("<meta http-equiv[^>]*>", "", page.source)
+    frame = html.escape(without_policy)
+    measuring = tmp_path / "measuring.html"
+    measuring.write_text(
+        f'<iframe id="phone" width="390" height="800" srcdoc="{frame}">'
+        "</iframe><script>onload = () => {\n"
+        "  const root = phone.contentDocument.documentElement;\n"
+        "  const images = [...phone.contentDocument.images];\n"
+        "  document.title = root.scrollWidth + ' ' + root.clientWidth + ' ' +\n"
+        "    images.filter(one => one.naturalWidth == 0).length;\n"
+        "  console.error('measured');\n"
+        "}</script>",
+        "utf-8",
+    )
+    dom, complaints = in_chromium(measuring, tmp_path)
+    # What is told on the console is noticed here.
+    assert len(complaints) == 1 and "measured" in complaints[0]
+    width, available, num_broken = map(
+        int, re.search("<title>(.*?)</title>", dom)[1].split()
+    )
+    assert available <= 390 and width <= available
+    assert num_broken == 0
+    assert set(LABELS) <= set(page.cells)
