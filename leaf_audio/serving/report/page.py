@@ -261,7 +261,8 @@ def _filter_rows(
     heading = ["filter"]
     for name in names:
         words, unit = curves.title_of(name)
-        heading += [f"{words}, before ({unit})", f"after ({unit})"]
+        unit = f" ({unit})" if unit else ""
+        heading += [f"{words}, before{unit}", f"after{unit}"]
     rows = [heading]
     for i, number in enumerate(table["filter"][then]):
         row = [f"{number:.0f}"]
