@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -211,7 +211,7 @@ def _deciding_clip(
 
 
 def _shares(
-    labels: tuple[str, ...],
+    labels: Sequence[str],
     probabilities: np.ndarray,
     true: np.ndarray,
     given: np.ndarray,
@@ -231,7 +231,8 @@ def _of_other_labels(
 ) -> list[int]:
     """Returns the first rows, those of labels that are not there yet first."""
     seen: set[bytes] = set()
-    first, rest = [], []
+    first: list[int] = []
+    rest: list[int] = []
     for row in rows:
         labels = true[row].tobytes()
         (rest if labels in seen else first).append(row)
