@@ -50,7 +50,7 @@ _NORMALIZED = "normalized"
 _QUANTITIES: dict[Any, str] = {
     PCENLayer: "PCEN (no unit)",
     Log1p: "log(1 + a · energy)",
-    LogTBN: f"log(1 + a · energy), {_NORMALIZED}",
+    LogTBN: f"log energy, {_NORMALIZED}",
     log_compression: "ln(energy)",
     db_compression: "energy (dB)",
     type(None): "energy",

@@ -86,7 +86,7 @@ def test_outputs_have_a_panel_for_each_frontend(leaf):
     assert bars == [
         "PCEN (no unit)",
         "ln(energy)",
-        "log(1 + a · energy), normalized",
+        "log energy, normalized",
     ]
 
 
