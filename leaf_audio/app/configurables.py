@@ -45,8 +45,8 @@ _LEAF_AUDIO = {
         "ArrayInit GaborInit LowpassInit PreempInit SincInit from_trained"
     ),
     models: (
-        "AudioClassifier BCResNet ConvBlock ConvNet PANN PANNConvBlock "
-        "PANNWavBlock ResNet WaveGram"
+        "AudioClassifier BCResNet COLA ConvBlock ConvNet PANN PANNConvBlock "
+        "PANNWavBlock ResNet SimCLR WaveGram"
     ),
     pooling: (
         "ChannelWiseLearnablePooling1D GaussianLowpass LearnablePooling1D "
@@ -177,6 +177,7 @@ ARGUMENT_FOR: dict[str, str] = {
         "pooling_cls": _LEAF_AUDIO[pooling],
         "pooling_init": "LowpassInit",
         "preemp_init": "PreempInit",
+        "pretraining": "COLA SimCLR",
         "spec_augment": "LingvoSpecAugment SpecAugment",
     }.items()
     for name in names.split()
@@ -185,7 +186,11 @@ ARGUMENT_FOR: dict[str, str] = {
 PASSED_AS_CLASS: frozenset[str] = frozenset(
     name
     for name, argument in ARGUMENT_FOR.items()
-    if argument in ("block", "conv1d_cls", "index", "optimizer", "pooling_cls")
+    if argument
+    in (
+        *("block", "conv1d_cls", "index", "optimizer", "pooling_cls"),
+        "pretraining",
+    )
     or name in ("db_compression", "log_compression")
 )
 

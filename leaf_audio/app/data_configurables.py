@@ -40,7 +40,7 @@ TRANSFORMS = tuple(f"data.{name}" for name in _PASSED)
 INDEXES = (
     *("data.audioset_index", "data.bird_detection_index"),
     *("data.birdclef2021_index", "data.speech_commands_index"),
-    "data.tut2018_index",
+    *("data.tut2018_index", "data.unlabelled_index"),
 )
 
 
@@ -184,7 +184,11 @@ def _register() -> None:
         _load, "load", "data", denylist=["for_training", "readers"]
     )
     gin.external_configurable(
-        _prepare, "prepare", "data", denylist=["audio_data"]
+        # `train.pretraining` decides about the views.
+        _prepare,
+        "prepare",
+        "data",
+        denylist=["audio_data", "views"],
     )
 
 

@@ -174,8 +174,9 @@ class _TrainingObserver(Observer):
 def _config(*args: Any, **kwargs: Any) -> training.TrainingConfig:
     """Makes the settings. `@Hinge` without parentheses stands for the class."""
     bound = inspect.signature(_config).bind(*args, **kwargs)
-    if "loss" in bound.arguments:
-        bound.arguments["loss"] = without_gin(bound.arguments["loss"])
+    for name in ("loss", "pretraining"):
+        if name in bound.arguments:
+            bound.arguments[name] = without_gin(bound.arguments[name])
     return training.TrainingConfig(*bound.args, **bound.kwargs)
 
 

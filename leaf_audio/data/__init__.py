@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         peak_normalization,
         transform,
     )
+    from leaf_audio.data.unlabelled import unlabelled_index
 
 __all__ = [
     "READERS",
@@ -84,6 +85,7 @@ __all__ = [
     "time_shift",
     "transform",
     "tut2018_index",
+    "unlabelled_index",
     "white_noise",
 ]
 
@@ -116,6 +118,7 @@ _MODULES = {
     "time_shift": "augmentation",
     "transform": "transforms",
     "tut2018_index": "published",
+    "unlabelled_index": "unlabelled",
     "white_noise": "augmentation",
 }
 

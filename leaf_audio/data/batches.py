@@ -73,6 +73,7 @@ def prepare(
     mixup_alpha: float = 0.0,
     evaluation_hop: int | None = None,
     balance: bool = False,
+    views: int = 1,
 ) -> "Batches":
     """Makes batches of a prepared data set.
 
@@ -110,6 +111,11 @@ def prepare(
             equally often, instead of each clip once in a pass. A clip with
             several labels is drawn as often as its rarest label asks for. See
             `leaf_audio.data.balance`. Default: False.
+        views: int, 1 or 2. With 2, an example holds two views of a clip: the
+            transforms are applied twice, with other random numbers, also in
+            evaluation. The audio of a batch then has the shape
+            (batch, 2, time), and all labels are 0. Mixup and `evaluation_hop`
+            are not possible then. Default: 1.
 
     Returns:
         A `Batches`. If `align` is among the transforms, training reads a random
@@ -129,6 +135,7 @@ def prepare(
         mixup_alpha=mixup_alpha,
         evaluation_hop=evaluation_hop,
         balance=balance,
+        views=views,
     )
 
 
@@ -152,10 +159,12 @@ class Batches:
         example_shape: The shape of one transformed clip.
         num_labels: The number of labels of the data set.
         is_multilabel: Whether a clip may have several labels. If so, all
-            batches have float targets of shape (batch, number of labels).
+            batches have float targets of shape (batch, number of labels). False
+            with two views.
         mixup_alpha: The argument. If it is above 0, training batches have
             float targets.
         evaluation_hop: The argument.
+        views: The argument.
     """
 
     def __init__(
@@ -168,6 +177,7 @@ class Batches:
         mixup_alpha: float = 0.0,
         evaluation_hop: int | None = None,
         balance: bool = False,
+        views: int = 1,
     ):
         check_is(
             "audio_data", audio_data, AudioData, "what `data.load` returned"
@@ -179,13 +189,15 @@ class Batches:
         check_not_negative("mixup_alpha", mixup_alpha)
         check_unless_none(check_positive_int, evaluation_hop=evaluation_hop)
         check_bool("balance", balance)
+        _check_views(views, mixup_alpha, evaluation_hop)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
         self.batch_size = batch_size
         self.mixup_alpha = mixup_alpha
+        self.views = views
         self.num_labels = len(audio_data.label_names)
-        self.is_multilabel = audio_data.is_multilabel
+        self.is_multilabel = audio_data.is_multilabel and views == 1
         self._seed = seed
         self._count = len(clips.get("train", ()))
         self._order: BalancedOrder | None = None
@@ -333,7 +345,16 @@ class Batches:
 
     def _evaluation(self, split: str, count: int) -> grain.IterDataset:
         data = grain.MapDataset.range(count)
-        data = data.map(lambda index: self._example(split, index))
+        number = SPLITS.index(split)
+
+        def example(index: int) -> tuple[np.ndarray, np.int32 | np.ndarray]:
+            # Two views without random numbers would be the same. The key has
+            # four numbers, as no other.
+            several = self.views > 1
+            rng = self._generator(number, index, 0, 0) if several else None
+            return self._example(split, index, rng)
+
+        data = data.map(example)
         return _read_ahead(data.batch(self.batch_size))
 
     def _example(
@@ -344,6 +365,21 @@ class Batches:
         part: tuple[int, int | None] = (0, None),
     ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
         samples, label = self._readers[split](index, *part)
+        if self.views == 1:
+            return self._transformed(samples, rng, split, index), label
+        views = [
+            self._transformed(samples, rng, split, index)
+            for _ in range(self.views)
+        ]
+        return np.stack(views), np.int32(0)
+
+    def _transformed(
+        self,
+        samples: np.ndarray,
+        rng: np.random.Generator | None,
+        split: str,
+        index: int,
+    ) -> np.ndarray:
         audio = self._transform(samples, rng)
         if audio.shape != self.example_shape:
             raise ValueError(
@@ -352,7 +388,7 @@ class Batches:
                 f"leads to {audio.shape} for clip {index} of {split}, and to "
                 f"{self.example_shape} for others."
             )
-        return audio, label
+        return audio
 
     def _lengths_in_training(
         self, clips: dict[str, Clips]
@@ -408,6 +444,21 @@ class Batches:
                 f"leads to {shapes}."
             )
         return shape
+
+
+def _check_views(
+    views: int, mixup_alpha: float, evaluation_hop: int | None
+) -> None:
+    check_positive_int("views", views, at_most=2)
+    for name, value, needed in (
+        ("mixup_alpha", mixup_alpha, 0),
+        ("evaluation_hop", evaluation_hop, None),
+    ):
+        if views > 1 and value != needed:
+            raise ValueError(
+                f"`{name}` must be {needed} with two views of each clip, as "
+                f"pretraining needs them. Received: {name}={value!r}."
+            )
 
 
 class _Share:

@@ -4,7 +4,8 @@
 to an embedding) and a linear output layer. The other classes of this package
 are encoders and their blocks, one family of networks to a file: `bcresnet`,
 `convnet`, `pann`, `resnet` and `wavegram`. `heads` holds what the classifier
-puts before and after them, `chain` the base class that they share.
+puts before and after them, `chain` the base class that they share. `COLA` and
+`SimCLR`, in `contrastive`, train a frontend and an encoder without labels.
 
 To add an encoder:
 
@@ -24,12 +25,14 @@ A model of `keras.applications` is an encoder too. Create it with
 
 from leaf_audio.models.bcresnet import BCResBlock, BCResNet
 from leaf_audio.models.classifier import AudioClassifier
+from leaf_audio.models.contrastive import COLA, SimCLR
 from leaf_audio.models.convnet import ConvBlock, ConvNet
 from leaf_audio.models.pann import PANN, PANNConvBlock
 from leaf_audio.models.resnet import ResidualBlock, ResNet
 from leaf_audio.models.wavegram import PANNWavBlock, WaveGram
 
 __all__ = [
+    "COLA",
     "PANN",
     "AudioClassifier",
     "BCResBlock",
@@ -40,5 +43,6 @@ __all__ = [
     "PANNWavBlock",
     "ResNet",
     "ResidualBlock",
+    "SimCLR",
     "WaveGram",
 ]

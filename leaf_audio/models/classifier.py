@@ -187,12 +187,39 @@ class AudioClassifier(KnownArguments, keras.Model):
         config = {**self.get_config(), "num_outputs": len(bias)}
         copy = type(self).from_config(config)
         copy.build_from_config(self.get_build_config())
-        for name in ("frontend", "encoder", "_normalize", "_pool"):
-            part = getattr(self, name)
-            if part is not None:
-                getattr(copy, name).set_weights(part.get_weights())
+        copy.take_weights(self)
         copy.head.set_weights([kernel, bias])
         return copy
+
+    def take_weights(self, other: "AudioClassifier") -> None:
+        """Takes over the weights of another classifier, but for the dense layer.
+
+        Both must be built, and have the same frontend, encoder, `input_norm`
+        and `pooling`.
+
+        Args:
+          other: The classifier that has the weights.
+
+        Raises:
+          ValueError: If a part has other weights. Nothing is changed then.
+        """
+        pairs = []
+        for name, argument in _PARTS.items():
+            own, given = getattr(self, name), getattr(other, name)
+            shapes = [
+                [tuple(weight.shape) for weight in part.weights] if part else []
+                for part in (own, given)
+            ]
+            if type(own) is not type(given) or shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"`{argument}` of the two classifiers must be of the same "
+                    f"kind and size to take over weights. Received: "
+                    f"{_described(own)}, and {_described(given)} for `other`."
+                )
+            pairs.append((own, given))
+        for own, given in pairs:
+            if own is not None:
+                own.set_weights(given.get_weights())
 
     def _frame_mask(self, inputs: Tensor, mask: Any) -> Any:
         if mask is None or not self._passes_mask:
@@ -250,6 +277,21 @@ class AudioClassifier(KnownArguments, keras.Model):
         """Creates a classifier from the config `get_config` has returned."""
         names = ("frontend", "encoder")
         return from_config_with_objects(cls, config, names, custom_objects)
+
+
+# The parts before the dense layer, and the argument that each depends on.
+_PARTS = {
+    "frontend": "frontend",
+    "_normalize": "input_norm",
+    "encoder": "encoder",
+    "_pool": "pooling",
+}
+
+
+def _described(part: layers.Layer | None) -> str:
+    if part is None:
+        return "none"
+    return f"a {type(part).__name__} with {part.count_params()} weights"
 
 
 def _check_layer(name: str, value: Any) -> layers.Layer | None:

@@ -25,6 +25,7 @@ from leaf_audio.common.checks import (
     check_share,
 )
 from leaf_audio.data.recordings import list_recordings
+from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving.embeddings import embed
 from leaf_audio.serving.trained import TrainedClassifier
 
@@ -370,7 +371,7 @@ def with_labels(
     Raises:
         ValueError: If the model is no `models.AudioClassifier`.
     """
-    if not isinstance(classifier.model, models.AudioClassifier):
+    if not isinstance(classifier.model, (models.AudioClassifier, Contrastive)):
         raise ValueError(
             "`model` must be a models.AudioClassifier to get other labels. "
             f"Received: {type(classifier.model).__name__}."

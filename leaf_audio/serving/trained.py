@@ -16,6 +16,7 @@ from leaf_audio import data, models
 from leaf_audio.common.checks import check_path, check_positive_int
 from leaf_audio.data import chunks
 from leaf_audio.data.decoding import at_rate
+from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import packed, preparation
 from leaf_audio.serving.finished import (
     finished_run,
@@ -330,7 +331,16 @@ class TrainedClassifier:
 
         Returns:
             A float64 array of shape (batch, labels).
+
+        Raises:
+            ValueError: If the model was trained without labels.
         """
+        if isinstance(self.model, Contrastive):
+            raise ValueError(
+                "`model` must be a classifier to give probabilities. Received: "
+                f"{type(self.model).__name__}, which was trained without "
+                "labels; it has embeddings only."
+            )
         logits = _call(self.model, clips)
         if self.thresholds is not None:
             return sigmoid(logits)
@@ -353,7 +363,7 @@ class TrainedClassifier:
 
     @functools.cached_property
     def _embedder(self) -> keras.Model:
-        if not isinstance(self.model, models.AudioClassifier):
+        if not isinstance(self.model, (models.AudioClassifier, Contrastive)):
             raise ValueError(
                 "`model` must be a models.AudioClassifier to have embeddings. "
                 f"Received: {type(self.model).__name__}."
@@ -364,7 +374,7 @@ class TrainedClassifier:
 class _Embedder(keras.Model):
     """Computes what the last layer of a classifier gets."""
 
-    def __init__(self, classifier: models.AudioClassifier):
+    def __init__(self, classifier: models.AudioClassifier | Contrastive):
         super().__init__(autocast=False, name="embedder")
         self.classifier = classifier
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from leaf_audio.training import checks, losses, optimizers
+from leaf_audio.models.contrastive import Contrastive
+from leaf_audio.training import checks, contrast, losses, optimizers
 from leaf_audio.training.config import TrainingConfig
 from leaf_audio.training.strategies import Strategy
 
@@ -46,7 +47,8 @@ def build(
         config: The settings of training.
         make_model: Called with the keyword argument `num_outputs`.
         num_outputs: The number of labels.
-        example_shape: The shape of one clip, without the batch.
+        example_shape: The shape of one clip, or of one view of it, without the
+            batch.
         learning_rate: A number or a schedule.
         has_shares: Whether targets are shares of all labels, instead of a label
             for each clip. Defaults to False.
@@ -68,14 +70,14 @@ def build(
         has_shares=has_shares or is_multilabel,
         is_multilabel=is_multilabel,
     )
-    outputs = model(keras.ops.zeros((1, *example_shape)))
+    outputs = model(keras.ops.zeros(_input_shape(config, example_shape)))
     optimizers.spare_from_decay(model.optimizer, model)
     _check_frontend_rate(config, model)
     model.optimizer.build(model.trainable_variables)
     targets = (
         keras.ops.zeros(outputs.shape)
         if has_shares or is_multilabel
-        else keras.ops.zeros(1, "int32")
+        else keras.ops.zeros(outputs.shape[:1], "int32")
     )
     losses.check_fits(model.loss, targets, outputs)
     # TensorFlow would trace a first step that makes variables a second time.
@@ -124,7 +126,7 @@ def rehearse(
                 losses.check_fits(model.loss, labels, keras.ops.zeros((1, 2)))
             shape = example_shape() if example_shape else None
             if shape is not None:
-                model.build((1, *shape))
+                model.build(_input_shape(config, shape))
                 _check_frontend_rate(config, model)
 
     # Keras counts the layers of each name, and keeps these counts for each
@@ -132,6 +134,15 @@ def rehearse(
     # they are: the frontend of the real one is called "leaf", not "leaf_1".
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         thread.submit(build_once).result()
+
+
+def _input_shape(
+    config: TrainingConfig, example_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Returns the shape of the smallest batch."""
+    if config.pretraining is None:
+        return (1, *example_shape)
+    return (2, 2, *example_shape)
 
 
 def _check_frontend_rate(config: TrainingConfig, model: keras.Model) -> None:
@@ -150,6 +161,10 @@ def _compiled(
     has_shares: bool = False,
     is_multilabel: bool = False,
 ) -> keras.Model:
+    if config.pretraining is not None:
+        # The dense layer of this classifier is not used.
+        model = config.pretraining(make_model(num_outputs=1))
+        return _compiled_for_pairs(config, model, learning_rate)
     model = make_model(num_outputs=num_outputs)
     accuracy: Any = "accuracy"
     if is_multilabel:
@@ -164,6 +179,28 @@ def _compiled(
             has_shares=has_shares,
             is_multilabel=is_multilabel,
         ),
+        metrics=[accuracy],
+        jit_compile=config.jit_compile,
+    )
+    return model
+
+
+def _compiled_for_pairs(
+    config: TrainingConfig, model: Any, learning_rate: Any
+) -> keras.Model:
+    """Compiles the model of `config.pretraining`, which uses no labels."""
+    if not isinstance(model, Contrastive):
+        raise ValueError(
+            "`pretraining` must return a model of pairs, such as models.COLA. "
+            f"Received: pretraining={config.pretraining!r}, which returned a "
+            f"{type(model).__name__}."
+        )
+    accuracy = keras.metrics.MeanMetricWrapper(
+        contrast.partner_accuracy, name="accuracy"
+    )
+    model.compile(
+        _make_optimizer(config, learning_rate),
+        contrast.PartnerCrossentropy(),
         metrics=[accuracy],
         jit_compile=config.jit_compile,
     )

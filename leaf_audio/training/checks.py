@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import keras
 
 from leaf_audio import data
+from leaf_audio.models.contrastive import Contrastive
 
 
 def check_evaluation_split(audio_data: data.AudioData) -> None:
@@ -17,6 +20,15 @@ def check_evaluation_split(audio_data: data.AudioData) -> None:
         )
 
 
+def check_training_split(audio_data: data.AudioData) -> None:
+    """Raises a ValueError if a data set has no training split."""
+    if "train" not in audio_data.clips:
+        raise ValueError(
+            "`dataset` must have a split 'train'. Received: "
+            f"dataset={audio_data.name!r} with {list(audio_data.clips)}."
+        )
+
+
 def check_labels(audio_data: data.AudioData) -> None:
     """Raises a ValueError if a data set has fewer than two labels.
 
@@ -26,6 +38,16 @@ def check_labels(audio_data: data.AudioData) -> None:
         raise ValueError(
             "`dataset` must have at least two labels. Received: dataset="
             f"{audio_data.name!r} with {list(audio_data.label_names)}."
+        )
+
+
+def check_is_classifier(model: keras.Model, workdir: str | os.PathLike) -> None:
+    """Raises a ValueError if a model was trained without labels."""
+    if isinstance(model, Contrastive):
+        raise ValueError(
+            "`workdir` must hold a classifier, whose labels can be evaluated. "
+            f"Received: workdir={str(workdir)!r}, whose {type(model).__name__} "
+            "was trained without labels."
         )
 
 

@@ -91,6 +91,13 @@ class TrainingConfig:
             logits of the same shape. A loss of Keras must have
             `from_logits=True`, which a name and gin take care of. Defaults to
             None.
+        pretraining: callable or None. A function or class that takes an
+            `AudioClassifier` and returns a model of
+            `leaf_audio.models.contrastive`, in gin `@COLA` or `@SimCLR`,
+            without parentheses. The classifier's frontend and encoder then
+            learn without labels, from two views of each clip. `loss` must be
+            None and `label_smoothing` 0. None trains the classifier. Defaults
+            to None.
         label_smoothing: float, from 0 to below 1. The share of each target that
             is spread evenly over all labels. Where a clip may have several
             labels, each target moves towards one half by this share. Must be 0
@@ -140,6 +147,7 @@ class TrainingConfig:
     frontend_learning_rate_factor: float = 1.0
     frozen_frontend_epochs: float = 0
     loss: Any = None
+    pretraining: Callable[..., Any] | None = None
     label_smoothing: float = 0.0
     keep: str = "best"
     optimizer: Callable[..., Any] | None = None
@@ -169,6 +177,7 @@ class TrainingConfig:
             )
         if self.loss is not None:
             losses.make(self.loss, self.label_smoothing)
+        self._check_pretraining()
         for name in ("frontend_learning_rate_factor", "frozen_frontend_epochs"):
             check_not_negative(name, getattr(self, name))
         check_unless_none(
@@ -190,6 +199,29 @@ class TrainingConfig:
             raise ValueError(
                 "`jit_compile` must be True, False or 'auto'. "
                 f"Received: jit_compile={self.jit_compile!r}."
+            )
+
+    def _check_pretraining(self) -> None:
+        if self.pretraining is None:
+            return
+        if not callable(self.pretraining):
+            raise ValueError(
+                "`pretraining` must be a function of a classifier that returns "
+                "a model of pairs, in gin a reference without parentheses such "
+                f"as @COLA, or None. Received: pretraining={self.pretraining!r}."
+            )
+        for name, needed in (("loss", None), ("label_smoothing", 0)):
+            if getattr(self, name) != needed:
+                raise ValueError(
+                    f"`{name}` must be {needed} with `pretraining`, which has "
+                    "a loss of its own. Received: "
+                    f"{name}={getattr(self, name)!r}."
+                )
+        if self.batch_size < 2:
+            raise ValueError(
+                "`batch_size` must be at least 2 with `pretraining`, which "
+                "compares the clips of a batch. "
+                f"Received: batch_size={self.batch_size}."
             )
 
     def _check_schedule(self) -> None:

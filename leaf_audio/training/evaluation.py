@@ -95,6 +95,7 @@ def evaluate(
     folder = Workdir(workdir)
     # Before the data is loaded, which may take hours.
     model = folder.load_best()
+    checks.check_is_classifier(model, workdir)
     thresholds = folder.read_thresholds()
     audio_data = load(dataset, data_dir=data_dir, for_training=False)
     checks.check_evaluation_split(audio_data)

@@ -15,6 +15,7 @@ import keras
 from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
+from leaf_audio.training.contrast import PairScorer
 from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import TrainingStopped, check_weights
 from leaf_audio.training.optimizers import averaged_weights
@@ -261,7 +262,8 @@ class Recorder(keras.callbacks.Callback):
         self._num_epochs = num_epochs
         self._tell = tell
         split, some = next(iter(batches.evaluation.items()))
-        self._score = Scorer(some, batches.labels[split], batches.batch_size)
+        kind = PairScorer if batches.views > 1 else Scorer
+        self._score = kind(some, batches.labels[split], batches.batch_size)
         self._log = TensorBoardLog(folder.tensorboard, progress.history)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -156,14 +156,18 @@ def score_splits(
         some, clips = batches.chunks(split)
         scorer = Scorer(some, labels, batches.batch_size, clips)
         outcome = Outcome(labels, scorer.logits(model), batches.groups[split])
-        loss = outcome.metrics["loss"]
-        if not math.isfinite(loss):
-            raise ValueError(
-                "The clips and the outputs of the model must be finite. "
-                f"Received: a loss of {loss} on {split!r}."
-            )
+        check_loss(split, outcome.metrics["loss"])
         outcomes[split] = outcome
     return outcomes
+
+
+def check_loss(split: str, loss: float) -> None:
+    """Raises a ValueError if the loss on a split is not finite."""
+    if not math.isfinite(loss):
+        raise ValueError(
+            "The clips and the outputs of the model must be finite. "
+            f"Received: a loss of {loss} on {split!r}."
+        )
 
 
 def metrics_of(

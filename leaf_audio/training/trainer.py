@@ -20,6 +20,7 @@ from leaf_audio.training import (
     batch_statistics,
     building,
     checks,
+    contrast,
     fitting,
     optimizers,
     processes,
@@ -144,11 +145,23 @@ def train(
             )
             config.check_room_for_warmup(begin)
 
-        audio_data = load(config.dataset, data_dir=config.data_dir)
+        is_pretraining = config.pretraining is not None
+        audio_data = load(
+            config.dataset,
+            data_dir=config.data_dir,
+            # What else training needs is labels.
+            **({"for_training": False} if is_pretraining else {}),
+        )
         checks.check_evaluation_split(audio_data)
-        checks.check_labels(audio_data)
+        if is_pretraining:
+            checks.check_training_split(audio_data)
+        else:
+            checks.check_labels(audio_data)
         batches = prepare(
-            audio_data, batch_size=config.batch_size, seed=config.seed
+            audio_data,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            **({"views": 2} if is_pretraining else {}),
         )
         processes.check_equal(
             "the same data in all processes", audio_data.fingerprint
@@ -284,7 +297,7 @@ class _Run:
             chosen.append("the best epoch")
         if isinstance(config.learning_rate_schedule, schedules.ReduceOnPlateau):
             chosen.append("the learning rate")
-        if self._data.is_multilabel:
+        if self._batches.is_multilabel:
             chosen.append("the thresholds")
         return chosen
 
@@ -314,7 +327,7 @@ class _Run:
                 example_shape=self._batches.example_shape,
                 learning_rate=rate,
                 has_shares=self._batches.mixup_alpha > 0,
-                is_multilabel=self._data.is_multilabel,
+                is_multilabel=self._batches.is_multilabel,
             )
             checks.check_sample_rate(model, self._data.sample_rate)
             if devices.copies_model:
@@ -371,10 +384,15 @@ class _Run:
         The tables by label are written here, before `results.json`, which marks
         a run as finished.
         """
-        history = self._progress.history
+        if self._batches.views > 1:
+            found = contrast.score_splits(
+                self._folder.load_best(), self._batches
+            )
+            # There are no labels to make tables of.
+            return self._summary(model, found, labels=[])
         outcomes = score_splits(self._folder.load_best(), self._batches)
         thresholds: dict[str, float] | None = None
-        if self._data.is_multilabel:
+        if self._batches.is_multilabel:
             thresholds = self._thresholds(outcomes)
         tables.write(
             self._folder.path,
@@ -383,13 +401,23 @@ class _Run:
             self._observer.tell,
             list(thresholds.values()) if thresholds else None,
         )
+        summary = self._summary(model, outcomes, self._data.label_names)
+        return summary | ({"thresholds": thresholds} if thresholds else {})
+
+    def _summary(
+        self,
+        model: keras.Model,
+        outcomes: Mapping[str, Any],
+        labels: Sequence[str],
+    ) -> dict[str, Any]:
+        history = self._progress.history
         return {
             "config": self._recorded(),
             "seed": self._config.seed,
             "data": {
                 **describe_data(self._data, outcomes),
-                "labels": list(self._data.label_names),
-                "is_multilabel": self._data.is_multilabel,
+                "labels": list(labels),
+                "is_multilabel": self._batches.is_multilabel,
                 "sample_rate": self._data.sample_rate,
             },
             "versions": _versions(),
@@ -402,7 +430,6 @@ class _Run:
             "best_epoch": self._progress.best_epoch,
             "kept_epoch": self._progress.kept_epoch,
             "metrics": metrics_of(outcomes),
-            **({"thresholds": thresholds} if thresholds else {}),
         }
 
     def _thresholds(self, outcomes: Mapping[str, Outcome]) -> dict[str, float]:
