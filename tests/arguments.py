@@ -13,6 +13,7 @@ from leaf_audio import (
     data,
     figures,
     frontend,
+    models,
     pooling,
     postprocessing,
     serving,
@@ -129,11 +130,13 @@ ARGUMENTS = {
         (
             *("filters", "kernel_size", "min_size", "n_filters", "seq_len"),
             *("num_filters", "num_outputs", "pool_size", "strides", "depth"),
-            *("blocks", "dilation", "num_groups", "sub_bands"),
+            *("blocks", "dilation", "num_groups", "sub_bands", "units"),
         ),
         "size",
     ),
-    **dict.fromkeys(("hop_length", "n_fft", "win_length"), "size or none"),
+    **dict.fromkeys(
+        ("hidden_units", "hop_length", "n_fft", "win_length"), "size or none"
+    ),
     **dict.fromkeys(
         (
             *("batch_size", "check_freq", "min_steps_per_epoch"),
@@ -153,7 +156,7 @@ ARGUMENTS = {
         (
             *("amin", "epsilon", "floor", "learning_rate", "log_offset"),
             *("power", "ref", "sample_rate", "stride_factor"),
-            *("time_constant", "window_len", "window_stride"),
+            *("temperature", "time_constant", "window_len", "window_stride"),
         ),
         "positive",
     ),
@@ -176,6 +179,7 @@ ARGUMENTS = {
     **dict.fromkeys(
         (
             *("frontend_learning_rate_factor", "frozen_frontend_epochs"),
+            "encoder_learning_rate_factor",
             *("min_learning_rate", "mixup_alpha", "warmup_epochs"),
         ),
         "not negative",
@@ -205,7 +209,7 @@ ARGUMENTS = {
             *("learning_rate_schedule", "median", "mel_scale", "method"),
             *("on_error", "pad_mode", "padding", "parametrization"),
             *("pooling_padding", "triangles", "window", "window_type"),
-            *("jit_compile", "keep", "preset", "system"),
+            *("jit_compile", "keep", "preset", "similarity", "system"),
         ),
         "choice",
     ),
@@ -225,7 +229,7 @@ ARGUMENTS = {
     **dict.fromkeys(
         ("classifier", "path", "recording", "source", "workdir"), "path"
     ),
-    **dict.fromkeys(("data_dir", "folder"), "path or none"),
+    **dict.fromkeys(("data_dir", "folder", "init_from"), "path or none"),
     **dict.fromkeys(("index", "on_unusable"), "function or none"),
     "address": "text",
     **dict.fromkeys(
@@ -277,12 +281,18 @@ ARGUMENTS = {
 # Functions of the folder of a published data set.
 INDEXES = {
     *("audioset_index", "bird_detection_index", "birdclef2021_index"),
-    *("speech_commands_index", "tut2018_index"),
+    *("speech_commands_index", "tut2018_index", "unlabelled_index"),
 }
 # Where an argument of this name is of another kind.
 EXCEPTIONS = {
     **{f"{name}.folder": "path" for name in INDEXES},
+    "COLA.classifier": "layer",
+    # Not without similarity="cosine".
+    "COLA.temperature": "given or none",
+    "SimCLR.classifier": "layer",
     "ConvNet.filters": "sizes",
+    "prepare.views": "given",
+    "TrainingConfig.pretraining": "function or none",
     "PANNConvBlock.pool_size": "pair",
     "ResNet.strides": "given or none",
     "ResidualBlock.strides": "pair",
@@ -373,6 +383,9 @@ REQUIRED = {
     **dict.fromkeys(("EfficientLeaf", "Leaf"), {"compression_fn": "log"}),
     "ArrayInit": {"values": [1.0]},
     "AudioClassifier": {"num_outputs": 3},
+    **dict.fromkeys(
+        ("COLA", "SimCLR"), {"classifier": models.AudioClassifier(1)}
+    ),
     "BCResBlock": {"num_filters": 3},
     "ResidualBlock": {"num_filters": 3},
     "ConvBlock": {"num_filters": 3},

@@ -16,7 +16,8 @@ def loss_of_first_step(
 ) -> float:
     """Trains on a batch of noise, and returns the loss before the step.
 
-    Checks that all bindings have an effect but for those of the data.
+    Checks that all bindings have an effect but for those of the data. With
+    `train.pretraining`, the batch has 8 pairs of views.
     """
     config = gin.get_configurable("train.train")()
     policy = config.dtype_policy or keras.config.dtype_policy()
@@ -31,7 +32,8 @@ def loss_of_first_step(
         )
     configuration.check_all_used(later=DATA_CONFIGURABLES)
     rng = np.random.default_rng(0)
-    audio = rng.standard_normal((8, seq_len)).astype("float32")
+    shape = (8, 2, seq_len) if config.pretraining else (8, seq_len)
+    audio = rng.standard_normal(shape).astype("float32")
     targets = np.arange(8) % labels
     if is_multilabel:
         targets = np.eye(labels, dtype="float32")[targets]

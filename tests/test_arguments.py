@@ -119,6 +119,9 @@ def shape_for(layer):
     room = type(layer).__module__.split(".")[1]
     if isinstance(layer, models.PANNWavBlock):
         return (2, 800, 3)
+    if isinstance(layer, (models.COLA, models.SimCLR)):
+        # The classifier has no frontend.
+        return (2, 2, 32, 16)
     return {
         "convolution": (2, 800, 1),
         "frontend": (2, 800),

@@ -192,10 +192,11 @@ class AudioClassifier(KnownArguments, keras.Model):
         return copy
 
     def take_weights(self, other: "AudioClassifier") -> None:
-        """Takes over the weights of another classifier, but for the dense layer.
+        """Takes over the weights of another classifier.
 
-        Both must be built, and have the same frontend, encoder, `input_norm`
-        and `pooling`.
+        Those of the dense layer stay. Both must be built, and have the same
+        frontend, encoder, `input_norm` and `pooling`. Weights are compared by
+        their shapes.
 
         Args:
           other: The classifier that has the weights.

@@ -229,7 +229,16 @@ class COLA(Contrastive):
         self._norm = layers.LayerNormalization(dtype=self._wide)
         self._bilinear = (
             layers.Dense(
-                units, use_bias=False, dtype=self._wide, name="bilinear"
+                units,
+                use_bias=False,
+                # An untrained model finds all candidates about equally
+                # similar. With Keras' default, similarities of 512 units began
+                # with a standard deviation of 9.
+                kernel_initializer=keras.initializers.RandomNormal(
+                    stddev=1 / units
+                ),
+                dtype=self._wide,
+                name="bilinear",
             )
             if self.similarity == "bilinear"
             else None

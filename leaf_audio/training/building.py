@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from leaf_audio.models.contrastive import Contrastive
-from leaf_audio.training import checks, contrast, losses, optimizers
+from leaf_audio.training import checks, contrast, initial, losses, optimizers
 from leaf_audio.training.config import TrainingConfig
 from leaf_audio.training.strategies import Strategy
 
@@ -40,6 +40,7 @@ def build(
     learning_rate: Any,
     has_shares: bool = False,
     is_multilabel: bool = False,
+    init_from: Any = None,
 ) -> keras.Model:
     """Makes a compiled model with all of its variables.
 
@@ -54,13 +55,15 @@ def build(
             for each clip. Defaults to False.
         is_multilabel: Whether a clip may have several labels. Targets are then
             shares. Defaults to False.
+        init_from: The run or file whose weights the model begins with. Defaults
+            to None, for random weights.
 
     Returns:
         The model, its optimizer and its metrics built.
 
     Raises:
-        ValueError: If the loss does not fit the targets, or the frontend cannot
-            have the learning rate that is asked for.
+        ValueError: If the loss does not fit the targets, a part cannot have the
+            learning rate that is asked for, or `init_from` does not fit.
     """
     model = _compiled(
         config,
@@ -71,7 +74,13 @@ def build(
         is_multilabel=is_multilabel,
     )
     outputs = model(keras.ops.zeros(_input_shape(config, example_shape)))
-    optimizers.spare_from_decay(model.optimizer, model)
+    if init_from is not None:
+        initial.take_from(init_from, model)
+    optimizers.spare_from_decay(
+        model.optimizer,
+        model,
+        spares_encoder=config.encoder_learning_rate_factor != 1,
+    )
     _check_frontend_rate(config, model)
     model.optimizer.build(model.trainable_variables)
     targets = (
@@ -93,6 +102,7 @@ def rehearse(
     devices: Strategy,
     sample_rate: float | None = None,
     example_shape: Callable[[], tuple[int, ...] | None] | None = None,
+    init_from: Any = None,
 ) -> None:
     """Builds a model once and discards it, to find mistakes early.
 
@@ -107,10 +117,11 @@ def rehearse(
             is unknown.
         example_shape: Returns the shape that a clip will have, or None if it
             is unknown. It is called once the devices are in use.
+        init_from: As in `build`.
 
     Raises:
-        ValueError: If the model cannot be built, or its frontend is for
-            another sample rate.
+        ValueError: If the model cannot be built, its frontend is for another
+            sample rate, or it cannot have the weights of `init_from`.
     """
     policy = config.dtype_policy or keras.config.dtype_policy()
 
@@ -127,6 +138,8 @@ def rehearse(
             shape = example_shape() if example_shape else None
             if shape is not None:
                 model.build(_input_shape(config, shape))
+                if init_from is not None:
+                    initial.take_from(init_from, model)
                 _check_frontend_rate(config, model)
 
     # Keras counts the layers of each name, and keeps these counts for each
@@ -150,6 +163,7 @@ def _check_frontend_rate(config: TrainingConfig, model: keras.Model) -> None:
         model,
         config.frontend_learning_rate_factor,
         config.frozen_frontend_epochs,
+        config.encoder_learning_rate_factor,
     )
 
 

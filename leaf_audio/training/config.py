@@ -82,6 +82,16 @@ class TrainingConfig:
             them. Defaults to 1.
         frozen_frontend_epochs: float, at least 0. The number of first epochs
             in which the frontend does not learn. Defaults to 0.
+        encoder_learning_rate_factor: float, at least 0. The same for the
+            weights of the encoder, its normalization and its pooling, with
+            `init_from`. Other values than 1 also spare them from weight decay.
+            With 0, moving statistics of batch normalization still change.
+            Defaults to 1.
+        init_from: str, path or None. The folder of a run, or a `.keras` file.
+            A new run begins with the weights of its frontend and encoder,
+            which must be of the same kind, size and sample rate. The file is
+            read until the first epoch is complete. None begins with random
+            weights. Defaults to None.
         loss: str, loss, class, function or None. None is cross-entropy, or
             binary cross-entropy where the data has several labels for each
             clip. Others are the name of a loss of Keras, such as
@@ -146,6 +156,8 @@ class TrainingConfig:
     warmup_epochs: float = 0
     frontend_learning_rate_factor: float = 1.0
     frozen_frontend_epochs: float = 0
+    encoder_learning_rate_factor: float = 1.0
+    init_from: str | os.PathLike | None = None
     loss: Any = None
     pretraining: Callable[..., Any] | None = None
     label_smoothing: float = 0.0
@@ -178,8 +190,18 @@ class TrainingConfig:
         if self.loss is not None:
             losses.make(self.loss, self.label_smoothing)
         self._check_pretraining()
-        for name in ("frontend_learning_rate_factor", "frozen_frontend_epochs"):
+        for name in (
+            *("frontend_learning_rate_factor", "frozen_frontend_epochs"),
+            "encoder_learning_rate_factor",
+        ):
             check_not_negative(name, getattr(self, name))
+        check_unless_none(check_path, init_from=self.init_from)
+        if self.init_from is None and self.encoder_learning_rate_factor != 1:
+            raise ValueError(
+                "`encoder_learning_rate_factor` must be 1 without `init_from`. "
+                "Received: encoder_learning_rate_factor="
+                f"{self.encoder_learning_rate_factor!r}."
+            )
         check_unless_none(
             check_positive_int, steps_per_epoch=self.steps_per_epoch
         )
@@ -208,7 +230,8 @@ class TrainingConfig:
             raise ValueError(
                 "`pretraining` must be a function of a classifier that returns "
                 "a model of pairs, in gin a reference without parentheses such "
-                f"as @COLA, or None. Received: pretraining={self.pretraining!r}."
+                "as @COLA, or None. "
+                f"Received: pretraining={self.pretraining!r}."
             )
         for name, needed in (("loss", None), ("label_smoothing", 0)):
             if getattr(self, name) != needed:

@@ -18,7 +18,9 @@ from leaf_audio.convolution import SincConv1D
 from leaf_audio.frontend.layer_calls import find_layers
 
 
-def spare_from_decay(optimizer: Any, model: keras.Model) -> None:
+def spare_from_decay(
+    optimizer: Any, model: keras.Model, spares_encoder: bool = False
+) -> None:
     """Excludes weights from weight decay that decay would harm.
 
     These are biases, scales and offsets of normalizations, and all weights of
@@ -27,15 +29,18 @@ def spare_from_decay(optimizer: Any, model: keras.Model) -> None:
     Args:
         optimizer: An optimizer of Keras that is not built yet.
         model: A model that is built.
+        spares_encoder: Whether all weights of the encoder are spared too.
+            Defaults to False.
     """
     optimizer = _innermost(optimizer)
     if not optimizer.weight_decay:
         return
-    frontend = {id(variable) for variable in frontend_variables(model)}
+    others = encoder_variables(model) if spares_encoder else []
+    whole = {id(variable) for variable in (*frontend_variables(model), *others)}
     spared = [
         variable
         for variable in model.trainable_variables
-        if len(variable.shape) < 2 or id(variable) in frontend
+        if len(variable.shape) < 2 or id(variable) in whole
     ]
     optimizer.exclude_from_weight_decay(var_list=spared)
 
@@ -46,9 +51,31 @@ def frontend_variables(model: keras.Model) -> list[keras.Variable]:
     return [] if frontend is None else frontend.trainable_variables
 
 
-def _scales(model: keras.Model) -> dict[int, float]:
-    """Returns what multiplies the rate of weights in Hz, by their `id`."""
-    return {
+def encoder_variables(model: keras.Model) -> list[keras.Variable]:
+    """Returns the trainable variables between frontend and dense layer."""
+    classifier = getattr(model, "classifier", model)
+    outside = {id(variable) for variable in frontend_variables(model)}
+    head = getattr(classifier, "head", None)
+    if head is not None:
+        outside |= {id(variable) for variable in head.trainable_variables}
+    return [
+        variable
+        for variable in classifier.trainable_variables
+        if id(variable) not in outside
+    ]
+
+
+def _scales(model: keras.Model, encoder_factor: float = 1) -> dict[int, float]:
+    """Returns what multiplies the rate of some weights, by their `id`.
+
+    These are weights in Hz, and those of the encoder.
+    """
+    scales = {
+        id(variable): encoder_factor
+        for variable in encoder_variables(model)
+        if encoder_factor != 1
+    }
+    return scales | {
         id(layer.kernel): layer.sample_rate / (2 * math.pi)
         for layer in find_layers(model, SincConv1D)
         if layer.trainable
@@ -56,7 +83,10 @@ def _scales(model: keras.Model) -> dict[int, float]:
 
 
 def check_frontend_rate(
-    model: keras.Model, factor: float, frozen_epochs: float
+    model: keras.Model,
+    factor: float,
+    frozen_epochs: float,
+    encoder_factor: float = 1,
 ) -> None:
     """Checks that the frontend of a model can have a learning rate of its own.
 
@@ -64,6 +94,8 @@ def check_frontend_rate(
         model: The model, compiled and built.
         factor: Multiplies the learning rate of the frontend.
         frozen_epochs: In how many first epochs the frontend does not learn.
+        encoder_factor: Multiplies the learning rate of the encoder. Defaults
+            to 1.
 
     Raises:
         ValueError: If such a rate is asked for and the frontend learns nothing,
@@ -83,6 +115,13 @@ def check_frontend_rate(
             "model without a `frontend`, or whose frontend learns nothing. "
             f"Received: {', '.join(asked)}."
         )
+    if encoder_factor != 1:
+        asked.append(f"encoder_learning_rate_factor={encoder_factor}")
+        if not encoder_variables(model):
+            raise ValueError(
+                "`encoder_learning_rate_factor` must be 1 for a model without "
+                f"an encoder that learns. Received: {asked[-1]}."
+            )
     optimizer = _innermost(model.optimizer)
     # Nadam has one momentum for all weights, and Ftrl divides by the rate.
     if isinstance(
@@ -90,8 +129,9 @@ def check_frontend_rate(
     ) and (asked or _scales(model)):
         raise ValueError(
             f"`optimizer` must not be {type(optimizer).__name__}, which cannot "
-            "give the frontend a learning rate of its own, as "
-            "frontend_learning_rate_factor and frozen_frontend_epochs do, and "
+            "give some weights a learning rate of their own, as "
+            "frontend_learning_rate_factor, frozen_frontend_epochs and "
+            "encoder_learning_rate_factor do, and "
             "as the cutoff frequencies of SincConv1D have. Received: "
             f"{', '.join(asked) or 'a model with SincConv1D'}."
         )
@@ -99,9 +139,12 @@ def check_frontend_rate(
 
 @contextlib.contextmanager
 def frontend_rate(
-    model: keras.Model, factor: float, frozen_steps: int
+    model: keras.Model,
+    factor: float,
+    frozen_steps: int,
+    encoder_factor: float = 1,
 ) -> Iterator[None]:
-    """Within the `with` block, the frontend learns at a rate of its own.
+    """Within the `with` block, frontend and encoder have rates of their own.
 
     Cutoff frequencies of sinc filters, which are weights in Hz, learn at
     `sample_rate / (2π)` times the rate of other weights. With Adam and its
@@ -115,9 +158,11 @@ def frontend_rate(
             frontend.
         frozen_steps: At least 0. The number of first steps of a run in which
             the frontend does not learn.
+        encoder_factor: At least 0. Multiplies the learning rate of the weights
+            of the encoder. Defaults to 1.
     """
     own = {id(variable) for variable in frontend_variables(model)}
-    scales = _scales(model)
+    scales = _scales(model, encoder_factor)
     is_plain = factor == 1 and not frozen_steps
     if is_plain and not scales:
         yield

@@ -134,6 +134,7 @@ def train(
             devices,
             sample_rate=sample_rate,
             example_shape=example_shape,
+            init_from=_init_from(config, progress),
         )
         observer.model_checked()
         if progress is not None:
@@ -208,6 +209,12 @@ def _check_same_settings(
         "the same settings in all processes",
         json.dumps([same_run(settings), config.num_epochs], sort_keys=True),
     )
+
+
+def _init_from(config: TrainingConfig, progress: Progress | None) -> Any:
+    """Returns whose weights to begin with; None once a state has its own."""
+    has_state = progress is not None and progress.history
+    return None if has_state else config.init_from
 
 
 class _SilentObserver(Observer):
@@ -328,6 +335,7 @@ class _Run:
                 learning_rate=rate,
                 has_shares=self._batches.mixup_alpha > 0,
                 is_multilabel=self._batches.is_multilabel,
+                init_from=_init_from(config, self._progress),
             )
             checks.check_sample_rate(model, self._data.sample_rate)
             if devices.copies_model:
@@ -343,6 +351,7 @@ class _Run:
                 model,
                 config.frontend_learning_rate_factor,
                 frozen_steps=round(config.frozen_frontend_epochs * self._steps),
+                encoder_factor=config.encoder_learning_rate_factor,
             ):
                 fitting.fit(
                     model,

@@ -21,8 +21,10 @@ CONFIGS = sorted(
 # What a config is to be given after.
 AFTER = {
     "audio_folder.gin": ["mel.gin"],
+    "cola.gin": ["mel.gin"],
     "five_seconds.gin": ["mel.gin", "own_recordings.gin"],
     "own_recordings.gin": ["mel.gin"],
+    "simclr.gin": ["mel.gin"],
     "tfrecords.gin": ["mel.gin"],
 }
 # The encoders of the paper, and many filters, are more than a step needs.
@@ -67,8 +69,19 @@ def test_a_config_trains_for_a_step(name):
     files = [*AFTER.get(name, ()), name]
     lines = ["train.workdir = 'x'", *SMALLER.get(name, SMALL_CONV_NET)]
     configuration.parse(files, lines)
+    # A view has 15 others in a batch of 8 pairs.
+    choices = 15 if name in ("cola.gin", "simclr.gin") else LABELS
     # An untrained model must not be sure of what it cannot know.
-    assert loss_of_first_step(seq_len=5000) < 1.5 * np.log(LABELS)
+    assert loss_of_first_step(seq_len=5000) < 1.5 * np.log(choices)
+
+
+def test_recipes_without_labels_may_follow_one_with_labels(folder, tmp_path):
+    for name in ("cola", "simclr"):
+        configuration.parse(
+            ["mel.gin", "own_recordings.gin", f"{name}.gin"],
+            one_step(folder, tmp_path / name, seq_len=5000),
+        )
+        assert np.isfinite(train.train()["metrics"]["test"]["loss"])
 
 
 def test_a_config_trains_on_a_folder_and_its_model_is_saved(folder, tmp_path):

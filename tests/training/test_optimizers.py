@@ -60,13 +60,13 @@ def values(model):
     )
 
 
-def train(model, steps, factor=1.0, frozen_steps=0):
+def train(model, steps, factor=1.0, frozen_steps=0, encoder_factor=1.0):
     """Trains for some steps; returns the weights after each."""
     rng = np.random.default_rng(0)
     audio = rng.standard_normal((4, 800)).astype("float32")
     labels = np.array([0, 1, 2, 0], "int32")
     after = []
-    with optimizers.frontend_rate(model, factor, frozen_steps):
+    with optimizers.frontend_rate(model, factor, frozen_steps, encoder_factor):
         for _ in range(steps):
             model.fit(audio, labels, batch_size=4, verbose=0)
             after.append(values(model))
@@ -108,6 +108,26 @@ def test_decay_spares_biases_normalizations_and_the_frontend(policy):
         np.testing.assert_allclose(
             others_after[path], others[path] * (1 - RATE * 0.5), rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.1, 3.0])
+def test_the_encoder_moves_by_its_share_of_the_rate(factor):
+    model = build()
+    own, others = values(model)
+    weights = [w.copy() for w in model.get_weights()]
+    ((own_plain, others_plain),) = train(model, 1)
+    again = build()
+    again.set_weights(weights)
+    ((own_after, others_after),) = train(again, 1, encoder_factor=factor)
+    plain, moved = moves(others, others_plain), moves(others, others_after)
+    assert {path for path in plain if "head" in path} < set(plain)
+    for path in plain:
+        share = 1 if "head" in path else factor
+        np.testing.assert_allclose(
+            moved[path], plain[path] * share, rtol=1e-3, atol=1e-7
+        )
+    for path in own:
+        np.testing.assert_allclose(own_after[path], own_plain[path], atol=1e-7)
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.1, 3.0])

@@ -1,0 +1,141 @@
+"""Runs that begin with the frontend and the encoder of another run."""
+
+import keras
+import numpy as np
+import pytest
+from training_runs import rows, train_with
+
+from leaf_audio import frontend, models
+from leaf_audio.training import Workdir, initial
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+ONE_EPOCH = ("train.num_epochs = 1", "train.learning_rate = 0.01")
+STILL = ("train.steps_per_epoch = 1", "train.learning_rate = 1e-12")
+COLA = ("train.pretraining = @COLA", "COLA.units = 6")
+
+
+@pytest.fixture(scope="module")
+def pretrained(folder, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("pretrained") / "run"
+    train_with(folder, workdir, *ONE_EPOCH, *COLA)
+    return workdir
+
+
+def kernels(model):
+    """Returns the weights of the encoder that a step of rate 0 leaves."""
+    classifier = getattr(model, "classifier", model)
+    return [
+        keras.ops.convert_to_numpy(weight)
+        for weight in classifier.encoder.trainable_weights
+    ]
+
+
+def assert_equal_weights(first, second, atol=1e-8):
+    for one, other in zip(kernels(first), kernels(second), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+def test_a_run_begins_with_the_encoder_of_a_pretrained_run(
+    pretrained, folder, tmp_path
+):
+    init = f"train.init_from = '{pretrained}'"
+    train_with(folder, tmp_path / "run", *ONE_EPOCH, *STILL, init)
+    made = Workdir(tmp_path / "run").load_best()
+    assert type(made) is models.AudioClassifier and made.num_outputs == 3
+    assert_equal_weights(made, Workdir(pretrained).load_best())
+
+
+def test_a_file_of_a_classifier_may_begin_a_pretraining(
+    finished, folder, tmp_path
+):
+    file = finished[0] / "best.keras"
+    init = f"train.init_from = '{file}'"
+    train_with(folder, tmp_path / "run", *ONE_EPOCH, *STILL, *COLA, init)
+    made = Workdir(tmp_path / "run").load_best()
+    assert_equal_weights(made, Workdir(finished[0]).load_best())
+
+
+def test_resumed_fine_tuning_equals_uninterrupted(
+    pretrained, folder, tmp_path, monkeypatch
+):
+    copy = tmp_path / "pretrained.keras"
+    copy.write_bytes((pretrained / "best.keras").read_bytes())
+    more = (
+        "train.num_epochs = 2",
+        "train.learning_rate = 0.003",
+        "train.encoder_learning_rate_factor = 0.1",
+        f"train.init_from = '{copy}'",
+    )
+    whole = train_with(folder, tmp_path / "whole", *more)
+    save = Workdir.save
+
+    def interrupted(self, model, progress):
+        save(self, model, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workdir, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(folder, tmp_path / "resumed", *more)
+    # It is not needed any more.
+    copy.unlink()
+    resumed = train_with(folder, tmp_path / "resumed", *more)
+    assert resumed["metrics"] == whole["metrics"]
+    assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")
+
+
+def test_an_encoder_at_rate_0_stays_while_the_dense_layer_learns(
+    pretrained, folder, tmp_path
+):
+    train_with(
+        folder,
+        tmp_path / "run",
+        *ONE_EPOCH,
+        "train.optimizer = @AdamW",
+        "AdamW.weight_decay = 0.5",
+        "train.encoder_learning_rate_factor = 0",
+        f"train.init_from = '{pretrained}'",
+    )
+    made = Workdir(tmp_path / "run").load_best()
+    assert_equal_weights(made, Workdir(pretrained).load_best(), atol=0)
+    bias = keras.ops.convert_to_numpy(made.head.bias)
+    assert np.abs(bias).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        (["ConvNet.filters = [4, 5]"], "`encoder` of the two classifiers"),
+        (["MelFilterbanks.sample_rate = 8000"], "8000 Hz. Received.*4000 Hz"),
+        (["AudioClassifier.input_norm = 'batch'"], "`input_norm` of the two"),
+    ],
+)
+def test_what_does_not_fit_is_named_before_data_is_loaded(
+    lines, message, pretrained, folder, tmp_path, no_data
+):
+    if "8000" in lines[0]:
+        lines = [*lines, "data.load.sample_rate = 8000"]
+    init = f"train.init_from = '{pretrained}'"
+    with pytest.raises(ValueError, match=message):
+        train_with(folder, tmp_path / "run", init, *lines)
+
+
+def test_a_missing_file_is_named(folder, tmp_path, no_data):
+    with pytest.raises(ValueError, match="nowhere', which does not exist"):
+        train_with(folder, tmp_path / "run", "train.init_from = 'nowhere'")
+
+
+def test_a_rate_of_the_encoder_without_a_source_is_refused(folder, tmp_path):
+    line = "train.encoder_learning_rate_factor = 0.1"
+    with pytest.raises(ValueError, match="must be 1 without `init_from`"):
+        train_with(folder, tmp_path / "run", line)
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    other.save(tmp_path / "other.keras")
+    own = models.AudioClassifier(2, frontend.MelFilterbanks(n_filters=8))
+    own.build((None, 1600))
+    with pytest.raises(ValueError, match="a Sequential for a AudioClassifier"):
+        initial.take_from(tmp_path / "other.keras", own)
