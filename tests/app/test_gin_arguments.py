@@ -36,8 +36,9 @@ KERAS = {
 TRIED = ("text", "negative", "bool")
 # What the trainer passes itself, and what a config cannot write.
 PASSED = {
-    *("audio_data", "data_dir", "fallback_sample_rate", "for_training"),
-    *("inputs", "readers", "samples", "source", "transform"),
+    *("audio_data", "classifier", "data_dir", "fallback_sample_rate"),
+    *("for_training", "inputs", "readers", "samples", "source", "transform"),
+    "views",
 }
 
 
