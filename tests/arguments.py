@@ -134,9 +134,8 @@ ARGUMENTS = {
         ),
         "size",
     ),
-    **dict.fromkeys(
-        ("hidden_units", "hop_length", "n_fft", "win_length"), "size or none"
-    ),
+    **dict.fromkeys(("hop_length", "n_fft", "win_length"), "size or none"),
+    "hidden_units": "size or none",
     **dict.fromkeys(
         (
             *("batch_size", "check_freq", "min_steps_per_epoch"),
@@ -160,8 +159,7 @@ ARGUMENTS = {
         ),
         "positive",
     ),
-    "conv_win_factor": "positive",
-    "checkpoint_minutes": "positive",
+    **dict.fromkeys(("checkpoint_minutes", "conv_win_factor"), "positive"),
     **dict.fromkeys(("bandwidth_hz", "source_sample_rate"), "positive or none"),
     **dict.fromkeys(("min_band_hz", "min_freq", "min_low_hz"), "not negative"),
     **dict.fromkeys(
@@ -286,10 +284,8 @@ INDEXES = {
 # Where an argument of this name is of another kind.
 EXCEPTIONS = {
     **{f"{name}.folder": "path" for name in INDEXES},
-    "COLA.classifier": "layer",
-    # Not without similarity="cosine".
+    **dict.fromkeys(("COLA.classifier", "SimCLR.classifier"), "layer"),
     "COLA.temperature": "given or none",
-    "SimCLR.classifier": "layer",
     "ConvNet.filters": "sizes",
     "prepare.views": "given",
     "TrainingConfig.pretraining": "function or none",
@@ -461,8 +457,8 @@ COSTLY = {
     *("audio_folder", "embed", "evaluate", "example_shape", "load"),
     "serving.load",
     "predict",
-    *("tfrecords", "prepare", "read_recording", "mirrored"),
-    *("data_parallel", "tpu"),
+    *("tfrecords", "prepare", "read_recording"),
+    *("mirrored", "data_parallel", "tpu"),
     *("LingvoSpecAugment", "from_trained", "import_frontend"),
     *INDEXES,
 }
@@ -471,22 +467,16 @@ ROOMS = (
     *("models", "postprocessing", "serving", "training"),
 )
 OTHERS = (
-    callbacks.LogFilters,
-    callbacks.Replan,
-    figures.bands,
-    figures.outputs,
-    figures.outputs_of_clips,
-    figures.responses,
+    *(callbacks.LogFilters, callbacks.Replan),
+    *(figures.bands, figures.outputs),
+    *(figures.outputs_of_clips, figures.responses),
     frontend.MelFilterbanks.from_preset,
     frontend.Spectrogram.from_preset,
     pooling.ChannelWiseLearnablePooling1D,
-    pooling.GaussianLowpass,
-    pooling.LearnablePooling1D,
+    *(pooling.GaussianLowpass, pooling.LearnablePooling1D),
     pooling.MaxPooling1D,
     postprocessing.PCENLayer.like_librosa,
-    strategies.data_parallel,
-    strategies.mirrored,
-    strategies.tpu,
+    *(strategies.data_parallel, strategies.mirrored, strategies.tpu),
     study.Study,
 )
 
