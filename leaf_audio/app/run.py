@@ -55,10 +55,7 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         *([f"filters: {folder.filters}"] if folder.filters.exists() else []),
         f"config: {folder.config}",
         f"results: {folder.results}",
-        f"tables: {folder.path / 'classes_*.csv'}",
-        "next:",
-        f"  {_command('eval')} --workdir={workdir}",
-        f"  {_command('predict')} --workdir={workdir} RECORDING.wav",
+        *_next_of(folder, results["data"]["labels"]),
         *(
             [f"  {_command('plot')} --workdir={workdir}"]
             if folder.filters.exists()
@@ -66,6 +63,26 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         ),
         f"  tensorboard --logdir={shlex.quote(str(folder.tensorboard))}",
     )
+
+
+def _next_of(folder: Workdir, labels: Sequence[str]) -> list[str]:
+    """Says which tables there are, and what a model can be used for."""
+    workdir = shlex.quote(str(folder.path))
+    if not labels:
+        return [
+            "next:",
+            f"  {_command('embed')} --workdir={workdir} RECORDING.wav",
+            f"  {_command('classify_embeddings')} --workdir={workdir} "
+            "--recordings=FOLDER",
+            f'  --gin_bindings="train.init_from = {str(folder.path)!r}", '
+            "for a run with labels",
+        ]
+    return [
+        f"tables: {folder.path / 'classes_*.csv'}",
+        "next:",
+        f"  {_command('eval')} --workdir={workdir}",
+        f"  {_command('predict')} --workdir={workdir} RECORDING.wav",
+    ]
 
 
 def prepare(configs: Sequence[str], bindings: Sequence[str]) -> None:
@@ -162,5 +179,5 @@ def _command(name: str) -> str:
     """Returns how to start a command, in the way this one was started."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None or not spec.name.startswith("example."):
-        return f"leaf-audio {name}"
+        return f"leaf-audio {name.replace('_', '-')}"
     return f"python -m example.{'main --mode=eval' if name == 'eval' else name}"

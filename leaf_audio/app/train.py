@@ -102,7 +102,11 @@ def load_for_training() -> data.AudioData:
     """Loads the data set of the run that gin has configured."""
     bound = gin.get_bindings("train.train")
     dataset = bound.get("dataset", training.TrainingConfig.dataset)
-    return load(dataset, data_dir=bound.get("data_dir"))
+    return load(
+        dataset,
+        data_dir=bound.get("data_dir"),
+        for_training=bound.get("pretraining") is None,
+    )
 
 
 def prepare(*args: Any, **kwargs: Any) -> data.Batches:

@@ -49,13 +49,13 @@ TWO_MIRRORED = (
 )
 
 
-def run_on_two(tmp_path, strategy, program, on=(), **environment):
+def run_on_two(tmp_path, strategy, program, on=(), recipe=MODEL, **environment):
     """Trains twice, on one device and on two, and returns both runs."""
     write_tones(tmp_path / "tones")
 
     def settings(name, *more):
         workdir = f"train.workdir = '{tmp_path / name}'"
-        return bindings(tmp_path, *MODEL, workdir, *more)
+        return bindings(tmp_path, *recipe, workdir, *more)
 
     configuration.parse([], settings("one"))
     train.train()
@@ -157,6 +157,40 @@ def test_two_jax_devices_train_as_one_on_the_same_batches(tmp_path):
         tmp_path,
         "data_parallel",
         "from leaf_audio.app import main; main.run()",
+        XLA_FLAGS="--xla_force_host_platform_device_count=2",
+    )
+    assert_same(one, two)
+
+
+COLA = (*MODEL, "train.pretraining = @COLA", "COLA.units = 8")
+
+
+@needs_tensorflow
+@pytest.mark.slow
+def test_mirrored_pretraining_compares_the_clips_of_each_device(tmp_path):
+    one, two = run_on_two(
+        tmp_path,
+        "mirrored",
+        TWO_TENSORFLOW_DEVICES,
+        on=["mirrored.devices = ['CPU:0', 'CPU:1']"],
+        recipe=(*COLA, "train.learning_rate = 1e-6"),
+    )
+    # Six clips in a batch, three on each of two devices.
+    np.testing.assert_allclose(one[2], np.log(6), atol=0.1)
+    np.testing.assert_allclose(two[2], np.log(3), atol=0.1)
+    # A finished run is evaluated on one device: nine clips in batches of six.
+    loss = two[0]["metrics"]["validation"]["loss"]
+    expected = (6 * np.log(6) + 3 * np.log(3)) / 9
+    assert loss == pytest.approx(expected, abs=0.1)
+
+
+@needs_jax
+def test_pretraining_on_two_jax_devices_is_that_on_one(tmp_path):
+    one, two = run_on_two(
+        tmp_path,
+        "data_parallel",
+        "from leaf_audio.app import main; main.run()",
+        recipe=COLA,
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
     )
     assert_same(one, two)
