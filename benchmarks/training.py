@@ -2,11 +2,14 @@
 
     python benchmarks/training.py --output=out.json
     python benchmarks/training.py --frontend=mel --frontend=leaf --seconds=1
+    python benchmarks/training.py --frontend=mel --pretraining=cola
 
 A model, its optimizer and its loss are those of a config of the frontend with
 own_recordings.gin, and five_seconds.gin for clips of five seconds; the learning
 rate is constant. The encoder is the residual network of that recipe, or
-EfficientNet-B0. A step is compiled; its clips are noise in memory, so that
+EfficientNet-B0. With --pretraining, a row is added for each frontend that
+learns without labels, of as many clips of the same length, two views of each.
+A step is compiled; its clips are noise in memory, so that
 reading and augmenting them is left out (`benchmarks/data.py` measures that).
 
 Values are medians. The steps go in rounds over the frontends, so that other
@@ -45,6 +48,7 @@ ENCODERS = {
     "EfficientNetB0": ["AudioClassifier.encoder = @EfficientNetB0()"],
 }
 MORE_CONFIGS = {1: [], 5: ["five_seconds.gin"]}
+PRETRAINING = {"cola": "@COLA", "simclr": "@SimCLR"}
 
 
 class Measured:
@@ -56,16 +60,25 @@ class Measured:
         batch_size: Clips in a step.
     """
 
-    def __init__(self, config: str, encoder: str, seconds: int):
+    def __init__(
+        self, config: str, encoder: str, seconds: int, pretraining: str | None
+    ):
+        more = []
+        if pretraining is not None:
+            more += [
+                f"train.pretraining = {PRETRAINING[pretraining]}",
+                "train.label_smoothing = 0",
+            ]
         configuration.parse(
             [config, "own_recordings.gin", *MORE_CONFIGS[seconds]],
-            ENCODERS[encoder],
+            [*ENCODERS[encoder], *more],
         )
         settings = gin.get_configurable("train.train")()
         self.batch_size = settings.batch_size
         self.steps: list[float] = []
         rng = np.random.default_rng(0)
-        shape = (self.batch_size, seconds * SAMPLE_RATE)
+        views = () if pretraining is None else (2,)
+        shape = (self.batch_size, *views, seconds * SAMPLE_RATE)
         self._audio = rng.standard_normal(shape, "float32")
         self._labels = rng.integers(LABELS, size=self.batch_size)
         start = time.perf_counter()
@@ -73,7 +86,7 @@ class Measured:
             settings,
             train.make_model,
             num_outputs=LABELS,
-            example_shape=shape[1:],
+            example_shape=shape[-1:],
             learning_rate=settings.learning_rate,
         )
         self._model.train_on_batch(self._audio, self._labels)
@@ -87,11 +100,19 @@ class Measured:
 
 
 def measure(
-    names: list[str], encoder: str, seconds: int, rounds: int
+    names: list[str],
+    encoder: str,
+    seconds: int,
+    rounds: int,
+    pretraining: list[str],
 ) -> dict[str, dict[str, float]]:
     """Measures frontends in turns, before one encoder."""
     measured = {
-        name: Measured(FRONTENDS[name], encoder, seconds) for name in names
+        f"{name} {method}" if method else name: Measured(
+            FRONTENDS[name], encoder, seconds, method
+        )
+        for name in names
+        for method in (None, *pretraining)
     }
     for _ in range(rounds):
         for one in measured.values():
@@ -134,6 +155,13 @@ def main() -> None:
     parser.add_argument("--frontend", choices=FRONTENDS, **several)
     parser.add_argument("--encoder", choices=ENCODERS, **several)
     parser.add_argument("--seconds", choices=MORE_CONFIGS, type=int, **several)
+    parser.add_argument(
+        "--pretraining",
+        choices=PRETRAINING,
+        action="append",
+        default=[],
+        help="may be repeated; by default none",
+    )
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     results = {}
@@ -144,6 +172,7 @@ def main() -> None:
                 encoder,
                 seconds,
                 options.rounds,
+                options.pretraining,
             )
             # The models of this size are not needed any more.
             keras.backend.clear_session()
