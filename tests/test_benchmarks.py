@@ -96,12 +96,14 @@ def test_training_steps_are_timed(tmp_path):
         [
             *(sys.executable, BENCHMARKS / "training.py", "--rounds=2"),
             *("--frontend=mel", "--frontend=efficient_leaf"),
-            *("--encoder=ResNet", "--seconds=1", f"--output={output}"),
+            *("--encoder=ResNet", "--seconds=1", "--pretraining=cola"),
+            f"--output={output}",
         ],
         check=True,
     )
     (rows,) = json.loads(output.read_text("utf-8"))["results"].values()
     assert rows["mel"]["times_first"] == 1
+    assert rows["mel cola"]["times_first"] > 1
     for row in rows.values():
         assert 0 < row["step_ms"] < 1000 * row["first_step_seconds"]
         assert row["clips_per_second"] == pytest.approx(32e3 / row["step_ms"])
