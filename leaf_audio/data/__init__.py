@@ -13,8 +13,9 @@ Only `audio_folder` and `tfrecords` are imported with this package. The other
 names are imported when they are first used, because some need large libraries.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from leaf_audio.common import on_demand
 
 # Not imported on demand: the submodules have the same names, and would
 # otherwise take their places in this namespace.
@@ -122,14 +123,4 @@ _MODULES = {
     "white_noise": "augmentation",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name from its module when it is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_demand.attributes(__name__, _MODULES, __all__)

@@ -8,8 +8,9 @@ The names are imported when they are first used: whoever reads the folder of a
 run does not need what training needs.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from leaf_audio.common import on_demand
 
 if TYPE_CHECKING:
     from leaf_audio.training.config import TrainingConfig
@@ -42,14 +43,4 @@ _MODULES = {
     "train": "trainer",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name from its module when it is first used."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_demand.attributes(__name__, _MODULES, __all__)
