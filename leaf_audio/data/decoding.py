@@ -66,7 +66,7 @@ def is_sample_rate(value: Any) -> bool:
     """Returns whether a value is a plausible sample rate in Hz."""
     return (
         isinstance(value, numbers.Real)
-        and MIN_SAMPLE_RATE <= float(value) <= MAX_SAMPLE_RATE
+        and MIN_SAMPLE_RATE <= value <= MAX_SAMPLE_RATE
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from leaf_audio.common import files
 from leaf_audio.common.checks import (
     check_bool,
+    check_is,
     check_path,
     check_positive_int,
     check_share,
@@ -147,15 +148,7 @@ def read(path: str | os.PathLike) -> tuple[keras.Model, dict[str, Any]]:
             f"{str(path)!r} must have a valid description in its {_MEMBER}. "
             f"{error}"
         ) from error
-    model = load_model(path)
-    outputs = getattr(model, "num_outputs", len(described["labels"]))
-    if outputs != len(described["labels"]):
-        raise ValueError(
-            f"{str(path)!r} must have a label for each output of its model. "
-            f"Received: {len(described['labels'])} labels for {outputs} "
-            "outputs."
-        )
-    return model, described
+    return load_model(path), described
 
 
 def _checked(described: Any) -> dict[str, Any]:
@@ -181,11 +174,7 @@ def _checked(described: Any) -> dict[str, Any]:
     check_unless_none(check_positive_int, evaluation_hop=hop)
     thresholds = described.get("thresholds")
     if thresholds is not None:
-        if not isinstance(thresholds, list) or len(thresholds) != len(labels):
-            raise ValueError(
-                "`thresholds` must be null or a number for each label. "
-                f"Received: thresholds={thresholds!r}."
-            )
+        check_is("thresholds", thresholds, list, "null or a list of numbers")
         for threshold in thresholds:
             check_share("threshold", threshold)
     card = described.get("card", {})

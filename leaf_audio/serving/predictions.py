@@ -12,7 +12,7 @@ from leaf_audio.serving.trained import Path, TrainedClassifier, load
 from leaf_audio.serving.windows import Windows, rows_of_windows
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Prediction(Windows):
     """What a classifier says about one recording.
 

@@ -14,8 +14,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from leaf_audio import data
-from leaf_audio.common.checks import check_is
+from leaf_audio.common.checks import (
+    check_is,
+    check_positive_int,
+    check_unless_none,
+)
 from leaf_audio.data.transforms import check_transforms
 
 _PREPARING = {
@@ -66,7 +72,8 @@ def from_settings(
         )
     text = settings.get(_TRANSFORMS, _DEFAULT)
     references = list(_REFERENCE.finditer(text))
-    is_list = re.fullmatch(r"[\[(][@\w./, ]*[\])]", text.strip())
+    rest = _REFERENCE.sub("", text)
+    is_list = re.fullmatch(r"\s*[\[(][\s,]*[\])]\s*", rest)
     if not is_list or any(one[3] for one in references):
         raise ValueError(
             f"The recorded {_TRANSFORMS} must be a list of functions, such as "
@@ -87,8 +94,10 @@ def from_settings(
                 "own: --gin_config=WORKDIR/config.gin"
             )
         functions.append(_with(name, _arguments(settings, scope, name)))
-    hop = settings.get("prepare.evaluation_hop", "None")
-    return functions, _plain("prepare.evaluation_hop", hop)
+    key = "prepare.evaluation_hop"
+    hop = _plain(key, settings.get(key, "None"))
+    check_unless_none(check_positive_int, **{key: hop})
+    return functions, hop
 
 
 def _short(name: str) -> str:
@@ -190,4 +199,7 @@ def _parameters(name: str) -> list[str]:
 
 
 def _with(name: str, arguments: Mapping[str, Any]) -> Callable:
-    return functools.partial(_PREPARING[name], **arguments)
+    """Binds arguments to a function, which raises ValueError for wrong ones."""
+    bound = functools.partial(_PREPARING[name], **arguments)
+    data.transform(np.zeros(1, np.float32), [bound])
+    return bound

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import soxr
 
-from leaf_audio.common.checks import check_positive, check_unless_none
+from leaf_audio.common.checks import check_unless_none
 from leaf_audio.data.decoding import at_rate, check_sample_rate
+from leaf_audio.serving.window_sizes import in_samples
 
 if TYPE_CHECKING:
     from leaf_audio.serving.trained import TrainedClassifier
@@ -62,22 +63,21 @@ class ClassifierStream:
         hop: float | None = None,
     ):
         check_unless_none(check_sample_rate, sample_rate=sample_rate)
-        check_unless_none(check_positive, window=window, hop=hop)
         self._classifier = classifier
         rate = classifier.sample_rate
         self._rate = sample_rate or rate
         self._resampler = None
         if self._rate != rate:
             self._resampler = soxr.ResampleStream(self._rate, rate, 1)
-        self.latency = _window_samples(classifier, window)
-        half = (self.latency + 1) // 2
-        self._hop = half if hop is None else round(hop * rate)
-        if not 1 <= self._hop <= self.latency:
+        length, step = in_samples(rate, classifier.window, window, hop)
+        length = classifier.window if length is None else length
+        if length is None:
             raise ValueError(
-                "`hop` must be at least a sample and at most the length of a "
-                f"window, {self.latency / rate} s, so that no part is left "
-                f"out. Received: hop={hop}."
+                "`window` must be given, in seconds: the model takes clips of "
+                "any length. Received: window=None."
             )
+        self.latency = length
+        self._hop = (length + 1) // 2 if step is None else step
         # The audio from the beginning of the next window on.
         self._samples = np.zeros(0, np.float32)
         self._start = 0
@@ -175,23 +175,3 @@ class ClassifierStream:
             self._judged_until = end
             named = dict(zip(classifier.labels, row.tolist(), strict=True))
             yield Judgement(start / rate, end / rate, named)
-
-
-def _window_samples(classifier: TrainedClassifier, window: float | None) -> int:
-    longest = classifier.window
-    rate = classifier.sample_rate
-    if window is None:
-        if longest is None:
-            raise ValueError(
-                "`window` must be given, in seconds: the model takes clips of "
-                "any length. Received: window=None."
-            )
-        return longest
-    samples = round(window * rate)
-    if samples < 1 or (longest is not None and samples > longest):
-        limit = "" if longest is None else f" and at most {longest / rate} s"
-        raise ValueError(
-            f"`window` must be at least a sample{limit}, the length of a clip "
-            f"of the model. Received: window={window}."
-        )
-    return samples

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
 Path = str | os.PathLike
+
+# The number of windows that the model gets at once. Memory is then bounded.
+_BATCH = 64
 
 # The models that come with the package.
 _INCLUDED = pathlib.Path(__file__).parents[1] / "pretrained"
@@ -77,6 +81,22 @@ class TrainedClassifier:
     transform_fns: Sequence[Callable] = ()
     evaluation_hop: int | None = None
     card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        labels = list(self.labels)
+        outputs = getattr(self.model, "num_outputs", len(labels))
+        if len(labels) != outputs or len(set(labels)) < len(labels):
+            raise ValueError(
+                "`labels` must be a different name for each of the model's "
+                f"{outputs} outputs. Received: {len(labels)} labels, "
+                f"{len(set(labels))} of them different."
+            )
+        if self.thresholds is not None and len(self.thresholds) != len(labels):
+            raise ValueError(
+                "`thresholds` must be None or a number for each of the "
+                f"{len(labels)} labels. Received: {len(self.thresholds)} "
+                "numbers."
+            )
 
     @classmethod
     def from_run(
@@ -145,7 +165,12 @@ class TrainedClassifier:
             ValueError: If the file cannot be loaded, or holds a model alone.
         """
         model, fields = packed.read(path)
-        return cls(model=model, **fields)
+        try:
+            return cls(model=model, **fields)
+        except ValueError as error:
+            raise ValueError(
+                f"{str(path)!r} must hold a valid classifier. {error}"
+            ) from error
 
     def save(self, path: Path, compact: bool = False) -> None:
         """Writes the classifier as one `.keras` file.
@@ -165,10 +190,11 @@ class TrainedClassifier:
                 exist, or `transform_fns` has functions that are not of
                 `leaf_audio.data`.
         """
+        thresholds = self.thresholds
         fields = {
             "labels": list(self.labels),
             "sample_rate": self.sample_rate,
-            "thresholds": self.thresholds and list(self.thresholds),
+            "thresholds": None if thresholds is None else [*map(float, thresholds)],
             "transform_fns": self.transform_fns,
             "evaluation_hop": self.evaluation_hop,
             "card": dict(self.card),
@@ -233,8 +259,7 @@ class TrainedClassifier:
         probabilities = classifier.predict(*soundfile.read("yes.wav"))
         ```
         """
-        clips = self._clips(samples, sample_rate)
-        mean = self.probabilities(clips).mean(axis=0)
+        mean = self._mean(self.probabilities, samples, sample_rate)
         return dict(zip(self.labels, mean.tolist(), strict=True))
 
     def embed(self, samples: Any, sample_rate: int) -> np.ndarray:
@@ -255,11 +280,21 @@ class TrainedClassifier:
             ValueError: If `samples` or `sample_rate` cannot be used, or the
                 model is no `models.AudioClassifier`.
         """
-        return self.embeddings(self._clips(samples, sample_rate)).mean(axis=0)
+        return self._mean(self.embeddings, samples, sample_rate)
 
-    def _clips(self, samples: Any, sample_rate: int) -> np.ndarray:
+    def _mean(
+        self,
+        compute: Callable[[np.ndarray], np.ndarray],
+        samples: Any,
+        sample_rate: int,
+    ) -> np.ndarray:
+        """Returns the mean over windows of what the model gives for them."""
         samples = at_rate(samples, sample_rate, self.sample_rate)
-        return np.stack([one.clip for one in self.windows(samples)])
+        windows = self.windows(samples)
+        rows = []
+        while batch := list(itertools.islice(windows, _BATCH)):
+            rows.append(compute(np.stack([one.clip for one in batch])))
+        return np.concatenate(rows).mean(axis=0)
 
     def windows(
         self,
@@ -270,7 +305,8 @@ class TrainedClassifier:
         """Cuts a recording into what the model gets.
 
         Args:
-            samples: float32 array of shape (time,), at `sample_rate`.
+            samples: Array of shape (time,), at the model's `sample_rate`, of
+                floats from -1 to 1 or of 16-bit integers.
             length: int, in samples. The length of a window, at most that of a
                 clip of the model. Defaults to that of a clip; if the model
                 takes any length, to the whole recording.
@@ -283,8 +319,10 @@ class TrainedClassifier:
             recording that is not longer than a window is one.
 
         Raises:
-            ValueError: If `length` or `hop` is out of range.
+            ValueError: If `samples` cannot be used, or `length` or `hop` is out
+                of range.
         """
+        samples = at_rate(samples, self.sample_rate, self.sample_rate)
         longest = self.window or len(samples)
         length = longest if length is None else length
         check_positive_int("length", length, at_most=longest)

@@ -14,15 +14,16 @@ import numpy as np
 from leaf_audio import data
 from leaf_audio.common.checks import (
     check_callable,
-    check_positive,
     check_positive_int,
     check_unless_none,
 )
 from leaf_audio.data.recordings import audio_files
 from leaf_audio.serving.trained import TrainedClassifier, Window
+from leaf_audio.serving.window_sizes import in_samples
 
 
-@dataclasses.dataclass(frozen=True)
+# Arrays have no single answer to whether they are equal.
+@dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
     """What a model gives for the windows of one recording.
 
@@ -91,55 +92,15 @@ def rows_of_windows(
             f"Received: recordings={recordings!r}."
         )
     check_unless_none(check_callable, on_unusable=on_unusable)
-    length, step = in_samples(classifier, window, hop)
+    length, step = in_samples(
+        classifier.sample_rate, classifier.window, window, hop
+    )
     examples = _examples(classifier, recordings, length, step, on_unusable)
     # What is wrong in the arguments is raised by this call, and not by the
     # first step of the iterator.
     return _by_recording(
         _computed(compute, examples, batch_size), classifier.sample_rate
     )
-
-
-def in_samples(
-    classifier: TrainedClassifier, window: float | None, hop: float | None
-) -> tuple[int | None, int | None]:
-    """Converts the length and the hop of windows from seconds to samples.
-
-    Args:
-        classifier: The classifier.
-        window: float, in seconds, or None.
-        hop: float, in seconds, or None.
-
-    Returns:
-        The two in samples, each None where it was.
-
-    Raises:
-        ValueError: If one is not positive, `window` is longer than a clip of
-            the model, or `hop` is longer than the window.
-    """
-    check_unless_none(check_positive, window=window, hop=hop)
-    rate = classifier.sample_rate
-    length = None if window is None else max(1, round(window * rate))
-    step = None if hop is None else max(1, round(hop * rate))
-    clip = classifier.window
-    if length is not None and clip is not None and length > clip:
-        raise ValueError(
-            "`window` must be at most the length of a clip of the model, "
-            f"{clip / rate:g} s, so that no part is left out. "
-            f"Received: window={window}."
-        )
-    longest = clip if length is None else length
-    if step is not None and longest is not None and step > longest:
-        raise ValueError(
-            f"`hop` must be at most the length of a window, {longest / rate:g} "
-            f"s, so that no part is left out. Received: hop={hop}."
-        )
-    if step is not None and longest is None:
-        raise ValueError(
-            "`window` must be given with `hop`, since the model takes clips of "
-            f"any length. Received: window=None, hop={hop}."
-        )
-    return length, step
 
 
 def files_of(recordings: Sequence[str]) -> list[str]:
