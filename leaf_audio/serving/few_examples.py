@@ -192,23 +192,35 @@ def _parts(
     Recordings of one group stay together. A cut that leaves only one label for
     training is left out.
     """
-    most = len(np.unique(groups))
-    of_each = [len(np.unique(groups[targets == k])) for k in np.unique(targets)]
-    folds = min(_FOLDS, most, max(of_each))
+    folds = min(_FOLDS, max(_groups_of_each(targets, groups).values()))
     if folds < 2:
         return []
+    return [
+        (train, test)
+        for train, test in _split(targets, groups, folds, seed)
+        if len(test) and len(np.unique(targets[train])) > 1
+    ]
+
+
+def _groups_of_each(targets: np.ndarray, groups: np.ndarray) -> dict[int, int]:
+    """Returns for each label how many groups have it."""
+    return {
+        int(label): len(np.unique(groups[targets == label]))
+        for label in np.unique(targets)
+    }
+
+
+def _split(
+    targets: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cuts recordings for a cross-validation, in which groups stay together."""
     splitter = model_selection.StratifiedGroupKFold(
         folds, shuffle=True, random_state=seed
     )
     with warnings.catch_warnings():
         # Of a label with fewer groups than parts.
         warnings.simplefilter("ignore", UserWarning)
-        found = list(splitter.split(targets, targets, groups))
-    return [
-        (train, test)
-        for train, test in found
-        if len(test) and len(np.unique(targets[train])) > 1
-    ]
+        return list(splitter.split(targets, targets, groups))
 
 
 def _mean_log_probability(
@@ -257,65 +269,56 @@ def score(
     check_choice("method", method, METHODS)
     check_seed("seed", seed)
     check_share("fraction", check_positive("fraction", fraction))
-    x, y = labelled.embeddings, labelled.targets
+    y = labelled.targets
     if labelled.is_test.any():
         train = np.flatnonzero(~labelled.is_test)
         train = _some_of_each(train, y[train], fraction, seed)
-        missing = set(y.tolist()) - set(y[train].tolist())
-        if missing:
-            names = [labelled.labels[one] for one in sorted(missing)]
-            raise ValueError(
-                "`recordings` must have training recordings of each label. "
-                f"Received: none of {names}."
-            )
-        estimator = make_estimator(
-            y[train], labelled.groups[train], method, seed
-        )
-        estimator.fit(x[train], y[train])
-        test = np.flatnonzero(labelled.is_test)
-        given = estimator.predict(x[test])
+        parts = [(train, np.flatnonzero(labelled.is_test))]
         how = f"test split, {len(train)} training recordings"
-        return _scores(how, labelled.labels, y[test], given)
-    if fraction != 1:
+    elif fraction != 1:
         raise ValueError(
             "`fraction` must be 1 unless the folder has a test split. "
             f"Received: fraction={fraction!r}."
         )
-    folds = min(_FOLDS, _groups_of_each(labelled))
+    else:
+        folds = min(_FOLDS, _fewest_groups(labelled))
+        parts = _split(y, labelled.groups, folds, seed)
+        how = f"cross-validation, {folds} parts"
     given = np.empty_like(y)
-    splitter = model_selection.StratifiedGroupKFold(
-        folds, shuffle=True, random_state=seed
-    )
-    for train, test in splitter.split(x, y, labelled.groups):
-        missing = set(y.tolist()) - set(y[train].tolist())
-        if missing:
-            names = [labelled.labels[one] for one in sorted(missing)]
-            raise ValueError(
-                "`recordings` must have recordings of each label left when a "
-                "part of the groups, such as speakers, is left out for "
-                f"scores. Received: none left of {names}, with {folds} parts; "
-                "another `seed` or more groups may help."
-            )
-        estimator = make_estimator(
-            y[train], labelled.groups[train], method, seed
+    for train, test in parts:
+        estimator = _fit(labelled, train, method, seed, how)
+        given[test] = estimator.predict(labelled.embeddings[test])
+    scored = np.sort(np.concatenate([test for _, test in parts]))
+    return _scores(how, labelled.labels, y[scored], given[scored])
+
+
+def _fit(
+    labelled: Labelled, train: np.ndarray, method: str, seed: int, how: str
+) -> Any:
+    """Trains a classifier on some of the recordings, of all labels."""
+    targets = labelled.targets[train]
+    missing = set(labelled.targets.tolist()) - set(targets.tolist())
+    if missing:
+        names = [labelled.labels[one] for one in sorted(missing)]
+        raise ValueError(
+            "`recordings` must have recordings of each label to train with, "
+            "also when those of some groups, such as speakers, are left out "
+            f"for scores. Received: none left of {names} ({how}). More groups "
+            "or another `seed` may help."
         )
-        estimator.fit(x[train], y[train])
-        given[test] = estimator.predict(x[test])
-    how = f"cross-validation, {folds} parts"
-    return _scores(how, labelled.labels, y, given)
+    estimator = make_estimator(targets, labelled.groups[train], method, seed)
+    return estimator.fit(labelled.embeddings[train], targets)
 
 
-def _groups_of_each(labelled: Labelled) -> int:
+def _fewest_groups(labelled: Labelled) -> int:
     """Returns how many groups the label with the fewest has, at least 2."""
-    numbers = {
-        label: len(set(labelled.groups[labelled.targets == k].tolist()))
-        for k, label in enumerate(labelled.labels)
-    }
+    numbers = _groups_of_each(labelled.targets, labelled.groups)
     fewest = min(numbers, key=numbers.__getitem__)
     if numbers[fewest] < 2:
         raise ValueError(
             "`recordings` must have two recordings of each label, which do not "
-            f"belong together, for scores. Received: one of {fewest!r}."
+            "belong together, for scores. Received: one of "
+            f"{labelled.labels[fewest]!r}."
         )
     return numbers[fewest]
 

@@ -152,7 +152,7 @@ def test_a_test_split_is_scored_where_there_is_one():
         with pytest.raises(ValueError, match="`fraction` must be"):
             few_examples.score(known, fraction=wrong)
     missing = made([0, 1, 2] * 4, [False, False, True] * 4)
-    with pytest.raises(ValueError, match="training recordings of each label"):
+    with pytest.raises(ValueError, match="none left of .*label 2"):
         few_examples.score(missing)
 
 
