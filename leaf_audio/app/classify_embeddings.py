@@ -24,7 +24,7 @@ def run() -> None:
     """Runs the command, with the flags of the command line."""
     trained_flags.define_flags()
     _define_flags()
-    run_main(main)
+    run_main(main, "[RECORDING_OR_FOLDER...]")
 
 
 def main(argv: list[str]) -> None:
@@ -58,29 +58,24 @@ def main(argv: list[str]) -> None:
     if given.output is not None:
         trained_flags.check_output(given.output, ".keras")
     escape_what_stdout_cannot_show()
+    left_out = trained_flags.LeftOut()
     with trained_flags.classifier_of_flags() as classifier:
-        try:
-            left_out = _classify(classifier, argv[1:])
-        except (ValueError, OSError) as error:
-            sys.exit(f"Error: {trained_flags.describe(error)}")
-    if left_out:
-        sys.exit(f"Error: left out, since they cannot be read: {left_out}.")
+        _classify(classifier, argv[1:], left_out)
+    left_out.exit_if_any()
 
 
-def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
-    """Returns how many recordings were left out."""
+def _classify(
+    classifier: TrainedClassifier,
+    unlabelled: list[str],
+    left_out: trained_flags.LeftOut,
+) -> None:
     from leaf_audio import serving
     from leaf_audio.serving import few_examples
 
     given = flags.FLAGS
-    unusable = []
-
-    def tell(recording: str, error: ValueError) -> None:
-        unusable.append(recording)
-        message = trained_flags.describe(error)
-        print(f"Error: {message}", file=sys.stderr, flush=True)
-
-    labelled = few_examples.read_labelled(classifier, given.recordings, tell)
+    labelled = few_examples.read_labelled(
+        classifier, given.recordings, left_out
+    )
     for remark in labelled.remarks:
         print(f"warning: {remark}")
     is_used = given.output is not None or bool(unlabelled)
@@ -95,17 +90,16 @@ def _classify(classifier: TrainedClassifier, unlabelled: list[str]) -> int:
     else:
         _print_scores(scores)
     if not is_used:
-        return len(unusable)
+        return
     made = few_examples.with_labels(classifier, labelled, given.seed)
     if given.output is not None:
         made.save(pathlib.Path(given.output))
         print(f"classifier: {given.output}")
     if unlabelled:
-        found = serving.predict(made, unlabelled, on_unusable=tell)
+        found = serving.predict(made, unlabelled, on_unusable=left_out)
         shares = {one.recording: one.probabilities for one in found}
         if shares:
             _print_next(shares, given.next)
-    return len(unusable)
 
 
 def _print_scores(scores: Scores) -> None:

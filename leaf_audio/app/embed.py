@@ -20,7 +20,7 @@ def run() -> None:
     """Runs the command, with the flags of the command line."""
     trained_flags.define_flags()
     _define_flags()
-    run_main(main)
+    run_main(main, "RECORDING_OR_FOLDER...")
 
 
 def main(argv: list[str]) -> None:
@@ -42,23 +42,18 @@ def main(argv: list[str]) -> None:
         )
     trained_flags.check_output(output, ".npz")
     escape_what_stdout_cannot_show()
+    left_out = trained_flags.LeftOut()
     with trained_flags.classifier_of_flags() as classifier:
-        try:
-            left_out = write(
-                classifier, recordings, pathlib.Path(output), flags.FLAGS.hop
-            )
-        except (ValueError, OSError) as error:
-            sys.exit(f"Error: {trained_flags.describe(error)}")
-    if left_out:
-        sys.exit(f"Error: left out, since they cannot be read: {left_out}.")
+        _write(classifier, recordings, pathlib.Path(output), left_out)
+    left_out.exit_if_any()
 
 
-def write(
+def _write(
     classifier: "TrainedClassifier",
     recordings: Sequence[str],
     output: pathlib.Path,
-    hop: float | None = None,
-) -> int:
+    left_out: trained_flags.LeftOut,
+) -> None:
     """Writes the embeddings of recordings as arrays of NumPy.
 
     Args:
@@ -66,11 +61,7 @@ def write(
         recordings: Names of audio files and folders.
         output: The `.npz` file. It has the arrays `embeddings`, float32 of
             shape (recordings, channels), and `files`, their names.
-        hop: float, in seconds, or None. The distance between the windows of a
-            long recording. None is the length of a window. Default: None.
-
-    Returns:
-        How many recordings could not be read. They are told on stderr.
+        left_out: What is told of recordings that cannot be read.
 
     Raises:
         ValueError: If no recording can be read, or the model has no
@@ -81,21 +72,22 @@ def write(
     from leaf_audio.data.progress import progress
     from leaf_audio.serving.windows import files_of
 
-    unusable = []
-
-    def tell(recording: str, error: ValueError) -> None:
-        unusable.append(recording)
-        message = trained_flags.describe(error)
-        print(f"Error: {message}", file=sys.stderr, flush=True)
-
-    embedded = serving.embed(classifier, recordings, hop=hop, on_unusable=tell)
-    total = len(files_of(recordings))
-    with progress(embedded, total, "Embedding", transient=True) as tracked:
+    given = flags.FLAGS
+    files = files_of(recordings)
+    trained_flags.check_not_read(str(output), files)
+    embedded = serving.embed(
+        classifier,
+        files,
+        window=given.window,
+        hop=given.hop,
+        on_unusable=left_out,
+    )
+    with progress(embedded, len(files), "Embedding", transient=True) as tracked:
         found = list(tracked)
     if not found:
         raise ValueError(
             "`recordings` must hold one that can be read. Received: "
-            f"{len(unusable)} that cannot."
+            f"{len(files)} that cannot."
         )
     with replacing(output) as partial, open(partial, "wb") as file:
         np.savez(
@@ -105,7 +97,6 @@ def write(
         )
     channels = len(found[0].mean)
     print(f"{output}: {len(found)} embeddings of {channels} channels")
-    return len(unusable)
 
 
 # Not when the module is imported: another command of the same process may have
@@ -116,12 +107,9 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "output", None, "The .npz file to write. It is replaced.", **own
     )
-    flags.DEFINE_float(
-        "hop",
-        None,
-        "The distance in seconds between the windows of a long recording, by "
-        "default the length of a window. Their embeddings are averaged.",
-        **own,
+    trained_flags.define_window_flags(
+        "the distance in the evaluation of the run, or else the length of a "
+        "window. The embeddings of a recording's windows are averaged"
     )
 
 

@@ -34,17 +34,14 @@ def main(argv: list[str]) -> None:
     with trained_flags.classifier_of_flags() as classifier:
         from leaf_audio.serving.export import export
 
-        try:
-            written = export(
-                classifier=classifier,
-                path=given.output,
-                format=given.format,
-                quantize=given.quantize,
-                window=given.window,
-                keep_plan=given.keep_plan,
-            )
-        except (ValueError, OSError, ImportError) as error:
-            sys.exit(f"Error: {trained_flags.describe(error)}")
+        written = export(
+            classifier=classifier,
+            path=given.output,
+            format=given.format,
+            quantize=given.quantize,
+            window=given.window,
+            keep_plan=given.keep_plan,
+        )
     for path in written:
         print(path)
 

@@ -24,7 +24,7 @@ def run() -> None:
     """Runs the command, with the flags of the command line."""
     trained_flags.define_flags()
     _define_flags()
-    run_main(main)
+    run_main(main, "RECORDING_OR_FOLDER...")
 
 
 def predict(
@@ -95,13 +95,10 @@ def main(argv: list[str]) -> None:
     if given.output is not None:
         _check_output(given.output)
     escape_what_stdout_cannot_show()
+    left_out = trained_flags.LeftOut()
     with trained_flags.classifier_of_flags() as classifier:
-        try:
-            n_left_out, n_files = _predict(classifier, recordings)
-        except (ValueError, OSError) as error:
-            sys.exit(f"Error: {trained_flags.describe(error)}")
-    if n_left_out:
-        sys.exit(f"Error: {n_left_out} of {n_files} recordings were left out.")
+        _predict(classifier, recordings, left_out)
+    left_out.exit_if_any()
 
 
 def _check_output(output: str) -> None:
@@ -116,37 +113,32 @@ def _check_output(output: str) -> None:
 
 
 def _predict(
-    classifier: TrainedClassifier, recordings: Sequence[str]
-) -> tuple[int, int]:
-    """Returns how many recordings were left out, and of how many."""
+    classifier: TrainedClassifier,
+    recordings: Sequence[str],
+    left_out: trained_flags.LeftOut,
+) -> None:
     from leaf_audio import serving
     from leaf_audio.data.progress import progress
     from leaf_audio.serving.windows import files_of
 
     given = flags.FLAGS
-    unusable = []
-
-    def tell(recording: str, error: ValueError) -> None:
-        unusable.append(recording)
-        message = trained_flags.describe(error)
-        print(f"Error: {message}", file=sys.stderr, flush=True)
-
+    files = files_of(recordings)
+    if given.output is not None:
+        trained_flags.check_not_read(given.output, files)
     found = serving.predict(
         classifier,
-        recordings,
+        files,
         window=given.window,
         hop=given.hop,
         batch_size=given.batch_size,
-        on_unusable=tell,
+        on_unusable=left_out,
     )
-    total = len(files_of(recordings))
     choice = Choice(classifier.thresholds, given.top, given.threshold)
-    with progress(found, total, "Predicting", transient=True) as tracked:
+    with progress(found, len(files), "Predicting", transient=True) as tracked:
         if given.format in ANNOTATIONS:
             _write_annotations(tracked, choice, classifier)
         else:
             _write_lines(tracked, choice)
-    return len(unusable), total
 
 
 def _write_lines(predictions: Iterable[Prediction], choice: Choice) -> None:
@@ -186,12 +178,9 @@ def _write_annotations(
             highest = classifier.sample_rate / 2
             lines = prediction_formats.raven(one, choice, highest)
             suffix = ".selections.txt"
-        name = pathlib.Path(one.recording).name
-        if name in written:
-            # Recordings of several folders may have one name.
-            name = one.recording.strip(os.sep).replace(os.sep, "-")
-        written.add(name)
-        with _new_file(folder / f"{name}{suffix}") as file:
+        name = prediction_formats.free_name(one.recording, suffix, written)
+        written.add(name.casefold())
+        with _new_file(folder / name) as file:
             file.writelines(f"{line}\n" for line in lines)
 
 
@@ -210,37 +199,13 @@ def _new_file(path: pathlib.Path) -> Iterator[Any]:
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
-    flags.DEFINE_integer(
-        "top",
-        None,
-        "The number of labels to tell for each recording; by default 3, and in "
-        "a timeline 1. Where a recording may have several labels, text tells "
-        "all that reach their threshold, and a timeline nothing else.",
-        lower_bound=1,
-        **own,
+    trained_flags.define_choice_flags(
+        "3, and in a timeline 1. Where a recording may have several labels, "
+        "text tells all that reach their threshold, and a timeline nothing else"
     )
-    flags.DEFINE_float(
-        "threshold",
-        None,
-        "Tell labels only from this probability on.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-        **own,
-    )
-    flags.DEFINE_float(
-        "window",
-        None,
-        "The length in seconds of the windows that long recordings are judged "
-        "in; by default that of a clip of the model. With --window or --hop, "
-        "each window is told: a timeline.",
-        **own,
-    )
-    flags.DEFINE_float(
-        "hop",
-        None,
-        "The distance in seconds between the beginnings of windows; by default "
-        "the length of a window.",
-        **own,
+    trained_flags.define_window_flags(
+        "the distance in the evaluation of the run, or else the length of a "
+        "window. With --window or --hop, each window is told: a timeline"
     )
     flags.DEFINE_enum(
         "format",

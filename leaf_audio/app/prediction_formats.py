@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import pathlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -117,26 +120,38 @@ def table(
     """Yields the lines of a CSV table: a label of a recording or a window.
 
     The columns are file, start and end in seconds (of a timeline), label and
-    score, which is the probability.
+    score, which is the probability. Where a recording may have several labels,
+    `reached` follows: 1 if the score reaches the label's threshold, and else 0.
+    A timeline does not have it, since it tells no other labels.
     """
-    columns = ["start", "end"] if timeline else []
-    yield _csv_line(["file", *columns, "label", "score"])
+    if timeline:
+        columns = ["file", "start", "end", "label", "score"]
+    elif choice.thresholds is None:
+        columns = ["file", "label", "score"]
+    else:
+        columns = ["file", "label", "score", "reached"]
+    yield _csv_line(columns)
     for one in predictions:
         if timeline:
             for row in _found(one, choice):
-                yield _csv_line(
-                    [one.recording, row.start, row.end, row.label, row.score]
-                )
+                yield _csv_line([one.recording, *row])
             continue
         shares = one.probabilities
+        given = None if choice.thresholds is None else choice.given(shares)
         for label in choice.labels(shares):
-            yield _csv_line([one.recording, label, f"{shares[label]:.6f}"])
+            reached = [] if given is None else [int(label in given)]
+            cells = [one.recording, label, f"{shares[label]:.6f}", *reached]
+            yield _csv_line(cells)
 
 
 def json_lines(
     predictions: Iterable[Prediction], choice: Choice, timeline: bool
 ) -> Iterator[str]:
-    """Yields an object of JSON for each recording, or each window."""
+    """Yields an object of JSON for each recording, or each window.
+
+    Its `scores` are the probabilities of labels. Where a recording may have
+    several labels, `labels` has those whose score reaches their threshold.
+    """
     for one in predictions:
         if not timeline:
             yield _json_line(one.recording, one.probabilities, choice)
@@ -156,7 +171,9 @@ def _json_line(
     labels = choice.labels(probabilities, of_window=bool(times))
     scores = {label: round(probabilities[label], 6) for label in labels}
     times = {name: round(time, 6) for name, time in times.items()}
-    content = {"file": recording, **times, "scores": scores}
+    content: dict[str, Any] = {"file": recording, **times, "scores": scores}
+    if choice.thresholds is not None and not times:
+        content["labels"] = choice.given(probabilities)
     return json.dumps(content, ensure_ascii=False)
 
 
@@ -211,10 +228,39 @@ def _found(prediction: Prediction, choice: Choice) -> Iterator[_Found]:
 
 def _csv_line(cells: Sequence[Any]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    # Without a line's end, Python 3.11 would not quote one in a cell.
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().removesuffix("\n")
 
 
 def _one_cell(text: str) -> str:
     """Returns a text that a table of tabs and lines can hold as one cell."""
     return " ".join(text.split())
+
+
+def free_name(recording: str, suffix: str, taken: Collection[str]) -> str:
+    """Names the file of a recording.
+
+    It is the recording's name, unless a recording of another folder has the
+    same. Then it is the name with its folders, and at last with a number.
+
+    Args:
+        recording: The name of the recording.
+        suffix: What the name ends in.
+        taken: The names of other files, in lower case: not every file system
+            tells `A` from `a`.
+    """
+    parts = pathlib.Path(os.path.normpath(recording)).parts
+    own, full = parts[-1], "-".join(part.strip(os.sep) for part in parts)
+    stems = itertools.chain(
+        [own, full], (f"{full}-{number}" for number in itertools.count(2))
+    )
+    names = (f"{_short(stem)}{suffix}" for stem in stems)
+    return next(name for name in names if name.casefold() not in taken)
+
+
+def _short(stem: str) -> str:
+    """Returns a visible name, its end if it is long."""
+    # File systems take 255 bytes at most, some of which are for suffixes.
+    content = stem.lstrip(".-").encode("utf-8", "surrogateescape")
+    return content[-200:].decode("utf-8", "ignore") or "recording"

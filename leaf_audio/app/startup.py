@@ -18,24 +18,43 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _SIZE = 2**30
 
 
-def run_main(main: Callable[[list[str]], None]) -> None:
+def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
     """Runs a command. If the user presses Ctrl-C, it ends with one line.
 
-    The flags of the command must be defined. With `--help`, it prints what
-    `main` does, by the first line of its docstring, and the flags.
+    The flags of the command must be defined. With `--help`, it prints how to
+    call the command, what `main` does, by the first line of its docstring, and
+    the flags.
 
     Args:
         main: Called with the command line without its flags.
+        operands: What the command line has besides flags, such as
+            "RECORDING...". Default: nothing.
     """
-    if _HELP.intersection(sys.argv[1:]):
-        about = (main.__doc__ or "").partition("\n")[0]
-        # absl itself would end with an exit code of failure.
-        print(about, flags.FLAGS.module_help(sys.argv[0]), sep="\n")
-        return
     try:
-        app.run(main)
+        if _HELP.intersection(sys.argv[1:]):
+            # absl itself would end with an exit code of failure.
+            print(_help(main, operands))
+            sys.stdout.flush()
+        else:
+            app.run(main)
     except KeyboardInterrupt:
         sys.exit("Interrupted.")
+    except BrokenPipeError:
+        # The program that reads the output, such as `head`, has ended. What is
+        # left in the buffer goes nowhere, and Python says nothing of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _help(main: Callable[[list[str]], None], operands: str) -> str:
+    spec = sys.modules["__main__"].__spec__
+    name = sys.argv[0]
+    # `leaf-audio` has set the name that the user has typed.
+    if spec is not None and " " not in name:
+        name = f"python -m {spec.name}"
+    about = (main.__doc__ or "").partition("\n")[0]
+    usage = f"Usage: {name} [FLAGS] {operands}".rstrip()
+    return "\n".join([usage, "", about, flags.FLAGS.module_help(sys.argv[0])])
 
 
 @contextlib.contextmanager

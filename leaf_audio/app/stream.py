@@ -30,7 +30,7 @@ def run() -> None:
     """Runs the command, with the flags of the command line."""
     trained_flags.define_flags()
     _define_flags()
-    run_main(main)
+    run_main(main, "RECORDING|-")
 
 
 def main(argv: list[str]) -> None:
@@ -52,6 +52,8 @@ def main(argv: list[str]) -> None:
             f"{' '.join(argv[1:]) or 'none'}."
         )
     recording, given = argv[1], flags.FLAGS
+    if recording == "-" and sys.stdin is None:
+        sys.exit("Error: standard input must be open. Received: none.")
     if recording == "-" and sys.stdin.isatty():
         sys.exit(
             "Error: standard input must hold raw 16-bit samples, as in "
@@ -65,10 +67,7 @@ def main(argv: list[str]) -> None:
         )
     escape_what_stdout_cannot_show()
     with trained_flags.classifier_of_flags() as classifier:
-        try:
-            _tell(classifier, recording)
-        except (ValueError, OSError) as error:
-            sys.exit(f"Error: {trained_flags.describe(error)}")
+        _tell(classifier, recording)
 
 
 def _tell(classifier: TrainedClassifier, recording: str) -> None:
@@ -92,14 +91,8 @@ def _tell(classifier: TrainedClassifier, recording: str) -> None:
 def _judgements(
     stream: ClassifierStream, chunks: Iterator[np.ndarray]
 ) -> Iterator[Any]:
-    is_empty = True
     for chunk in chunks:
-        is_empty = False
         yield from stream.push(chunk)
-    if is_empty:
-        raise ValueError(
-            "Standard input must hold raw 16-bit samples. Received: nothing."
-        )
     yield from stream.finish()
 
 
@@ -107,13 +100,8 @@ def _file(recording: str, sample_rate: int) -> Iterator[np.ndarray]:
     """Yields the blocks of a file, at the sample rate of the model."""
     from leaf_audio.data import decoding
 
-    try:
+    with decoding.naming(recording):
         yield from decoding.decode_blocks(pathlib.Path(recording), sample_rate)
-    except decoding.UnusableFileError as error:
-        raise ValueError(
-            "`recording` must be a recording that can be read. "
-            f"Received: recording={recording!r}: {error}."
-        ) from error
 
 
 def _standard_input() -> Iterator[np.ndarray]:
@@ -121,25 +109,27 @@ def _standard_input() -> Iterator[np.ndarray]:
     import numpy as np
 
     rest = b""
-    is_first = True
+    is_empty = True
     while data := os.read(sys.stdin.fileno(), _MAX_BYTES):
-        if is_first and data.startswith(_HEADERS):
+        if is_empty and data.startswith(_HEADERS):
             raise ValueError(
                 "Standard input must hold raw 16-bit samples, without a header "
                 "(arecord has -t raw). Received: an audio file; give its name "
                 "in place of -."
             )
-        is_first = False
+        is_empty = False
         data = rest + data
         whole = len(data) // 2 * 2
         rest = data[whole:]
         if whole:
             yield np.frombuffer(data[:whole], "int16")
-    if rest:
+    if is_empty:
         raise ValueError(
-            "Standard input must hold 16-bit samples. Received: an odd number "
-            "of bytes."
+            "Standard input must hold raw 16-bit samples. Received: nothing."
         )
+    if rest:
+        # A recorder that is stopped may leave one.
+        print("The last byte is half a sample: left out.", file=sys.stderr)
 
 
 # Not when the module is imported: a program that uses it may have flags of the
@@ -155,35 +145,10 @@ def _define_flags() -> None:
         lower_bound=1,
         **own,
     )
-    flags.DEFINE_float(
-        "window",
-        None,
-        "The length in seconds of the windows that are judged; by default that "
-        "of a clip of the model.",
-        **own,
-    )
-    flags.DEFINE_float(
-        "hop",
-        None,
-        "The distance in seconds between the beginnings of windows; by default "
-        "half a window.",
-        **own,
-    )
-    flags.DEFINE_integer(
-        "top",
-        None,
-        "The number of labels to tell for each window; by default 1, and where "
-        "a recording may have several labels, all that reach their threshold.",
-        lower_bound=1,
-        **own,
-    )
-    flags.DEFINE_float(
-        "threshold",
-        None,
-        "Tell labels only from this probability on.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-        **own,
+    trained_flags.define_window_flags("half a window")
+    trained_flags.define_choice_flags(
+        "1, and where a recording may have several labels, all that reach "
+        "their threshold"
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +39,79 @@ def define_flags() -> None:
         "gin_config",
         [],
         "A gin config that imports classes and functions of your own which the "
-        "run uses; may be repeated. A config is code: its import lines run. "
-        "Give only configs that you trust.",
+        "run or file uses; may be repeated. It overrides settings of a run. A "
+        "config is code: its import lines run. Give only configs that you "
+        "trust.",
         **own,
     )
+
+
+def define_window_flags(without_hop: str) -> None:
+    """Defines `--window` and `--hop`.
+
+    Args:
+        without_hop: What the hop is by default, in words.
+    """
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
+    flags.DEFINE_float(
+        "window",
+        None,
+        "The length in seconds of the windows that recordings are cut into, at "
+        "most that of a clip of the model, which is the default.",
+        **own,
+    )
+    flags.DEFINE_float(
+        "hop",
+        None,
+        "The distance in seconds between the beginnings of windows; by default "
+        f"{without_hop}.",
+        **own,
+    )
+
+
+def define_choice_flags(without_top: str) -> None:
+    """Defines `--top` and `--threshold`, which labels are told.
+
+    Args:
+        without_top: How many are told by default, in words.
+    """
+    own: dict[str, Any] = {"module_name": sys.argv[0]}
+    flags.DEFINE_integer(
+        "top",
+        None,
+        f"The number of labels to tell; by default {without_top}.",
+        lower_bound=1,
+        **own,
+    )
+    flags.DEFINE_float(
+        "threshold",
+        None,
+        "Tell labels only from this probability on.",
+        **own,
+    )
+    # Bounds of absl let NaN pass.
+    flags.register_validator(
+        "threshold",
+        lambda value: value is None or 0 <= value <= 1,
+        "`threshold` must be a number from 0 to 1.",
+    )
+
+
+class LeftOut:
+    """Tells recordings that cannot be read on stderr, and counts them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, recording: str, error: ValueError) -> None:
+        """Tells one recording, by the message of its error."""
+        self._count += 1
+        print(f"Error: {describe(error)}", file=sys.stderr, flush=True)
+
+    def exit_if_any(self) -> None:
+        """Ends the program with one line if any was left out."""
+        if self._count:
+            sys.exit(f"Error: recordings left out: {self._count}.")
 
 
 def check_output(output: str, suffix: str = "") -> None:
@@ -53,7 +124,7 @@ def check_output(output: str, suffix: str = "") -> None:
         suffix: What the name must end in. Default: anything.
     """
     path = pathlib.Path(output)
-    is_place = path.parent.is_dir() and not path.is_dir()
+    is_place = path.parent.is_dir() and (path.is_file() or not path.exists())
     if not (is_place and output.endswith(suffix)):
         ending = f"that ends in {suffix}, " if suffix else ""
         sys.exit(
@@ -62,13 +133,30 @@ def check_output(output: str, suffix: str = "") -> None:
         )
 
 
+def check_not_read(output: str, recordings: Sequence[str]) -> None:
+    """Raises ValueError if a recording is the file that will be written.
+
+    Args:
+        output: The name of the file.
+        recordings: The names of the recordings.
+    """
+    path = os.path.realpath(output)
+    for recording in recordings:
+        if os.path.realpath(recording) == path:
+            raise ValueError(
+                "`output` must be another file than the recordings, since it "
+                f"is replaced. Received: output={output}."
+            )
+
+
 @contextlib.contextmanager
 def classifier_of_flags() -> Iterator[TrainedClassifier]:
     """Loads the classifier that the flags name.
 
     It is to be used in the `with` block. Functions that a config binds have no
     bindings after it. The program ends with one line if the flags name no
-    classifier, or it cannot be loaded.
+    classifier, it cannot be loaded, or the `with` block raises an error of
+    wrong input, such as a ValueError.
     """
     given = flags.FLAGS
     if (given.workdir is None) == (given.model is None):
@@ -85,14 +173,38 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
 
         # JAX looks for devices then, and writes which it has not found.
         keras.ops.zeros(1)
-    with contextlib.ExitStack() as stack:
-        try:
-            classifier = stack.enter_context(
-                trained(given.workdir or given.model, given.gin_config)
-            )
-        except (ValueError, OSError) as error:
-            sys.exit(f"Error: {describe(error)}")
-        yield classifier
+    source = given.workdir or given.model
+    try:
+        with (
+            _plain_warnings(),
+            trained(source, given.gin_config) as classifier,
+        ):
+            yield classifier
+    except BrokenPipeError:
+        # Whoever reads the output has read enough: see `run_main`.
+        raise
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"Error: {describe(error)}")
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Tells warnings about recordings without the line of code."""
+    from leaf_audio import data
+
+    with warnings.catch_warnings():
+        show_with_line = warnings.showwarning
+
+        def show(
+            message: Any, category: type, *args: Any, **kwargs: Any
+        ) -> None:
+            if issubclass(category, data.DataWarning):
+                print(f"warning: {message}", file=sys.stderr, flush=True)
+            else:
+                show_with_line(message, category, *args, **kwargs)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextlib.contextmanager
@@ -107,9 +219,10 @@ def trained(
     Args:
         source: The folder of a run, a `.keras` file, or the name of a model
             that comes with the package.
-        configs: Gin configs, which are executed and override the recorded
-            settings. A run with classes or transforms of your own needs one
-            that imports them. Default: none.
+        configs: Gin configs, which are executed. A model with classes of your
+            own, and a run with transforms of your own, need one that imports
+            them. The settings of a run are overridden, those of a file are
+            not. Default: none.
 
     Yields:
         The classifier. With configs, it is to be used in the `with` block.
@@ -133,6 +246,11 @@ def trained(
     with configuration.restored():
         # Before the model is loaded: they may import classes that it needs.
         configuration.parse(configs, [])
+        if not os.path.isdir(source):
+            # A file has its own preparation, and classes that it may need have
+            # been imported.
+            yield serving.load(source)
+            return
         folder = serving.finished_run(source)
         settings = recorded.data_bindings(
             recorded.read(folder), replaced=configuration.bound()

@@ -44,6 +44,9 @@ def replacing(
     ```
     """
     path = pathlib.Path(path)
+    if path.is_symlink():
+        # The file that the link leads to is replaced, and not the link.
+        path = path.resolve()
     # `path.name` stays at the end, since some writers choose their format by
     # the suffix.
     partial = path.with_name(f".partial-{path.name}")

@@ -219,13 +219,8 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
     check_path("recording", recording)
     check_sample_rate("sample_rate", sample_rate)
     mixer = ChannelMixer()
-    try:
+    with naming(recording):
         samples = decode(pathlib.Path(recording), sample_rate, mixer=mixer)
-    except UnusableFileError as error:
-        raise ValueError(
-            "`recording` must be a recording that can be read. "
-            f"Received: recording={recording!r}: {error}."
-        ) from error
     if mixer.cancels:
         warnings.warn(
             f"The channels of {recording!r} cancel each other: their mean, "
@@ -234,6 +229,22 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
             stacklevel=2,
         )
     return samples
+
+
+@contextlib.contextmanager
+def naming(recording: str) -> Iterator[None]:
+    """Raises ValueError with a recording's name if it turns out to be unusable.
+
+    Args:
+        recording: str. Path of the audio file that the `with` block reads.
+    """
+    try:
+        yield
+    except UnusableFileError as error:
+        raise ValueError(
+            "`recording` must be a recording that can be read. "
+            f"Received: recording={recording!r}: {error}."
+        ) from error
 
 
 def at_rate(samples: Any, rate: int, sample_rate: int) -> np.ndarray:

@@ -130,7 +130,7 @@ class FrontendStream:
 
         Raises:
           ValueError: If the stream is finished, the samples are not those of
-            `batch_size` waveforms, or are more than `length`.
+            `batch_size` waveforms, are not finite, or are more than `length`.
         """
         state = self._extended(samples)
         complete = (state.received - self.latency) // self._stride + 1
@@ -203,6 +203,11 @@ class FrontendStream:
         chunk = ops.convert_to_numpy(samples)
         if chunk.ndim == 3:
             chunk = chunk[..., 0]
+        if not np.isfinite(chunk).all():
+            # One alone would spoil all later frames.
+            raise ValueError(
+                "`samples` must be finite. Received: samples that are not."
+            )
         kept = self.state.samples
         if len(chunk) != len(kept):
             raise ValueError(

@@ -191,10 +191,12 @@ class TrainedClassifier:
                 `leaf_audio.data`.
         """
         thresholds = self.thresholds
+        if thresholds is not None:
+            thresholds = [float(one) for one in thresholds]
         fields = {
             "labels": list(self.labels),
             "sample_rate": self.sample_rate,
-            "thresholds": None if thresholds is None else [*map(float, thresholds)],
+            "thresholds": thresholds,
             "transform_fns": self.transform_fns,
             "evaluation_hop": self.evaluation_hop,
             "card": dict(self.card),

@@ -77,12 +77,27 @@ def test_a_table_is_csv():
     rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
     assert [float(row["end"]) for row in rows] == [1, 1]
     assert set(rows[0]) == {"file", "start", "end", "label", "score"}
+    several = Choice([0.5, 0.9, 0.05])
+    lines = prediction_formats.table(found, several, timeline=False)
+    rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    found = [(row["label"], row["reached"]) for row in rows[:3]]
+    assert found == [("b", "0"), ("a", "0"), ("c", "1")]
+
+
+def test_a_name_in_a_table_may_have_several_lines():
+    found = [made([[0.1, 0.8, 0.1]], "a\nb.wav")]
+    lines = prediction_formats.table(found, Choice(None, 1), timeline=False)
+    rows = list(csv.reader(io.StringIO("\n".join(lines))))
+    assert rows[1][0] == "a\nb.wav"
 
 
 def test_lines_of_json_hold_the_scores():
     found = [made([[0.1, 0.8, 0.1], [0.2, 0.3, 0.5]])]
     (line,) = prediction_formats.json_lines(found, Choice(None, 1), False)
     assert json.loads(line) == {"file": "one.wav", "scores": {"b": 0.55}}
+    several = Choice([0.5, 0.5, 0.5], 1)
+    (line,) = prediction_formats.json_lines(found, several, False)
+    assert json.loads(line)["labels"] == ["b"]
     lines = prediction_formats.json_lines(found, Choice(None), True)
     assert [json.loads(line) for line in lines] == [
         {"file": "one.wav", "start": 0.0, "end": 1.0, "scores": {"b": 0.8}},
@@ -114,6 +129,20 @@ def test_annotations_have_the_columns_of_their_programs():
     assert cells["High Freq (Hz)"] == "8000" and cells["Label"] == "c"
 
 
+def test_recordings_of_one_name_have_files_of_their_own():
+    names = [
+        *("a/x.wav", "b/x.wav", "b/../b/x.wav", "c/b-x.wav", "d/B-X.wav"),
+        *("../.hidden.wav", "é" * 124 + ".wav", "/root/x.wav"),
+    ]
+    taken = set()
+    for name in names:
+        free = prediction_formats.free_name(name, ".labels.txt", taken)
+        assert free.casefold() not in taken and not free.startswith(".")
+        assert len(free.encode()) < 240 and "/" not in free
+        taken.add(free.casefold())
+    assert {"x.wav.labels.txt", "b-x.wav.labels.txt"} <= taken
+
+
 @pytest.mark.slow
 def test_the_command_writes_annotations_of_each_recording(tmp_path):
     generator = np.random.default_rng(0)
@@ -130,7 +159,7 @@ def test_the_command_writes_annotations_of_each_recording(tmp_path):
         check=False,
     )
     assert process.returncode == 1
-    assert "1 of 3 recordings were left out" in process.stderr
+    assert "Error: recordings left out: 1." in process.stderr
     first, second = sorted(output.iterdir(), key=lambda one: len(one.name))
     assert first.name == "x.wav.selections.txt"
     assert second.name.endswith("-b-x.wav.selections.txt")
