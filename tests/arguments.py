@@ -455,9 +455,7 @@ SKIPPED = {
 # With legal values they read files, train or fetch data.
 COSTLY = {
     *("audio_folder", "embed", "evaluate", "example_shape", "load"),
-    "serving.load",
-    "predict",
-    *("tfrecords", "prepare", "read_recording"),
+    *("serving.load", "predict", "tfrecords", "prepare", "read_recording"),
     *("mirrored", "data_parallel", "tpu"),
     *("LingvoSpecAugment", "from_trained", "import_frontend"),
     *INDEXES,
@@ -467,14 +465,11 @@ ROOMS = (
     *("models", "postprocessing", "serving", "training"),
 )
 OTHERS = (
-    *(callbacks.LogFilters, callbacks.Replan),
-    *(figures.bands, figures.outputs),
-    *(figures.outputs_of_clips, figures.responses),
-    frontend.MelFilterbanks.from_preset,
-    frontend.Spectrogram.from_preset,
-    pooling.ChannelWiseLearnablePooling1D,
+    *(callbacks.LogFilters, callbacks.Replan, figures.bands),
+    *(figures.outputs, figures.outputs_of_clips, figures.responses),
+    *(frontend.MelFilterbanks.from_preset, frontend.Spectrogram.from_preset),
+    *(pooling.ChannelWiseLearnablePooling1D, pooling.MaxPooling1D),
     *(pooling.GaussianLowpass, pooling.LearnablePooling1D),
-    pooling.MaxPooling1D,
     postprocessing.PCENLayer.like_librosa,
     *(strategies.data_parallel, strategies.mirrored, strategies.tpu),
     study.Study,

@@ -335,10 +335,9 @@ class Frontend(Streamable, KnownArguments, keras.Model):
         # `training` is passed on explicitly, because on JAX `fit` passes it to
         # the outermost model only.
         if self.multichannel:
+            channel_mask = mask
             if mask is not None:
                 channel_mask = ops.repeat(mask, ops.shape(audio)[2], axis=0)
-            else:
-                channel_mask = None
             features = self._compute_features(
                 fold_channels(audio), channel_mask, training
             )
@@ -445,8 +444,7 @@ class Frontend(Streamable, KnownArguments, keras.Model):
         if not self._energy_floor:
             return energies
         if is_portable():
-            # LiteRT as in TensorFlow 2.21 refuses a maximum with a constant
-            # after a max-pooling.
+            # LiteRT of TensorFlow 2.21 refuses a maximum after a max-pooling.
             over = ops.relu(energies - self._energy_floor)
             return over + self._energy_floor
         return ops.maximum(energies, self._energy_floor)

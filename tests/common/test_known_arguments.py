@@ -25,6 +25,7 @@ REQUIRED = {
     "values": [1.0],
     "coeff_init": 0.1,
     "block": models.ConvBlock,
+    "classifier": None,
 }
 
 
