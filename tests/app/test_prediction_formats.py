@@ -4,11 +4,14 @@ import csv
 import dataclasses
 import io
 import json
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
-from tones import python
+from tones import ROOT, python
 
 from leaf_audio.app import prediction_formats
 from leaf_audio.app.prediction_formats import Choice
@@ -143,7 +146,6 @@ def test_recordings_of_one_name_have_files_of_their_own():
     assert {"x.wav.labels.txt", "b-x.wav.labels.txt"} <= taken
 
 
-@pytest.mark.slow
 def test_the_command_writes_annotations_of_each_recording(tmp_path):
     generator = np.random.default_rng(0)
     for name in ("a/x.wav", "b/x.wav"):
@@ -188,6 +190,14 @@ def test_the_command_writes_annotations_of_each_recording(tmp_path):
             ["--model=speech_commands", "--format=raven", "x.wav"],
             "`output` must be a folder",
         ),
+        (
+            ["--model=speech_commands", f"--output={__file__}", __file__],
+            "`output` must be another file than the recordings",
+        ),
+        (
+            ["--model=speech_commands", "--output=/dev/null", "x.wav"],
+            "`output` must be a file in a folder that exists",
+        ),
     ],
 )
 @pytest.mark.slow
@@ -196,3 +206,28 @@ def test_what_the_command_cannot_use_is_told_in_a_line(flags, message):
     assert process.returncode == 1 and not process.stdout
     (line,) = process.stderr.splitlines()
     assert line.startswith("Error: ") and message in line
+
+
+@pytest.mark.slow
+def test_a_reader_that_ends_early_is_no_error():
+    recording = str(ROOT / "tests/recordings/yes.flac")
+    for arguments in (["--help"], ["--model=speech_commands", recording]):
+        command = [sys.executable, "-m", "example.predict", *arguments]
+        done = subprocess.run(
+            f"{shlex.join(command)} | true",
+            shell=True,
+            cwd=ROOT,
+            capture_output=True,
+            timeout=300,
+        )
+        assert not done.stderr
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    process = python(
+        *("-m", "example.predict", "--model=speech_commands"),
+        *("--threshold=nan", "x.wav"),
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "`threshold` must be a number from 0 to 1" in process.stderr

@@ -38,7 +38,6 @@ def starts_and_labels(printed):
     return [(line[0], line[2]) for line in lines]
 
 
-@pytest.mark.slow
 def test_a_file_is_told_window_by_window(tmp_path, two_words):
     samples, rate = two_words
     path = tmp_path / "two.wav"
@@ -65,11 +64,31 @@ def test_raw_samples_come_from_standard_input(two_words):
 
 
 @pytest.mark.slow
+def test_the_last_window_is_told_also_if_half_a_sample_is_left(two_words):
+    samples, rate = two_words
+    raw = (32767 * samples).astype("int16").tobytes()
+    done = from_stdin(raw[: 2 * 20000] + b"a")
+    assert done.returncode == 0 and b"half a sample" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith(b"0.25-1.25 s: ")
+
+
+@pytest.mark.slow
+def test_a_closed_standard_input_is_told():
+    command = " ".join([sys.executable, *COMMAND, "- <&-"])
+    done = subprocess.run(
+        command, shell=True, cwd=ROOT, capture_output=True, timeout=300
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr == b"Error: standard input must be open. Received: none.\n"
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data, reason",
     [
         (b"", b"Received: nothing"),
-        (b"abc", b"odd number of bytes"),
         (YES.read_bytes(), b"an audio file; give its name"),
     ],
 )

@@ -24,6 +24,15 @@ def test_a_file_stays_as_it_was_if_writing_fails(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["some.txt"]
 
 
+def test_the_file_that_a_link_leads_to_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    path, link = tmp_path / "folder" / "some.txt", tmp_path / "link.txt"
+    files.write_text(path, "old")
+    link.symlink_to(path)
+    files.write_text(link, "new")
+    assert link.is_symlink() and path.read_text() == "new"
+
+
 def test_tables_and_text_are_written_as_they_are_read(tmp_path):
     rows = [{"epoch": 1, "loss": 0.5}]
     files.write_csv(tmp_path / "some.csv", ["epoch", "loss"], rows)

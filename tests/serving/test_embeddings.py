@@ -103,7 +103,6 @@ def test_audio_of_another_shape_is_refused(model):
             function(keras.ops.zeros(16000), model)
 
 
-@pytest.mark.slow
 def test_the_command_writes_embeddings_and_names(tmp_path, classifier):
     (tmp_path / "bad.wav").write_text("no recording")
     output = tmp_path / "out.npz"

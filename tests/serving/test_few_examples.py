@@ -232,7 +232,6 @@ def test_a_label_that_is_never_given_has_no_precision():
     assert scores.recall["label 1"][0] == 0
 
 
-@pytest.mark.slow
 def test_the_command_makes_a_classifier_and_asks_for_labels(birds, tmp_path):
     output = tmp_path / "birds.keras"
     (tmp_path / "bad.wav").write_text("no recording")

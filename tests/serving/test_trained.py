@@ -141,6 +141,8 @@ def test_a_long_recording_is_judged_in_windows(trained):
         ({"hop": 0.2}, "`hop` must be at most the length .* 0.125 s"),
         ({"window": 0}, "`window` must be a positive number"),
         ({"hop": "1"}, "`hop` must be a positive number"),
+        ({"hop": 1e-5}, "`hop` must be at least a sample, 0.00025 s"),
+        ({"window": 1e-5}, "`window` must be at least a sample"),
     ],
 )
 def test_windows_that_leave_a_part_out_are_refused(trained, seconds, message):
@@ -264,6 +266,8 @@ def test_a_name_of_no_classifier_is_told(tmp_path, trained):
         {"labels": []},
         {"labels": ["a", 1, "b"]},
         {"labels": ["a", "b"]},
+        {"labels": ["a", "b", "b"]},
+        {"sample_rate": 10**400},
         {"sample_rate": None},
         {"sample_rate": "4000"},
         {"thresholds": [0.5]},
@@ -275,6 +279,9 @@ def test_a_name_of_no_classifier_is_told(tmp_path, trained):
         {"preparation": [{"name": "load"}]},
         {"preparation": [{"name": "align", "rng": 1}]},
         {"preparation": [{"name": ["align"]}]},
+        {"preparation": [{"name": "align", "seq_len": "500"}]},
+        {"preparation": [{"name": "align", "padding": 3}]},
+        {"preparation": [{"name": "loudness_normalization", "target_db": 1e9}]},
     ],
 )
 def test_a_description_that_is_not_valid_is_told(trained, tmp_path, change):
@@ -307,6 +314,49 @@ def test_samples_that_cannot_be_used_are_told(trained, samples, rate, message):
     for function in (trained.prepare, trained.predict, trained.embed):
         with pytest.raises(ValueError, match=message):
             function(samples, rate)
+
+
+def test_thresholds_may_be_an_array(trained, tmp_path):
+    path = tmp_path / "tones.keras"
+    dataclasses.replace(trained, thresholds=np.full(3, 0.5)).save(path)
+    assert leaf_audio.load(path).thresholds == [0.5] * 3
+
+
+def test_a_long_array_is_judged_in_batches(trained, monkeypatch):
+    sizes = []
+    compute = trained.model.predict_on_batch
+
+    def counted(clips):
+        sizes.append(len(clips))
+        return compute(clips)
+
+    monkeypatch.setattr(trained.model, "predict_on_batch", counted)
+    samples = noise(100 * 500)
+    parts = [samples[500 * k : 500 * (k + 1)] for k in range(100)]
+    shares = [list(trained.predict(part, RATE).values()) for part in parts]
+    sizes.clear()
+    found = list(trained.predict(samples, RATE).values())
+    assert max(sizes) == 64
+    np.testing.assert_allclose(found, np.mean(shares, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"data.prepare.transform_fns": "[align]"}, "must be a list of func"),
+        (
+            {"data.prepare.transform_fns": "[@align()]"},
+            "must be a list of func",
+        ),
+        ({"align.seq_len": "'500'"}, "`align.seq_len` must be"),
+        ({"prepare.evaluation_hop": "0"}, "`prepare.evaluation_hop` must be"),
+        ({"prepare.evaluation_hop": "'x'"}, "`prepare.evaluation_hop` must be"),
+    ],
+)
+def test_a_setting_that_is_not_valid_is_told(setting, message):
+    settings = {"data.prepare.transform_fns": "[@align]", **setting}
+    with pytest.raises(ValueError, match=message):
+        preparation.from_settings(settings)
 
 
 def test_the_preparation_of_a_run_is_read_from_its_settings():
