@@ -195,13 +195,11 @@ def _plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         show_with_line = warnings.showwarning
 
-        def show(
-            message: Any, category: type, *args: Any, **kwargs: Any
-        ) -> None:
-            if issubclass(category, data.DataWarning):
+        def show(message: Any, *args: Any, **kwargs: Any) -> None:
+            if isinstance(message, data.DataWarning):
                 print(f"warning: {message}", file=sys.stderr, flush=True)
             else:
-                show_with_line(message, category, *args, **kwargs)
+                show_with_line(message, *args, **kwargs)
 
         warnings.showwarning = show
         yield

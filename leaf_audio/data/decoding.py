@@ -64,10 +64,11 @@ class UnusableFileError(ValueError):
 
 def is_sample_rate(value: Any) -> bool:
     """Returns whether a value is a plausible sample rate in Hz."""
-    return (
-        isinstance(value, numbers.Real)
-        and MIN_SAMPLE_RATE <= value <= MAX_SAMPLE_RATE
-    )
+    if not isinstance(value, numbers.Real):
+        return False
+    # Not as a float, since an integer may be too large for one.
+    rate: Any = value
+    return bool(MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE)
 
 
 def check_sample_rate(name: str, value: Any) -> None:
