@@ -4,6 +4,7 @@ Convolutions, poolings and recurrences over time are computed block by block:
 the samples of a block become channels, or are worked on for all blocks at once.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
@@ -46,7 +47,26 @@ def cut_into_blocks(
         begin = max(start, 0)
         if (begin, total) != (0, x.shape[1]):
             x = x[:, begin : begin + total]
-    return ops.reshape(x, (ops.shape(x)[0], count, length, *x.shape[2:]))
+    return reshape_each(x, (count, length, *x.shape[2:]))
+
+
+def reshape_each(x: Tensor, shape: Sequence[Any]) -> Tensor:
+    """Reshapes each example of a batch.
+
+    Args:
+      x: Array `(batch, ...)`.
+      shape: The shape of an example; sizes may be tensors.
+
+    Returns:
+      An array `(batch, *shape)`.
+    """
+    batch = x.shape[0]
+    if batch is None:
+        # To ask for the size takes several operations of a graph. It can be
+        # left out unless an example may be empty.
+        is_there = all(isinstance(size, int) and size > 0 for size in shape)
+        batch = -1 if is_there else ops.shape(x)[0]
+    return ops.reshape(x, (batch, *shape))
 
 
 def frames_of_blocks(

@@ -28,8 +28,7 @@ def complex_energies(parts_apart: Tensor) -> Tensor:
     """
     if on_tensorflow():
         return _complex_energies(parts_apart)
-    real, imag = ops.split(parts_apart, 2, axis=-1)
-    return ops.square(real) + ops.square(imag)
+    return _sum_of_squares(parts_apart)
 
 
 def with_ends(x: Tensor, head: int, tail: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,13 +113,15 @@ def on_tensorflow() -> bool:
     return keras.backend.backend() == "tensorflow"
 
 
+def _sum_of_squares(parts_apart: Tensor) -> Tensor:
+    real, imag = ops.split(parts_apart, 2, axis=-1)
+    return ops.square(real) + ops.square(imag)
+
+
 @ops.custom_gradient
 def _complex_energies(parts_apart: Tensor) -> Any:
-    channels = parts_apart.shape[-1] // 2
-
     def gradient(upstream: Tensor) -> Tensor:
         twice = upstream + upstream
         return parts_apart * ops.concatenate([twice, twice], axis=-1)
 
-    real, imag = parts_apart[..., :channels], parts_apart[..., channels:]
-    return ops.square(real) + ops.square(imag), gradient
+    return _sum_of_squares(parts_apart), gradient

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from leaf_audio.common.blocks import cut_into_blocks
+from leaf_audio.common.blocks import cut_into_blocks, reshape_each
 from leaf_audio.common.conv1d import valid_conv1d
 from leaf_audio.common.lean_ops import complex_energies, split_by
 from leaf_audio.fast.constants import CONSTANTS
@@ -174,12 +174,10 @@ class _Member:
         polyphase = cut_into_blocks(audio, self._step, rows, start=first)
         kernel = self._polyphase_kernel(kernels)
         outputs = valid_conv1d(polyphase, kernel)
-        batch, channels = ops.shape(audio)[0], kernel.shape[2]
         # For an empty batch, TensorFlow's outputs have another shape.
-        outputs = ops.reshape(outputs, (batch, steps, channels))
-        energies = ops.reshape(
-            complex_energies(outputs),
-            (batch, steps * together, kernels.shape[2]),
+        outputs = reshape_each(outputs, (steps, kernel.shape[2]))
+        energies = reshape_each(
+            complex_energies(outputs), (steps * together, kernels.shape[2])
         )
         # A slice that takes all would still cost time in its gradient.
         all_needed = self._per_block % together == 0
@@ -239,7 +237,7 @@ class _Member:
         )
         if not self._grid.num_first:
             return weights[0], None
-        inside, edges = ops.split(weights, [1], axis=0)
+        inside, edges = weights[0], weights[1:]
         if per_block > 1:
             # There are weights for each place of a frame in a block. A frame
             # near an edge has one place only; its number may be a tensor.
@@ -248,8 +246,9 @@ class _Member:
             )
             own = ops.equal(place[:, None], np.arange(per_block))
             edges = edges * ops.cast(own[..., None, None], edges.dtype)
-        edges = ops.reshape(ops.sum(edges, axis=1), (-1, energies * filters))
-        return inside[0], self._grid.by_example(edges)
+            edges = ops.sum(edges, axis=1)
+        edges = ops.reshape(edges, (-1, energies * filters))
+        return inside, self._grid.by_example(edges)
 
     def pool(self, energies: Tensor, weights: Tensor) -> Tensor:
         """Pools all frames as if the audio had no edges.
@@ -273,9 +272,7 @@ class _Member:
             axis=1,
         )
         blocks = self._blocks + self._overlap - 1
-        energies = ops.reshape(
-            energies, (ops.shape(energies)[0], blocks, self._per_block, count)
-        )
+        energies = reshape_each(energies, (blocks, self._per_block, count))
         # The convolution has an input and an output for each channel, so its
         # cost grows with the square of their number.
         together = CONSTANTS.channels_pooled_together
@@ -290,10 +287,11 @@ class _Member:
                 strict=True,
             )
         ]
-        pooled = ops.reshape(
-            ops.concatenate(pooled, axis=-1),
-            (ops.shape(energies)[0], self._blocks * per_block, count),
+        pooled = reshape_each(
+            ops.concatenate(pooled, axis=-1), (self._blocks * per_block, count)
         )
+        if per_block == 1:
+            return pooled
         return pooled[:, : self._grid.computed_frames]
 
     def _pool_some(self, energies: Tensor, weights: Tensor) -> Tensor:
@@ -307,19 +305,19 @@ class _Member:
         Returns:
           An array `(batch, blocks', frames_per_block, channels)`.
         """
-        batch, blocks = ops.shape(energies)[:2]
+        blocks = self._blocks + self._overlap - 1
         _, per_block, channels = weights.shape
         size = self._per_block * channels
         # Off the diagonal, weights are 0: no channel adds to another one.
-        diagonal = ops.eye(channels, dtype=weights.dtype)[:, None]
+        diagonal = ops.cast(np.eye(channels)[:, None], weights.dtype)
         pooled = valid_conv1d(
-            ops.reshape(energies, (batch, blocks, size)),
+            reshape_each(energies, (blocks, size)),
             ops.reshape(
-                weights[:, None] * diagonal,
+                ops.expand_dims(weights, 1) * diagonal,
                 (self._overlap, size, per_block * channels),
             ),
         )
-        return ops.reshape(pooled, (batch, self._blocks, per_block, channels))
+        return reshape_each(pooled, (self._blocks, per_block, channels))
 
     def edge_energies(self, energies: Tensor) -> tuple[Tensor, Tensor]:
         """Lays out the energies of the frames near an edge.
@@ -337,8 +335,7 @@ class _Member:
         energies, used = self._grid.cut_edges(
             energies, [self._first_energy(frame) for frame in frames], size
         )
-        shape = (ops.shape(energies)[0], len(frames), size * filters)
-        return energies, ops.reshape(used, shape)
+        return energies, reshape_each(used, (len(frames), size * filters))
 
     def _first_energy(self, frame: Any) -> Any:
         """Returns the index of a frame's first energy, integer or tensor.

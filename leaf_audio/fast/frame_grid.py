@@ -155,7 +155,7 @@ class FrameGrid:
         Returns:
           An array `(batch or 1, edges, values)`.
         """
-        return edges[None]
+        return ops.expand_dims(edges, 0)
 
     def edge_windows(self, windows: Tensor) -> list[Tensor]:
         """Lists the windows of the frames near an edge.
