@@ -1,4 +1,4 @@
-"""The first step of the classifier that gin configures, without data."""
+"""The first steps of the classifier that gin configures, without data."""
 
 import gin
 import keras
@@ -6,15 +6,16 @@ import numpy as np
 
 from leaf_audio.app import configuration, train
 from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
-from leaf_audio.training import building
+from leaf_audio.training import building, optimizers
+from leaf_audio.training.step_watch import watched_steps
 
 LABELS = 3
 
 
-def loss_of_first_step(
-    seq_len: int, labels: int = LABELS, is_multilabel: bool = False
-) -> float:
-    """Trains on a batch of noise, and returns the loss before the step.
+def losses_of_first_steps(
+    steps: int, seq_len: int, labels: int = LABELS, is_multilabel: bool = False
+) -> list[float]:
+    """Trains on a batch of noise, and returns the loss before each step.
 
     Checks that all bindings have an effect but for those of the data. With
     `train.pretraining`, the batch has 8 pairs of views.
@@ -37,4 +38,20 @@ def loss_of_first_step(
     targets = np.arange(8) % labels
     if is_multilabel:
         targets = np.eye(labels, dtype="float32")[targets]
-    return float(model.train_on_batch(audio, targets)[0])
+    losses = []
+    factor = config.frontend_learning_rate_factor
+    rate = optimizers.frontend_rate(model, factor, frozen_steps=0)
+    with rate, watched_steps(model):
+        for _ in range(steps):
+            # Keras returns means of the steps since then.
+            model.reset_metrics()
+            logs = model.train_on_batch(audio, targets, return_dict=True)
+            losses.append(float(logs["loss"]))
+    return losses
+
+
+def loss_of_first_step(
+    seq_len: int, labels: int = LABELS, is_multilabel: bool = False
+) -> float:
+    """Returns the first of the losses of `losses_of_first_steps`."""
+    return losses_of_first_steps(1, seq_len, labels, is_multilabel)[0]
