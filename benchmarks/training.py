@@ -3,6 +3,7 @@
     python benchmarks/training.py --output=out.json
     python benchmarks/training.py --frontend=mel --frontend=leaf --seconds=1
     python benchmarks/training.py --frontend=mel --pretraining=cola
+    python benchmarks/training.py --seconds=1 --recordings=/path/to/recordings
 
 A model, its optimizer and its loss are those of a config of the frontend with
 own_recordings.gin, and five_seconds.gin for clips of five seconds; the learning
@@ -12,16 +13,23 @@ learns without labels, of as many clips of the same length, two views of each.
 A step is compiled; its clips are noise in memory, so that
 reading and augmenting them is left out (`benchmarks/data.py` measures that).
 
+With --recordings, the clips are read from a folder and augmented as the recipe
+says, while the model trains. "waits" is then the share of the time in which no
+step is computed, since its clips are not ready.
+
 Values are medians. The steps go in rounds over the frontends, so that other
-work of the machine slows all of them alike. "× first row" is the time of a step
-divided by that behind the first frontend. "first step" includes building the
-model, planning its filters and compiling it; that of the first model also
+work of the machine slows all of them alike; with --recordings, one frontend
+follows the other, since batches are made ahead. "× first row" is the time of a
+step divided by that behind the first frontend. "first step" includes building
+the model, planning its filters and compiling it; that of the first model also
 includes what the backend does once.
 """
 
 import argparse
 import statistics
+import tempfile
 import time
+from collections.abc import Iterator
 
 from leaf_audio.app import startup
 
@@ -57,17 +65,30 @@ class Measured:
     Attributes:
         first_step: Seconds from making the model to the end of its first step.
         steps: Seconds of the steps that count.
+        waits: Seconds for which each of these steps has waited for its clips.
         batch_size: Clips in a step.
     """
 
     def __init__(
-        self, config: str, encoder: str, seconds: int, pretraining: str | None
+        self,
+        config: str,
+        encoder: str,
+        seconds: int,
+        pretraining: str | None,
+        recordings: str | None,
+        data_dir: str,
     ):
         more = []
         if pretraining is not None:
             more += [
                 f"train.pretraining = {PRETRAINING[pretraining]}",
                 "train.label_smoothing = 0",
+            ]
+        if recordings is not None:
+            more += [
+                "train.dataset = 'audio_folder'",
+                f"train.data_dir = {data_dir!r}",
+                f"audio_folder.path = {recordings!r}",
             ]
         configuration.parse(
             [config, "own_recordings.gin", *MORE_CONFIGS[seconds]],
@@ -76,27 +97,53 @@ class Measured:
         settings = gin.get_configurable("train.train")()
         self.batch_size = settings.batch_size
         self.steps: list[float] = []
-        rng = np.random.default_rng(0)
-        views = () if pretraining is None else (2,)
-        shape = (self.batch_size, *views, seconds * SAMPLE_RATE)
-        self._audio = rng.standard_normal(shape, "float32")
-        self._labels = rng.integers(LABELS, size=self.batch_size)
+        self.waits: list[float] = []
+        views = 1 if pretraining is None else 2
+        labels = LABELS
+        if recordings is None:
+            self._batches = self._noise(views, seconds * SAMPLE_RATE)
+        else:
+            audio_data = train.load_for_training()
+            labels = len(audio_data.label_names)
+            batches = train.prepare(
+                audio_data,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                views=views,
+            )
+            self._batches = iter(batches.train())
         start = time.perf_counter()
         self._model = building.build(
             settings,
             train.make_model,
-            num_outputs=LABELS,
-            example_shape=shape[-1:],
+            num_outputs=labels,
+            example_shape=(seconds * SAMPLE_RATE,),
             learning_rate=settings.learning_rate,
         )
-        self._model.train_on_batch(self._audio, self._labels)
+        self._model.train_on_batch(*next(self._batches))
         self.first_step = time.perf_counter() - start
+
+    def _noise(self, views: int, samples: int) -> Iterator:
+        rng = np.random.default_rng(0)
+        axes = () if views == 1 else (views,)
+        shape = (self.batch_size, *axes, samples)
+        audio = rng.standard_normal(shape, "float32")
+        labels = rng.integers(LABELS, size=self.batch_size)
+        while True:
+            yield audio, labels
+
+    def end(self) -> None:
+        """Ends the threads that make batches."""
+        self._batches.close()
 
     def step(self) -> None:
         """Takes a step, and records its time."""
         start = time.perf_counter()
-        self._model.train_on_batch(self._audio, self._labels)
+        batch = next(self._batches)
+        begin = time.perf_counter()
+        self._model.train_on_batch(*batch)
         self.steps.append(time.perf_counter() - start)
+        self.waits.append(begin - start)
 
 
 def measure(
@@ -105,18 +152,29 @@ def measure(
     seconds: int,
     rounds: int,
     pretraining: list[str],
+    recordings: str | None,
+    data_dir: str,
 ) -> dict[str, dict[str, float]]:
-    """Measures frontends in turns, before one encoder."""
-    measured = {
-        f"{name} {method}" if method else name: Measured(
-            FRONTENDS[name], encoder, seconds, method
-        )
-        for name in names
-        for method in (None, *pretraining)
-    }
-    for _ in range(rounds):
-        for one in measured.values():
-            one.step()
+    """Measures frontends, before one encoder."""
+    measured = {}
+    for name in names:
+        for method in (None, *pretraining):
+            one = Measured(
+                FRONTENDS[name], encoder, seconds, method, recordings, data_dir
+            )
+            measured[f"{name} {method}" if method else name] = one
+            if recordings is not None:
+                # The first steps take batches that were made before them.
+                for _ in range(rounds):
+                    one.step()
+                one.steps, one.waits = [], []
+                for _ in range(rounds):
+                    one.step()
+                one.end()
+    if recordings is None:
+        for _ in range(rounds):
+            for one in measured.values():
+                one.step()
     first = statistics.median(next(iter(measured.values())).steps)
     rows = {}
     for name, one in measured.items():
@@ -127,12 +185,15 @@ def measure(
             "times_first": taken / first,
             "first_step_seconds": one.first_step,
         }
+        if recordings is not None:
+            rows[name]["waits"] = sum(one.waits) / sum(one.steps)
     return rows
 
 
 def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
     table = rich.table.Table("encoder, clips", "frontend")
-    for heading in ("a step", "clips/s", "× first row", "first step"):
+    headings = ("a step", "clips/s", "× first row", "first step", "waits")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for size, rows in results.items():
         for name, row in rows.items():
@@ -143,6 +204,7 @@ def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
                 f"{row['clips_per_second']:.0f}",
                 f"{row['times_first']:.2f}",
                 f"{row['first_step_seconds']:.1f} s",
+                f"{row['waits']:.1%}" if "waits" in row else "",
             )
         table.add_section()
     rich.console.Console(width=80).print(table)
@@ -163,7 +225,18 @@ def main() -> None:
         help="may be repeated; by default none",
     )
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--recordings", help="a folder as audio_folder reads")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as data_dir:
+        results = measure_all(options, data_dir)
+    print_table(results)
+    if options.output:
+        frontends.write(options.output, results)
+
+
+def measure_all(
+    options: argparse.Namespace, data_dir: str
+) -> dict[str, dict[str, dict[str, float]]]:
     results = {}
     for encoder in options.encoder or ENCODERS:
         for seconds in options.seconds or MORE_CONFIGS:
@@ -173,12 +246,12 @@ def main() -> None:
                 seconds,
                 options.rounds,
                 options.pretraining,
+                options.recordings,
+                data_dir,
             )
             # The models of this size are not needed any more.
             keras.backend.clear_session()
-    print_table(results)
-    if options.output:
-        frontends.write(options.output, results)
+    return results
 
 
 if __name__ == "__main__":
