@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import runpy
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from tones import write_tones
 
 from leaf_audio.data import audio_folder
 
@@ -107,6 +109,60 @@ def test_training_steps_are_timed(tmp_path):
     for row in rows.values():
         assert 0 < row["step_ms"] < 1000 * row["first_step_seconds"]
         assert row["clips_per_second"] == pytest.approx(32e3 / row["step_ms"])
+
+
+@pytest.mark.slow
+def test_steps_that_wait_for_clips_are_timed(tmp_path):
+    write_tones(tmp_path / "tones")
+    output = tmp_path / "training.json"
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "training.py", "--rounds=2"),
+            *("--frontend=mel", "--encoder=ResNet", "--seconds=1"),
+            *(f"--recordings={tmp_path / 'tones'}", f"--output={output}"),
+        ],
+        check=True,
+    )
+    (rows,) = json.loads(output.read_text("utf-8"))["results"].values()
+    assert 0 < rows["mel"]["waits"] < 1
+
+
+@pytest.mark.slow
+def test_several_processes_are_timed(tmp_path):
+    pytest.importorskip("jax", reason="needs JAX")
+    if sys.platform != "linux" or os.cpu_count() < 2:
+        pytest.skip("gives each process a core, on Linux")
+    output = tmp_path / "processes.json"
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "processes.py", "--steps=3"),
+            *("--epochs=1", f"--output={output}"),
+        ],
+        check=True,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+    )
+    results = json.loads(output.read_text("utf-8"))["results"]
+    assert results["1"]["times_one"] == 1
+    assert results["2"]["clips_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_runs_recover_from_faults(tmp_path):
+    """Other tests kill runs, damage states, and raise SIGTERM in a process."""
+    output = tmp_path / "faults.json"
+    kinds = ("disk full", "SIGTERM at a random moment", "newest state cut off")
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "faults.py", "--at_most=1"),
+            *(f"--kind={kind}" for kind in kinds),
+            *(f"--output={output}", f"--keep={tmp_path}"),
+        ],
+        check=True,
+    )
+    results = json.loads(output.read_text("utf-8"))["results"]
+    assert set(results) == set(kinds)
+    for row in results.values():
+        assert (row["times"], row["recovered"], row["equal"]) == (1, 1, 1)
 
 
 def read_table(path):
