@@ -245,7 +245,13 @@ def _efficientleaf_compression(
         return _efficientleaf_pcen(arrays, settings)
     if "tbn/mean" not in arrays:
         return _check_given(settings, "what the system applied")
-    channels = len(arrays["tbn/mean"]) // n_filters
+    channels, rest = divmod(len(arrays["tbn/mean"]), n_filters)
+    if rest or channels not in (1, 2):
+        raise ValueError(
+            "`source` must normalize one or two channels of each filter. "
+            f"Received: {n_filters} filters, and compression.TBN.bn."
+            f"running_mean of shape {arrays['tbn/mean'].shape}."
+        )
     if settings.compression_fn == "auto":
         if "compression/a" not in arrays or channels != 2:
             raise ValueError(

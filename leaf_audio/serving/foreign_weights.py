@@ -6,6 +6,7 @@ NumPy without pickled objects.
 """
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -55,9 +56,10 @@ def read_weights(source: Any) -> dict[str, Lazy]:
     if os.path.isfile(f"{path}.index"):
         return dict(_from_tensorflow(path))
     if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "is not there"
         raise ValueError(
             "`source` must be the prefix of a TensorFlow checkpoint, or the "
-            f"name of a file. Received: source={source!r}, which is not there."
+            f"name of a file. Received: source={path!r}, which {what}."
         )
     if path.endswith(".npz"):
         return _from_numpy(path)
@@ -76,16 +78,19 @@ def to_array(name: str, value: Lazy) -> np.ndarray:
     """
     if isinstance(value, _Reader):
         value = value()
-    if hasattr(value, "detach"):
-        # NumPy has no bfloat16.
-        value = value.detach().cpu().double().numpy()
     try:
-        array = np.asarray(keras.ops.convert_to_numpy(value), "float64")
-    except (TypeError, ValueError):
-        array = np.array(np.nan)
-    if not np.isfinite(array).all():
+        if hasattr(value, "detach"):
+            # NumPy has no bfloat16.
+            value = value.detach().cpu().double()
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+        is_real = array.dtype.kind != "c"
+        array = array.astype("float64") if is_real else array
+    # Tensors without data raise a RuntimeError.
+    except (TypeError, ValueError, RuntimeError):
+        is_real, array = False, np.array(np.nan)
+    if not is_real or not np.isfinite(array).all():
         raise ValueError(
-            "`source` must hold finite numbers. Received: "
+            "`source` must hold finite real numbers. Received: "
             f"{name} with others than that."
         )
     return array
@@ -136,7 +141,11 @@ def _from_tensorflow(prefix: str) -> Iterator[tuple[str, Lazy]]:
 
 def _from_numpy(path: str) -> dict[str, Lazy]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy leaves the file of a damaged archive open.
+        with (
+            open(path, "rb") as file,
+            np.load(file, allow_pickle=False) as arrays,
+        ):
             return {_without_end(name): arrays[name] for name in arrays.files}
     # A damaged archive can raise about any error.
     except Exception as error:
@@ -155,6 +164,14 @@ def _from_torch(path: str) -> Mapping:
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             state = torch.load(path, map_location="cpu", weights_only=True)
+    # PyTorch's own message explains how to run the code of a file.
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            "`source` must be a file of tensors alone, such as "
+            "`torch.save(model.state_dict(), path)` writes. Received: "
+            f"source={path!r}, which is damaged or holds other objects; these "
+            "are not loaded, since they can run code."
+        ) from error
     # A damaged file can raise about any error.
     except Exception as error:
         raise _unreadable(path, "a file of weights of PyTorch", error) from (
@@ -186,8 +203,9 @@ def _numpy_scalars() -> list[Any]:
 
 
 def _unreadable(path: str, kind: str, error: Exception) -> ValueError:
-    reason = str(error).strip().partition("\n")[0]
+    first_line = str(error).strip().partition("\n")[0]
+    reason = ": ".join(filter(None, (type(error).__name__, first_line)))
     return ValueError(
         f"`source` must be {kind} that can be read. Received: source={path!r}: "
-        f"{type(error).__name__}: {reason}"
+        f"{reason}"
     )

@@ -194,12 +194,12 @@ def arrange(
 def _check_shape(
     name: str, shape: tuple[int, ...], expected: Shape, sizes: dict[str, int]
 ) -> None:
-    """Raises a ValueError if a shape does not fit those before it."""
+    """Raises a ValueError if a shape is empty or does not fit those before."""
     if not expected:
         return
     if len(shape) == len(expected):
         for size, letter in zip(shape, expected, strict=True):
-            if isinstance(letter, str):
+            if isinstance(letter, str) and size > 0:
                 sizes.setdefault(letter, size)
     wanted = tuple(sizes.get(str(one), one) for one in expected)
     if shape != wanted:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leaf_audio import frontend
-from leaf_audio.app import configuration
+from leaf_audio.app import configuration, train  # noqa: F401
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 

@@ -6,6 +6,7 @@ import pickle
 import keras
 import numpy as np
 import pytest
+import soundfile
 from foreign_leafs import (
     efficientleaf,
     efficientleaf_leaf,
@@ -22,6 +23,7 @@ from leaf_audio.serving import import_frontend
 SETTINGS = {"sample_rate": 8000}
 SIZE, STRIDE = 201, 80
 TORCH_LEAFS = ("leaf_pytorch", "speechbrain")
+YES = pathlib.Path(__file__).parents[1] / "recordings" / "yes.flac"
 
 
 @pytest.fixture(scope="module")
@@ -118,19 +120,38 @@ def test_the_leaf_of_efficientleaf_gives_its_features(
     assert_same(features(imported, waveforms), expected)
 
 
-def test_a_live_speechbrain_gives_the_same_features(waveforms):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"use_pcen": False}, {"use_legacy_complex": True}],
+    ids=str,
+)
+def test_a_live_speechbrain_gives_the_same_features(settings, waveforms):
     pytest.importorskip("speechbrain", exc_type=ImportError)
     import torch
     from speechbrain.lobes.features import Leaf
 
     torch.manual_seed(0)
-    module = Leaf(40, sample_rate=8000, in_channels=1)
+    module = Leaf(40, sample_rate=8000, in_channels=1, **settings)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(torch.empty_like(parameter).uniform_(0.7, 1.3))
         expected = module(torch.tensor(waveforms)).numpy()
     imported = import_frontend(module, **SETTINGS)
     assert_same(features(imported, waveforms), expected)
+
+
+def test_the_recorded_features_of_speechbrain_are_met(golden):
+    # Recorded with SpeechBrain 1.1.2, `Leaf(40, in_channels=1)`, each of its
+    # parameters times a random number from 0.7 to 1.3.
+    arrays = golden("speechbrain")
+    state = {
+        name.removeprefix("weight/"): value
+        for name, value in arrays.items()
+        if name.startswith("weight/")
+    }
+    samples, _ = soundfile.read(YES, dtype="float32")
+    outputs = features(import_frontend(state), samples[None])
+    assert_same(outputs, arrays["output"])
 
 
 GOLDEN_STATES = {
@@ -344,6 +365,43 @@ def test_no_code_of_a_file_is_run(tmp_path):
     assert not created.exists()
 
 
+@pytest.mark.parametrize("kind", ["pt", "old.pt", "npz", "index"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_damaged_file_is_named(tmp_path, kind, share):
+    path = tmp_path / f"leaf.{kind}"
+    state = leaf_state("speechbrain")
+    if kind == "npz":
+        np.savez(path, **state)
+    elif kind == "index":
+        pytest.importorskip("tensorflow").train.Checkpoint().write(
+            str(tmp_path / "leaf")
+        )
+    else:
+        torch = pytest.importorskip("torch")
+        torch.save(
+            {k: torch.tensor(v) for k, v in state.items()},
+            path,
+            _use_new_zipfile_serialization=kind == "pt",
+        )
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    source = tmp_path / "leaf" if kind == "index" else path
+    with pytest.raises(
+        ValueError, match=f"Received: source='{source}'"
+    ) as error:
+        import_frontend(source)
+    assert str(error.value).isprintable()
+    assert not str(error.value).endswith(": ")
+
+
+def test_a_file_of_a_whole_module_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    with pytest.raises(ValueError, match="tensors alone.*module.pt") as error:
+        import_frontend(tmp_path / "module.pt")
+    assert str(error.value).isprintable()
+
+
 def changed(state, **changes):
     """Returns a state with other values; None leaves one out."""
     names = {k.replace(".", "_").replace("/", "_"): k for k in state}
@@ -439,8 +497,27 @@ MOVED = np.r_[1.0, 0.5, 2.0, 0.1, 3.0, 3.1]
             {"system": "efficientleaf"},
             "compression.s from -0.1 to 0.1",
         ),
+        (
+            {
+                k: v[..., :0, :] if v.ndim == 4 else v[:0]
+                for k, v in SPEECHBRAIN.items()
+            },
+            {},
+            r"complex_conv.kernel of shape \('n', 2\). Received: .* \(0, 2\)",
+        ),
+        (
+            changed(SPEECHBRAIN, complex_conv_kernel=np.full((6, 2), 1j)),
+            {},
+            "finite real numbers. Received: complex_conv.kernel",
+        ),
+        (
+            {k: v[:3] if "TBN" in k and v.ndim else v for k, v in TBN.items()},
+            {"system": "efficientleaf"},
+            r"6 filters, and .*running_mean of shape \(3,\)",
+        ),
         (5, {}, "source=5"),
-        ("no_such.pt", {}, "no_such.pt"),
+        ("no_such.pt", {}, "'no_such.pt', which is not there"),
+        ("tests", {}, "'tests', which is a folder"),
     ],
 )
 def test_what_cannot_be_imported_is_told(source, settings, message):
