@@ -3,7 +3,7 @@
 python benchmarks/export.py --recordings=/path/to/speech_commands/test
 
 The folder holds `<label>/*` with the labels of the model. The latency is the
-median time of a call with one clip, on one thread.
+median time of a call with one window, on one thread.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 import leaf_audio
+from leaf_audio import data
 from leaf_audio.data import read_recording
 from leaf_audio.serving.export import QUANTIZATIONS, export
 from leaf_audio.serving.windows import files_of
@@ -34,8 +35,8 @@ def run_litert(path: pathlib.Path) -> Callable:
     (inputs,) = interpreter.get_input_details()
     (outputs,) = interpreter.get_output_details()
 
-    def run(clips: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(inputs["index"], clips)
+    def run(samples: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(inputs["index"], samples)
         interpreter.invoke()
         return interpreter.get_tensor(outputs["index"])
 
@@ -48,7 +49,7 @@ def run_onnx(path: pathlib.Path) -> Callable:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options)
-    return lambda clips: session.run(None, {"clips": clips})[0]
+    return lambda samples: session.run(None, {"samples": samples})[0]
 
 
 RUNTIMES = {"litert": run_litert, "onnx": run_onnx}
@@ -72,9 +73,12 @@ def main() -> None:
     classifier = leaf_audio.load(given.model)
     names = files_of([given.recordings])
     rate = classifier.sample_rate
-    clips = np.stack(
-        [classifier.prepare(read_recording(one, rate), rate) for one in names]
-    )
+    # The exported models change the level themselves, as `prepare` does.
+    samples = [
+        data.align(read_recording(one, rate), seq_len=classifier.window)
+        for one in names
+    ]
+    clips = np.stack([classifier.prepare(one, rate) for one in samples])
     labels = [pathlib.Path(one).parent.name for one in names]
     right = np.array([classifier.labels.index(one) for one in labels])
     found = np.concatenate(
@@ -91,9 +95,9 @@ def main() -> None:
             size = path.stat().st_size
             run = RUNTIMES[name](path)
         hits, seconds = [], []
-        for clip, target in zip(clips, right, strict=True):
+        for one, target in zip(samples, right, strict=True):
             started = time.perf_counter()
-            (row,) = run(clip[None])
+            (row,) = run(one[None])
             seconds.append(time.perf_counter() - started)
             hits.append(row.argmax() == target)
         print(

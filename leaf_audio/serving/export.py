@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from leaf_audio import data
 from leaf_audio.common import files
 from leaf_audio.common.checks import (
     check_bool,
@@ -24,7 +26,9 @@ from leaf_audio.common.checks import (
 from leaf_audio.common.portable import portable_operations
 from leaf_audio.frontend import Leaf
 from leaf_audio.frontend.layer_calls import find_layers
-from leaf_audio.serving import onnx_files, preparation
+from leaf_audio.models.contrastive import Contrastive
+from leaf_audio.serving import onnx_files
+from leaf_audio.serving.portable_preparation import Step, cut, prepare, split
 from leaf_audio.serving.trained import Path, TrainedClassifier
 
 if TYPE_CHECKING:
@@ -50,21 +54,25 @@ def export(
 ) -> list[pathlib.Path]:
     """Writes a classifier in the form that another runtime reads.
 
-    - "litert": a `.tflite` file for LiteRT (TensorFlow Lite), from one clip of
-      shape (1, window) to probabilities (1, labels). It has LiteRT's own
-      operations only.
-    - "onnx": an `.onnx` file for ONNX Runtime and others, from clips of shape
+    - "litert": a `.tflite` file for LiteRT (TensorFlow Lite), from the samples
+      of one window, of shape (1, window), to probabilities (1, labels). It has
+      LiteRT's own operations only.
+    - "onnx": an `.onnx` file for ONNX Runtime and others, from samples of shape
       (batch, time) to probabilities (batch, labels), as of a SavedModel. It
       has operations of ONNX only.
     - "savedmodel": a folder for TensorFlow and TensorFlow Serving, with the
-      endpoint `serve` from clips of shape (batch, time) to probabilities
-      (batch, labels). The batch may have any size, and the clips any length
-      that the model takes.
+      endpoint `serve` from samples of shape (batch, time) to probabilities
+      (batch, labels). Batches of any size and recordings of any length are
+      judged as `TrainedClassifier.predict` does it.
     - "keras": one `.keras` file; see `TrainedClassifier.save`.
 
-    Clips must be prepared as `TrainedClassifier.prepare` does it. A JSON file
-    says how: with the labels, the sample rate, the length of a clip, the
-    thresholds and the preparation. It lies beside a `.tflite` file, and in the
+    The input are samples as they were recorded, from -1 to 1, at the sample
+    rate of the classifier. The model prepares them itself, as
+    `TrainedClassifier.prepare` does. Two things are left to the caller, and the
+    list `preparation` of a JSON file names them: padding and cropping to the
+    window of LiteRT, and functions that are not of `leaf_audio.data` with all
+    those before them. That file also has the labels, the sample rate, the
+    window and the thresholds. It lies beside a `.tflite` file, and in the
     folder `assets.extra` of a SavedModel. An `.onnx` file has it as the text
     `leaf_audio` of its metadata.
 
@@ -81,8 +89,8 @@ def export(
         format: "litert", "onnx", "savedmodel" or "keras".
         quantize: "float16" or "int8" stores the weights with fewer bits; only
             for "litert". Defaults to None.
-        window: int, in samples. The length of a clip, only for "litert". Must
-            be given if the model takes clips of any length, and is
+        window: int, in samples. The length of the input, only for "litert".
+            Must be given if the model takes clips of any length, and is
             `classifier.window` otherwise. Defaults to None.
         keep_plan: bool. Whether LEAF is computed by its plan; not for "keras",
             which always keeps it. Defaults to False.
@@ -94,6 +102,9 @@ def export(
         ValueError: If an argument is out of range, the backend of Keras is not
             TensorFlow, or the model cannot be converted.
         ImportError: If `format` is "onnx" and tf2onnx is not installed.
+
+    Warns:
+        data.DataWarning: If the caller must do more than padding and cropping.
     """
     path = pathlib.Path(check_path("path", path))
     check_choice("format", format, FORMATS)
@@ -112,7 +123,8 @@ def export(
             f"`path` must end in {suffix or 'no suffix'} with format={format}. "
             f"Received: path={str(path)!r}."
         )
-    if format in ("litert", "onnx") and not path.parent.is_dir():
+    is_place = path.parent.is_dir() and not path.is_dir()
+    if format != "savedmodel" and not is_place:
         raise ValueError(
             "`path` must be a file in a folder that exists. "
             f"Received: path={str(path)!r}."
@@ -128,11 +140,21 @@ def export(
             "itself can be loaded on every backend. Received: "
             f"KERAS_BACKEND={keras.backend.backend()}."
         )
-    if format == "savedmodel":
-        return [_write_saved_model(classifier, path, keep_plan)]
-    if format == "onnx":
-        return [_write_onnx(classifier, path, keep_plan)]
-    return _write_litert(classifier, path, quantize, window, keep_plan)
+    if isinstance(classifier.model, Contrastive):
+        raise ValueError(
+            f"`classifier` must have labels for format={format}. Received: "
+            "a Contrastive, which was trained without labels."
+        )
+    if format == "litert":
+        window = _check_window(classifier, window)
+        endpoint = _Endpoint.of_one_window(classifier, window)
+        written = _write_litert(endpoint, path, quantize, keep_plan)
+    else:
+        endpoint = _Endpoint.of_any_size(classifier)
+        write = _write_onnx if format == "onnx" else _write_saved_model
+        written = write(endpoint, path, keep_plan)
+    endpoint.warn()
+    return written
 
 
 def _check_plans(classifier: TrainedClassifier, format: str) -> None:
@@ -152,65 +174,149 @@ def _check_plans(classifier: TrainedClassifier, format: str) -> None:
         one.replan(if_needed=True)
 
 
-def _describe(
-    classifier: TrainedClassifier, window: int | None
-) -> dict[str, Any]:
-    """Returns what a user of an exported model must know, as plain data."""
-    return {
-        "labels": list(classifier.labels),
-        "sample_rate": classifier.sample_rate,
-        "window": window,
-        "thresholds": classifier.thresholds and list(classifier.thresholds),
-        "preparation": preparation.to_config(classifier.transform_fns),
-        "input": "float32 samples, prepared",
-        "output": "probabilities of the labels",
-    }
+@dataclasses.dataclass(frozen=True)
+class _Endpoint:
+    """The function from samples to probabilities that is exported.
+
+    Attributes:
+        classifier: The classifier.
+        shape: The shape of the samples, (batch, time); None is for any size.
+        before: The steps of preparation that are left to the caller.
+        included: The steps that the endpoint does itself.
+        windows: The length and the hop, in samples, of the windows that it
+            cuts a recording into; None if it judges it as a whole.
+    """
+
+    classifier: TrainedClassifier
+    shape: tuple[int | None, int | None]
+    before: Sequence[Step]
+    included: Sequence[Step]
+    windows: tuple[int, int] | None = None
+
+    @classmethod
+    def of_one_window(
+        cls, classifier: TrainedClassifier, window: int
+    ) -> _Endpoint:
+        """Makes the endpoint for one window of a fixed length."""
+        before, included = split(classifier.transform_fns, has_one_length=True)
+        return cls(classifier, (1, window), before, included)
+
+    @classmethod
+    def of_any_size(cls, classifier: TrainedClassifier) -> _Endpoint:
+        """Makes the endpoint for batches of any size and any length."""
+        before, included = split(classifier.transform_fns, has_one_length=False)
+        length = classifier.window
+        if before or length is None:
+            is_aligned = any(one["name"] == "align" for one in included)
+            shape = (None, None if is_aligned else length)
+            return cls(classifier, shape, before, included)
+        hop = min(classifier.evaluation_hop or length, length)
+        return cls(classifier, (None, None), before, included, (length, hop))
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a user of the exported model must know."""
+        thresholds = self.classifier.thresholds
+        if thresholds is not None:
+            thresholds = [float(one) for one in thresholds]
+        length, hop = self.windows or (None, None)
+        return {
+            "labels": list(self.classifier.labels),
+            "sample_rate": self.classifier.sample_rate,
+            "window": self.shape[1],
+            "thresholds": thresholds,
+            "preparation": list(self.before),
+            "included": {
+                "window": length,
+                "hop": hop,
+                "preparation": list(self.included),
+            },
+            "input": "float32 samples from -1 to 1",
+            "output": "probabilities of the labels",
+        }
+
+    def warn(self) -> None:
+        """Warns if the caller must do more than padding and cropping."""
+        names = [one["name"] for one in self.before]
+        if set(names) - {"align"}:
+            warnings.warn(
+                "what the exported model gets must be prepared by "
+                f"{', '.join(names)}: functions that are not of "
+                "leaf_audio.data, and those before them, are not part of it",
+                data.DataWarning,
+                stacklevel=3,
+            )
+
+    def __call__(self, samples: tf.Tensor) -> tf.Tensor:
+        """Computes probabilities, (batch, labels)."""
+        if self.windows is None:
+            return self._judge(samples)
+        parts = cut(samples, *self.windows)
+        count, length = keras.ops.shape(parts)[1:]
+        rows = self._judge(keras.ops.reshape(parts, (-1, length)))
+        labels = len(self.classifier.labels)
+        return keras.ops.mean(
+            keras.ops.reshape(rows, (-1, count, labels)), axis=1
+        )
+
+    def _judge(self, clips: tf.Tensor) -> tf.Tensor:
+        has_several = self.classifier.thresholds is not None
+        normalize = keras.ops.sigmoid if has_several else keras.ops.softmax
+        clips = prepare(clips, self.included)
+        return normalize(self.classifier.model(clips, training=False))
 
 
 def _write_saved_model(
-    classifier: TrainedClassifier, path: pathlib.Path, keep_plan: bool
-) -> pathlib.Path:
+    endpoint: _Endpoint, path: pathlib.Path, keep_plan: bool
+) -> list[pathlib.Path]:
     is_replaced = path.exists()
     if is_replaced and not (path / "saved_model.pb").is_file():
         raise ValueError(
             "`path` must be a new folder, or a SavedModel to replace. "
             f"Received: path={str(path)!r}."
         )
-    about = _describe(classifier, classifier.window)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=".partial-"
     ) as partial:
         folder = pathlib.Path(partial) / "model"
-        _save(classifier, folder, (None, classifier.window), keep_plan)
+        _save(endpoint, folder, keep_plan)
         extra = folder / "assets.extra"
         extra.mkdir()
-        files.write_json(extra / "leaf_audio.json", about)
+        files.write_json(extra / "leaf_audio.json", endpoint.describe())
         if is_replaced:
             shutil.rmtree(path)
         os.replace(folder, path)
-    return path
+    return [path]
 
 
 def _write_onnx(
-    classifier: TrainedClassifier, path: pathlib.Path, keep_plan: bool
-) -> pathlib.Path:
-    described = _describe(classifier, classifier.window)
-    shape = (None, classifier.window)
+    endpoint: _Endpoint, path: pathlib.Path, keep_plan: bool
+) -> list[pathlib.Path]:
     with portable_operations(keep_plan):
-        content = onnx_files.convert(_serve(classifier), shape, described)
+        content = onnx_files.convert(
+            endpoint, endpoint.shape, endpoint.describe()
+        )
     with files.replacing(path) as partial:
         partial.write_bytes(content)
-    return path
+    return [path]
 
 
 def _write_litert(
-    classifier: TrainedClassifier,
+    endpoint: _Endpoint,
     path: pathlib.Path,
     quantize: str | None,
-    window: int | None,
     keep_plan: bool,
 ) -> list[pathlib.Path]:
+    about = path.with_suffix(".json")
+    content = _convert(endpoint, quantize, keep_plan)
+    with files.replacing(path) as partial:
+        partial.write_bytes(content)
+    files.write_json(about, endpoint.describe())
+    return [path, about]
+
+
+def _check_window(classifier: TrainedClassifier, window: int | None) -> int:
+    """Returns the length of the input of LiteRT."""
     if window is None:
         window = classifier.window
     if window is None or classifier.window not in (None, window):
@@ -219,27 +325,18 @@ def _write_litert(
             f"{classifier.window}; it must be given where that is None, for "
             f"any length. Received: window={window}."
         )
-    about = path.with_suffix(".json")
-    described = _describe(classifier, window)
-    content = _convert(classifier, window, quantize, keep_plan)
-    with files.replacing(path) as partial:
-        partial.write_bytes(content)
-    files.write_json(about, described)
-    return [path, about]
+    return window
 
 
 def _convert(
-    classifier: TrainedClassifier,
-    window: int,
-    quantize: str | None,
-    keep_plan: bool,
+    endpoint: _Endpoint, quantize: str | None, keep_plan: bool
 ) -> bytes:
     """Returns the content of a `.tflite` file."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
         # By way of a SavedModel, the converter sees weights as constants.
-        _save(classifier, pathlib.Path(folder), (1, window), keep_plan)
+        _save(endpoint, pathlib.Path(folder), keep_plan)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         if quantize is not None:
@@ -253,6 +350,7 @@ def _convert(
         # The converter and the runtime raise what their C++ parts raise.
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
+            classifier = endpoint.classifier
             raise ValueError(
                 "`classifier` must be a model that LiteRT can compute. "
                 f"Received: {type(classifier.model).__name__} with "
@@ -270,30 +368,18 @@ def _check_runs(content: bytes) -> None:
         tf.lite.Interpreter(model_content=content).allocate_tensors()
 
 
-def _save(
-    classifier: TrainedClassifier,
-    folder: pathlib.Path,
-    shape: tuple[int | None, int | None],
-    keep_plan: bool,
-) -> None:
-    """Writes a SavedModel from clips of a shape to probabilities."""
+def _save(endpoint: _Endpoint, folder: pathlib.Path, keep_plan: bool) -> None:
+    """Writes an endpoint as a SavedModel."""
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
-    archive.track(classifier.model)
-    signature = [tf.TensorSpec(shape, np.float32, name="clips")]
-    archive.add_endpoint("serve", _serve(classifier), signature)
+    archive.track(endpoint.classifier.model)
+    signature = [tf.TensorSpec(endpoint.shape, np.float32, name="samples")]
+
+    def serve(samples: tf.Tensor) -> tf.Tensor:
+        return endpoint(samples)
+
+    archive.add_endpoint("serve", serve, signature)
     # The endpoint is traced when it is written.
     with portable_operations(keep_plan):
         archive.write_out(str(folder), verbose=False)
-
-
-def _serve(classifier: TrainedClassifier) -> Callable:
-    """Returns the function from clips to probabilities."""
-    has_several = classifier.thresholds is not None
-    normalize = keras.ops.sigmoid if has_several else keras.ops.softmax
-
-    def serve(clips: tf.Tensor) -> tf.Tensor:
-        return normalize(classifier.model(clips, training=False))
-
-    return serve

@@ -21,13 +21,13 @@ def convert(
     """Converts a function of TensorFlow to the content of an `.onnx` file.
 
     Args:
-        serve: Function from clips to probabilities. It may use variables, which
-            become constants.
-        shape: The shape of the clips, (batch, time); None is for any size.
+        serve: Function from samples to probabilities. It may use variables,
+            which become constants.
+        shape: The shape of the samples, (batch, time); None is for any size.
         described: Plain data, which the metadata of the file take as JSON.
 
     Returns:
-        The content of the file. Its input is `clips`, its output
+        The content of the file. Its input is `samples`, its output
         `probabilities`.
 
     Raises:
@@ -37,9 +37,9 @@ def convert(
     onnx, tf2onnx = _converter()
     import tensorflow as tf
 
-    signature = tf.TensorSpec(shape, tf.float32, name="clips")
+    signature = tf.TensorSpec(shape, tf.float32, name="samples")
     function = tf.function(
-        lambda clips: {"probabilities": serve(clips)},
+        lambda samples: {"probabilities": serve(samples)},
         input_signature=[signature],
     )
     try:

@@ -13,7 +13,7 @@ import soundfile
 from tones import python
 
 import leaf_audio
-from leaf_audio import frontend, models
+from leaf_audio import data, frontend, models
 from leaf_audio.serving.export import export
 
 pytestmark = pytest.mark.any_backend
@@ -34,8 +34,13 @@ FRONTENDS = {
 }
 
 
-def slow(name):
-    return pytest.param(name, marks=pytest.mark.slow)
+to_level = functools.partial(
+    data.loudness_normalization, target_db=0, max_gain_db=60
+)
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +63,41 @@ def classifier_with(box, make):
     return dataclasses.replace(box, model=model)
 
 
-def clip_of(classifier):
-    return classifier.prepare(*soundfile.read(YES))[None]
+def exactly(classifier):
+    """The classifier with a LEAF without a plan, as it is exported."""
+    if type(classifier.frontend) is not frontend.Leaf:
+        return classifier
+    config = classifier.model.get_config()
+    config["frontend"]["config"]["tolerance"] = 0
+    model = type(classifier.model).from_config(config)
+    model.build((None, 16000))
+    model.set_weights(classifier.model.get_weights())
+    return dataclasses.replace(classifier, model=model)
 
 
-def run_litert(path, clip):
+def recordings():
+    """A word at different loudness, and of different lengths."""
+    samples, _ = soundfile.read(YES, dtype="float32")
+    return [
+        samples,
+        0.03 * samples,
+        # Too quiet to be brought to the level.
+        1e-4 * samples[::-1],
+        np.pad(3 * samples[3000:12000], (0, 7000)),
+        samples[4000:11001],
+        np.concatenate([0.1 * samples, samples[::-1], samples[:5000]]),
+    ]
+
+
+def of_one_window():
+    return [one for one in recordings() if len(one) == 16000]
+
+
+def predicted(classifier, recording):
+    return list(classifier.predict(recording, 16000).values())
+
+
+def run_litert(path, samples):
     import tensorflow as tf
 
     with warnings.catch_warnings():
@@ -71,7 +106,7 @@ def run_litert(path, clip):
     interpreter.allocate_tensors()
     (inputs,) = interpreter.get_input_details()
     (outputs,) = interpreter.get_output_details()
-    interpreter.set_tensor(inputs["index"], clip)
+    interpreter.set_tensor(inputs["index"], samples)
     interpreter.invoke()
     return interpreter.get_tensor(outputs["index"])
 
@@ -81,17 +116,31 @@ def test_the_included_model_runs_in_litert(box, tmp_path):
     path = tmp_path / "words.tflite"
     written = export(box, path, "litert")
     assert written == [path, tmp_path / "words.json"]
-    clip = clip_of(box)
-    found = run_litert(path, clip)
-    np.testing.assert_allclose(found, box.probabilities(clip), atol=1e-4)
+    exact = exactly(box)
+    for recording in of_one_window():
+        found = run_litert(path, recording[None])[0]
+        expected = predicted(exact, recording)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        # LEAF itself follows a plan, and the file computes it exactly.
+        np.testing.assert_allclose(found, predicted(box, recording), atol=2e-3)
     about = json.loads((tmp_path / "words.json").read_text())
     assert about["labels"] == box.labels
+    found = run_litert(path, of_one_window()[0][None])
     assert about["labels"][int(found.argmax())] == "yes"
     assert about["sample_rate"] == about["window"] == 16000
-    assert [one["name"] for one in about["preparation"]] == [
-        "align",
-        "loudness_normalization",
-    ]
+    align = {"name": "align", "seq_len": 16000, "padding": "zeros"}
+    assert about["preparation"] == [align]
+    assert about["included"] == {
+        "window": None,
+        "hop": None,
+        "preparation": [
+            {
+                "name": "loudness_normalization",
+                "target_db": 0,
+                "max_gain_db": 60,
+            }
+        ],
+    }
     # Little more than the weights.
     assert path.stat().st_size < 1.3 * 4 * box.model.count_params()
     assert len(list(tmp_path.iterdir())) == 2
@@ -103,27 +152,162 @@ def test_the_included_model_runs_in_litert(box, tmp_path):
 def test_weights_may_be_stored_with_fewer_bits(box, tmp_path, quantize, share):
     path = tmp_path / "words.tflite"
     export(box, path, "litert", quantize=quantize)
-    clip = clip_of(box)
-    found = run_litert(path, clip)
-    np.testing.assert_allclose(found, box.probabilities(clip), atol=5e-3)
+    for recording in of_one_window():
+        found = run_litert(path, recording[None])[0]
+        np.testing.assert_allclose(found, predicted(box, recording), atol=5e-3)
     assert path.stat().st_size < share * 4 * 1.3 * box.model.count_params()
+
+
+def run(format, path, samples):
+    """The probabilities that a file gives in its own runtime."""
+    if format == "litert":
+        return np.concatenate([run_litert(path, one[None]) for one in samples])
+    if format == "onnx":
+        return run_onnx(path, samples)[0]
+    import tensorflow as tf
+
+    # It must live as long as its functions are used.
+    loaded = tf.saved_model.load(path)
+    return loaded.serve(tf.constant(samples)).numpy()
+
+
+def path_of(format, folder):
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+        pytest.importorskip("onnxruntime")
+    return folder / {"litert": "x.tflite", "onnx": "x.onnx"}.get(format, "x")
 
 
 @needs_tensorflow
 @pytest.mark.parametrize(
-    "name",
+    "format, name",
     [
-        "mel",
-        *(slow(name) for name in sorted(FRONTENDS) if name != "mel"),
+        (format, name)
+        if (format, name) in (("litert", "mel"), ("savedmodel", "leaf"))
+        else slow(format, name)
+        for format in ("litert", "onnx", "savedmodel")
+        for name in FRONTENDS
     ],
 )
-def test_each_frontend_runs_in_litert(box, tmp_path, name):
+def test_each_frontend_gives_the_predictions_of_recordings(
+    box, tmp_path, format, name
+):
     classifier = classifier_with(box, FRONTENDS[name])
-    path = tmp_path / "model.tflite"
-    export(classifier, path, "litert")
-    clip = clip_of(classifier)
-    found, expected = run_litert(path, clip), classifier.probabilities(clip)
-    assert expected.std() > 0.01
+    path = path_of(format, tmp_path)
+    export(classifier, path, format)
+    exact = exactly(classifier)
+    for recording in recordings():
+        if format == "litert" and len(recording) != 16000:
+            continue
+        (found,) = run(format, path, recording[None])
+        expected = predicted(exact, recording)
+        assert np.std(expected) > 0.01
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(
+    "format, name",
+    [
+        (format, name)
+        if (format, name) == ("onnx", "mel")
+        else slow(format, name)
+        for format in ("onnx", "savedmodel")
+        for name in FRONTENDS
+    ],
+)
+def test_each_frontend_takes_any_batch_and_length(box, tmp_path, format, name):
+    # A model that judges recordings as a whole.
+    free = dataclasses.replace(
+        classifier_with(box, FRONTENDS[name]), transform_fns=[to_level]
+    )
+    path = path_of(format, tmp_path)
+    export(free, path, format)
+    exact = exactly(free)
+    samples = np.tile(recordings()[0], 3)
+    for shape in ((1, 16000), (3, 9001), (2, 40000)):
+        batch = np.stack([samples[i : i + shape[1]] for i in range(shape[0])])
+        found = run(format, path, batch)
+        expected = [predicted(exact, one) for one in batch]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("format", ["savedmodel", slow("onnx")])
+def test_long_recordings_are_judged_in_the_windows_of_the_run(
+    box, tmp_path, format
+):
+    classifier = dataclasses.replace(
+        classifier_with(box, FRONTENDS["mel"]), evaluation_hop=5000
+    )
+    path = path_of(format, tmp_path)
+    export(classifier, path, format)
+    samples = recordings()[-1]
+    batch = np.stack([samples, samples[::-1]])
+    found = run(format, path, batch)
+    expected = [predicted(classifier, one) for one in batch]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    about = described(format, path)
+    assert about["window"] is None
+    assert about["preparation"] == []
+    assert (about["included"]["window"], about["included"]["hop"]) == (
+        16000,
+        5000,
+    )
+
+
+def described(format, path):
+    if format == "litert":
+        return json.loads(path.with_suffix(".json").read_text())
+    if format == "onnx":
+        return run_onnx(path, recordings()[0][None])[1]
+    return json.loads((path / "assets.extra/leaf_audio.json").read_text())
+
+
+@needs_tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["litert", "onnx", "savedmodel"])
+def test_real_recordings_get_their_predictions(
+    box, tmp_path, speech_commands, format
+):
+    path = path_of(format, tmp_path)
+    export(box, path, format)
+    exact = exactly(box)
+    files = sorted(speech_commands.rglob("*.flac"))[::150]
+    assert len(files) > 10
+    for file in files:
+        samples, _ = soundfile.read(file, dtype="float32")
+        if format == "litert":
+            samples = data.align(samples)
+        (found,) = run(format, path, samples[None])
+        np.testing.assert_allclose(found, predicted(exact, samples), atol=1e-4)
+
+
+def backwards(samples):
+    """A function of one's own."""
+    return samples[::-1]
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("format", ["litert", slow("onnx"), slow("savedmodel")])
+def test_functions_of_ones_own_are_left_to_the_caller(box, tmp_path, format):
+    classifier = dataclasses.replace(
+        classifier_with(box, FRONTENDS["mel"]),
+        transform_fns=[data.align, backwards, to_level],
+    )
+    path = path_of(format, tmp_path)
+    with pytest.warns(data.DataWarning, match=r"by align, .*\.backwards: "):
+        export(classifier, path, format)
+    about = described(format, path)
+    assert about["window"] == 16000
+    assert [one["name"] for one in about["preparation"]] == [
+        "align",
+        f"{__name__}.backwards",
+    ]
+    recording = recordings()[4]
+    given = backwards(data.align(recording))
+    (found,) = run(format, path, given[None])
+    expected = predicted(classifier, recording)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -132,26 +316,16 @@ def test_each_frontend_runs_in_litert(box, tmp_path, name):
 @pytest.mark.parametrize("num_filters", [8, 80])
 @pytest.mark.parametrize("format", ["litert", "onnx", "savedmodel"])
 def test_leaf_can_be_exported_by_its_plan(box, tmp_path, format, num_filters):
-    if format == "onnx":
-        pytest.importorskip("tf2onnx")
     # Of many filters, some are planned by spectra.
     make = functools.partial(frontend.Leaf, n_filters=num_filters)
     classifier = classifier_with(box, make)
     exact = classifier_with(box, functools.partial(make, tolerance=0))
-    clip = clip_of(classifier)
-    expected = classifier.probabilities(clip)
-    error = np.abs(expected - exact.probabilities(clip)).max()
-    path = tmp_path / {"litert": "x.tflite", "onnx": "x.onnx"}.get(format, "x")
+    recording = recordings()[0]
+    expected = predicted(classifier, recording)
+    error = np.abs(np.subtract(expected, predicted(exact, recording))).max()
+    path = path_of(format, tmp_path)
     export(classifier, path, format, keep_plan=True)
-    if format == "litert":
-        found = run_litert(path, clip)
-    elif format == "onnx":
-        found, _ = run_onnx(path, clip)
-    else:
-        import tensorflow as tf
-
-        loaded = tf.saved_model.load(path)
-        found = loaded.serve(tf.constant(clip))
+    (found,) = run(format, path, recording[None])
     # It is the plan that is computed: its own error is larger.
     assert np.abs(found - expected).max() < min(1e-5, error / 2)
 
@@ -170,8 +344,7 @@ def test_a_plan_is_kept_where_there_is_one(box, tmp_path, name):
 @needs_tensorflow
 @pytest.mark.parametrize("format", ["litert", "onnx"])
 def test_what_a_runtime_cannot_compute_is_refused(box, tmp_path, format):
-    if format == "onnx":
-        pytest.importorskip("tf2onnx")
+    path = path_of(format, tmp_path)
 
     def unusual(energies):
         return keras.ops.erfinv(0.5 * keras.ops.tanh(energies))
@@ -179,98 +352,62 @@ def test_what_a_runtime_cannot_compute_is_refused(box, tmp_path, format):
     classifier = classifier_with(
         box, lambda: frontend.MelFilterbanks(8, compression_fn=unusual)
     )
-    path = tmp_path / {"litert": "model.tflite", "onnx": "model.onnx"}[format]
     with pytest.raises(ValueError, match="`classifier` must be a model that"):
         export(classifier, path, format)
     assert not list(tmp_path.iterdir())
 
 
-def run_onnx(path, clips):
-    onnxruntime = pytest.importorskip("onnxruntime")
+def run_onnx(path, samples):
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options)
     about = session.get_modelmeta().custom_metadata_map["leaf_audio"]
-    (found,) = session.run(["probabilities"], {"clips": clips})
+    (found,) = session.run(["probabilities"], {"samples": samples})
     return found, json.loads(about)
 
 
 @needs_tensorflow
 @pytest.mark.slow
 def test_the_included_model_runs_in_onnx_runtime(box, tmp_path):
-    pytest.importorskip("tf2onnx")
-    path = tmp_path / "words.onnx"
+    path = path_of("onnx", tmp_path)
     assert export(box, path, "onnx") == [path]
-    clip = clip_of(box)
-    clips = np.concatenate([clip, 0.1 * clip[:, ::-1]])
-    found, about = run_onnx(path, clips)
-    # The classifier follows a plan for LEAF, and the file computes it exactly.
-    np.testing.assert_allclose(found, box.probabilities(clips), atol=1e-3)
+    batch = np.stack(of_one_window())
+    found, about = run_onnx(path, batch)
+    exact = exactly(box)
+    expected = [predicted(exact, one) for one in batch]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
     assert about["labels"][int(found[0].argmax())] == "yes"
-    assert about["sample_rate"] == about["window"] == 16000
+    assert about["sample_rate"] == 16000
     assert path.stat().st_size < 1.3 * 4 * box.model.count_params()
-    assert [one.name for one in tmp_path.iterdir()] == ["words.onnx"]
+    assert [one.name for one in tmp_path.iterdir()] == ["x.onnx"]
 
 
 @needs_tensorflow
-@pytest.mark.parametrize(
-    "name",
-    ["mel", *(slow(name) for name in sorted(FRONTENDS) if name != "mel")],
-)
-def test_each_frontend_takes_any_batch_and_length_in_onnx(box, tmp_path, name):
-    pytest.importorskip("tf2onnx")
-    free = dataclasses.replace(
-        classifier_with(box, FRONTENDS[name]), transform_fns=[]
-    )
-    path = tmp_path / "model.onnx"
-    export(free, path, "onnx")
-    generator = np.random.default_rng(0)
-    for shape in ((1, 16000), (3, 9001), (2, 40000)):
-        clips = generator.normal(0, 0.1, shape).astype("float32")
-        found, about = run_onnx(path, clips)
-        expected = free.probabilities(clips)
-        assert expected.std() > 0.01
-        np.testing.assert_allclose(found, expected, atol=1e-4)
-        assert about["window"] is None
-
-
-@needs_tensorflow
-@pytest.mark.parametrize(
-    "name", ["leaf", *map(slow, sorted({*FRONTENDS} - {"leaf"}))]
-)
-def test_a_saved_model_takes_batches_of_any_size_and_length(
-    box, tmp_path, name
-):
-    import tensorflow as tf
-
-    classifier = classifier_with(box, FRONTENDS[name])
-    free = dataclasses.replace(classifier, transform_fns=[])
+def test_a_saved_model_is_replaced(box, tmp_path):
+    classifier = classifier_with(box, FRONTENDS["mel"])
     path = tmp_path / "model"
-    for _ in range(2):  # The second time it is replaced.
-        assert export(free, path, "savedmodel") == [path]
-    loaded = tf.saved_model.load(path)
-    generator = np.random.default_rng(0)
-    for shape in ((1, 16000), (3, 9001)):
-        clips = generator.normal(0, 0.1, shape).astype("float32")
-        found = loaded.serve(tf.constant(clips)).numpy()
-        np.testing.assert_allclose(found, free.probabilities(clips), atol=1e-4)
-    about = json.loads((path / "assets.extra/leaf_audio.json").read_text())
-    assert about["window"] is None
+    for labels in (box.labels, box.labels[::-1]):
+        renamed = dataclasses.replace(classifier, labels=labels)
+        assert export(renamed, path, "savedmodel") == [path]
+    assert described("savedmodel", path)["labels"] == box.labels[::-1]
     assert [one.name for one in tmp_path.iterdir()] == ["model"]
 
 
 @needs_tensorflow
 def test_several_labels_have_probabilities_of_their_own(box, tmp_path):
-    import tensorflow as tf
-
-    several = dataclasses.replace(box, thresholds=[0.5] * len(box.labels))
-    export(several, tmp_path / "model", "savedmodel")
-    clip = clip_of(several)
-    loaded = tf.saved_model.load(tmp_path / "model")
-    found = loaded.serve(tf.constant(clip))
-    expected = several.probabilities(clip)
+    classifier = classifier_with(box, FRONTENDS["mel"])
+    several = dataclasses.replace(
+        classifier, thresholds=np.full(len(box.labels), 0.5, "float32")
+    )
+    path = tmp_path / "model"
+    export(several, path, "savedmodel")
+    (found,) = run("savedmodel", path, recordings()[0][None])
+    expected = predicted(several, recordings()[0])
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert abs(expected.sum() - 1) > 0.01
+    assert abs(sum(expected) - 1) > 0.01
+    assert described("savedmodel", path)["thresholds"] == [0.5] * 12
 
 
 def test_one_file_is_an_export_too(box, tmp_path):
@@ -287,6 +424,7 @@ def test_one_file_is_an_export_too(box, tmp_path):
         ("x.keras", {"format": "litert"}, "`path` must end in .tflite"),
         ("no/x.tflite", {"format": "litert"}, "in a folder that exists"),
         ("no/x.keras", {"format": "keras"}, "in a folder that exists"),
+        (".tflite", {"format": "litert"}, "`path` must end in .tflite"),
         ("x.tflite", {"format": "savedmodel"}, "`path` must end in no suffix"),
         (
             "x",
