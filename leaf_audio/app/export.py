@@ -77,7 +77,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "window",
         None,
-        "The length of the input in samples, for litert, if the model takes any.",
+        "The length of the input in samples, for litert, if any can be taken.",
         lower_bound=1,
         **own,
     )
