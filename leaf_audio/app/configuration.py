@@ -31,6 +31,7 @@ __all__ = [
     "CONFIGS",
     "bound",
     "check_all_used",
+    "defaults",
     "dropped",
     "macros",
     "message",
@@ -140,6 +141,19 @@ def bound() -> dict[str, str]:
 def operative() -> dict[str, str]:
     """Returns the arguments of all calls so far, defaults included."""
     return _operative(are_macros=False)
+
+
+def defaults() -> dict[str, str]:
+    """Returns the defaults of the arguments that `operative` returns."""
+    found = {}
+    for key in _bindings.used():
+        if key.is_macro:
+            continue
+        called = gin.get_configurable(key.configurable)
+        parameter = inspect.signature(called).parameters.get(key.argument)
+        if parameter is not None and parameter.default is not parameter.empty:
+            found[str(key)] = _bindings.text(parameter.default, {})
+    return found
 
 
 def macros() -> dict[str, str]:

@@ -135,6 +135,9 @@ class Observer(training.Observer):
     def settings(self) -> dict[str, str]:
         return configuration.operative()
 
+    def defaults(self) -> dict[str, str]:
+        return configuration.defaults()
+
     def shared_values(self) -> dict[str, str]:
         return configuration.macros()
 

@@ -305,6 +305,14 @@ class TrainingConfig:
             for field in dataclasses.fields(self)
         }
 
+    @classmethod
+    def default_settings(cls) -> dict[str, str]:
+        """Returns the defaults as text, by names such as `train.seed`."""
+        return {
+            f"train.{field.name}": _as_text(field.default)
+            for field in dataclasses.fields(cls)
+        }
+
 
 def _as_text(value: Any) -> str:
     # The default text of a function or an object holds its address in memory,

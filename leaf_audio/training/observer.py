@@ -24,6 +24,14 @@ class Observer:
         """
         return {}
 
+    def defaults(self) -> dict[str, str]:
+        """Returns the default of each of `settings` that has one, by name.
+
+        The record of a run that an earlier version began may lack a setting
+        that is new. It then had the default.
+        """
+        return {}
+
     def shared_values(self) -> dict[str, str]:
         """Returns the values that several settings share, by name.
 

@@ -106,17 +106,25 @@ class Progress:
         return len(self.history) if self.keep == "last" else self.best_epoch
 
 
-def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+def differences(
+    one: Mapping[str, str],
+    other: Mapping[str, str],
+    defaults: Mapping[str, str] | None = None,
+) -> list[str]:
     """Describes the settings in which two configurations differ.
 
     Args:
         one: The earlier settings, by name.
         other: The later settings, by name.
+        defaults: What a setting is that the earlier ones lack, by name.
+            Defaults to none.
 
     Returns:
         One text for each difference, such as "train.seed (was 0, is 1)",
         sorted by name.
     """
+    absent = {k: v for k, v in (defaults or {}).items() if k in other}
+    one = {**absent, **one}
     return [
         f"{key} (was {one.get(key, 'not set')}, is {other.get(key, 'not set')})"
         for key in sorted({*one, *other})
@@ -175,22 +183,26 @@ def check_same_run(
     folder: Workdir,
     progress: Progress,
     identity: Mapping[str, str],
+    defaults: Mapping[str, str],
 ) -> None:
     """Checks that a run goes on with the settings that it began with.
 
     The workdir, the data folder and the number of epochs may change. Whether
-    the schedule allows that number of epochs is checked elsewhere.
+    the schedule allows that number of epochs is checked elsewhere. A setting
+    that the run has not recorded, since an earlier version began it, must have
+    its default.
 
     Args:
         folder: The folder of the run.
         progress: The progress of the run there.
         identity: The present settings, as in `Progress.identity`.
+        defaults: The default of each setting that has one, by name.
 
     Raises:
         ValueError: If another setting differs. The message names each.
     """
     was, now = same_run(progress.identity), same_run(identity)
-    differing = differences(was, now)
+    differing = differences(was, now, defaults)
     if differing:
         raise ValueError(
             "`workdir` must be new or hold a run of the same configuration. "

@@ -140,7 +140,8 @@ def train(
         if progress is not None:
             # The data is not known yet, and assumed to be the same.
             known = progress.identity | _identity(config, observer)
-            check_same_run(folder, progress, known)
+            defaults = _defaults(config, observer)
+            check_same_run(folder, progress, known, defaults)
             begin, _ = progress.begin_schedule(
                 config.num_epochs, config.has_moving_rate
             )
@@ -222,6 +223,7 @@ class _SilentObserver(Observer):
 
     def __init__(self, other: Observer):
         self.settings = other.settings  # type: ignore[method-assign]
+        self.defaults = other.defaults  # type: ignore[method-assign]
         self.shared_values = other.shared_values  # type: ignore[method-assign]
         self.config_text = other.config_text  # type: ignore[method-assign]
         self.model_checked = other.model_checked  # type: ignore[method-assign]
@@ -274,7 +276,8 @@ class _Run:
             self._progress = Progress(identity, keep=self._config.keep)
             return
         self._accept_old_fingerprint(progress, identity)
-        check_same_run(self._folder, progress, identity)
+        defaults = _defaults(self._config, self._observer)
+        check_same_run(self._folder, progress, identity, defaults)
         self._observer.tell(
             f"going on after epoch {len(progress.history)} of "
             f"{self._folder.path}"
@@ -450,6 +453,11 @@ class _Run:
 
 def _settings(config: TrainingConfig, observer: Observer) -> dict[str, str]:
     return config.as_settings() | observer.settings()
+
+
+def _defaults(config: TrainingConfig, observer: Observer) -> dict[str, str]:
+    """Returns the defaults of the settings that have one, by name."""
+    return config.default_settings() | observer.defaults()
 
 
 def _identity(config: TrainingConfig, observer: Observer) -> dict[str, str]:

@@ -463,3 +463,10 @@ def test_differences_name_the_bindings():
     assert differences(
         {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "5", "d": "4"}
     ) == ["b (was 2, is 5)", "c (was 3, is not set)", "d (was not set, is 4)"]
+
+
+def test_a_setting_that_is_missing_counts_as_its_default():
+    defaults = {"c": "3", "d": "4"}
+    assert not differences({"a": "1"}, {"a": "1", "c": "3"}, defaults)
+    found = differences({"a": "1"}, {"a": "1", "c": "5"}, defaults)
+    assert found == ["c (was 3, is 5)"]

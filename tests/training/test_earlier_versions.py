@@ -1,0 +1,71 @@
+"""Unfinished runs that an earlier version of the package has begun."""
+
+import pytest
+from training_runs import rows, train_with
+
+from leaf_audio.training import Workdir
+from leaf_audio.training.state import load_archive, save_archive
+
+pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
+
+LINES = ("train.num_epochs = 2", "train.learning_rate = 0.01")
+# An argument of training, one of preparing the data, and one of a layer.
+NEW = (
+    "train.init_from",
+    "train.encoder_learning_rate_factor",
+    "prepare.balance",
+    "MelFilterbanks.min_freq",
+)
+
+
+def begin_without(names, folder, workdir, monkeypatch):
+    """Trains for an epoch, as a version that had no such settings."""
+    save = Workdir.save
+
+    def interrupted(self, model, progress):
+        save(self, model, progress)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workdir, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_with(folder, workdir, *LINES)
+    state = workdir / "state.npz"
+    about, arrays = load_archive(state.read_bytes())
+    for name in names:
+        del about["identity"][name]
+    with open(state, "wb") as file:
+        save_archive(file, about, arrays)
+
+
+def test_a_run_goes_on_whose_record_lacks_settings_that_are_new(
+    folder, tmp_path, monkeypatch
+):
+    whole = train_with(folder, tmp_path / "whole", *LINES)
+    begin_without(NEW, folder, tmp_path / "resumed", monkeypatch)
+    resumed = train_with(folder, tmp_path / "resumed", *LINES)
+    assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")
+    assert resumed["metrics"] == whole["metrics"]
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("data.prepare.balance = True", "prepare.balance .was False, is True"),
+        ("MelFilterbanks.min_freq = 70.0", r"min_freq .was 60\.0, is 70"),
+    ],
+)
+def test_a_new_setting_other_than_its_default_is_refused(
+    line, message, folder, tmp_path, monkeypatch
+):
+    begin_without(NEW, folder, tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match=message):
+        train_with(folder, tmp_path, *LINES, line)
+
+
+def test_a_setting_without_a_default_may_not_be_missing(
+    folder, tmp_path, monkeypatch
+):
+    begin_without(["KERAS_BACKEND"], folder, tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match="KERAS_BACKEND .was not set"):
+        train_with(folder, tmp_path, *LINES)
