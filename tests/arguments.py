@@ -86,6 +86,7 @@ KINDS: dict[str, set[str]] = {
     "function": {"function", "class"},
     "share": {"zero", "fraction"},
     "rate": {"zero", "fraction"},
+    "inner share": {"fraction"},
     "bool": {"bool"},
     "choice": set(),
     "text": {"text"},
@@ -207,11 +208,14 @@ ARGUMENTS = {
             *("learning_rate_schedule", "median", "mel_scale", "method"),
             *("on_error", "pad_mode", "padding", "parametrization"),
             *("pooling_padding", "triangles", "window", "window_type"),
-            *("jit_compile", "keep", "preset", "similarity", "system"),
+            *("jit_compile", "keep", "outputs", "preset", "similarity"),
+            "system",
         ),
         "choice",
     ),
-    **dict.fromkeys(("dtype_policy", "input_norm", "norm"), "choice or none"),
+    **dict.fromkeys(
+        ("distance", "dtype_policy", "input_norm", "norm"), "choice or none"
+    ),
     "pooling": "choice",
     "stem_strides": "pair",
     "widths": "sizes",
@@ -288,6 +292,13 @@ EXCEPTIONS = {
     "COLA.temperature": "given or none",
     "ConvNet.filters": "sizes",
     "prepare.views": "given",
+    "prepare.more_targets": "given or none",
+    "TrainingConfig.teacher": "given or none",
+    **dict.fromkeys(("NpzTeacher.weight", "RunTeacher.weight"), "inner share"),
+    **{
+        f"{name}.temperature": "positive or none"
+        for name in ("NpzTeacher", "RunTeacher")
+    },
     "TrainingConfig.pretraining": "function or none",
     "PANNConvBlock.pool_size": "pair",
     "ResNet.strides": "given or none",
@@ -390,6 +401,7 @@ REQUIRED = {
     "PANNConvBlock": {"filters": 3},
     "PANNWavBlock": {"filters": 3},
     "TrainingConfig": {"workdir": "runs/x"},
+    **dict.fromkeys(("NpzTeacher", "RunTeacher"), {"path": "no_such"}),
     "Study": {"variants": {"a": []}},
     **dict.fromkeys(
         {*WAVEFORM_FUNCTIONS, "transform"},

@@ -25,6 +25,7 @@ from leaf_audio import (
     pooling,
     postprocessing,
     serving,
+    training,
 )
 from leaf_audio.app import (
     any_frontend,  # noqa: F401
@@ -57,7 +58,8 @@ _LEAF_AUDIO = {
         "SpecAugment TemporalBatchNormalization TemporalMedianSubtraction "
         "smoothing_coefficient"
     ),
-    serving: "import_frontend",
+    serving: "RunTeacher import_frontend",
+    training: "NpzTeacher",
 }
 # keras.layers.MaxPooling1D is left out: leaf_audio.pooling has its own.
 _KERAS = {
@@ -179,6 +181,7 @@ ARGUMENT_FOR: dict[str, str] = {
         "preemp_init": "PreempInit",
         "pretraining": "COLA SimCLR",
         "spec_augment": "LingvoSpecAugment SpecAugment",
+        "teacher": "NpzTeacher RunTeacher",
     }.items()
     for name in names.split()
 }

@@ -184,11 +184,12 @@ def _register() -> None:
         _load, "load", "data", denylist=["for_training", "readers"]
     )
     gin.external_configurable(
-        # `train.pretraining` decides about the views.
+        # `train.pretraining` decides about the views, `train.teacher` about
+        # further targets.
         _prepare,
         "prepare",
         "data",
-        denylist=["audio_data", "views"],
+        denylist=["audio_data", "more_targets", "views"],
     )
 
 

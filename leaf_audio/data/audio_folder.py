@@ -206,7 +206,18 @@ def audio_folder(
     kept = audio_data.used_labels
     lost_labels.check_splits(folder, wanted, kept, for_training)
     audio_data = dataclasses.replace(
-        audio_data, warnings=(*listing.warnings, *audio_data.warnings)
+        audio_data,
+        clips={
+            split: some.with_names(
+                [
+                    one.name
+                    for one in found
+                    if one.split == split and one.name not in audio_data.skipped
+                ]
+            )
+            for split, some in audio_data.clips.items()
+        },
+        warnings=(*listing.warnings, *audio_data.warnings),
     )
     if for_training:
         lost = lost_labels.describe(kept, listing.is_drawn)

@@ -17,7 +17,6 @@ whether the run began at step 0 or was resumed later.
 import functools
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -33,8 +32,10 @@ from leaf_audio.common.checks import (
 )
 from leaf_audio.data import chunks
 from leaf_audio.data.balance import BalancedOrder
+from leaf_audio.data.batch_checks import check_views, checked_targets
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
+from leaf_audio.data.shares import Share
 from leaf_audio.data.transforms import (
     Chain,
     Transform,
@@ -74,6 +75,7 @@ def prepare(
     evaluation_hop: int | None = None,
     balance: bool = False,
     views: int = 1,
+    more_targets: np.ndarray | None = None,
 ) -> "Batches":
     """Makes batches of a prepared data set.
 
@@ -116,6 +118,11 @@ def prepare(
             evaluation. The audio of a batch then has the shape
             (batch, 2, time), and all labels are 0. Mixup and `evaluation_hop`
             are not possible then. Default: 1.
+        more_targets: float array of shape (training clips, size), or None. What
+            is to be learned of each training clip besides its labels. The
+            targets of a training batch then have the shape
+            (batch, number of labels + size), and mixup mixes all of them.
+            Default: None.
 
     Returns:
         A `Batches`. If `align` is among the transforms, training reads a random
@@ -136,6 +143,7 @@ def prepare(
         evaluation_hop=evaluation_hop,
         balance=balance,
         views=views,
+        more_targets=more_targets,
     )
 
 
@@ -165,6 +173,7 @@ class Batches:
             float targets.
         evaluation_hop: The argument.
         views: The argument.
+        num_more_targets: The size of `more_targets`; 0 without.
     """
 
     def __init__(
@@ -178,6 +187,7 @@ class Batches:
         evaluation_hop: int | None = None,
         balance: bool = False,
         views: int = 1,
+        more_targets: np.ndarray | None = None,
     ):
         check_is(
             "audio_data", audio_data, AudioData, "what `data.load` returned"
@@ -189,7 +199,7 @@ class Batches:
         check_not_negative("mixup_alpha", mixup_alpha)
         check_unless_none(check_positive_int, evaluation_hop=evaluation_hop)
         check_bool("balance", balance)
-        _check_views(views, mixup_alpha, evaluation_hop)
+        check_views(views, mixup_alpha, evaluation_hop, more_targets)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
         in_memory = nbytes <= max_cache_bytes
@@ -200,6 +210,8 @@ class Batches:
         self.is_multilabel = audio_data.is_multilabel and views == 1
         self._seed = seed
         self._count = len(clips.get("train", ()))
+        self._more = checked_targets(more_targets, self._count)
+        self.num_more_targets = 0 if self._more is None else self._more.shape[1]
         self._order: BalancedOrder | None = None
         if balance and self._count:
             self._order = BalancedOrder(clips["train"].labels, seed)
@@ -263,7 +275,7 @@ class Batches:
         data = data.map_with_index(self._training_example)
         if parts > 1:
             data = grain.MapDataset.source(
-                _Share(data, self.batch_size, part * part_size, part_size)
+                Share(data, self.batch_size, part * part_size, part_size)
             )
         data = data.batch(part_size, drop_remainder=True)
         if self.mixup_alpha:
@@ -312,7 +324,13 @@ class Batches:
         rng = self._generator(*divmod(position, self._count))
         if self._order is not None:
             index = self._order(position)
-        return self._example("train", index, rng, self._excerpt(index, rng))
+        audio, label = self._example(
+            "train", index, rng, self._excerpt(index, rng)
+        )
+        if self._more is None:
+            return audio, label
+        (targets,) = one_hot(label[None], self.num_labels)
+        return audio, np.concatenate([targets, self._more[index]])
 
     def _excerpt(
         self, index: int, rng: np.random.Generator
@@ -444,51 +462,6 @@ class Batches:
                 f"leads to {shapes}."
             )
         return shape
-
-
-def _check_views(
-    views: int, mixup_alpha: float, evaluation_hop: int | None
-) -> None:
-    check_positive_int("views", views, at_most=2)
-    for name, value, needed in (
-        ("mixup_alpha", mixup_alpha, 0),
-        ("evaluation_hop", evaluation_hop, None),
-    ):
-        if views > 1 and value != needed:
-            raise ValueError(
-                f"`{name}` must be {needed} with two views of each clip, as "
-                f"pretraining needs them. Received: {name}={value!r}."
-            )
-
-
-class _Share:
-    """A part of each batch of a data set of examples, as a source of Grain.
-
-    Args:
-        data: The examples of all batches.
-        batch_size: The number of examples in a whole batch.
-        first: The position in the batch where the part begins.
-        part_size: The number of examples in a part.
-    """
-
-    def __init__(
-        self,
-        data: grain.MapDataset,
-        batch_size: int,
-        first: int,
-        part_size: int,
-    ):
-        self._data = data
-        self._batch_size = batch_size
-        self._first = first
-        self._part_size = part_size
-
-    def __len__(self) -> int:
-        return len(self._data) // self._batch_size * self._part_size
-
-    def __getitem__(self, position: int) -> Any:
-        step, offset = divmod(position, self._part_size)
-        return self._data[step * self._batch_size + self._first + offset]
 
 
 def _read_ahead(data: grain.MapDataset) -> grain.IterDataset:

@@ -55,6 +55,8 @@ class Clips:
         full_scale: float or None. If all clips are integers of 16 bits that are
             divided by the same number, this number. They then take half as much
             memory. Default: None.
+        names: Sequence of str, or None. What each clip is called in the source,
+            such as the path of its file relative to the folder. Default: None.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Clips:
         groups: np.ndarray | None = None,
         hashes: np.ndarray | None = None,
         full_scale: float | None = None,
+        names: Sequence[str] | None = None,
     ):
         self.directory = directory
         self.shards = shards
@@ -76,6 +79,7 @@ class Clips:
         self.groups = groups
         self.hashes = hashes
         self.full_scale = full_scale
+        self.names = names
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,6 +95,19 @@ class Clips:
         """
         other = copy.copy(self)
         other.labels = labels
+        return other
+
+    def with_names(self, names: Sequence[str]) -> "Clips":
+        """Returns the same clips with names.
+
+        Args:
+            names: As for `Clips`.
+
+        Returns:
+            New `Clips`.
+        """
+        other = copy.copy(self)
+        other.names = names
         return other
 
     @property

@@ -9,6 +9,7 @@ from leaf_audio.serving.embeddings import embed
 from leaf_audio.serving.finished import finished_run
 from leaf_audio.serving.importing import import_frontend
 from leaf_audio.serving.predictions import Prediction, given_labels, predict
+from leaf_audio.serving.run_teacher import RunTeacher
 from leaf_audio.serving.streaming import ClassifierStream, Judgement
 from leaf_audio.serving.trained import TrainedClassifier, Window, load
 from leaf_audio.serving.windows import Windows
@@ -17,6 +18,7 @@ __all__ = [
     "ClassifierStream",
     "Judgement",
     "Prediction",
+    "RunTeacher",
     "TrainedClassifier",
     "Window",
     "Windows",

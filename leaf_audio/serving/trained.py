@@ -15,6 +15,7 @@ import numpy as np
 
 from leaf_audio import data, models
 from leaf_audio.common.checks import check_path, check_positive_int
+from leaf_audio.common.included import included
 from leaf_audio.data import chunks
 from leaf_audio.data.decoding import at_rate
 from leaf_audio.models.contrastive import Contrastive
@@ -32,9 +33,6 @@ Path = str | os.PathLike
 
 # The number of windows that the model gets at once. Memory is then bounded.
 _BATCH = 64
-
-# The models that come with the package.
-_INCLUDED = pathlib.Path(__file__).parents[1] / "pretrained"
 
 
 class Window(NamedTuple):
@@ -464,10 +462,10 @@ def load(path: Path) -> TrainedClassifier:
         return TrainedClassifier.from_run(path)
     if path.suffix == ".keras":
         return TrainedClassifier.from_file(path)
-    included = sorted(file.stem for file in _INCLUDED.glob("*.keras"))
-    if str(path) in included:
-        return TrainedClassifier.from_file(_INCLUDED / f"{path}.keras")
+    files = included()
+    if str(path) in files:
+        return TrainedClassifier.from_file(files[str(path)])
     raise ValueError(
         "`path` must be the folder of a run, a .keras file, or one of "
-        f"{', '.join(included)}. Received: path={str(path)!r}."
+        f"{', '.join(files)}. Received: path={str(path)!r}."
     )

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from leaf_audio.training.finite import TrainingStopped
     from leaf_audio.training.observer import Observer
     from leaf_audio.training.schedules import ReduceOnPlateau
+    from leaf_audio.training.teachers import NpzTeacher
     from leaf_audio.training.trainer import train
     from leaf_audio.training.workdir import Workdir
 
 __all__ = [
     "NotWritten",
+    "NpzTeacher",
     "Observer",
     "ReduceOnPlateau",
     "TrainingConfig",
@@ -34,6 +36,7 @@ __all__ = [
 
 _MODULES = {
     "NotWritten": "evaluation",
+    "NpzTeacher": "teachers",
     "Observer": "observer",
     "ReduceOnPlateau": "schedules",
     "TrainingConfig": "config",

@@ -8,7 +8,15 @@ from typing import Any
 import keras
 
 from leaf_audio.models.contrastive import Contrastive
-from leaf_audio.training import checks, contrast, initial, losses, optimizers
+from leaf_audio.models.student import Student
+from leaf_audio.training import (
+    checks,
+    contrast,
+    distillation,
+    initial,
+    losses,
+    optimizers,
+)
 from leaf_audio.training.config import TrainingConfig
 from leaf_audio.training.strategies import Strategy
 
@@ -40,6 +48,7 @@ def build(
     learning_rate: Any,
     has_shares: bool = False,
     is_multilabel: bool = False,
+    taught: int = 0,
     init_from: Any = None,
 ) -> keras.Model:
     """Makes a compiled model with all of its variables.
@@ -55,6 +64,8 @@ def build(
             for each clip. Defaults to False.
         is_multilabel: Whether a clip may have several labels. Targets are then
             shares. Defaults to False.
+        taught: How many targets follow those of the labels: what
+            `config.teacher` says. Defaults to 0.
         init_from: The run or file whose weights the model begins with. Defaults
             to None, for random weights.
 
@@ -70,8 +81,9 @@ def build(
         make_model,
         num_outputs,
         learning_rate,
-        has_shares=has_shares or is_multilabel,
+        has_shares=has_shares or is_multilabel or taught > 0,
         is_multilabel=is_multilabel,
+        taught=taught,
     )
     outputs = model(keras.ops.zeros(_input_shape(config, example_shape)))
     if init_from is not None:
@@ -84,8 +96,8 @@ def build(
     _check_frontend_rate(config, model)
     model.optimizer.build(model.trainable_variables)
     targets = (
-        keras.ops.zeros(outputs.shape)
-        if has_shares or is_multilabel
+        keras.ops.zeros((outputs.shape[0], num_outputs + taught))
+        if has_shares or is_multilabel or taught
         else keras.ops.zeros(outputs.shape[:1], "int32")
     )
     losses.check_fits(model.loss, targets, outputs)
@@ -174,6 +186,7 @@ def _compiled(
     learning_rate: Any,
     has_shares: bool = False,
     is_multilabel: bool = False,
+    taught: int = 0,
 ) -> keras.Model:
     if config.pretraining is not None:
         # The dense layer of this classifier is not used.
@@ -185,14 +198,23 @@ def _compiled(
         accuracy = keras.metrics.MeanMetricWrapper(
             losses.label_accuracy, name="label_accuracy"
         )
+    loss = losses.choose(
+        config.loss,
+        label_smoothing=config.label_smoothing,
+        has_shares=has_shares,
+        is_multilabel=is_multilabel,
+    )
+    teacher = config.teacher
+    if teacher is not None and taught:
+        says_embeddings = teacher.outputs == "embeddings"
+        model = Student(model, units=taught if says_embeddings else None)
+        loss = distillation.Distillation(
+            loss, teacher, num_outputs, is_multilabel
+        )
+        accuracy = distillation.accuracy(num_outputs, is_multilabel)
     model.compile(
         _make_optimizer(config, learning_rate),
-        losses.choose(
-            config.loss,
-            label_smoothing=config.label_smoothing,
-            has_shares=has_shares,
-            is_multilabel=is_multilabel,
-        ),
+        loss,
         metrics=[accuracy],
         jit_compile=config.jit_compile,
     )

@@ -23,6 +23,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.common.keras_checks import check_dtype, check_maker
 from leaf_audio.training import losses
 from leaf_audio.training.schedules import ReduceOnPlateau, Schedule
+from leaf_audio.training.teachers import Teacher
 
 _SCHEDULES = ("constant", "cosine")
 _KEPT = ("best", "last")
@@ -87,11 +88,12 @@ class TrainingConfig:
             `init_from`. Other values than 1 also spare them from weight decay.
             With 0, moving statistics of batch normalization still change.
             Defaults to 1.
-        init_from: str, path or None. The folder of a run, or a `.keras` file.
-            A new run begins with the weights of its frontend and encoder,
-            which must be of the same kind, size and sample rate. The file is
-            read until the first epoch is complete. None begins with random
-            weights. Defaults to None.
+        init_from: str, path or None. The folder of a run, a `.keras` file, or
+            the name of a model that comes with the package. A new run begins
+            with the weights of its frontend and encoder, which must be of the
+            same kind, size and sample rate. The file is read until the first
+            epoch is complete. None begins with random weights. Defaults to
+            None.
         loss: str, loss, class, function or None. None is cross-entropy, or
             binary cross-entropy where the data has several labels for each
             clip. Others are the name of a loss of Keras, such as
@@ -108,6 +110,11 @@ class TrainingConfig:
             learn without labels, from two views of each clip. `loss` must be
             None and `label_smoothing` 0. None trains the classifier. Defaults
             to None.
+        teacher: training.NpzTeacher, serving.RunTeacher or None. What the model
+            learns from besides the labels: the outputs of another model for
+            each training recording, computed before training. In gin
+            `@NpzTeacher()` or `@RunTeacher()`. Must be None with
+            `pretraining`. Defaults to None.
         label_smoothing: float, from 0 to below 1. The share of each target that
             is spread evenly over all labels. Where a clip may have several
             labels, each target moves towards one half by this share. Must be 0
@@ -160,6 +167,7 @@ class TrainingConfig:
     init_from: str | os.PathLike | None = None
     loss: Any = None
     pretraining: Callable[..., Any] | None = None
+    teacher: Teacher | None = None
     label_smoothing: float = 0.0
     keep: str = "best"
     optimizer: Callable[..., Any] | None = None
@@ -189,6 +197,12 @@ class TrainingConfig:
             )
         if self.loss is not None:
             losses.make(self.loss, self.label_smoothing)
+        if self.teacher is not None and not isinstance(self.teacher, Teacher):
+            raise ValueError(
+                "`teacher` must be a training.NpzTeacher or a "
+                "serving.RunTeacher, in gin @NpzTeacher() or @RunTeacher(), or "
+                f"None. Received: teacher={self.teacher!r}."
+            )
         self._check_pretraining()
         for name in (
             *("frontend_learning_rate_factor", "frozen_frontend_epochs"),
@@ -233,7 +247,9 @@ class TrainingConfig:
                 "as @COLA, or None. "
                 f"Received: pretraining={self.pretraining!r}."
             )
-        for name, needed in (("loss", None), ("label_smoothing", 0)):
+        for name, needed in (
+            *(("loss", None), ("label_smoothing", 0), ("teacher", None)),
+        ):
             if getattr(self, name) != needed:
                 raise ValueError(
                     f"`{name}` must be {needed} with `pretraining`, which has "

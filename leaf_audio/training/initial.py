@@ -7,9 +7,11 @@ import pathlib
 
 import keras
 
+from leaf_audio.common.included import included
 from leaf_audio.common.serialization import load_model
 from leaf_audio.models import AudioClassifier
 from leaf_audio.models.contrastive import Contrastive
+from leaf_audio.models.student import kept_part
 from leaf_audio.training import finite
 from leaf_audio.training.workdir import Workdir
 
@@ -21,8 +23,8 @@ def take_from(init_from: str | os.PathLike, model: keras.Model) -> None:
     their values.
 
     Args:
-        init_from: The folder of a run, of which the kept model is read, or a
-            `.keras` file.
+        init_from: The folder of a run, of which the kept model is read, a
+            `.keras` file, or the name of a model that comes with the package.
         model: The model, built.
 
     Raises:
@@ -30,16 +32,18 @@ def take_from(init_from: str | os.PathLike, model: keras.Model) -> None:
             kind, size or sample rate.
     """
     path = pathlib.Path(init_from).expanduser()
+    files = included()
     if path.is_dir():
         source = Workdir(path).load_best()
-    elif path.is_file():
-        source = load_model(path)
+    elif path.is_file() or str(path) in files:
+        source = load_model(files.get(str(path), path))
     else:
         raise ValueError(
-            "`init_from` must be the folder of a run or a .keras file. "
-            f"Received: init_from={str(path)!r}, which does not exist."
+            "`init_from` must be the folder of a run, a .keras file, or one of "
+            f"{', '.join(files)}. Received: init_from={str(path)!r}, which "
+            "does not exist."
         )
-    given, own = _classifier(source), _classifier(model)
+    given, own = _classifier(source), _classifier(kept_part(model))
     if given is None or own is None:
         kinds = [type(one).__name__ for one in (source, model)]
         raise ValueError(

@@ -72,8 +72,9 @@ def choose(
         return made if has_shares else OfShares(made)
     if has_shares:
         raise ValueError(
-            "`loss` must take targets of shape (batch, labels), which mixup "
-            f"and data with several labels have. Received: loss={loss!r}."
+            "`loss` must take targets of shape (batch, labels), which mixup, "
+            "a teacher and data with several labels have. "
+            f"Received: loss={loss!r}."
         )
     return made
 

@@ -20,6 +20,9 @@ _FREE = (
     "train.num_epochs",
     "audio_folder.path",
     "tfrecords.path",
+    # Whether it is the same teacher is told by its fingerprint.
+    "NpzTeacher.path",
+    "RunTeacher.path",
     "train.checkpoint_minutes",
     "data_parallel.address",
     "data_parallel.num_processes",

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
 import json
-import math
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +13,7 @@ from leaf_audio import data
 from leaf_audio.common import files
 from leaf_audio.data import clip_store
 from leaf_audio.training import (
+    about,
     batch_statistics,
     building,
     checks,
@@ -44,7 +41,6 @@ from leaf_audio.training.scoring import (
 )
 from leaf_audio.training.thresholds import best_thresholds
 from leaf_audio.training.workdir import Workdir
-from leaf_audio.version import __version__
 
 
 def train(
@@ -119,6 +115,8 @@ def train(
     devices = make_strategy(config.strategy)
     if not devices.is_main:
         observer = _SilentObserver(observer)
+    if config.teacher is not None:
+        config.teacher.check()
     with (
         processes.failing_together(),
         _opened(config, devices) as (folder, progress),
@@ -159,11 +157,14 @@ def train(
             checks.check_training_split(audio_data)
         else:
             checks.check_labels(audio_data)
+        more: dict[str, Any] = {"views": 2} if is_pretraining else {}
+        if config.teacher is not None:
+            more["more_targets"] = config.teacher.targets(audio_data)
         batches = prepare(
             audio_data,
             batch_size=config.batch_size,
             seed=config.seed,
-            **({"views": 2} if is_pretraining else {}),
+            **more,
         )
         processes.check_equal(
             "the same data in all processes", audio_data.fingerprint
@@ -271,6 +272,8 @@ class _Run:
             )
         identity = _identity(self._config, self._observer)
         identity[f"data set {self._data.name}"] = self._data.fingerprint
+        if self._config.teacher is not None:
+            identity["teacher"] = self._config.teacher.fingerprint()
         _check_same_settings(self._config, identity)
         if progress is None:
             self._progress = Progress(identity, keep=self._config.keep)
@@ -338,6 +341,7 @@ class _Run:
                 learning_rate=rate,
                 has_shares=self._batches.mixup_alpha > 0,
                 is_multilabel=self._batches.is_multilabel,
+                taught=self._batches.num_more_targets,
                 init_from=_init_from(config, self._progress),
             )
             checks.check_sample_rate(model, self._data.sample_rate)
@@ -432,8 +436,8 @@ class _Run:
                 "is_multilabel": self._batches.is_multilabel,
                 "sample_rate": self._data.sample_rate,
             },
-            "versions": _versions(),
-            "parameters": _parameters(model),
+            "versions": about.versions(),
+            "parameters": about.parameters(model),
             "timings": {
                 "seconds": sum(row["seconds"] for row in history),
                 "epochs": len(history),
@@ -464,33 +468,3 @@ def _identity(config: TrainingConfig, observer: Observer) -> dict[str, str]:
     """Returns what two runs must agree on, but for the data, to be one."""
     backend = {"KERAS_BACKEND": keras.backend.backend()}
     return _settings(config, observer) | backend
-
-
-def _parameters(model: keras.Model) -> dict[str, int]:
-    frontend = getattr(model, "frontend", None)
-    return {
-        "total": model.count_params(),
-        "trainable": _count(model.trainable_variables),
-        "frontend": _count(frontend.trainable_variables if frontend else []),
-    }
-
-
-def _count(variables: Sequence[keras.Variable]) -> int:
-    return sum(math.prod(v.shape) for v in variables)
-
-
-def _versions() -> dict[str, str]:
-    packages: tuple[str, ...] = ("keras", "tensorflow", "numpy")
-    # Training works without it.
-    if importlib.util.find_spec("gin") is not None:
-        packages += ("gin-config",)
-    backend = keras.backend.backend()
-    if backend not in packages:
-        packages += (backend,)
-    return {
-        "python": platform.python_version(),
-        "backend": backend,
-        "platform": platform.platform(),
-        "leaf_audio": __version__,
-        **{name: importlib.metadata.version(name) for name in packages},
-    }

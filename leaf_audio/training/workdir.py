@@ -23,6 +23,7 @@ from leaf_audio.common import files
 from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
+from leaf_audio.models.student import kept_part
 from leaf_audio.training import finite, tables
 from leaf_audio.training.batch_statistics import not_synchronized
 from leaf_audio.training.claim import Claim
@@ -441,7 +442,7 @@ class Workdir:
             return
         with averaged_weights(model), files.replacing(self.best) as path:
             with not_synchronized(model):
-                model.save(path)
+                kept_part(model).save(path)
             mark_epoch(path, done)
             self._remove_results()
 

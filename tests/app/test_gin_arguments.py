@@ -38,7 +38,7 @@ TRIED = ("text", "negative", "bool")
 PASSED = {
     *("audio_data", "classifier", "data_dir", "fallback_sample_rate"),
     *("for_training", "inputs", "readers", "samples", "source", "transform"),
-    "views",
+    *("more_targets", "views"),
 }
 
 

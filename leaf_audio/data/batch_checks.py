@@ -1,0 +1,56 @@
+"""Checks of what batches are asked for."""
+
+from typing import Any
+
+import numpy as np
+
+from leaf_audio.common.checks import check_positive_int
+
+
+def check_views(
+    views: int,
+    mixup_alpha: float,
+    evaluation_hop: int | None,
+    more_targets: np.ndarray | None,
+) -> None:
+    """Raises a ValueError if two views are asked for with what excludes them.
+
+    See `leaf_audio.data.prepare` for the arguments.
+    """
+    check_positive_int("views", views, at_most=2)
+    for name, value, needed in (
+        ("mixup_alpha", mixup_alpha, 0),
+        ("evaluation_hop", evaluation_hop, None),
+    ):
+        if views > 1 and value != needed:
+            raise ValueError(
+                f"`{name}` must be {needed} with two views of each clip, as "
+                f"pretraining needs them. Received: {name}={value!r}."
+            )
+    if views > 1 and more_targets is not None:
+        raise ValueError(
+            "`more_targets` must be None with two views of each clip. "
+            f"Received: more_targets of shape {np.shape(more_targets)}."
+        )
+
+
+def checked_targets(more_targets: Any, clips: int) -> np.ndarray | None:
+    """Returns targets as float32, or raises a ValueError.
+
+    Args:
+        more_targets: An array of shape (clips, size), or None.
+        clips: The number of training clips.
+
+    Returns:
+        An array of the same shape, or None.
+    """
+    if more_targets is None:
+        return None
+    rows = np.asarray(more_targets)
+    if rows.ndim != 2 or len(rows) != clips or rows.dtype.kind != "f":
+        raise ValueError(
+            f"`more_targets` must be floats of shape ({clips}, size), a row "
+            "for each training clip, or None. Received: more_targets of shape "
+            f"{rows.shape} and {rows.dtype}."
+        )
+    return rows.astype(np.float32, copy=False)

@@ -1,0 +1,161 @@
+"""A trained model as the teacher of another one."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from leaf_audio.common.included import included
+from leaf_audio.data import AudioData
+from leaf_audio.data.decoding import at_rate
+from leaf_audio.data.progress import progress
+from leaf_audio.models.contrastive import Contrastive
+from leaf_audio.serving.trained import TrainedClassifier, load
+from leaf_audio.training import Workdir
+from leaf_audio.training.teachers import Teacher, columns
+
+_BATCH = 64
+# The logarithm of a probability of 0 or 1 is not finite.
+_LEAST = 1e-12
+
+
+class RunTeacher(Teacher):
+    """A teacher that is a trained model, such as that of another run.
+
+    Before training, it gets each training recording as its own evaluation
+    would: resampled to its rate, prepared by its transforms, and in windows if
+    the recording is longer than its clips. What it says of the windows is
+    averaged, as probabilities or as embeddings.
+
+    Args:
+        path: str or path. What `leaf_audio.load` takes: the folder of a
+            finished run, a `.keras` file, or the name of a model that comes
+            with the package.
+        outputs: `"logits"` or `"embeddings"`. With logits, its labels must
+            include those of the data. Defaults to "logits".
+        weight: float, above 0 and at most 1. The share of the teacher in the
+            loss. The labels have the rest. Defaults to 0.5.
+        temperature: float above 0, or None. Divides the logits of teacher and
+            student. Must be None with embeddings. None stands for 2 with
+            logits. Defaults to None.
+        distance: `"squared"`, `"cosine"` or None. How embeddings are compared.
+            Must be None with logits. None stands for "squared" with
+            embeddings. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    ```python
+    from leaf_audio import serving, training
+
+    teacher = serving.RunTeacher("runs/large", temperature=4)
+    config = training.TrainingConfig("runs/small", teacher=teacher)
+    ```
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        outputs: str = "logits",
+        weight: float = 0.5,
+        temperature: float | None = None,
+        distance: str | None = None,
+    ):
+        super().__init__(path, outputs, weight, temperature, distance)
+        self._loaded: TrainedClassifier | None = None
+
+    @property
+    def file(self) -> pathlib.Path:
+        """The file of the model."""
+        path = pathlib.Path(self.path)
+        if path.is_dir():
+            return Workdir(path).best
+        return path if path.is_file() else included()[str(path)]
+
+    def check(self) -> None:
+        """Raises a ValueError if there is no such model, or without logits."""
+        self._loaded = load(self.path)
+        is_contrastive = isinstance(self._loaded.model, Contrastive)
+        if self.outputs == "logits" and is_contrastive:
+            raise ValueError(
+                "`outputs` of a RunTeacher must be 'embeddings' for a model "
+                "that was trained without labels. Received: outputs='logits', "
+                f"path={str(self.path)!r}."
+            )
+
+    def outputs_of(self, audio_data: AudioData) -> np.ndarray:
+        """Computes the outputs for the training clips; see `Teacher`."""
+        classifier = self._loaded or load(self.path)
+        # It is not needed any more while the student is trained.
+        self._loaded = None
+        if audio_data.sample_rate is None:
+            raise ValueError(
+                "`dataset` must have a known sample rate for a teacher. "
+                f"Received: dataset={audio_data.name!r}; "
+                "data.load.sample_rate sets it."
+            )
+        if self.outputs == "embeddings":
+            return self._means(classifier, audio_data)
+        has_several = classifier.thresholds is not None
+        if has_several != audio_data.is_multilabel:
+            kinds = ["one label", "several labels"]
+            raise ValueError(
+                "`teacher` must be for "
+                f"{kinds[audio_data.is_multilabel]} of each recording, as the "
+                f"data is. Received: {self.path}, which is for "
+                f"{kinds[has_several]}."
+            )
+        chosen = columns(classifier.labels, audio_data, self.path)
+        found = self._means(classifier, audio_data)[:, chosen]
+        # Up to a constant for each clip, the logarithms are the logits.
+        logits = np.log(np.maximum(found, _LEAST))
+        if has_several:
+            logits -= np.log(np.maximum(1 - found, _LEAST))
+        return logits
+
+    def _means(
+        self, classifier: TrainedClassifier, audio_data: AudioData
+    ) -> np.ndarray:
+        """Returns the mean of each clip over its windows."""
+        compute = (
+            classifier.embeddings
+            if self.outputs == "embeddings"
+            else classifier.probabilities
+        )
+        count = len(audio_data.clips["train"])
+        sums: list[np.ndarray | float] = [0.0] * count
+        windows = np.zeros(count, int)
+        by_shape = itertools.groupby(
+            _windows(classifier, audio_data), lambda one: one[1].shape
+        )
+        for _, group in by_shape:
+            while batch := list(itertools.islice(group, _BATCH)):
+                rows = compute(np.stack([clip for _, clip in batch]))
+                for (index, _), row in zip(batch, rows, strict=True):
+                    sums[index] = sums[index] + row.astype(np.float64)
+                    windows[index] += 1
+        return np.stack(sums) / windows[:, None]
+
+
+def _windows(
+    classifier: TrainedClassifier, audio_data: AudioData
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields the windows of each training clip, with its index."""
+    clips = audio_data.clips["train"]
+    read = clips.reader()
+    rate = int(audio_data.sample_rate or 0)
+    count = len(clips)
+    with progress(
+        range(count), count, "Asking the teacher", transient=True
+    ) as tracked:
+        for index in tracked:
+            samples, _ = read(index)
+            samples = at_rate(samples, rate, classifier.sample_rate)
+            for window in classifier.windows(samples):
+                yield index, window.clip
