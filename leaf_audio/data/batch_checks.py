@@ -46,11 +46,20 @@ def checked_targets(more_targets: Any, clips: int) -> np.ndarray | None:
     """
     if more_targets is None:
         return None
-    rows = np.asarray(more_targets)
-    if rows.ndim != 2 or len(rows) != clips or rows.dtype.kind != "f":
-        raise ValueError(
-            f"`more_targets` must be floats of shape ({clips}, size), a row "
-            "for each training clip, or None. Received: more_targets of shape "
-            f"{rows.shape} and {rows.dtype}."
-        )
-    return rows.astype(np.float32, copy=False)
+    is_array = isinstance(more_targets, np.ndarray)
+    if (
+        is_array
+        and more_targets.ndim == 2
+        and len(more_targets) == clips
+        and more_targets.dtype.kind == "f"
+    ):
+        return more_targets.astype(np.float32, copy=False)
+    received = (
+        f"more_targets of shape {more_targets.shape} and {more_targets.dtype}"
+        if is_array
+        else f"more_targets={more_targets!r}"
+    )
+    raise ValueError(
+        f"`more_targets` must be an array of floats of shape ({clips}, size), "
+        f"a row for each training clip, or None. Received: {received}."
+    )

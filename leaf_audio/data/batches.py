@@ -329,7 +329,7 @@ class Batches:
         )
         if self._more is None:
             return audio, label
-        (targets,) = one_hot(label[None], self.num_labels)
+        (targets,) = one_hot(np.asarray([label]), self.num_labels)
         return audio, np.concatenate([targets, self._more[index]])
 
     def _excerpt(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from leaf_audio.common.sizes import wide_dtype
@@ -66,7 +67,18 @@ class Student(keras.Model):
         outputs = [self.classifier.head(embedding), self._projection(embedding)]
         return ops.concatenate(outputs, axis=-1)
 
+    def predict(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Computes the logits of recordings; see `keras.Model.predict`.
+
+        Returns:
+          An array of shape `(clips, num_outputs)`.
+        """
+        outputs = super().predict(*args, **kwargs)
+        if self._projection is None:
+            return outputs
+        return outputs[:, : self.classifier.num_outputs]
+
 
 def kept_part(model: Any) -> Any:
-    """Returns what is saved and evaluated of a model that is trained."""
+    """Returns what is saved of a model that is trained."""
     return model.classifier if isinstance(model, Student) else model

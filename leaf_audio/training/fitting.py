@@ -15,7 +15,6 @@ import keras
 from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
-from leaf_audio.models.student import kept_part
 from leaf_audio.training.contrast import PairScorer
 from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import TrainingStopped, check_weights
@@ -272,7 +271,7 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         with averaged_weights(self.model):
-            metrics = self._score(kept_part(self.model))
+            metrics = self._score(self.model)
         if not math.isfinite(metrics["loss"]):
             raise stopped(
                 f"The validation loss is {metrics['loss']} at the end of epoch "
