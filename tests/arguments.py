@@ -3,10 +3,9 @@
 import functools
 import importlib
 import inspect
-import math
 
-import keras
 import numpy as np
+from argument_kinds import KINDS, function
 
 from leaf_audio import (
     callbacks,
@@ -24,17 +23,6 @@ from leaf_audio.serving import TrainedClassifier
 from leaf_audio.training import strategies, study
 
 
-class Thing:
-    """An object that no argument takes."""
-
-    def __repr__(self):
-        return "<thing>"
-
-
-def function(*args, **kwargs):
-    return 1
-
-
 @functools.cache
 def built_leaf():
     leaf = frontend.Leaf(n_filters=2, tolerance=0)
@@ -47,68 +35,6 @@ FOREIGN_LEAF = {
     "complex_conv.kernel": np.array([[0.1, 20.0], [0.5, 20.0]]),
     "pooling.weights": np.full((1, 1, 2, 1), 0.4),
     "pooling._bias": np.ones(2),
-}
-
-# Values to try, by name. A kind of argument names those that are legal.
-VALUES = {
-    "text": "no_such",
-    "integer": 5,
-    "zero": 0,
-    "negative": -1,
-    "fraction": 0.5,
-    "large": 1e9,
-    "large integer": 10**9,
-    "infinite": math.inf,
-    "nan": math.nan,
-    "bool": True,
-    "none": None,
-    "list": [1, 2],
-    "mixed list": [1, "a"],
-    "empty list": [],
-    "dictionary": {"a": 1},
-    "object": Thing(),
-    "class": keras.layers.Dense,
-    "function": function,
-}
-POSITIVE = {"integer", "fraction", "large", "large integer"}
-
-KINDS: dict[str, set[str]] = {
-    "size": {"integer"},
-    "positive integer": {"integer", "large integer"},
-    "count": {"integer", "zero"},
-    "seed": {"integer", "zero", "large integer"},
-    "positive": POSITIVE,
-    "not negative": {*POSITIVE, "zero"},
-    "finite": {*POSITIVE, "zero", "negative"},
-    "bytes": {*POSITIVE, "zero"},
-    "high rate": {"large", "large integer"},
-    "factor": {"integer", "fraction"},
-    "function": {"function", "class"},
-    "share": {"zero", "fraction"},
-    "rate": {"zero", "fraction"},
-    "inner share": {"fraction"},
-    "bool": {"bool"},
-    "choice": set(),
-    "text": {"text"},
-    "path": {"text"},
-    "sizes": {"list"},
-    "pair": {"integer", "list"},
-    "integers": {"list"},
-    "list": {"empty list"},
-    "dictionary": {"dictionary"},
-    # Integers stand for names.
-    "names": {"list", "mixed list", "empty list"},
-    "numbers": {*POSITIVE, "zero", "negative", "list"},
-    "initial value": {*POSITIVE, "zero", "list"},
-    # Keras calls a function in place of an initializer and the like.
-    "keras object": {"function"},
-    # The function above fails as soon as it is called.
-    "maker": set(),
-    # Frontends apply functions. This one fails when the frontend is built.
-    "compression": {"function"},
-    "callable": {"function"},
-    "layer": set(),
-    "given": set(),
 }
 
 # By the name of an argument. "or none" allows None.

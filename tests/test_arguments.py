@@ -12,10 +12,10 @@ import tracemalloc
 import keras
 import numpy as np
 import pytest
+from argument_kinds import VALUES
 from arguments import (
     COSTLY,
     REQUIRED,
-    VALUES,
     arguments,
     is_legal,
     targets,

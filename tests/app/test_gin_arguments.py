@@ -4,10 +4,10 @@ import inspect
 
 import gin
 import pytest
+from argument_kinds import VALUES
 from arguments import (
     INDEXES,
     REQUIRED,
-    VALUES,
     arguments,
     is_legal,
     targets,
