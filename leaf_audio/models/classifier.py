@@ -113,6 +113,7 @@ class AudioClassifier(KnownArguments, keras.Model):
             and "mask" in inspect.signature(frontend.call).parameters
         )
         self.supports_masking = self._passes_mask
+        self._holds_encoder = False
         dtype = wide_dtype(self.variable_dtype)
         self._normalize = (
             None if input_norm is None else BandNormalization(dtype=dtype)
@@ -166,9 +167,10 @@ class AudioClassifier(KnownArguments, keras.Model):
                 "inputs where it has none. Received: features of shape "
                 f"{tuple(features.shape)} from frontend={self.frontend}."
             )
+        for_encoder = False if self._holds_encoder else training
         if self._normalize is not None:
-            features = self._normalize(features, training=training)
-        encoded = self._encode(features, training)
+            features = self._normalize(features, training=for_encoder)
+        encoded = self._encode(features, for_encoder)
         pooled = self._pool(encoded, mask=self._frame_mask(inputs, mask))
         return self._drop(pooled, training=training)
 
@@ -221,6 +223,14 @@ class AudioClassifier(KnownArguments, keras.Model):
         for own, given in pairs:
             if own is not None:
                 own.set_weights(given.get_weights())
+
+    def hold_encoder(self) -> None:
+        """Has normalization and encoder compute as in evaluation from now on.
+
+        Batch normalization then uses, and keeps, the statistics that it has,
+        also in training. The weights can still be trained.
+        """
+        self._holds_encoder = True
 
     def _frame_mask(self, inputs: Tensor, mask: Any) -> Any:
         if mask is None or not self._passes_mask:

@@ -88,6 +88,8 @@ def build(
     outputs = model(keras.ops.zeros(_input_shape(config, example_shape)))
     if init_from is not None:
         initial.take_from(init_from, model)
+    if config.encoder_learning_rate_factor == 0:
+        initial.hold_encoder(model)
     optimizers.spare_from_decay(
         model.optimizer,
         model,

@@ -86,8 +86,8 @@ class TrainingConfig:
         encoder_learning_rate_factor: float, at least 0. The same for the
             weights of the encoder, its normalization and its pooling, with
             `init_from`. Other values than 1 also spare them from weight decay.
-            With 0, moving statistics of batch normalization still change.
-            Defaults to 1.
+            With 0, they are frozen, and batch normalization uses the
+            statistics that it has. Defaults to 1.
         init_from: str, path or None. The folder of a run, a `.keras` file, or
             the name of a model that comes with the package. A new run begins
             with the weights of its frontend and encoder, which must be of the

@@ -72,6 +72,17 @@ def take_from(init_from: str | os.PathLike, model: keras.Model) -> None:
         ) from error
 
 
+def hold_encoder(model: keras.Model) -> None:
+    """Has the encoder compute as in evaluation; see `AudioClassifier`.
+
+    Args:
+        model: A model as `take_from` gets it.
+    """
+    classifier = _classifier(kept_part(model))
+    if classifier is not None:
+        classifier.hold_encoder()
+
+
 def _classifier(model: keras.Model) -> AudioClassifier | None:
     if isinstance(model, Contrastive):
         return model.classifier

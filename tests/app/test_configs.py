@@ -7,6 +7,7 @@ import pytest
 from first_step import LABELS, loss_of_first_step
 from tones import ROOT, one_step, write_tones
 
+import leaf_audio
 from leaf_audio import models
 from leaf_audio.app import configuration, train
 
@@ -22,7 +23,9 @@ CONFIGS = sorted(
 AFTER = {
     "audio_folder.gin": ["mel.gin"],
     "cola.gin": ["mel.gin"],
+    "distill.gin": ["mel.gin", "own_recordings.gin"],
     "five_seconds.gin": ["mel.gin", "own_recordings.gin"],
+    "linear_probe.gin": ["mel.gin", "own_recordings.gin"],
     "own_recordings.gin": ["mel.gin"],
     "simclr.gin": ["mel.gin"],
     "tfrecords.gin": ["mel.gin"],
@@ -31,6 +34,8 @@ AFTER = {
 SMALL_CONV_NET = ["ConvNet.filters = [4, 4]"]
 FEW_FILTERS = ["Leaf.n_filters = 8"]
 SMALLER = {
+    "distill.gin": [],
+    "linear_probe.gin": [],
     "five_seconds.gin": [],
     "leaf_custom.gin": ["PANN.depth = 2", *FEW_FILTERS],
     "leaf_efficientnet_b0.gin": [],
@@ -82,6 +87,78 @@ def test_recipes_without_labels_may_follow_one_with_labels(folder, tmp_path):
             one_step(folder, tmp_path / name, seq_len=5000),
         )
         assert np.isfinite(train.train()["metrics"]["test"]["loss"])
+
+
+@pytest.fixture(scope="module")
+def pretrained(folder, tmp_path_factory):
+    """A run of a step, which others begin with or learn from."""
+    workdir = tmp_path_factory.mktemp("pretrained") / "run"
+    configuration.parse(
+        ["mel.gin", "own_recordings.gin"],
+        one_step(folder, workdir, seq_len=5000),
+    )
+    train.train()
+    gin.clear_config()
+    return workdir
+
+
+def weights_of_encoder(workdir):
+    model = keras.models.load_model(workdir / "best.keras", compile=False)
+    return model.encoder.get_weights()
+
+
+def test_a_student_learns_from_a_run(pretrained, folder, tmp_path):
+    configuration.parse(
+        ["mel.gin", "own_recordings.gin", "distill.gin"],
+        [
+            *one_step(folder, tmp_path / "run", seq_len=5000),
+            f"RunTeacher.path = '{pretrained}'",
+        ],
+    )
+    assert np.isfinite(train.train()["metrics"]["test"]["loss"])
+    sizes = [
+        sum(one.size for one in weights_of_encoder(workdir))
+        for workdir in (tmp_path / "run", pretrained)
+    ]
+    assert sizes[0] < 0.12 * sizes[1]
+
+
+def test_a_linear_probe_leaves_the_encoder_as_it_is(
+    pretrained, folder, tmp_path
+):
+    configuration.parse(
+        ["mel.gin", "own_recordings.gin", "linear_probe.gin"],
+        [
+            *one_step(folder, tmp_path / "run", seq_len=5000),
+            f"train.init_from = '{pretrained}'",
+        ],
+    )
+    train.train()
+    for one, other in zip(
+        weights_of_encoder(tmp_path / "run"),
+        weights_of_encoder(pretrained),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_may_begin_with_a_model_that_comes_with_the_package(
+    folder, tmp_path
+):
+    configuration.parse(
+        ["leaf.gin", "own_recordings.gin"],
+        [
+            *one_step(folder, tmp_path / "run", seq_len=5000),
+            "train.init_from = 'speech_commands'",
+            "train.encoder_learning_rate_factor = 0",
+        ],
+    )
+    results = train.train()
+    assert results["data"]["labels"] == ["high", "low", "mid"]
+    included = leaf_audio.load("speech_commands").model
+    kernel = included.encoder.trainable_weights[0]
+    model = keras.models.load_model(tmp_path / "run" / "best.keras")
+    np.testing.assert_array_equal(model.encoder.trainable_weights[0], kernel)
 
 
 def test_a_config_trains_on_a_folder_and_its_model_is_saved(folder, tmp_path):

@@ -103,6 +103,31 @@ def test_an_encoder_at_rate_0_stays_while_the_dense_layer_learns(
     assert np.abs(bias).max() > 1e-3
 
 
+def test_a_frozen_encoder_keeps_the_statistics_of_its_normalization(
+    folder, tmp_path
+):
+    norm = "AudioClassifier.input_norm = 'batch'"
+    train_with(folder, tmp_path / "first", *ONE_EPOCH, norm)
+    train_with(
+        folder,
+        tmp_path / "run",
+        "train.num_epochs = 2",
+        norm,
+        "train.encoder_learning_rate_factor = 0",
+        f"train.init_from = '{tmp_path / 'first'}'",
+    )
+    made, first = [
+        Workdir(tmp_path / name).load_best() for name in ("run", "first")
+    ]
+    for one, other in zip(made.variables, first.variables, strict=True):
+        if "head" not in one.path:
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(one),
+                keras.ops.convert_to_numpy(other),
+                err_msg=one.path,
+            )
+
+
 @pytest.mark.parametrize(
     "lines, message",
     [
