@@ -95,6 +95,36 @@ def test_the_run_learns_and_records_its_kind(several):
     assert Workdir(workdir).read_thresholds() == list(thresholds.values())
 
 
+def test_a_student_learns_several_labels_from_a_teacher_alone(
+    several, mixtures, tmp_path
+):
+    results = train_with(
+        mixtures,
+        tmp_path / "run",
+        *SETTINGS,
+        "data.prepare.mixup_alpha = 0.1",
+        "train.teacher = @RunTeacher()",
+        f"RunTeacher.path = '{several[0]}'",
+        "RunTeacher.weight = 1.0",
+    )
+    assert results["metrics"]["test"]["map"] > 0.8
+    history = rows(tmp_path / "run")
+    assert float(history[-1]["loss"]) < 0.5 * float(history[0]["loss"])
+
+
+def test_a_teacher_of_one_label_is_refused_for_several(
+    mixtures, finished, tmp_path
+):
+    with pytest.raises(ValueError, match="for several labels of each .* one"):
+        train_with(
+            mixtures,
+            tmp_path / "run",
+            *SETTINGS,
+            "train.teacher = @RunTeacher()",
+            f"RunTeacher.path = '{finished[0]}'",
+        )
+
+
 def test_the_metrics_are_those_of_several_labels(several):
     for split in ("validation", "test"):
         found = several[1]["metrics"][split]
