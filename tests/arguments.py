@@ -1,26 +1,15 @@
 """What is legal for which argument: the tables of the walks over arguments."""
 
 import functools
-import importlib
 import inspect
 
 import numpy as np
 from argument_kinds import KINDS, function
 
-from leaf_audio import (
-    callbacks,
-    data,
-    figures,
-    frontend,
-    models,
-    pooling,
-    postprocessing,
-    serving,
-)
+from leaf_audio import frontend, models
 from leaf_audio.app.factory import Factory
 from leaf_audio.data import AudioData
 from leaf_audio.serving import TrainedClassifier
-from leaf_audio.training import strategies, study
 
 
 @functools.cache
@@ -229,12 +218,17 @@ EXCEPTIONS = {
     "PANNConvBlock.pool_size": "pair",
     "ResNet.strides": "given or none",
     "ResidualBlock.strides": "pair",
+    "MultitaskClassifier.branches": "given",
+    "MultitaskClassifier.frontend": "layer",
     "Study.configs": "list",
     "Study.seeds": "integers",
     "Study.workdir": "path",
     "data_parallel.address": "text or none",
     "data_parallel.num_processes": "positive integer or none",
     "data_parallel.process": "seed or none",
+    "TrainingConfig.separate_encoders": "bool",
+    "tasks.sets": "given",
+    "tasks.weights": "given or none",
     "tfrecords.several_labels": "bool",
     "tfrecords.label_names": "given or none",
     "TrainingConfig.jit_compile": "bool",
@@ -336,6 +330,11 @@ REQUIRED = {
     "Audiomentation": {"transform": function, "sample_rate": 16000},
     "background_noise": {"samples": WAVE, "sample_rate": 16000},
     "audio_folder": {"path": "."},
+    "tasks": {"sets": {"b": "no_such"}},
+    "MultitaskClassifier": {
+        "frontend": frontend.MelFilterbanks(),
+        "branches": [models.AudioClassifier(2)],
+    },
     **dict.fromkeys(INDEXES, {"folder": "."}),
     "db_compression": {"inputs": WAVE[None]},
     **dict.fromkeys(
@@ -381,52 +380,14 @@ UNTRIED = {
     *("evaluate.load", "evaluate.prepare", "evaluate.observer"),
     "import_frontend.source",
 }
-# Functions of tensors, what they return, and what others derive from.
-SKIPPED = {
-    *("conv1d_by_blocks", "fft_conv1d", "gabor_energies"),
-    *("exponential_moving_average", "FrontendInitializer"),
-    *("AudioData", "Batches", "READERS", "Reader", "UnusableFileError"),
-    *("NotWritten", "Observer", "TrainingStopped", "train"),
-    *("ClassifierStream", "Judgement", "Prediction", "TrainedClassifier"),
-    *("Window", "Windows", "Workdir"),
-}
 # With legal values they read files, train or fetch data.
 COSTLY = {
-    *("audio_folder", "embed", "evaluate", "example_shape", "load"),
+    *("audio_folder", "embed", "evaluate", "example_shape", "load", "tasks"),
     *("serving.load", "predict", "tfrecords", "prepare", "read_recording"),
     *("mirrored", "data_parallel", "tpu"),
     *("LingvoSpecAugment", "from_trained", "import_frontend"),
     *INDEXES,
 }
-ROOMS = (
-    *("convolution", "data", "diagnostics", "frontend", "initializers"),
-    *("models", "postprocessing", "serving", "training"),
-)
-OTHERS = (
-    *(callbacks.LogFilters, callbacks.Replan, figures.bands),
-    *(figures.outputs, figures.outputs_of_clips, figures.responses),
-    *(frontend.MelFilterbanks.from_preset, frontend.Spectrogram.from_preset),
-    *(pooling.ChannelWiseLearnablePooling1D, pooling.MaxPooling1D),
-    *(pooling.GaussianLowpass, pooling.LearnablePooling1D),
-    postprocessing.PCENLayer.like_librosa,
-    *(strategies.data_parallel, strategies.mirrored, strategies.tpu),
-    study.Study,
-)
-
-
-def targets():
-    """Returns every public class and function, by name."""
-    found = {one.__qualname__: one for one in OTHERS}
-    for room in ROOMS:
-        module = importlib.import_module(f"leaf_audio.{room}")
-        found |= {n: getattr(module, n) for n in module.__all__}
-    # `load` of a config is the function of this room.
-    found |= {"load": data.load, "serving.load": serving.load}
-    return {
-        name: one
-        for name, one in found.items()
-        if callable(one) and name not in SKIPPED
-    }
 
 
 def arguments(name, target):

@@ -18,8 +18,8 @@ from arguments import (
     REQUIRED,
     arguments,
     is_legal,
-    targets,
 )
+from public_names import targets
 
 from leaf_audio import frontend, initializers, models, postprocessing
 from leaf_audio.common import checks

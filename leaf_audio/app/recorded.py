@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from leaf_audio import data
 from leaf_audio.app import bindings, gin_files
 from leaf_audio.app.data_configurables import (
     DATA_CONFIGURABLES,
@@ -74,7 +75,7 @@ def data_bindings(
 
     Returns:
         Lines in gin's syntax. Their values are plain values, and references to
-        the transforms and indexes of `leaf_audio.data`.
+        the transforms, indexes and readers of `leaf_audio.data`.
 
     Raises:
         ValueError: If such a setting has another value. It may refer to a
@@ -92,6 +93,40 @@ def data_bindings(
         # Written anew, and not `text`, so that nothing else can be in it.
         lines.append(f"{binding.key} = {bindings.text(binding.value, {})}")
     return lines
+
+
+def of_task(settings: Mapping[str, str], task: str) -> dict[str, str]:
+    """Returns the settings of one task from those of a run of several.
+
+    Args:
+        settings: The settings of the run, as in `settings.json`.
+        task: The name of the task.
+
+    Returns:
+        The settings with the data set of the task alone. Those that are in the
+        scope of its data set have no scope.
+    """
+    sets = _parse("tasks.sets", settings["tasks.sets"]).value
+    scopes = [one.scope for one in sets.values() if isinstance(one, Reference)]
+    own = sets[task]
+    found = {}
+    for name, text in settings.items():
+        scope, _, _ = name.rpartition("/")
+        if name.startswith("tasks.") or (scope and scope in scopes):
+            continue
+        found[name] = text
+    if not isinstance(own, Reference):
+        return found | {"train.dataset": repr(own)}
+    inside = f"{own.scope}/" if own.scope else ""
+    return {
+        **found,
+        **{
+            name.removeprefix(inside): text
+            for name, text in settings.items()
+            if name.startswith(f"{inside}{own.configurable}.")
+        },
+        "train.dataset": repr(own.configurable),
+    }
 
 
 def _is_of_data(name: str) -> bool:
@@ -131,8 +166,10 @@ def _without_augmentations(binding: Binding) -> Binding:
 
 
 def _check_reference(key: gin_files.Key, reference: Any) -> None:
-    is_index = (key.configurable, key.argument) == ("audio_folder", "index")
-    names = INDEXES if is_index else TRANSFORMS
+    names = {
+        ("audio_folder", "index"): INDEXES,
+        ("tasks", "sets"): tuple(data.READERS),
+    }.get((key.configurable, key.argument), TRANSFORMS)
     known = {gin_files.short_name(name) for name in names}
     is_known = (
         isinstance(reference, Reference)

@@ -1,7 +1,7 @@
 """What a run tells the person who started it, on stdout."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import rich.console
@@ -9,6 +9,7 @@ import rich.table
 
 from leaf_audio.data.batches import Batches
 from leaf_audio.data.clips import AudioData
+from leaf_audio.data.tasks import task_numbers
 
 _MAX_LABELS = 20
 _MAX_SKIPPED = 3
@@ -42,6 +43,7 @@ def print_data(audio_data: AudioData, results: os.PathLike) -> None:
     ]
     if audio_data.is_multilabel:
         lines.append(_describe_several(audio_data))
+    lines += _describe_tasks(audio_data)
     for split, used in audio_data.used_labels.items():
         absent = [name for name in names if name not in used]
         if absent:
@@ -67,6 +69,21 @@ def _describe_several(audio_data: AudioData) -> str:
         f"labels of a clip: {numbers.min()} to {numbers.max()}, "
         f"{numbers.mean():.2f} on average"
     )
+
+
+def _describe_tasks(audio_data: AudioData) -> list[str]:
+    numbers = {
+        split: task_numbers(audio_data.tasks, clips.labels).tolist()
+        for split, clips in audio_data.clips.items()
+    }
+    lines = []
+    for i, one in enumerate(audio_data.tasks):
+        counts = [f"{split} {n.count(i)}" for split, n in numbers.items()]
+        lines.append(
+            f"  {one.name}: {one.dataset}, {len(one.label_names)} labels, "
+            f"weight {one.weight:g}, {', '.join(counts)}"
+        )
+    return lines
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -134,6 +151,36 @@ def print_metrics(
             cells[1] = f"{low:.3f} to {high:.3f}"
         table.add_row(split, *cells)
     rich.console.Console().print(table)
+
+
+def by_task(
+    metrics: Mapping[str, Mapping[str, float]], tasks: Iterable[str]
+) -> dict[str, dict[str, float]]:
+    """Separates the metrics of several tasks, for `print_metrics`.
+
+    Args:
+        metrics: The metrics of each split; see
+            `leaf_audio.training.multitask.Outcome`.
+        tasks: The names of the tasks. With none, the metrics stay.
+
+    Returns:
+        Metrics by "split, task", and those that are means by "split, mean".
+    """
+    names = list(tasks)
+    if not names:
+        return {split: dict(values) for split, values in metrics.items()}
+    rows = {}
+    for split, values in metrics.items():
+        for name in names:
+            rows[f"{split}, {name}"] = {
+                key.removeprefix(f"{name}_"): value
+                for key, value in values.items()
+                if key.startswith(f"{name}_")
+            }
+        rows[f"{split}, mean"] = {
+            key: values[key] for key in ("accuracy", "loss")
+        }
+    return rows
 
 
 def print_lines(*lines: str) -> None:

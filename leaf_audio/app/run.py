@@ -3,7 +3,8 @@
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gin
 
@@ -47,7 +48,7 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     report.print_metrics(
         f"{results['data']['name']}, model of epoch {results['kept_epoch']} of "
         f"{results['timings']['epochs']}",
-        results["metrics"],
+        report.by_task(results["metrics"], results.get("tasks", ())),
     )
     report.print_lines(
         f"model: {folder.best}",
@@ -55,7 +56,7 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         *([f"filters: {folder.filters}"] if folder.filters.exists() else []),
         f"config: {folder.config}",
         f"results: {folder.results}",
-        *_next_of(folder, results["data"]["labels"]),
+        *_next_of(folder, results),
         *(
             [f"  {_command('plot')} --workdir={workdir}"]
             if folder.filters.exists()
@@ -65,10 +66,19 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     )
 
 
-def _next_of(folder: Workdir, labels: Sequence[str]) -> list[str]:
+def _next_of(folder: Workdir, results: Mapping[str, Any]) -> list[str]:
     """Says which tables there are, and what a model can be used for."""
     workdir = shlex.quote(str(folder.path))
-    if not labels:
+    if "tasks" in results:
+        runs = [str(folder.of_task(name).path) for name in results["tasks"]]
+        return [
+            "a model and tables for each task, as of a run of its own:",
+            *(f"  {run}" for run in runs),
+            "next:",
+            f"  {_command('predict')} --workdir={shlex.quote(runs[0])} "
+            "RECORDING.wav",
+        ]
+    if not results["data"]["labels"]:
         return [
             "next:",
             f"  {_command('embed')} --workdir={workdir} RECORDING.wav",

@@ -12,13 +12,19 @@ import functools
 import inspect
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import gin
 import keras
 
 from leaf_audio import data, training
-from leaf_audio.app import configuration, data_configurables, report
+from leaf_audio.app import (
+    configuration,
+    data_configurables,
+    recorded,
+    report,
+)
 from leaf_audio.app.factory import without_gin
 from leaf_audio.training import TrainingStopped, schedules, strategies
 from leaf_audio.training.study import Study
@@ -137,6 +143,11 @@ class Observer(training.Observer):
 
     def defaults(self) -> dict[str, str]:
         return configuration.defaults()
+
+    def settings_of_task(
+        self, settings: Mapping[str, str], task: str
+    ) -> Mapping[str, str]:
+        return recorded.of_task(settings, task)
 
     def shared_values(self) -> dict[str, str]:
         return configuration.macros()

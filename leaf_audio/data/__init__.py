@@ -9,8 +9,9 @@ Where to add what: a source of data in `sources.py`, the table of a published
 data set in `published.py`, an augmentation in `augmentation.py`, another
 transform in `transforms.py`.
 
-Only `audio_folder` and `tfrecords` are imported with this package. The other
-names are imported when they are first used, because some need large libraries.
+Only `audio_folder`, `tasks` and `tfrecords` are imported with this package. The
+other names are imported when they are first used, because some need large
+libraries.
 """
 
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from leaf_audio.common import on_demand
 # Not imported on demand: the submodules have the same names, and would
 # otherwise take their places in this namespace.
 from leaf_audio.data.audio_folder import audio_folder
+from leaf_audio.data.tasks import tasks
 from leaf_audio.data.tfrecords import tfrecords
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ __all__ = [
     "read_recording",
     "speech_commands_index",
     "speed_change",
+    "tasks",
     "tfrecords",
     "time_mask",
     "time_shift",

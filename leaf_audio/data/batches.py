@@ -36,6 +36,7 @@ from leaf_audio.data.batch_checks import check_views, checked_targets
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
 from leaf_audio.data.shares import Share
+from leaf_audio.data.tasks import TaskOrder, check_mixup, training_order
 from leaf_audio.data.transforms import (
     Chain,
     Transform,
@@ -174,6 +175,7 @@ class Batches:
         evaluation_hop: The argument.
         views: The argument.
         num_more_targets: The size of `more_targets`; 0 without.
+        tasks: The tasks of the data set. Empty with two views.
     """
 
     def __init__(
@@ -212,9 +214,11 @@ class Batches:
         self._count = len(clips.get("train", ()))
         self._more = checked_targets(more_targets, self._count)
         self.num_more_targets = 0 if self._more is None else self._more.shape[1]
-        self._order: BalancedOrder | None = None
-        if balance and self._count:
-            self._order = BalancedOrder(clips["train"].labels, seed)
+        self.tasks = audio_data.tasks if views == 1 else ()
+        check_mixup(self.tasks, mixup_alpha)
+        self._order: BalancedOrder | TaskOrder | None = None
+        if self._count:
+            self._order = training_order(audio_data, balance, seed)
         self.steps_per_epoch = -(-self._count // batch_size)
         self._readers = {
             split: some.reader(in_memory) for split, some in clips.items()

@@ -24,7 +24,7 @@ from leaf_audio.data.progress import progress
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["INT16_MAX", "SPLITS", "AudioData", "Clips", "DataWarning"]
+__all__ = ["INT16_MAX", "SPLITS", "AudioData", "Clips", "DataWarning", "Task"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -304,6 +304,23 @@ def _scaled(integers: np.ndarray, full_scale: float) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
+class Task:
+    """One of several data sets that were joined; see `leaf_audio.data.tasks`.
+
+    Attributes:
+        name: The name of the task.
+        dataset: The name by which its data set was loaded.
+        label_names: The name of each class of the task.
+        weight: What its share of the training clips is in proportion to.
+    """
+
+    name: str
+    dataset: str
+    label_names: tuple[str, ...]
+    weight: float
+
+
+@dataclasses.dataclass(frozen=True)
 class AudioData:
     """A prepared data set.
 
@@ -321,6 +338,9 @@ class AudioData:
         path: The folder that holds the prepared clips.
         warnings: Sentences about recordings that are probably not used as the
             user means.
+        tasks: The data sets that this one was joined from. Their labels, and in
+            each split their clips, follow each other in this order. Empty for
+            one data set.
     """
 
     name: str
@@ -331,6 +351,7 @@ class AudioData:
     fingerprint: str
     path: str
     warnings: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
     @property
     def is_multilabel(self) -> bool:

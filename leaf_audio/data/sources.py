@@ -24,6 +24,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.data import decoding
 from leaf_audio.data.audio_folder import audio_folder
 from leaf_audio.data.clips import AudioData
+from leaf_audio.data.tasks import tasks
 from leaf_audio.data.tfds_audio import tfds_audio
 from leaf_audio.data.tfrecords import tfrecords
 
@@ -64,6 +65,7 @@ class Reader(Protocol):
 
 READERS: dict[str, Reader] = {
     "audio_folder": audio_folder,
+    "tasks": tasks,
     "tfrecords": tfrecords,
 }
 
@@ -85,11 +87,11 @@ def load(
 
     Args:
         dataset: str. The name of a reader: "audio_folder" for a folder of
-            recordings, "tfrecords" for TFRecord files. Or "synthetic_vowels"
-            for a set that needs no download. Or the name of any TensorFlow
-            Datasets (TFDS) set with audio and one label or several for each
-            clip, such as "speech_commands", "crema_d", "nsynth" or
-            "spoken_digit". Default: "speech_commands".
+            recordings, "tfrecords" for TFRecord files, "tasks" for several data
+            sets. Or "synthetic_vowels" for a set that needs no download. Or the
+            name of any TensorFlow Datasets (TFDS) set with audio and one label
+            or several for each clip, such as "speech_commands", "crema_d",
+            "nsynth" or "spoken_digit". Default: "speech_commands".
         data_dir: str or None. The folder where TFDS keeps its data sets. The
             prepared clips go to the folder `leaf_audio` in it. None is TFDS's
             default: $TFDS_DATA_DIR or else ~/tensorflow_datasets.

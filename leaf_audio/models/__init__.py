@@ -6,6 +6,7 @@ are encoders and their blocks, one family of networks to a file: `bcresnet`,
 `convnet`, `pann`, `resnet` and `wavegram`. `heads` holds what the classifier
 puts before and after them, `chain` the base class that they share. `COLA` and
 `SimCLR`, in `contrastive`, train a frontend and an encoder without labels.
+`MultitaskClassifier`, in `multitask`, has an encoder for each of several tasks.
 
 To add an encoder:
 
@@ -27,6 +28,7 @@ from leaf_audio.models.bcresnet import BCResBlock, BCResNet
 from leaf_audio.models.classifier import AudioClassifier
 from leaf_audio.models.contrastive import COLA, SimCLR
 from leaf_audio.models.convnet import ConvBlock, ConvNet
+from leaf_audio.models.multitask import MultitaskClassifier
 from leaf_audio.models.pann import PANN, PANNConvBlock
 from leaf_audio.models.resnet import ResidualBlock, ResNet
 from leaf_audio.models.wavegram import PANNWavBlock, WaveGram
@@ -39,6 +41,7 @@ __all__ = [
     "BCResNet",
     "ConvBlock",
     "ConvNet",
+    "MultitaskClassifier",
     "PANNConvBlock",
     "PANNWavBlock",
     "ResNet",

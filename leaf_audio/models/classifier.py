@@ -193,6 +193,28 @@ class AudioClassifier(KnownArguments, keras.Model):
         copy.head.set_weights([kernel, bias])
         return copy
 
+    def with_frontend(
+        self, frontend: layers.Layer, input_shape: Shape
+    ) -> "AudioClassifier":
+        """Copies a classifier of features, and gives the copy a frontend.
+
+        Args:
+          frontend: The frontend, built. It is copied too.
+          input_shape: Shape of its inputs.
+
+        Returns:
+          A new model. It shares no weights with this one.
+        """
+        config = {**self.get_config(), "frontend": serialize(frontend)}
+        copy = type(self).from_config(config)
+        copy.build(input_shape)
+        copy.frontend.set_weights(frontend.get_weights())
+        for name in ("_normalize", "encoder", "_pool", "head"):
+            own = getattr(copy, name)
+            if own is not None:
+                own.set_weights(getattr(self, name).get_weights())
+        return copy
+
     def take_weights(self, other: "AudioClassifier") -> None:
         """Takes over the weights of another classifier.
 

@@ -14,7 +14,8 @@ def finished_run(workdir: str | os.PathLike) -> Workdir:
         workdir: The folder of the run.
 
     Raises:
-        ValueError: If there is no run, or it is not finished.
+        ValueError: If there is no run, or it is not finished, or it is one of
+            several tasks.
     """
     folder = Workdir(workdir)
     if not (folder.best.exists() and folder.read_data()):
@@ -22,6 +23,7 @@ def finished_run(workdir: str | os.PathLike) -> Workdir:
             "`workdir` must hold a finished run. Received: "
             f"workdir={str(workdir)!r}, without {folder.results.name}."
         )
+    folder.check_one_task()
     return folder
 
 

@@ -2,11 +2,12 @@
 
 import concurrent.futures
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from leaf_audio.data.clips import Task
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.models.student import Student
 from leaf_audio.training import (
@@ -15,6 +16,7 @@ from leaf_audio.training import (
     distillation,
     initial,
     losses,
+    multitask,
     optimizers,
 )
 from leaf_audio.training.config import TrainingConfig
@@ -50,6 +52,7 @@ def build(
     is_multilabel: bool = False,
     taught: int = 0,
     init_from: Any = None,
+    tasks: Sequence[Task] = (),
 ) -> keras.Model:
     """Makes a compiled model with all of its variables.
 
@@ -68,6 +71,7 @@ def build(
             `config.teacher` says. Defaults to 0.
         init_from: The run or file whose weights the model begins with. Defaults
             to None, for random weights.
+        tasks: The tasks of the data. Defaults to none, for one data set.
 
     Returns:
         The model, its optimizer and its metrics built.
@@ -84,6 +88,7 @@ def build(
         has_shares=has_shares or is_multilabel or taught > 0,
         is_multilabel=is_multilabel,
         taught=taught,
+        tasks=tasks,
     )
     outputs = model(keras.ops.zeros(_input_shape(config, example_shape)))
     if init_from is not None:
@@ -189,11 +194,14 @@ def _compiled(
     has_shares: bool = False,
     is_multilabel: bool = False,
     taught: int = 0,
+    tasks: Sequence[Task] = (),
 ) -> keras.Model:
     if config.pretraining is not None:
         # The dense layer of this classifier is not used.
         model = config.pretraining(make_model(num_outputs=1))
         return _compiled_for_pairs(config, model, learning_rate)
+    if tasks:
+        return _compiled_for_tasks(config, make_model, learning_rate, tasks)
     model = make_model(num_outputs=num_outputs)
     accuracy: Any = "accuracy"
     if is_multilabel:
@@ -239,6 +247,27 @@ def _compiled_for_pairs(
     model.compile(
         _make_optimizer(config, learning_rate),
         contrast.PartnerCrossentropy(),
+        metrics=[accuracy],
+        jit_compile=config.jit_compile,
+    )
+    return model
+
+
+def _compiled_for_tasks(
+    config: TrainingConfig,
+    make_model: MakeModel,
+    learning_rate: Any,
+    tasks: Sequence[Task],
+) -> keras.Model:
+    """Compiles a model of several tasks."""
+    sizes = multitask.sizes_of(tasks)
+    model = multitask.make_model(make_model, sizes, config.separate_encoders)
+    accuracy = keras.metrics.MeanMetricWrapper(
+        multitask.task_accuracy, name="accuracy", sizes=sizes
+    )
+    model.compile(
+        _make_optimizer(config, learning_rate),
+        multitask.TaskCrossentropy(sizes, config.label_smoothing),
         metrics=[accuracy],
         jit_compile=config.jit_compile,
     )

@@ -41,6 +41,16 @@ def check_labels(audio_data: data.AudioData) -> None:
         )
 
 
+def check_one_task(audio_data: data.AudioData) -> None:
+    """Raises a ValueError if a data set was joined from several."""
+    if audio_data.tasks:
+        raise ValueError(
+            "`dataset` must be that of one task to evaluate a model. Received: "
+            f"dataset={audio_data.name!r}, of several. A finished run has a "
+            "folder for each."
+        )
+
+
 def check_is_classifier(model: keras.Model, workdir: str | os.PathLike) -> None:
     """Raises a ValueError if a model was trained without labels."""
     if isinstance(model, Contrastive):

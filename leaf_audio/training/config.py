@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from leaf_audio.common.checks import (
+    check_bool,
     check_not_negative,
     check_path,
     check_positive,
@@ -94,6 +95,10 @@ class TrainingConfig:
             same kind, size and sample rate. The file is read until the first
             epoch is complete. None begins with random weights. Defaults to
             None.
+        separate_encoders: bool. With a data set of several tasks, whether each
+            has an encoder of its own, and they share the frontend only. Each
+            encoder makes a step longer. Must be False with other data sets,
+            with `init_from` and with `pretraining`. Defaults to False.
         loss: str, loss, class, function or None. None is cross-entropy, or
             binary cross-entropy where the data has several labels for each
             clip. Others are the name of a loss of Keras, such as
@@ -165,6 +170,7 @@ class TrainingConfig:
     frozen_frontend_epochs: float = 0
     encoder_learning_rate_factor: float = 1.0
     init_from: str | os.PathLike | None = None
+    separate_encoders: bool = False
     loss: Any = None
     pretraining: Callable[..., Any] | None = None
     teacher: Teacher | None = None
@@ -210,6 +216,14 @@ class TrainingConfig:
         ):
             check_not_negative(name, getattr(self, name))
         check_unless_none(check_path, init_from=self.init_from)
+        check_bool("separate_encoders", self.separate_encoders)
+        for name in ("init_from", "pretraining"):
+            value = getattr(self, name)
+            if self.separate_encoders and value is not None:
+                raise ValueError(
+                    f"`{name}` must be None with separate_encoders=True, since "
+                    f"it is for one encoder. Received: {name}={value!r}."
+                )
         if self.init_from is None and self.encoder_learning_rate_factor != 1:
             raise ValueError(
                 "`encoder_learning_rate_factor` must be 1 without `init_from`. "

@@ -83,9 +83,9 @@ def evaluate(
         For each split, the metrics; see `leaf_audio.training.scoring.Outcome`.
 
     Raises:
-        ValueError: If there is no model, or it does not fit the data, or
-            `results.json` is damaged, or a file that is no evaluation would be
-            replaced.
+        ValueError: If there is no model, or it does not fit the data, or there
+            are several tasks, or `results.json` is damaged, or a file that is
+            no evaluation would be replaced.
         NotWritten: If the metrics are known, and cannot be written.
     """
     observer = observer or Observer()
@@ -94,10 +94,12 @@ def evaluate(
     check_unless_none(check_path, data_dir=data_dir)
     folder = Workdir(workdir)
     # Before the data is loaded, which may take hours.
+    folder.check_one_task()
     model = folder.load_best()
     checks.check_is_classifier(model, workdir)
     thresholds = folder.read_thresholds()
     audio_data = load(dataset, data_dir=data_dir, for_training=False)
+    checks.check_one_task(audio_data)
     checks.check_evaluation_split(audio_data)
     audio_data = _with_labels_of_model(audio_data, model, folder)
     checks.check_sample_rate(model, audio_data.sample_rate)

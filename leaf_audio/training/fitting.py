@@ -18,6 +18,7 @@ from leaf_audio.diagnostics import learned_frontends
 from leaf_audio.training.contrast import PairScorer
 from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import TrainingStopped, check_weights
+from leaf_audio.training.multitask import TaskScorer
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.schedules import ReduceOnPlateau, Scaled
@@ -262,7 +263,11 @@ class Recorder(keras.callbacks.Callback):
         self._num_epochs = num_epochs
         self._tell = tell
         split, some = next(iter(batches.evaluation.items()))
-        kind = PairScorer if batches.views > 1 else Scorer
+        kind: Callable[..., Scorer] = Scorer
+        if batches.views > 1:
+            kind = PairScorer
+        elif batches.tasks:
+            kind = functools.partial(TaskScorer, batches.tasks)
         self._score = kind(some, batches.labels[split], batches.batch_size)
         self._log = TensorBoardLog(folder.tensorboard, progress.history)
 

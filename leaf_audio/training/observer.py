@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 
 from leaf_audio import data
 
@@ -31,6 +32,19 @@ class Observer:
         that is new. It then had the default.
         """
         return {}
+
+    def settings_of_task(
+        self, settings: Mapping[str, str], task: str
+    ) -> Mapping[str, str]:
+        """Returns what the settings of a run with one of its tasks would be.
+
+        They are recorded in the folder of the task.
+
+        Args:
+            settings: The settings of the run, by name.
+            task: The name of the task.
+        """
+        return settings
 
     def shared_values(self) -> dict[str, str]:
         """Returns the values that several settings share, by name.

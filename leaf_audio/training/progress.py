@@ -179,7 +179,10 @@ def check_unfinished(
 
 def same_run(identity: Mapping[str, str]) -> dict[str, str]:
     """Returns the settings that may not change when a run goes on."""
-    return {k: v for k, v in identity.items() if k not in _FREE}
+    # What stands before the slash is a scope, such as that of a task.
+    return {
+        k: v for k, v in identity.items() if k.rpartition("/")[2] not in _FREE
+    }
 
 
 def check_same_run(

@@ -72,7 +72,7 @@ class Scorer:
         return metrics.scores(self.labels, self.logits(model, verbose))
 
     def logits(self, model: keras.Model, verbose: int = 0) -> np.ndarray:
-        """Computes the outputs of a model.
+        """Computes the outputs of a model for each clip.
 
         Args:
             model: A classifier that returns logits.
@@ -81,15 +81,37 @@ class Scorer:
         Returns:
             float64 array of shape (clips, labels).
         """
+        return self.average(self.outputs(model, verbose))
+
+    def outputs(self, model: keras.Model, verbose: int = 0) -> np.ndarray:
+        """Computes the outputs of a model for each example.
+
+        Args:
+            model: As for `logits`.
+            verbose: As for `logits`.
+
+        Returns:
+            float64 array of shape (examples, labels).
+        """
         with processes.undistributed():
             logits = model.predict(
                 feed(self._audio), steps=self._steps, verbose=verbose
             )
-        logits = logits[: len(self._clips)].astype("float64")
+        return logits[: len(self._clips)].astype("float64")
+
+    def average(self, outputs: np.ndarray) -> np.ndarray:
+        """Averages the probabilities of the examples of each clip.
+
+        Args:
+            outputs: Floats of shape (examples, labels).
+
+        Returns:
+            The logits of the clips, of shape (clips, labels).
+        """
         if len(self._clips) == len(self.labels):
-            return logits
+            return outputs
         several = metrics.has_several_labels(self.labels)
-        return metrics.average_chunks(logits, self._clips, several)
+        return metrics.average_chunks(outputs, self._clips, several)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ from leaf_audio.training import (
     checks,
     contrast,
     fitting,
+    multitask,
     optimizers,
     processes,
     schedules,
@@ -152,6 +153,7 @@ def train(
             # What else training needs is labels.
             **({"for_training": False} if is_pretraining else {}),
         )
+        multitask.check(config, audio_data.tasks)
         checks.check_evaluation_split(audio_data)
         if is_pretraining:
             checks.check_training_split(audio_data)
@@ -342,6 +344,7 @@ class _Run:
                 has_shares=self._batches.mixup_alpha > 0,
                 is_multilabel=self._batches.is_multilabel,
                 taught=self._batches.num_more_targets,
+                tasks=self._batches.tasks,
                 init_from=_init_from(config, self._progress),
             )
             checks.check_sample_rate(model, self._data.sample_rate)
@@ -406,6 +409,8 @@ class _Run:
             )
             # There are no labels to make tables of.
             return self._summary(model, found, labels=[])
+        if self._batches.tasks:
+            return self._summarize_tasks(model)
         outcomes = score_splits(self._folder.load_best(), self._batches)
         thresholds: dict[str, float] | None = None
         if self._batches.is_multilabel:
@@ -419,6 +424,21 @@ class _Run:
         )
         summary = self._summary(model, outcomes, self._data.label_names)
         return summary | ({"thresholds": thresholds} if thresholds else {})
+
+    def _summarize_tasks(self, model: keras.Model) -> dict[str, Any]:
+        """Does so for several tasks, each of which gets a folder of its own."""
+        outcomes = multitask.score_splits(
+            self._folder.load_best(), self._batches
+        )
+        summary = self._summary(model, outcomes, self._data.label_names)
+        multitask.write_runs(
+            self._folder,
+            summary,
+            self._batches,
+            outcomes,
+            self._observer,
+        )
+        return summary | {"tasks": multitask.describe(self._batches.tasks)}
 
     def _summary(
         self,

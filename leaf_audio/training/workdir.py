@@ -73,6 +73,7 @@ class Workdir:
             `leaf_audio.training.tables`: `classes_test.csv`,
             `confusion_test.csv`, `confusion_test.png` and so on.
         evaluations: `evaluations`, a folder of evaluations on other data.
+        tasks: `tasks`. With several tasks, a folder for each; see `of_task`.
         damages: What `read_progress` found damaged and the run makes up for, as
             sentences to tell.
     """
@@ -106,6 +107,7 @@ class Workdir:
         self.results = self.path / "results.json"
         self.tables = [self.path / name for name in tables.all_file_names()]
         self.evaluations = self.path / "evaluations"
+        self.tasks = self.path / "tasks"
         self._claim = Claim(self.path)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
@@ -178,6 +180,7 @@ class Workdir:
                 self.filters,
                 self.tensorboard,
                 self.evaluations,
+                self.tasks,
                 *self.tables,
                 *kept,
             ]
@@ -189,6 +192,29 @@ class Workdir:
                 f"{' and '.join(found)} but no {self.state.name}. A run would "
                 "replace what is there: choose another workdir, or move it "
                 "elsewhere."
+            )
+
+    def of_task(self, name: str) -> "Workdir":
+        """Returns the folder of a task, which a finished run has written.
+
+        It is the folder of a finished run with the classifier of this task.
+
+        Args:
+            name: The name of the task.
+        """
+        return Workdir(self.tasks / name)
+
+    def check_one_task(self) -> None:
+        """Raises a ValueError if this is a finished run of several tasks."""
+        if not self.results.exists():
+            return
+        tasks = self.read_summary().get("tasks")
+        if tasks:
+            runs = ", ".join(str(self.of_task(name).path) for name in tasks)
+            raise ValueError(
+                "`workdir` must hold a run of one task. Received: "
+                f"workdir={str(self.path)!r}, a run of several. Each of them "
+                f"has a folder to use instead: {runs}."
             )
 
     def evaluation(self, dataset: str, fingerprint: str) -> pathlib.Path:

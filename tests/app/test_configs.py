@@ -26,6 +26,7 @@ AFTER = {
     "distill.gin": ["mel.gin", "own_recordings.gin"],
     "five_seconds.gin": ["mel.gin", "own_recordings.gin"],
     "linear_probe.gin": ["mel.gin", "own_recordings.gin"],
+    "multitask.gin": ["mel.gin"],
     "own_recordings.gin": ["mel.gin"],
     "simclr.gin": ["mel.gin"],
     "tfrecords.gin": ["mel.gin"],

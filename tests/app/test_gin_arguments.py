@@ -10,8 +10,8 @@ from arguments import (
     REQUIRED,
     arguments,
     is_legal,
-    targets,
 )
+from public_names import targets
 
 from leaf_audio.app import configurables, configuration, run, train  # noqa: F401
 

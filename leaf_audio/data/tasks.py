@@ -1,0 +1,406 @@
+"""Joins several data sets into one, for a model with a task for each.
+
+The labels of all tasks stand in one list, such as "commands/yes" and
+"sounds/dog", those of a task next to each other. So a label says to which task
+a clip belongs, and no other part of the data has to know of tasks.
+
+`TaskOrder` mixes the tasks in training. Which clip is at which position depends
+on the seed only, so that a run can go on from any step.
+"""
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from leaf_audio.common.checks import (
+    check_bool,
+    check_path,
+    check_positive,
+    check_unless_none,
+)
+from leaf_audio.data import clip_store, decoding
+from leaf_audio.data.audio_folder import DEFAULT_SAMPLE_RATE
+from leaf_audio.data.balance import BalancedOrder
+from leaf_audio.data.clips import AudioData, Clips, Task
+
+_NAME = re.compile(r"\w[\w-]*", re.ASCII)
+
+
+def tasks(
+    sets: Mapping[str, Any] | None = None,
+    weights: Mapping[str, float] | None = None,
+    data_dir: str | None = None,
+    fallback_sample_rate: int = DEFAULT_SAMPLE_RATE,
+    for_training: bool = True,
+) -> AudioData:
+    """Prepares several data sets, and joins them.
+
+    Args:
+        sets: Mapping from the name of each task to its data set: the name of a
+            TensorFlow Datasets set, or a reader such as
+            `functools.partial(audio_folder, path="clips")`, in gin
+            `@commands/audio_folder`, without parentheses. A name consists of
+            letters, digits, "_" and "-". Tasks come in the order of their
+            names. Must be given.
+        weights: Mapping from the name of each task to a number above 0, or
+            None. The numbers of training clips of two tasks are in proportion
+            to their weights, whatever the sizes of the data sets. None stands
+            for equal weights. Default: None.
+        data_dir: str or None. The folder that holds all data sets.
+            Default: None.
+        fallback_sample_rate: int, in Hz. The rate that the caller of `load`
+            asked for. Default: 16000.
+        for_training: bool. Whether to require what training needs of each data
+            set. Default: True.
+
+    Returns:
+        An `AudioData` with `tasks`. Its labels are named `task/label`.
+
+    Raises:
+        ValueError: An argument or a data set is not valid, or the data sets do
+            not fit each other: they must have one sample rate, the same splits,
+            and one label for each clip.
+    """
+    check_unless_none(check_path, data_dir=data_dir)
+    check_bool("for_training", for_training)
+    given = _check_sets(sets)
+    shares = _check_weights(weights, list(given))
+    decoding.check_sample_rate(
+        "tasks.fallback_sample_rate", fallback_sample_rate
+    )
+    found = {
+        name: _read(one, data_dir, fallback_sample_rate, for_training)
+        for name, one in given.items()
+    }
+    _check_fit(given, found)
+    splits = next(iter(found.values())).clips
+    return AudioData(
+        name="tasks",
+        label_names=tuple(
+            f"{name}/{label}"
+            for name, one in found.items()
+            for label in one.label_names
+        ),
+        sample_rate=next(iter(found.values())).sample_rate,
+        clips={
+            split: JoinedClips(
+                [one.clips[split] for one in found.values()],
+                [len(one.label_names) for one in found.values()],
+            )
+            for split in splits
+        },
+        skipped={
+            f"{name}: {file}": reason
+            for name, one in found.items()
+            for file, reason in one.skipped.items()
+        },
+        fingerprint=_fingerprint(found),
+        path=", ".join(one.path for one in found.values()),
+        warnings=tuple(
+            f"{name}: {sentence}"
+            for name, one in found.items()
+            for sentence in one.warnings
+        ),
+        tasks=tuple(
+            Task(name, one.name, one.label_names, shares[name])
+            for name, one in found.items()
+        ),
+    )
+
+
+def _check_sets(sets: Any) -> Mapping[str, Any]:
+    if isinstance(sets, Mapping):
+        for name, one in sets.items():
+            if isinstance(one, AudioData):
+                raise ValueError(
+                    "`sets` must have readers, in gin references without "
+                    "parentheses such as @commands/audio_folder. Received: "
+                    f"sets with what a reader returned for {name!r}."
+                )
+    is_right = (
+        isinstance(sets, Mapping)
+        and len(sets) > 0
+        and all(isinstance(n, str) and _NAME.fullmatch(n) for n in sets)
+        and all(isinstance(one, str) or callable(one) for one in sets.values())
+    )
+    if not is_right:
+        raise ValueError(
+            "`sets` must be a dictionary from names of tasks, of letters, "
+            "digits, '_' and '-', to names of TensorFlow Datasets or readers, "
+            "in gin @commands/audio_folder without parentheses. Received: "
+            f"sets={sets!r}."
+        )
+    # A config that gin has written has them in this order.
+    return dict(sorted(sets.items()))
+
+
+def _check_weights(weights: Any, names: Sequence[str]) -> dict[str, float]:
+    if weights is None:
+        return dict.fromkeys(names, 1.0)
+    if not isinstance(weights, Mapping) or set(weights) != set(names):
+        raise ValueError(
+            "`weights` must be a dictionary with a number for each of the "
+            f"tasks {list(names)}, or None. Received: weights={weights!r}."
+        )
+    return {
+        name: float(check_positive(f"weights[{name!r}]", weights[name]))
+        for name in names
+    }
+
+
+def _read(
+    one: str | Callable[..., AudioData],
+    data_dir: str | None,
+    sample_rate: int,
+    for_training: bool,
+) -> AudioData:
+    if not isinstance(one, str):
+        return one(
+            data_dir=data_dir,
+            fallback_sample_rate=sample_rate,
+            for_training=for_training,
+        )
+    from leaf_audio.data.tfds_audio import tfds_audio
+
+    return tfds_audio(
+        name=one,
+        data_dir=data_dir,
+        sample_rate=sample_rate,
+        source_sample_rate=None,
+        audio_key="audio",
+        label_key="label",
+        split_names=None,
+        for_training=for_training,
+    )
+
+
+def _check_fit(sets: Mapping[str, Any], found: Mapping[str, AudioData]) -> None:
+    for name, one in found.items():
+        if not isinstance(one, AudioData) or one.tasks:
+            raise ValueError(
+                "`sets` must have readers that return a data set each. "
+                f"Received: sets={sets!r}, where that of {name!r} does not."
+            )
+    several = [name for name, one in found.items() if one.is_multilabel]
+    if several:
+        raise ValueError(
+            "`sets` must have one label for each clip. Received: "
+            f"{', '.join(several)}, whose clips may have several."
+        )
+    for what, values in (
+        ("the same splits", {n: sorted(one.clips) for n, one in found.items()}),
+        ("one sample rate", {n: one.sample_rate for n, one in found.items()}),
+    ):
+        if len(set(map(str, values.values()))) > 1:
+            listed = ", ".join(f"{n} with {v}" for n, v in values.items())
+            raise ValueError(f"`sets` must have {what}. Received: {listed}.")
+
+
+def _fingerprint(found: Mapping[str, AudioData]) -> str:
+    lines = [f"{name} {one.fingerprint}" for name, one in found.items()]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return clip_store.FINGERPRINT_PREFIX + digest
+
+
+def check_mixup(joined: Sequence[Task], mixup_alpha: float) -> None:
+    """Raises a ValueError if clips of several tasks would be mixed."""
+    if joined and mixup_alpha:
+        raise ValueError(
+            "`mixup_alpha` must be 0 with several tasks, whose clips have no "
+            f"labels in common. Received: mixup_alpha={mixup_alpha!r}."
+        )
+
+
+def task_numbers(joined: Sequence[Task], labels: np.ndarray) -> np.ndarray:
+    """Returns the number of the task that each label belongs to.
+
+    Args:
+        joined: Sequence of `Task`, as `AudioData.tasks`.
+        labels: Integer array of shape (clips,).
+
+    Returns:
+        An integer array of shape (clips,).
+    """
+    ends = np.cumsum([len(one.label_names) for one in joined])
+    return np.searchsorted(ends, labels, side="right")
+
+
+def training_order(
+    audio_data: AudioData, balance: bool, seed: int
+) -> "BalancedOrder | TaskOrder | None":
+    """Returns the order of the training clips.
+
+    Args:
+        audio_data: The data set, with a training split.
+        balance: Whether labels come equally often; with several tasks, the
+            labels of each task.
+        seed: Determines the order.
+
+    Returns:
+        A function from a position to the index of a clip. Or None for each clip
+        once in a pass.
+    """
+    labels = audio_data.clips["train"].labels
+    joined = audio_data.tasks
+    if not joined:
+        return BalancedOrder(labels, seed) if balance else None
+    numbers = task_numbers(joined, labels)
+    of_tasks = [labels[numbers == i] for i in range(len(joined))]
+    return TaskOrder(
+        orders=[
+            BalancedOrder(own, seed)
+            if balance
+            else ShuffledOrder(len(own), seed)
+            for own in of_tasks
+        ],
+        counts=[len(own) for own in of_tasks],
+        weights=[one.weight for one in joined],
+        seed=seed,
+    )
+
+
+class JoinedClips(Clips):
+    """The clips of one split of several data sets, one set after the other.
+
+    Args:
+        parts: Sequence of `Clips`, with one label for each clip.
+        num_labels: Sequence of int. The number of labels of each data set.
+    """
+
+    def __init__(self, parts: Sequence[Clips], num_labels: Sequence[int]):
+        self.joined = list(parts)
+        ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+        starts = [
+            part.offsets[:-1] + end
+            for part, end in zip(parts, ends, strict=False)
+        ]
+        first_labels = np.cumsum([0, *num_labels])
+        super().__init__(
+            directory=parts[0].directory,
+            shards=[shard for part in parts for shard in part.shards],
+            part_samples=parts[0].part_samples,
+            offsets=np.concatenate([*starts, ends[-1:]]),
+            labels=np.concatenate(
+                [
+                    part.labels + first
+                    for part, first in zip(parts, first_labels, strict=False)
+                ]
+            ),
+            groups=_joined_groups(parts),
+        )
+        self._first_clips = np.cumsum([0, *map(len, parts)])
+
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes that all clips take in memory."""
+        return sum(part.nbytes for part in self.joined)
+
+    def reader(
+        self, in_memory: bool = False
+    ) -> Callable[..., tuple[np.ndarray, np.int32 | np.ndarray]]:
+        """Returns a function that reads one clip; see `Clips.reader`."""
+        readers = [part.reader(in_memory) for part in self.joined]
+        firsts = self._first_clips
+
+        def read(
+            index: int, begin: int = 0, end: int | None = None
+        ) -> tuple[np.ndarray, np.int32]:
+            number = int(np.searchsorted(firsts, index, side="right")) - 1
+            audio, _ = readers[number](index - int(firsts[number]), begin, end)
+            return audio, np.int32(self.labels[index])
+
+        return read
+
+
+def _joined_groups(parts: Sequence[Clips]) -> np.ndarray | None:
+    if all(part.groups is None for part in parts):
+        return None
+    groups, first = [], 0
+    for part in parts:
+        own = np.arange(len(part)) if part.groups is None else part.groups
+        _, numbers = np.unique(own, return_inverse=True)
+        groups.append(numbers + first)
+        first += numbers.max() + 1
+    return np.concatenate(groups)
+
+
+class ShuffledOrder:
+    """All clips once in each pass, in an order of its own.
+
+    Args:
+        count: int. The number of clips.
+        seed: int. With the number of the pass, it determines the order.
+    """
+
+    def __init__(self, count: int, seed: int):
+        self._count = count
+        self._seed = seed
+        self._pass = functools.lru_cache(maxsize=3)(self._draw)
+
+    def __call__(self, position: int) -> int:
+        """Returns the index of the clip at a position of all passes."""
+        number, within = divmod(position, self._count)
+        return int(self._pass(number)[within])
+
+    def _draw(self, number: int) -> np.ndarray:
+        return _generator(self._seed, 0, number).permutation(self._count)
+
+
+class TaskOrder:
+    """The clips of several tasks, mixed by weights.
+
+    A pass has about as many positions as there are clips. In each, a task has
+    the same number of positions, its share of the weights, and one at least.
+    They are shuffled. A task that has more positions than clips comes several
+    times in a pass; of one that has fewer, the next pass takes further clips.
+
+    Args:
+        orders: Sequence of functions. For each task, the order of its clips:
+            from a position to the index of a clip among those of the task.
+        counts: Sequence of int. The number of clips of each task. Those of the
+            first task come first, then those of the next.
+        weights: Sequence of float. The weight of each task.
+        seed: int. With the number of the pass, it determines the order.
+    """
+
+    def __init__(
+        self,
+        orders: Sequence[Callable[[int], int]],
+        counts: Sequence[int],
+        weights: Sequence[float],
+        seed: int,
+    ):
+        total = sum(counts)
+        self._orders = orders
+        self._firsts = np.cumsum([0, *counts]).tolist()
+        self._quotas = [
+            max(1, round(total * weight / sum(weights))) for weight in weights
+        ]
+        self._seed = seed
+        self._pass = functools.lru_cache(maxsize=3)(self._draw)
+
+    def __call__(self, position: int) -> int:
+        """Returns the index of the clip at a position of all passes."""
+        number, within = divmod(position, sum(self._quotas))
+        return int(self._pass(number)[within])
+
+    def _draw(self, number: int) -> np.ndarray:
+        """Returns the indices of the clips of a pass."""
+        indices = [
+            first + order(position)
+            for order, first, quota in zip(
+                self._orders, self._firsts, self._quotas, strict=False
+            )
+            for position in range(number * quota, (number + 1) * quota)
+        ]
+        return _generator(self._seed, 1, number).permutation(indices)
+
+
+def _generator(seed: int, kind: int, number: int) -> np.random.Generator:
+    # 2**32 + 1 keeps these keys apart from all others.
+    key = (2**32 + 1, kind, number)
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
