@@ -275,10 +275,6 @@ def test_chunks_of_a_clip_are_averaged_within_its_task(
     "line, named",
     [
         ("train.loss = 'hinge'", "`loss` must be None with several tasks"),
-        (
-            "train.teacher = @NpzTeacher()\nNpzTeacher.path = 'x.npz'",
-            "`teacher` must be None with several tasks",
-        ),
         ("data.prepare.mixup_alpha = 0.2", "`mixup_alpha` must be 0"),
         ("tasks.weights = {'tones': 1}", "`weights` must be.*'noises'"),
         ("tasks.sets = {'a b': 'speech_commands'}", "`sets` must be"),
@@ -291,6 +287,17 @@ def test_settings_that_do_not_go_with_tasks_are_named(
     with pytest.raises(ValueError, match=named):
         train_tasks(folder, noises, tmp_path / "run", line)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_is_refused(folder, noises, tmp_path):
+    outputs = tmp_path / "outputs.npz"
+    np.savez(outputs, files=["a.wav"], logits=np.zeros((1, 5), "float32"))
+    lines = (
+        "train.teacher = @NpzTeacher()",
+        f"NpzTeacher.path = '{outputs}'",
+    )
+    with pytest.raises(ValueError, match="`teacher` must be None with several"):
+        train_tasks(folder, noises, tmp_path / "run", *lines)
 
 
 def test_separate_encoders_need_several_tasks(folder, tmp_path, no_data):
