@@ -5,6 +5,7 @@ to `../leaf_audio/fast/README.md`. Here each file gets a place on the site, and
 links to it are rewritten.
 """
 
+import ast
 import pathlib
 import posixpath
 import re
@@ -39,9 +40,18 @@ API = {
     "models": "leaf_audio.models",
     "pooling": "leaf_audio.pooling",
     "postprocessing": "leaf_audio.postprocessing",
+    "report": "leaf_audio.serving.report",
     "serving": "leaf_audio.serving",
     "training": "leaf_audio.training",
 }
+
+# The description of a function that mkdocstrings does not find by itself.
+SHADOWED = """
+::: {}
+    options:
+      show_root_heading: true
+      show_root_full_path: false
+"""
 
 
 def on_files(files, config):
@@ -52,11 +62,35 @@ def on_files(files, config):
         )
     for name, module in API.items():
         text = f"# {imported_as(module)}\n\n::: {module}\n"
+        text += "".join(map(SHADOWED.format, shadowed_functions(module)))
         files.append(File.generated(config, f"api/{name}.md", content=text))
     files.append(
         File.generated(config, "api/index.md", content=index_of_modules())
     )
     return files
+
+
+def shadowed_functions(module):
+    """Returns the public functions that have the name of their file.
+
+    `leaf_audio.data.audio_folder` is a function, and also the name of the file
+    that it comes from. mkdocstrings takes it for the file.
+    """
+    folder = ROOT.joinpath(*module.split("."))
+    if not folder.is_dir():
+        return []
+    tree = ast.parse((folder / "__init__.py").read_text("utf-8"))
+    names = {
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    return [
+        f"{module}.{name}.{name}"
+        for name in sorted(names)
+        if (folder / f"{name}.py").is_file()
+    ]
 
 
 def imported_as(module):
