@@ -77,12 +77,9 @@ def shadowed_functions(module):
     that it comes from. mkdocstrings takes it for the file.
     """
     folder = ROOT.joinpath(*module.split("."))
-    if not folder.is_dir():
-        return []
-    tree = ast.parse((folder / "__init__.py").read_text("utf-8"))
     names = {
         alias.name
-        for node in tree.body
+        for node in parsed(module).body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
@@ -91,6 +88,14 @@ def shadowed_functions(module):
         for name in sorted(names)
         if (folder / f"{name}.py").is_file()
     ]
+
+
+def parsed(module):
+    """Returns the syntax tree of a module or package."""
+    path = ROOT.joinpath(*module.split("."))
+    if path.is_dir():
+        path = path / "__init__"
+    return ast.parse(path.with_suffix(".py").read_text("utf-8"))
 
 
 def imported_as(module):
@@ -102,11 +107,7 @@ def index_of_modules():
     """Returns the page that lists the modules, by their first sentences."""
     lines = ["# API", "", "| module | what is in it |", "|---|---|"]
     for name, module in sorted(API.items(), key=lambda item: item[1]):
-        path = ROOT.joinpath(*module.split("."))
-        if path.is_dir():
-            path = path / "__init__"
-        text = path.with_suffix(".py").read_text("utf-8")
-        first = re.match(r'"""(.*)', text).group(1)
+        first = ast.get_docstring(parsed(module)).splitlines()[0]
         lines.append(
             f"| [`{imported_as(module)}`]({name}.md) | {first.rstrip('.')} |"
         )
@@ -143,7 +144,16 @@ def title_of(path):
 
 
 def on_page_content(html, page, **_):
-    """Lets the links of a notebook to pages lead to them on the site."""
-    if not page.file.src_uri.endswith(".ipynb"):
-        return html
-    return re.sub(r'(href="\.\./[\w-]+)\.md', r"\1.html", html)
+    """Mends what Markdown cannot say, and the links of a notebook to pages."""
+    # A value stays with its unit, also in a narrow column of a table.
+    html = re.sub(r"(?<=\d) (?=[%±])|(?<=±) (?=\d)", "\N{NO-BREAK SPACE}", html)
+    if page.file.src_uri.endswith(".ipynb"):
+        html = re.sub(
+            r'href="\.\./([\w-]+)\.md"([^>]*)>[\w-]+\.md<',
+            lambda match: (
+                f'href="../{match[1]}.html"{match[2]}>'
+                f"{title_of(ROOT / 'docs' / f'{match[1]}.md')}<"
+            ),
+            html,
+        )
+    return html
