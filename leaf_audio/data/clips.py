@@ -192,6 +192,18 @@ class Clips:
 
         return read
 
+    def source_of(self, index: int) -> str:
+        """Returns where a clip comes from.
+
+        Args:
+            index: int. The index of the clip.
+
+        Returns:
+            Such as the path of a recording in its folder, with the segment if
+            it is a part of the file. "" if the source has no names.
+        """
+        return records.file_of(self._source[int(self._first_records[index])])
+
     def dataset(self) -> "tf.data.Dataset":
         """Returns all pairs of samples and label, in stored order."""
         import tensorflow as tf

@@ -110,6 +110,12 @@ def audio_of(record: bytes) -> tuple[bytes, float, bytes]:
     )
 
 
+def file_of(record: bytes) -> str:
+    """Returns the name of the clip of a record in its source, or ""."""
+    (name,) = features_of(record)[FILE].bytes_list.value
+    return name.decode("utf-8", "surrogateescape")
+
+
 def hold(
     directory: pathlib.Path, shard: Shard, hashes: Sequence[bytes]
 ) -> bool:

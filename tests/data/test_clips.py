@@ -45,6 +45,15 @@ def test_clips_come_back_from_several_shards_and_parts(
     np.testing.assert_array_equal(read(5, 19990, 10**6)[0], read(5)[0][19990:])
 
 
+@pytest.mark.usefixtures("small")
+def test_each_clip_knows_where_it_comes_from(tmp_path):
+    # A name need not be valid UTF-8. The first clip has several records.
+    names = ["yes/a\udcff.wav", "b.flac, 1 s to 2 s", ""]
+    made = [Clip(tone(i), i, name) for i, name in enumerate(names)]
+    train = prepare(tmp_path, {"train": made}).clips["train"]
+    assert [train.source_of(i) for i in range(3)] == names
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_integers_come_back_exactly(tmp_path, in_memory):
     rng = np.random.default_rng(0)

@@ -18,6 +18,18 @@ Figure = Any
 _NOT_DRAWN = ("epoch", "seconds", "slow_steps")
 _UNITS = {"hz": "Hz", "ms": "ms"}
 _PREFIX = "val_"
+# What people call a column, where it is not its name without underscores.
+_TITLES = {
+    "auc": "AUC",
+    "d_prime": "d′",
+    "drift_bandwidth": "movement of the bandwidths",
+    "drift_centre": "movement of the centre frequencies",
+    "drift_pooling": "movement of the pooling widths",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "map": "mAP",
+    "top5_accuracy": "top-5 accuracy",
+}
 # Colours of Okabe and Ito, which colour-blind people can tell apart.
 _TRAIN, _VALIDATION, _GREY = "#0072B2", "#D55E00", "#777777"
 
@@ -112,17 +124,19 @@ def title_of(metric: str) -> tuple[str, str]:
         metric: str, such as "drift_centre_hz".
 
     Returns:
-        Such as ("drift centre", "Hz").
+        Such as ("movement of the centre frequencies", "Hz").
     """
-    words = metric.split("_")
-    unit = _UNITS.get(words[-1], "")
-    if unit:
-        words = words[:-1]
-    return {"map": "mAP", "auc": "AUC"}.get(metric, " ".join(words)), unit
+    name, _, last = metric.rpartition("_")
+    unit = _UNITS.get(last, "")
+    if not unit:
+        name = metric
+    return _TITLES.get(name, name.replace("_", " ")), unit
 
 
 def draw_paths(filters: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     """Draws the centre frequency and the bandwidth of filters over the epochs.
+
+    The colours go from the filter that was lowest in epoch 0 to the highest.
 
     Args:
         filters: The columns of `filters.csv`.
@@ -130,18 +144,22 @@ def draw_paths(filters: Mapping[str, np.ndarray]) -> dict[str, Figure]:
     Returns:
         Figures by their names.
     """
+    from matplotlib import colormaps
+
     drawn = {}
+    begins = filters["centre_hz"][filters["epoch"] == 0]
+    # Without the last part, which is too light to be seen on white.
+    rank = np.argsort(np.argsort(begins)) / max(len(begins) - 1, 1)
+    colors = colormaps["viridis"](0.85 * rank)
     for name in ("centre_hz", "bandwidth_hz"):
         figure = _figure()
         axes = figure.subplots()
-        for number in np.unique(filters["filter"]):
+        for number, color in zip(
+            np.unique(filters["filter"]), colors, strict=True
+        ):
             rows = filters["filter"] == number
             axes.plot(
-                filters["epoch"][rows],
-                filters[name][rows],
-                lw=0.8,
-                # Neighbours can be told apart.
-                color=(_TRAIN, _VALIDATION)[int(number) % 2],
+                filters["epoch"][rows], filters[name][rows], lw=0.8, color=color
             )
         words, unit = title_of(name)
         axes.set_title(f"{words} of each filter")

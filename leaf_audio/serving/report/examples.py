@@ -41,7 +41,8 @@ class Example:
     """A clip, and what a classifier says of it.
 
     Attributes:
-        name: str, such as "clip 17 of test".
+        name: str. Where the clip comes from, such as the name of its file, or
+            "clip 17 of test" if the data set has no names.
         clip: float32 array, what the model gets. Of a long recording, the
             window that decides most.
         shares: What it says of the labels, the likeliest first.
@@ -128,7 +129,7 @@ def choose(
     def example(row: int) -> Example:
         index = int(judged[row])
         return Example(
-            name=f"clip {index} of {split}",
+            name=clips.source_of(index) or f"clip {index} of {split}",
             clip=_deciding_clip(classifier, read(index)[0], given[row]),
             shares=_shares(
                 classifier.labels, probabilities[row], true[row], given[row]

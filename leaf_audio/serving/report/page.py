@@ -180,7 +180,8 @@ def _labels_of(
 ) -> dict[str, Any]:
     """Returns the tables and the matrix of a split."""
     classes_name, confusion_name, _ = tables.file_names(split)
-    classes = _read_csv(folder.path / classes_name)
+    heading, *rows = _read_csv(folder.path / classes_name)
+    classes = [[curves.title_of(name)[0] for name in heading], *rows]
     if classifier.thresholds is not None:
         thresholds = [f"{one:.3f}" for one in classifier.thresholds]
         if len(classes) == len(thresholds) + 1:
@@ -210,7 +211,7 @@ def _labels_of(
             *([a, b, str(n), f"{share:.0%}"] for a, b, n, share in pairs),
         ]
     if len(labels) <= _MAX_MATRIX:
-        figure = tables.draw(counts, labels, f"{split}: clips")
+        figure = tables.draw(counts, labels, f"{split}: number of clips")
         found["matrix"] = _image(figure, f"confusion matrix of {split}", "png")
     else:
         found["note"] = (
@@ -288,18 +289,20 @@ def _shown(
         judged += f", drawn of {examples.num_clips},"
     about = f"{_text(examples.remark)} " if examples.remark else ""
     about += (
-        f"{examples.num_right} of {judged} are right. Shown are the ones that "
-        "are wrong by most, and of those that are right the surest. Each is "
-        "played as the model gets it: aligned, and at one loudness. The "
-        "pictures show the output of the frontend. All have one scale of "
-        "colours."
+        f"{examples.num_right} of {judged} are right. Shown are those of the "
+        "wrong ones with the largest error, and those of the right ones with "
+        "the smallest. Each is played as the model gets it: aligned, and at "
+        "one loudness. The pictures show the output of the frontend, all on "
+        "one scale of colours."
     )
     all_examples = [*examples.wrong, *examples.right]
     drawn: list[Image | None] = [None] * len(all_examples)
     is_audio = all(one.clip.ndim == 1 for one in all_examples)
     if all_examples and is_audio and classifier.frontend is not None:
         drawn = [
-            _image(figure, f"output of the frontend for {one.name}", "png")
+            _image(
+                figure, f"output of the frontend for {_text(one.name)}", "png"
+            )
             for figure, one in zip(
                 figures.outputs_of_clips(
                     classifier.frontend, [one.clip for one in all_examples]
@@ -310,7 +313,7 @@ def _shown(
         ]
     shown = [
         {
-            "name": one.name,
+            "name": _text(one.name),
             "image": image,
             "audio": _audio(one, classifier.sample_rate) if is_audio else "",
             "shares": [
