@@ -37,7 +37,7 @@ def split(
         that is not of `leaf_audio.data` begins with its module, and the
         arguments are left out.
     """
-    steps = []
+    steps: list[Step] = []
     for one in transform_fns:
         try:
             steps.extend(map(_completed, preparation.to_config([one])))
@@ -143,7 +143,7 @@ def _to_level(
     return clips * (target / ops.maximum(level, lowest))
 
 
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "align": _align,
     "loudness_normalization": _loudness_normalization,
     "peak_normalization": _peak_normalization,
