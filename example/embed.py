@@ -3,9 +3,7 @@
 python -m example.embed --workdir=runs/leaf --output=embeddings.npz folder
 """
 
-from leaf_audio.app.embed import run, write
-
-__all__ = ["run", "write"]
+from leaf_audio.app.embed import run
 
 if __name__ == "__main__":
     run()
