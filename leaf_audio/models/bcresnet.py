@@ -16,7 +16,7 @@ from leaf_audio.common.checks import (
     check_size,
 )
 from leaf_audio.common.keras_checks import check_layer_arguments
-from leaf_audio.models.chain import Chain, Shape, Tensor
+from leaf_audio.models.chain import Chain, Shape, Tensor, keep_frozen
 
 # Blocks, channels (times the size), stride over bins and dilation over time of
 # each stage.
@@ -177,6 +177,7 @@ class BCResBlock(KnownArguments, keras.Model):
         for layer in self.over_time:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
+        keep_frozen(self)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         bands = inputs

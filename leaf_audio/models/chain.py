@@ -53,6 +53,7 @@ class Chain(KnownArguments, keras.Model):
             if not layer.weights:
                 layer.build(input_shape)
             input_shape = layer.compute_output_shape(input_shape)
+        keep_frozen(self)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         self._check_shape(inputs.shape)
@@ -65,6 +66,16 @@ class Chain(KnownArguments, keras.Model):
         for layer in self.chain:
             input_shape = layer.compute_output_shape(input_shape)
         return tuple(input_shape)
+
+
+def keep_frozen(model: keras.Model) -> None:
+    """Freezes the layers that a model has made in `build`, if it is frozen.
+
+    Keras freezes the layers that there are when `trainable` is set.
+    """
+    if not model.trainable:
+        for layer in model.layers:
+            layer.trainable = False
 
 
 def from_config_with_objects(

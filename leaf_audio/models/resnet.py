@@ -13,7 +13,7 @@ from keras import layers
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_rate, check_size, check_sizes
 from leaf_audio.common.keras_checks import check_layer_arguments
-from leaf_audio.models.chain import Chain, Shape, Tensor
+from leaf_audio.models.chain import Chain, Shape, Tensor, keep_frozen
 
 # With Keras' default of 0.99, the moving averages need some hundred steps to
 # settle, which is as long as a whole training on few clips takes.
@@ -89,6 +89,7 @@ class ResidualBlock(KnownArguments, keras.Model):
             for layer in chain:
                 layer.build(shape)
                 shape = layer.compute_output_shape(shape)
+        keep_frozen(self)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         outputs = shortcut = inputs

@@ -68,6 +68,16 @@ def test_unknown_time_builds_and_the_shape_told_is_the_shape_made(name):
 
 
 @every_model
+def test_a_model_that_is_frozen_before_it_is_built_stays_frozen(name):
+    make, shape = MODELS[name]
+    model = make()
+    model.trainable = False
+    inside = keras.Sequential([model])
+    inside.build(shape)
+    assert inside.weights and not inside.trainable_weights
+
+
+@every_model
 def test_every_weight_trains(name):
     make, shape = MODELS[name]
     model, inputs = make(), noise(*shape)
