@@ -344,6 +344,15 @@ def print_table(results: dict[str, dict]) -> None:
     rich.console.Console(width=80).print(table)
 
 
+def write(path: str, results: dict[str, dict]) -> None:
+    about = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**about, "results": results}, file, indent=2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", help="where to write the results as JSON")
@@ -361,20 +370,16 @@ def main() -> None:
         "--keep", default="faults", help="where faults are kept"
     )
     options = parser.parse_args()
+    results: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(pathlib.Path(folder), options.seed)
-        results = {
-            kind: meet(runs, kind, options.at_most, pathlib.Path(options.keep))
-            for kind in options.kind or KINDS
-        }
+        for kind in options.kind or KINDS:
+            keep = pathlib.Path(options.keep)
+            results[kind] = meet(runs, kind, options.at_most, keep)
+            if options.output:
+                # All kinds take an hour: what is known stays known.
+                write(options.output, results)
     print_table(results)
-    if options.output:
-        about = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        }
-        with open(options.output, "w", encoding="utf-8") as file:
-            json.dump({**about, "results": results}, file, indent=2)
     problems = [one for row in results.values() for one in row["problems"]]
     if problems:
         sys.exit(json.dumps(problems, indent=2))

@@ -384,7 +384,7 @@ UNTRIED = {
 COSTLY = {
     *("audio_folder", "embed", "evaluate", "example_shape", "load", "tasks"),
     *("serving.load", "predict", "tfrecords", "prepare", "read_recording"),
-    *("mirrored", "data_parallel", "tpu"),
+    *("mirrored", "multi_worker_mirrored", "data_parallel", "tpu"),
     *("LingvoSpecAugment", "from_trained", "import_frontend"),
     *INDEXES,
 }

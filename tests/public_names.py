@@ -34,6 +34,7 @@ OTHERS = (
     *(pooling.GaussianLowpass, pooling.LearnablePooling1D),
     postprocessing.PCENLayer.like_librosa,
     *(strategies.data_parallel, strategies.mirrored, strategies.tpu),
+    strategies.multi_worker_mirrored,
     study.Study,
 )
 

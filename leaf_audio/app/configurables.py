@@ -141,6 +141,7 @@ _OTHERS = (
     "load",
     "loudness_normalization",
     "mirrored",
+    "multi_worker_mirrored",
     "peak_normalization",
     "ReduceOnPlateau",
     "polarity_inversion",

@@ -31,7 +31,7 @@ from leaf_audio.training.study import Study
 
 __all__ = ["TrainingStopped", "evaluate", "train"]
 
-_STRATEGIES = ("mirrored", "tpu", "data_parallel")
+_STRATEGIES = ("mirrored", "multi_worker_mirrored", "tpu", "data_parallel")
 
 
 def train(**settings: Any) -> dict[str, Any]:

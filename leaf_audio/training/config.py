@@ -67,9 +67,9 @@ class TrainingConfig:
             clips. Defaults to 0.
         data_dir: str or None. The folder for data sets and prepared clips; see
             `leaf_audio.data.load`. Defaults to None.
-        strategy: str. The devices to train on: "default", "mirrored", "tpu" or
-            "data_parallel"; see `leaf_audio.training.strategies.create`.
-            Defaults to "default".
+        strategy: str. The devices to train on: "default", "mirrored",
+            "multi_worker_mirrored", "tpu" or "data_parallel"; see
+            `leaf_audio.training.strategies.create`. Defaults to "default".
         learning_rate_schedule: str or `schedules.ReduceOnPlateau`. After the
             warm-up, "constant" keeps `learning_rate`; "cosine" lowers it to 0
             at the end of training, along half a cosine; in gin

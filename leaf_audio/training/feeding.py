@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 if TYPE_CHECKING:
     import grain
@@ -15,21 +16,66 @@ def feed(batches: grain.IterDataset) -> Any:
     """Returns batches for Keras' `fit` or `predict` on the devices in use.
 
     Keras takes datasets of Grain as they are. Only on a TPU of the TensorFlow
-    backend it would not know the batch size, which a TPU needs.
+    backend it would not know the batch size, which a TPU needs. With several
+    processes of that backend, it would divide the part of a process again.
 
     Args:
-        batches: Batches of one shape.
+        batches: Batches of one shape. With several processes, the parts of
+            batches for this one.
 
     Returns:
-        The batches; inside the scope of a TPUStrategy as a tf.data.Dataset.
+        The batches; inside the scope of a TPUStrategy as a tf.data.Dataset, and
+        in that of `Workers` as a distributed one.
     """
     if keras.backend.backend() != "tensorflow":
         return batches
     import tensorflow as tf
 
-    if not isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
-        return batches
-    return with_static_shapes(batches)
+    from leaf_audio.training import workers
+
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, workers.Workers):
+        dataset = with_static_shapes(batches)
+        return strategy.distribute_datasets_from_function(lambda _: dataset)
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return with_static_shapes(batches)
+    return batches
+
+
+def feed_all(batches: grain.IterDataset) -> Any:
+    """Returns batches for Keras' `predict`, which all processes have in full.
+
+    Keras on TensorFlow joins what several processes predict, in their order. So
+    each predicts its part. On JAX, it cannot; see `processes.undistributed`.
+
+    Args:
+        batches: Batches of audio of one shape. The number of clips in a batch
+            must be a multiple of the number of processes.
+    """
+    part, parts = _position()
+    if parts == 1:
+        return feed(batches)
+
+    def own(audio: np.ndarray) -> np.ndarray:
+        return np.split(audio, parts)[part]
+
+    return feed(batches.map(own))
+
+
+def _position() -> tuple[int, int]:
+    """Returns which part of a batch this process predicts, and of how many.
+
+    Outside the scope of `Workers`, each process predicts by itself.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        from leaf_audio.training import workers
+
+        strategy = tf.distribute.get_strategy()
+        if isinstance(strategy, workers.Workers):
+            return strategy.position()
+    return 0, 1
 
 
 def with_static_shapes(batches: grain.IterDataset) -> tf.data.Dataset:

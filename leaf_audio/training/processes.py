@@ -1,4 +1,4 @@
-"""Several processes that train one model, on the JAX backend.
+"""Several processes that train one model, on the JAX or TensorFlow backend.
 
 All of them do the same work, each on its part of a batch. The first one alone
 writes the folder of the run. The others work in a temporary copy of it.
@@ -14,12 +14,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from leaf_audio.common.checks import check_count, check_positive_int
+
+if TYPE_CHECKING:
+    from leaf_audio.training.workers import Workers
 
 # After this time without a sign of life of another process, the others stop.
 # In seconds.
@@ -34,7 +37,7 @@ _VARIABLES = {
 def join(
     address: str | None, num_processes: int | None, process: int | None
 ) -> None:
-    """Connects this process to the others, once.
+    """Connects this process to the others on JAX, once.
 
     Args:
         address: str or None. "host:port" of the first process, or "auto"; see
@@ -78,11 +81,36 @@ def join(
         ) from error
 
 
+def join_workers() -> "Workers":
+    """Connects this process to the others on TensorFlow, once.
+
+    Returns:
+        The strategy of the processes.
+
+    Raises:
+        ValueError: If TF_CONFIG is missing or not valid.
+    """
+    from leaf_audio.training import workers
+
+    if workers.joined() is None:
+        atexit.register(_exit_at_once)
+    return workers.join()
+
+
+def _workers() -> "Workers | None":
+    """Returns the strategy of several processes on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    from leaf_audio.training import workers
+
+    return workers.joined()
+
+
 _has_failed = threading.Event()
 
 
 def _exit_at_once() -> None:
-    """Ends a process that has failed, before JAX waits for the others."""
+    """Ends a process that has failed, before it waits for the others."""
     if _has_failed.is_set():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -102,11 +130,9 @@ def failing_together() -> Iterator[None]:
     if position()[1] == 1:
         yield
         return
-    import jax
-
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except _errors_of_others() as error:
         _has_failed.set()
         reason = str(error).strip().splitlines()[0]
         raise ConnectionError(
@@ -115,6 +141,22 @@ def failing_together() -> Iterator[None]:
     except BaseException:
         _has_failed.set()
         raise
+
+
+def _errors_of_others() -> tuple[type[Exception], ...]:
+    """Returns what the backend raises if another process does not answer."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return (jax.errors.JaxRuntimeError,)
+    import tensorflow as tf
+
+    return (
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.UnavailableError,
+    )
 
 
 def _from_environment(name: str, text: str) -> Any:
@@ -168,6 +210,9 @@ def _described(given: dict[str, Any]) -> str:
 
 def position() -> tuple[int, int]:
     """Returns which process this is, and how many there are."""
+    workers = _workers()
+    if workers is not None:
+        return workers.position()
     if keras.backend.backend() != "jax":
         return 0, 1
     # It is imported already. To ask JAX itself would start it.
@@ -190,9 +235,7 @@ def wait_for_all(what: str) -> None:
         what: The name of the place.
     """
     if position()[1] > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices(what)
+        check_equal("the same place in all processes", what)
 
 
 def check_equal(what: str, value: str) -> None:
@@ -208,16 +251,23 @@ def check_equal(what: str, value: str) -> None:
     here, count = position()
     if count == 1:
         return
-    from jax.experimental import multihost_utils
-
     digest = hashlib.sha256(value.encode()).digest()
-    own = np.frombuffer(digest[:4], np.int32)
-    everywhere = np.asarray(multihost_utils.process_allgather(own))
+    everywhere = _gathered(np.frombuffer(digest[:4], np.int32))
     if (everywhere != everywhere[0]).any():
         raise ValueError(
             f"There must be {what}. Received: {value} in process {here}, and "
             "something else in others."
         )
+
+
+def _gathered(own: np.ndarray) -> np.ndarray:
+    """Returns the arrays of all processes, along a new first axis."""
+    workers = _workers()
+    if workers is not None:
+        return workers.gathered(own)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(own))
 
 
 @contextlib.contextmanager

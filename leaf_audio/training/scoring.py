@@ -13,7 +13,7 @@ import numpy as np
 
 from leaf_audio import data
 from leaf_audio.training import bootstrap, metrics, processes
-from leaf_audio.training.feeding import feed
+from leaf_audio.training.feeding import feed_all
 
 if TYPE_CHECKING:
     import grain
@@ -95,7 +95,7 @@ class Scorer:
         """
         with processes.undistributed():
             logits = model.predict(
-                feed(self._audio), steps=self._steps, verbose=verbose
+                feed_all(self._audio), steps=self._steps, verbose=verbose
             )
         return logits[: len(self._clips)].astype("float64")
 

@@ -83,6 +83,31 @@ def mirrored(devices: Sequence[str] | None = None) -> Strategy:
     )
 
 
+def multi_worker_mirrored() -> Strategy:
+    """Copies the model to several processes, on one machine or on several.
+
+    It needs the TensorFlow backend. The environment variable TF_CONFIG tells
+    each process where all of them are, and which one it is. A process has one
+    GPU, or the CPU. It must be called before TensorFlow computes anything, and
+    waits until all processes have called it.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: If TF_CONFIG is missing or not valid, a process has several
+            GPUs, or on another backend.
+    """
+    _check_backend("multi_worker_mirrored", "tensorflow")
+    strategy = processes.join_workers()
+    return Strategy(
+        strategy.scope,
+        strategy.num_replicas_in_sync,
+        *strategy.position(),
+        copies_model=True,
+    )
+
+
 def tpu(address: str | None = None) -> Strategy:
     """Connects to a TPU and initialises it.
 
@@ -181,6 +206,7 @@ def data_parallel(
 
 _FACTORIES: dict[str, Callable[[], Strategy]] = {
     "mirrored": mirrored,
+    "multi_worker_mirrored": multi_worker_mirrored,
     "tpu": tpu,
     "data_parallel": data_parallel,
 }
@@ -194,12 +220,13 @@ def create(
 
     Args:
         name: str. "default" is the device that Keras chooses. "mirrored" is
-            all GPUs of this machine (TensorFlow backend), "tpu" a TPU
-            (TensorFlow backend), "data_parallel" all devices that JAX finds
-            (JAX backend).
+            all GPUs of this machine (TensorFlow backend),
+            "multi_worker_mirrored" a GPU or CPU in each of several processes
+            (TensorFlow backend), "tpu" a TPU (TensorFlow backend),
+            "data_parallel" all devices that JAX finds (JAX backend).
         factories: Functions without arguments that make a strategy, by name.
-            They replace `mirrored`, `tpu` and `data_parallel`, for instance by
-            a `functools.partial` with the address of a TPU.
+            They replace those of this module, for instance by a
+            `functools.partial` with the address of a TPU.
 
     Returns:
         The strategy.

@@ -234,6 +234,7 @@ def test_an_unknown_strategy_is_refused_by_name():
     "name, backend",
     [
         ("mirrored", "tensorflow"),
+        ("multi_worker_mirrored", "tensorflow"),
         ("tpu", "tensorflow"),
         ("data_parallel", "jax"),
     ],
