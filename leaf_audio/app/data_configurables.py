@@ -50,6 +50,32 @@ def transform_fns() -> Sequence[Callable]:
     return bound.get("transform_fns", _default_transforms())
 
 
+def evaluating_transform_fns() -> Sequence[Callable]:
+    """Returns the transforms of `data.prepare`, for use outside training.
+
+    Those of `leaf_audio.data` have their arguments bound and do without gin, so
+    that `serving.preparation` can describe them.
+    """
+    bound = gin.get_bindings("data.prepare", resolve_references=False)
+    references = bound.get("transform_fns", ())
+    resolved = transform_fns()
+    # It may be a macro, whose parts are not known here.
+    if not isinstance(references, list | tuple):
+        return resolved
+    keys = [getattr(one, "config_key", ("", "")) for one in references]
+    keys = keys or [("", "data.align"), ("", "data.loudness_normalization")]
+    return [
+        _without_gin(scope, name) if name in TRANSFORMS else given
+        for (scope, name), given in zip(keys, resolved, strict=True)
+    ]
+
+
+def _without_gin(scope: str, name: str) -> Callable:
+    arguments = gin.get_bindings("/".join(filter(None, (scope, name))))
+    function = getattr(data, name.removeprefix("data."))
+    return functools.partial(function, **arguments)
+
+
 def evaluation_hop() -> int | None:
     """Returns the `evaluation_hop` of `data.prepare`, as configs bind it."""
     return gin.get_bindings("data.prepare").get("evaluation_hop")

@@ -256,7 +256,7 @@ def trained(
         configuration.parse(configs, [], settings)
         yield serving.TrainedClassifier.from_run(
             source,
-            data_configurables.transform_fns(),
+            data_configurables.evaluating_transform_fns(),
             data_configurables.evaluation_hop(),
         )
 

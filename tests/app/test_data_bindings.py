@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from tones import SAMPLE_RATE, write_tones
 
-from leaf_audio.app import configurables  # noqa: F401
+from leaf_audio.app import (
+    configurables,  # noqa: F401
+    data_configurables,
+)
 from leaf_audio.data import background
+from leaf_audio.serving import preparation
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -247,3 +251,32 @@ def test_background_noise_has_the_rate_of_the_data(
 def test_what_the_pipeline_passes_cannot_be_bound(key):
     with pytest.raises(ValueError, match="denylist"):
         gin.parse_config(f"{key} = 1")
+
+
+@pytest.mark.parametrize(
+    "lines, expected",
+    [
+        (
+            [],
+            [
+                {"name": "align", "seq_len": 700},
+                {"name": "loudness_normalization"},
+            ],
+        ),
+        (
+            [
+                "short/align.seq_len = 50",
+                "prepare.transform_fns = [@speed_change, @short/align, @align]",
+            ],
+            [
+                {"name": "align", "seq_len": 50},
+                {"name": "align", "seq_len": 700},
+            ],
+        ),
+    ],
+    ids=["default", "scope"],
+)
+def test_bound_transforms_can_be_described(lines, expected):
+    gin.parse_config(["align.seq_len = 700", *lines])
+    found = data_configurables.evaluating_transform_fns()
+    assert preparation.to_config(found) == expected

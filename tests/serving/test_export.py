@@ -148,13 +148,19 @@ def test_the_included_model_runs_in_litert(box, tmp_path):
 
 @needs_tensorflow
 @pytest.mark.slow
-@pytest.mark.parametrize("quantize, share", [("float16", 0.7), ("int8", 0.55)])
-def test_weights_may_be_stored_with_fewer_bits(box, tmp_path, quantize, share):
+@pytest.mark.parametrize(
+    "quantize, share, error", [("float16", 0.7, 2e-3), ("int8", 0.55, 0.02)]
+)
+def test_weights_may_be_stored_with_fewer_bits(
+    box, tmp_path, quantize, share, error
+):
     path = tmp_path / "words.tflite"
     export(box, path, "litert", quantize=quantize)
+    exact = exactly(box)
     for recording in of_one_window():
         found = run_litert(path, recording[None])[0]
-        np.testing.assert_allclose(found, predicted(box, recording), atol=5e-3)
+        expected = predicted(exact, recording)
+        np.testing.assert_allclose(found, expected, atol=error)
     assert path.stat().st_size < share * 4 * 1.3 * box.model.count_params()
 
 
@@ -414,47 +420,6 @@ def test_one_file_is_an_export_too(box, tmp_path):
     path = tmp_path / "words.keras"
     assert export(box, path, "keras") == [path]
     assert leaf_audio.load(path).labels == box.labels
-
-
-@pytest.mark.parametrize(
-    "name, settings, message",
-    [
-        ("x.pb", {"format": "pb"}, "`format` must be one of .*pb"),
-        ("x.pb", {"format": "onnx"}, "`path` must end in .onnx"),
-        ("x.keras", {"format": "litert"}, "`path` must end in .tflite"),
-        ("no/x.tflite", {"format": "litert"}, "in a folder that exists"),
-        ("no/x.keras", {"format": "keras"}, "in a folder that exists"),
-        (".tflite", {"format": "litert"}, "`path` must end in .tflite"),
-        ("x.tflite", {"format": "savedmodel"}, "`path` must end in no suffix"),
-        (
-            "x",
-            {"format": "savedmodel", "quantize": "int8"},
-            "`format` must be litert with `quantize`",
-        ),
-        (
-            "x.tflite",
-            {"format": "litert", "quantize": "int4"},
-            "`quantize` must be one of .*int4",
-        ),
-    ],
-)
-def test_a_wrong_argument_is_named(box, tmp_path, name, settings, message):
-    with pytest.raises(ValueError, match=message):
-        export(box, tmp_path / name, **settings)
-    assert not list(tmp_path.iterdir())
-
-
-@needs_tensorflow
-def test_the_length_of_a_clip_must_be_known(box, tmp_path):
-    free = dataclasses.replace(box, transform_fns=[])
-    path = tmp_path / "x.tflite"
-    with pytest.raises(ValueError, match="`window` must be the length"):
-        export(free, path, "litert")
-    with pytest.raises(ValueError, match="clips, 16000.*window=9000"):
-        export(box, path, "litert", window=9000)
-    (tmp_path / "model").mkdir()
-    with pytest.raises(ValueError, match="a new folder, or a SavedModel"):
-        export(box, tmp_path / "model", "savedmodel")
 
 
 @pytest.mark.skipif(

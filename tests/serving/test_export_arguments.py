@@ -1,0 +1,85 @@
+"""What cannot be exported is told before anything is written."""
+
+import dataclasses
+import sys
+
+import keras
+import pytest
+
+import leaf_audio
+from leaf_audio.serving.export import export
+
+pytestmark = pytest.mark.any_backend
+
+needs_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="LiteRT and SavedModels are written on TensorFlow",
+)
+
+
+@pytest.fixture(scope="module")
+def box():
+    return leaf_audio.load("speech_commands")
+
+
+@pytest.mark.parametrize(
+    "name, settings, message",
+    [
+        ("x.pb", {"format": "pb"}, "`format` must be one of .*pb"),
+        ("x.pb", {"format": "onnx"}, "`path` must end in .onnx"),
+        ("x.keras", {"format": "litert"}, "`path` must end in .tflite"),
+        ("no/x.tflite", {"format": "litert"}, "in a folder that exists"),
+        ("no/x.keras", {"format": "keras"}, "in a folder that exists"),
+        (".tflite", {"format": "litert"}, "`path` must end in .tflite"),
+        ("x.tflite", {"format": "savedmodel"}, "`path` must end in no suffix"),
+        (
+            "x",
+            {"format": "savedmodel", "quantize": "int8"},
+            "`format` must be litert with `quantize`",
+        ),
+        (
+            "x.onnx",
+            {"format": "onnx", "quantize": "float16"},
+            "`format` must be litert with `quantize`",
+        ),
+        (
+            "x.tflite",
+            {"format": "litert", "quantize": "int4"},
+            "`quantize` must be one of .*int4",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_named(box, tmp_path, name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        export(box, tmp_path / name, **settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx", "keras"])
+def test_a_folder_is_not_replaced_by_a_file(box, tmp_path, format):
+    path = tmp_path / {"litert": "x.tflite"}.get(format, f"x.{format}")
+    path.mkdir()
+    with pytest.raises(ValueError, match="`path` must be a file.*in a folder"):
+        export(box, path, format)
+    assert path.is_dir()
+
+
+@needs_tensorflow
+def test_the_extra_that_is_missing_is_named(box, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'leaf_audio\[onnx\]'"):
+        export(box, tmp_path / "x.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tensorflow
+def test_the_length_of_a_clip_must_be_known(box, tmp_path):
+    free = dataclasses.replace(box, transform_fns=[])
+    path = tmp_path / "x.tflite"
+    with pytest.raises(ValueError, match="`window` must be the length"):
+        export(free, path, "litert")
+    with pytest.raises(ValueError, match="clips, 16000.*window=9000"):
+        export(box, path, "litert", window=9000)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ValueError, match="a new folder, or a SavedModel"):
+        export(box, tmp_path / "model", "savedmodel")
