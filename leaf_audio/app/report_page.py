@@ -131,6 +131,10 @@ def _examples(
     from leaf_audio.data.clip_store import FINGERPRINT_PREFIX
     from leaf_audio.serving import report
 
+    if not classifier.labels:
+        return (
+            "The run has learned without labels, so no clip is right or wrong."
+        )
     try:
         audio_data = _load(folder, configs, bindings)
         examples = report.choose(classifier, audio_data)

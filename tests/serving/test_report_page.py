@@ -331,6 +331,23 @@ def test_data_that_has_changed_is_remarked(folder, run_of_leaf, tmp_path):
     assert "not the ones that the run was evaluated on" in made.text
 
 
+def test_a_run_without_labels_has_curves_and_no_examples(folder, tmp_path):
+    more = ("train.num_epochs = 1", "train.pretraining = @SimCLR")
+    workdir = tmp_path / "run"
+    configuration.parse(
+        [], bindings(folder, f"train.workdir = '{workdir}'", *more)
+    )
+    train.train()
+    gin.clear_config()
+    file, note = report_page.write(str(workdir))
+    made = Page(file.read_text("utf-8"))
+    assert "has learned without labels" in note
+    assert note in made.text and "audio_folder, no labels, at" in made.text
+    assert not made.sources("audio")
+    alternatives = [a["alt"] for tag, a in made.tags if tag == "img"]
+    assert {"loss", "accuracy"} <= set(alternatives)
+
+
 def test_several_labels_have_thresholds_and_no_matrix(several):
     file, note = report_page.write(str(several))
     made = Page(file.read_text("utf-8"))

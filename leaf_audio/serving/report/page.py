@@ -130,10 +130,9 @@ def _summary(summary: Mapping[str, Any]) -> str:
     recorded = summary["data"]
     labels = len(recorded["labels"])
     each = "several labels" if recorded.get("is_multilabel") else "one label"
-    parts = [
-        f"Data: {_text(recorded['name'])}, {labels} labels, {each} for each "
-        f"clip, at {recorded.get('sample_rate') or 'an unknown number of'} Hz."
-    ]
+    told = f"{labels} labels, {each} for each clip" if labels else "no labels"
+    rate = recorded.get("sample_rate") or "an unknown number of"
+    parts = [f"Data: {_text(recorded['name'])}, {told}, at {rate} Hz."]
     if "kept_epoch" in summary:
         epochs = summary.get("timings", {}).get("epochs", "?")
         parts.append(f"Model of epoch {summary['kept_epoch']} of {epochs}.")
