@@ -81,7 +81,8 @@ def _next_of(folder: Workdir, results: Mapping[str, Any]) -> list[str]:
     if not results["data"]["labels"]:
         return [
             "next:",
-            f"  {_command('embed')} --workdir={workdir} RECORDING.wav",
+            f"  {_command('embed')} --workdir={workdir} "
+            "--output=embeddings.npz RECORDING.wav",
             f"  {_command('classify_embeddings')} --workdir={workdir} "
             "--recordings=FOLDER",
             f'  --gin_bindings="train.init_from = {str(folder.path)!r}", '

@@ -153,7 +153,8 @@ class Teacher(abc.ABC):
             )
         if self.temperature is None:
             spread = said.std(axis=0)
-            spread[spread == 0] = 1
+            # Sums of equal numbers are rounded.
+            spread[spread <= 1e-9 * np.abs(said).max(axis=0)] = 1
             return ((said - said.mean(axis=0)) / spread).astype(np.float32)
         said = said / self.temperature
         if audio_data.is_multilabel:

@@ -26,6 +26,8 @@ REQUIRED = {
     "coeff_init": 0.1,
     "block": models.ConvBlock,
     "classifier": None,
+    "frontend": None,
+    "branches": [],
 }
 
 

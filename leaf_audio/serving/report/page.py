@@ -290,9 +290,8 @@ def _shown(
     about += (
         f"{examples.num_right} of {judged} are right. Shown are those of the "
         "wrong ones with the largest error, and those of the right ones with "
-        "the smallest. Each is played as the model gets it: aligned, and at "
-        "one loudness. The pictures show the output of the frontend, all on "
-        "one scale of colours."
+        "the smallest. Each is played as the model gets it. The pictures show "
+        "the output of the frontend, all on one scale of colours."
     )
     all_examples = [*examples.wrong, *examples.right]
     drawn: list[Image | None] = [None] * len(all_examples)
