@@ -134,6 +134,15 @@ def _check_sets(sets: Any) -> Mapping[str, Any]:
             "in gin @commands/audio_folder without parentheses. Received: "
             f"sets={sets!r}."
         )
+    for name in sets:
+        for other in sets:
+            # Metrics are named <task>_<metric>.
+            if other.startswith(f"{name}_"):
+                raise ValueError(
+                    "`sets` must have names of which none begins with another "
+                    "one and '_', since metrics are named so. Received: "
+                    f"{name!r} and {other!r}."
+                )
     # A config that gin has written has them in this order.
     return dict(sorted(sets.items()))
 

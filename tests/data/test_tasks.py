@@ -177,10 +177,12 @@ def test_groups_of_tasks_stay_apart(tmp_path):
         {"": "speech_commands"},
         {"words": 3},
         {"..": "speech_commands"},
+        {"a": "speech_commands", "a_b": "speech_commands"},
     ],
 )
 def test_wrong_sets_are_named(tmp_path, sets):
-    with pytest.raises(ValueError, match="`sets` must be a dictionary"):
+    message = "`sets` must (be a dictionary|have names)"
+    with pytest.raises(ValueError, match=message):
         load(tmp_path, sets)
 
 
