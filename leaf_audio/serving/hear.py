@@ -12,13 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from leaf_audio.serving.batching import in_batches
 from leaf_audio.serving.trained import Path, TrainedClassifier, load
 
 # HEAR asks for at least one embedding every 50 ms.
 _HOP_MS = 50
 # The window of a model that takes clips of any length, in seconds.
 _WINDOW_S = 1.0
-_BATCH_SIZE = 64
 
 
 def load_model(model_file_path: Path = "speech_commands") -> Any:
@@ -119,16 +119,13 @@ def _around(
     """Returns the embeddings of windows round some samples of a sound."""
     # A window that is centred at sample c begins at c in the padded sound.
     padded = np.pad(sound, (length // 2, length))
-    found = []
-    for first in range(0, len(centres), _BATCH_SIZE):
-        clips = [
-            classifier.prepare(
-                padded[start : start + length], classifier.sample_rate
-            )
-            for start in centres[first : first + _BATCH_SIZE]
-        ]
-        found.append(classifier.embeddings(np.stack(clips)))
-    return np.concatenate(found)
+    rate = classifier.sample_rate
+    clips = (
+        (None, classifier.prepare(padded[start : start + length], rate))
+        for start in centres
+    )
+    rows = in_batches(classifier.embeddings, clips)
+    return np.stack([row for _, row in rows])
 
 
 def _sounds(audio: Any) -> np.ndarray:

@@ -14,11 +14,11 @@ from leaf_audio.data import AudioData
 from leaf_audio.data.decoding import at_rate
 from leaf_audio.data.progress import progress
 from leaf_audio.models.contrastive import Contrastive
+from leaf_audio.serving.batching import in_batches
 from leaf_audio.serving.trained import TrainedClassifier, load
 from leaf_audio.training import Workdir
 from leaf_audio.training.teachers import Teacher, columns
 
-_BATCH = 64
 # The logarithm of a probability of 0 or 1 is not finite.
 _LEAST = 1e-12
 
@@ -128,19 +128,14 @@ class RunTeacher(Teacher):
             if self.outputs == "embeddings"
             else classifier.probabilities
         )
-        count = len(audio_data.clips["train"])
-        sums: list[np.ndarray | float] = [0.0] * count
-        windows = np.zeros(count, int)
-        by_shape = itertools.groupby(
-            _windows(classifier, audio_data), lambda one: one[1].shape
+        rows = in_batches(compute, _windows(classifier, audio_data))
+        by_clip = itertools.groupby(rows, lambda one: one[0])
+        return np.stack(
+            [
+                np.mean([row for _, row in group], axis=0, dtype=np.float64)
+                for _, group in by_clip
+            ]
         )
-        for _, group in by_shape:
-            while batch := list(itertools.islice(group, _BATCH)):
-                rows = compute(np.stack([clip for _, clip in batch]))
-                for (index, _), row in zip(batch, rows, strict=True):
-                    sums[index] = sums[index] + row.astype(np.float64)
-                    windows[index] += 1
-        return np.stack(sums) / windows[:, None]
 
 
 def _windows(

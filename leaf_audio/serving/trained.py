@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from leaf_audio.data import chunks
 from leaf_audio.data.decoding import at_rate
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import packed, preparation
+from leaf_audio.serving.batching import mean_row
 from leaf_audio.serving.finished import (
     finished_run,
     read_card,
@@ -30,9 +30,6 @@ from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
 Path = str | os.PathLike
-
-# The number of windows that the model gets at once. Memory is then bounded.
-_BATCH = 64
 
 
 class Window(NamedTuple):
@@ -290,11 +287,7 @@ class TrainedClassifier:
     ) -> np.ndarray:
         """Returns the mean over windows of what the model gives for them."""
         samples = at_rate(samples, sample_rate, self.sample_rate)
-        windows = self.windows(samples)
-        rows = []
-        while batch := list(itertools.islice(windows, _BATCH)):
-            rows.append(compute(np.stack([one.clip for one in batch])))
-        return np.concatenate(rows).mean(axis=0)
+        return mean_row(compute, (one.clip for one in self.windows(samples)))
 
     def windows(
         self,

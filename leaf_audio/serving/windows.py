@@ -18,7 +18,8 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.data.recordings import audio_files
-from leaf_audio.serving.trained import TrainedClassifier, Window
+from leaf_audio.serving.batching import BATCH_SIZE, in_batches
+from leaf_audio.serving.trained import TrainedClassifier
 from leaf_audio.serving.window_sizes import in_samples
 
 
@@ -54,7 +55,7 @@ def rows_of_windows(
     recordings: Sequence[str],
     window: float | None = None,
     hop: float | None = None,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     on_unusable: Callable[[str, ValueError], None] | None = None,
 ) -> Iterator[Windows]:
     """Calls a model on the windows of recordings.
@@ -95,11 +96,11 @@ def rows_of_windows(
     length, step = in_samples(
         classifier.sample_rate, classifier.window, window, hop
     )
-    examples = _examples(classifier, recordings, length, step, on_unusable)
+    clips = _clips(classifier, recordings, length, step, on_unusable)
     # What is wrong in the arguments is raised by this call, and not by the
     # first step of the iterator.
     return _by_recording(
-        _computed(compute, examples, batch_size), classifier.sample_rate
+        in_batches(compute, clips, batch_size), classifier.sample_rate
     )
 
 
@@ -125,25 +126,21 @@ def _files(name: str) -> list[str]:
     return found or [name]
 
 
-class _Example(NamedTuple):
-    recording: str
-    window: Window
+class _Place(NamedTuple):
+    """Where a window is: its recording, and its ends in samples."""
 
-
-class _Computed(NamedTuple):
     recording: str
     start: int
     end: int
-    row: np.ndarray
 
 
-def _examples(
+def _clips(
     classifier: TrainedClassifier,
     recordings: Sequence[str],
     length: int | None,
     hop: int | None,
     on_unusable: Callable[[str, ValueError], None] | None,
-) -> Iterator[_Example]:
+) -> Iterator[tuple[_Place, np.ndarray]]:
     for recording in files_of(recordings):
         try:
             if os.path.isdir(recording):
@@ -158,34 +155,19 @@ def _examples(
                 raise
             on_unusable(recording, error)
             continue
-        for window in classifier.windows(samples, length, hop):
-            yield _Example(recording, window)
-
-
-def _computed(
-    compute: Callable[[np.ndarray], np.ndarray],
-    examples: Iterable[_Example],
-    batch_size: int,
-) -> Iterator[_Computed]:
-    # Recordings of several lengths are in several batches if the model takes
-    # clips of any length.
-    by_shape = itertools.groupby(examples, lambda one: one.window.clip.shape)
-    for _, group in by_shape:
-        while batch := list(itertools.islice(group, batch_size)):
-            rows = compute(np.stack([one.window.clip for one in batch]))
-            for (recording, window), row in zip(batch, rows, strict=True):
-                yield _Computed(recording, window.start, window.end, row)
+        for start, end, clip in classifier.windows(samples, length, hop):
+            yield _Place(recording, start, end), clip
 
 
 def _by_recording(
-    computed: Iterable[_Computed], sample_rate: int
+    computed: Iterable[tuple[_Place, np.ndarray]], sample_rate: int
 ) -> Iterator[Windows]:
-    by_recording = itertools.groupby(computed, lambda one: one.recording)
+    by_recording = itertools.groupby(computed, lambda one: one[0].recording)
     for recording, group in by_recording:
-        windows = list(group)
+        places, rows = zip(*group, strict=True)
         yield Windows(
             recording=recording,
-            starts=np.array([one.start for one in windows]) / sample_rate,
-            ends=np.array([one.end for one in windows]) / sample_rate,
-            rows=np.stack([one.row for one in windows]),
+            starts=np.array([one.start for one in places]) / sample_rate,
+            ends=np.array([one.end for one in places]) / sample_rate,
+            rows=np.stack(rows),
         )

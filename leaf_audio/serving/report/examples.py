@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from leaf_audio import data
+from leaf_audio.serving.batching import in_batches
 from leaf_audio.serving.trained import TrainedClassifier
 from leaf_audio.training.checks import check_sample_rate
 
 # The number of clips of which examples are chosen. With ten thousand, it would
 # take minutes, and the examples would be much the same.
 _MAX_JUDGED = 2000
-_BATCH_SIZE = 64
 # Of labels that an example neither has nor gets, only the likeliest are told.
 _NUM_LIKELIEST = 3
 
@@ -162,24 +163,14 @@ def _probabilities(
     classifier: TrainedClassifier, recordings: Iterator[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """Yields the probabilities of each recording."""
-    waiting: list[np.ndarray] = []
-    counts: list[int] = []
-
-    def judged() -> Iterator[np.ndarray]:
-        found = classifier.probabilities(np.stack(waiting))
-        for part in np.split(found, np.cumsum(counts)[:-1]):
-            yield part.mean(axis=0)
-        waiting.clear()
-        counts.clear()
-
-    for samples in recordings:
-        clips = _evaluated(classifier, samples)
-        waiting += clips
-        counts.append(len(clips))
-        if len(waiting) >= _BATCH_SIZE:
-            yield from judged()
-    if waiting:
-        yield from judged()
+    clips = (
+        (number, clip)
+        for number, samples in enumerate(recordings)
+        for clip in _evaluated(classifier, samples)
+    )
+    rows = in_batches(classifier.probabilities, clips)
+    for _, group in itertools.groupby(rows, lambda one: one[0]):
+        yield np.mean([row for _, row in group], axis=0)
 
 
 def _true_labels(labels: np.ndarray, num_labels: int) -> np.ndarray:
@@ -206,7 +197,8 @@ def _deciding_clip(
     clips = _evaluated(classifier, samples)
     if len(clips) == 1:
         return clips[0]
-    found = classifier.probabilities(np.stack(clips))
+    rows = in_batches(classifier.probabilities, ((None, one) for one in clips))
+    found = np.stack([row for _, row in rows])
     which = found[:, given] if given.any() else found
     return clips[which.max(axis=1).argmax()]
 
