@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import run_main
@@ -22,8 +22,6 @@ def main(argv: list[str]) -> None:
     Args:
         argv: The command line without its flags: the name of the program.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     given = flags.FLAGS
     if given.output is None or given.format is None:
         sys.exit(

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
@@ -30,8 +30,6 @@ def main(argv: list[str]) -> None:
     Args:
         argv: The command line without its flags: the name of the program.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     given = flags.FLAGS
     if given.mode != "eval" and not (given.gin_config or given.gin_bindings):
         sys.exit(

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from leaf_audio.app.startup import importing_libraries, run_main
+from leaf_audio.app.startup import import_backend, run_main
+from leaf_audio.common.files import without_mark
 
 _FORMATS = ("png", "svg")
 # Written into each figure. Only a file that holds it is replaced.
@@ -118,28 +119,20 @@ def save(drawn: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _check_replaceable(files: Iterable[pathlib.Path]) -> None:
     """Raises a ValueError if a file exists that `save` has not written."""
-    found = [
-        str(file)
-        for file in files
-        if file.exists() and _MARK.encode() not in file.read_bytes()
-    ]
+    found = without_mark(files, _MARK)
     if found:
         raise ValueError(
             "`output` must be a folder without other files of these names. "
-            f"Received: {', '.join(found)}, which would be replaced."
+            f"Received: {', '.join(map(str, found))}, which would be replaced."
         )
 
 
 def main(argv: list[str]) -> None:
     """Draws what the flags ask for."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     given = flags.FLAGS
     if given.workdir is None:
         sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
-    with importing_libraries():
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
+    import_backend()
     try:
         files = draw(given.workdir, given.output, given.recording)
     except (ValueError, OSError, ImportError) as error:

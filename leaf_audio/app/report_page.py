@@ -8,14 +8,15 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
 
 from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
-    importing_libraries,
+    import_backend,
     run_main,
 )
+from leaf_audio.common.files import without_mark
 
 if TYPE_CHECKING:
     from leaf_audio import data, serving
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 def run() -> None:
     """Runs the command, with the flags of the command line."""
+    trained_flags.define_run_flags()
     _define_flags()
     run_main(main)
 
@@ -35,18 +37,11 @@ def main(argv: list[str]) -> None:
     Args:
         argv: The command line without its flags: the name of the program.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     given = flags.FLAGS
     if given.workdir is None:
         sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
     escape_what_stdout_cannot_show()
-    with importing_libraries():
-        import keras
-        import tensorflow  # noqa: F401
-
-        # JAX looks for devices then, and writes which it has not found.
-        keras.ops.zeros(1)
+    import_backend()
     try:
         file, note = write(
             given.workdir, given.output, given.gin_config, given.gin_bindings
@@ -114,7 +109,7 @@ def _check_replaceable(file: pathlib.Path) -> None:
             "`output` must be the name of an .html file. "
             f"Received: output={str(file)!r}."
         )
-    if file.exists() and MARK.encode() not in file.read_bytes():
+    if without_mark([file], MARK):
         raise ValueError(
             "`output` must be a new file, or one that this command has "
             f"written. Received: output={str(file)!r}, which would be replaced."
@@ -180,23 +175,9 @@ def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string(
-        "workdir",
-        None,
-        "The folder of the run. Its config.gin is not executed.",
-        **own,
-    )
-    flags.DEFINE_string(
         "output",
         None,
         "The HTML file to write. By default report.html in the workdir.",
-        **own,
-    )
-    flags.DEFINE_multi_string(
-        "gin_config",
-        [],
-        "A gin config that imports classes and functions of your own which the "
-        "run uses; may be repeated. A config is code: its import lines run. "
-        "Give only configs that you trust.",
         **own,
     )
     flags.DEFINE_multi_string(

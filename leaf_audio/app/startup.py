@@ -28,15 +28,21 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
     Args:
         main: Called with the command line without its flags.
         operands: What the command line has besides flags, such as
-            "RECORDING...". Default: nothing.
+            "RECORDING...". Default: nothing; then there must be nothing.
     """
+
+    def checked(argv: list[str]) -> None:
+        if len(argv) > 1 and not operands:
+            raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+        main(argv)
+
     try:
         if _HELP.intersection(sys.argv[1:]):
             # absl itself would end with an exit code of failure.
             print(_help(main, operands))
             sys.stdout.flush()
         else:
-            app.run(main)
+            app.run(checked)
     except KeyboardInterrupt:
         sys.exit("Interrupted.")
     except BrokenPipeError:
@@ -69,6 +75,18 @@ def importing_libraries() -> Iterator[None]:
     prefer_onednn()
     with without_startup_messages():
         yield
+
+
+def import_backend() -> None:
+    """Imports Keras and its backend for a command that uses a trained model."""
+    with importing_libraries():
+        import keras
+
+        # Keras imports it on every backend, once it saves or copies a layer.
+        import tensorflow  # noqa: F401
+
+        # JAX looks for devices then, and writes which it has not found.
+        keras.ops.zeros(1)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
 
 from leaf_audio.app.startup import importing_libraries, run_main
 
@@ -24,8 +24,6 @@ def main(argv: list[str]) -> None:
     Args:
         argv: The command line without its flags: the name of the program.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
     given = flags.FLAGS
     own: list[str] = []
     others: list[str] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from leaf_audio.app.startup import importing_libraries
+from leaf_audio.app.startup import import_backend
 
 if TYPE_CHECKING:
     from leaf_audio.serving import TrainedClassifier
@@ -20,19 +20,24 @@ if TYPE_CHECKING:
 
 def define_flags() -> None:
     """Defines `--workdir`, `--model` and `--gin_config`."""
+    define_run_flags()
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Instead of `workdir`, a .keras file of a classifier, or the name of a "
+        "model that comes with the package: speech_commands.",
+        module_name=sys.argv[0],
+    )
+
+
+def define_run_flags() -> None:
+    """Defines `--workdir` and `--gin_config`."""
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string(
         "workdir",
         None,
         "The folder of the run. Its config.gin is not executed.",
-        **own,
-    )
-    flags.DEFINE_string(
-        "model",
-        None,
-        "Instead of `workdir`, a .keras file of a classifier, or the name of a "
-        "model that comes with the package: speech_commands.",
         **own,
     )
     flags.DEFINE_multi_string(
@@ -165,14 +170,7 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
             "--workdir=runs/leaf or --model=speech_commands. Received: "
             f"workdir={given.workdir}, model={given.model}."
         )
-    with importing_libraries():
-        import keras
-
-        # Keras imports it on every backend, once it saves or copies a layer.
-        import tensorflow  # noqa: F401
-
-        # JAX looks for devices then, and writes which it has not found.
-        keras.ops.zeros(1)
+    import_backend()
     source = given.workdir or given.model
     try:
         with (

@@ -96,6 +96,22 @@ def _keep(path: pathlib.Path, before: pathlib.Path) -> None:
     link.unlink(missing_ok=True)
 
 
+def without_mark(
+    paths: Iterable[str | os.PathLike], mark: str
+) -> list[pathlib.Path]:
+    """Returns the files that exist and that a command has not written itself.
+
+    Args:
+        paths: The files that it is going to write.
+        mark: A text that it writes into each of its files.
+    """
+    return [
+        path
+        for path in map(pathlib.Path, paths)
+        if path.exists() and mark.encode() not in path.read_bytes()
+    ]
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     r"""Writes a text file as UTF-8, in one step.
 

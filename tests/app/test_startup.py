@@ -6,7 +6,14 @@ import platform
 import pytest
 from tones import python
 
-from leaf_audio.app import main, plot, startup, study, trained_flags
+from leaf_audio.app import (
+    main,
+    plot,
+    report_page,
+    startup,
+    study,
+    trained_flags,
+)
 
 pytestmark = pytest.mark.any_backend
 
@@ -95,8 +102,19 @@ def test_every_command_prepares_for_tensorflow(monkeypatch):
     with startup.importing_libraries():
         assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
         assert calls == [1]
-    for command in (main, plot, study, trained_flags):
+    for command in (main, study):
         assert command.importing_libraries is startup.importing_libraries
+    startup.import_backend()
+    assert calls == [1, 1]
+    for command in (plot, report_page, trained_flags):
+        assert command.import_backend is startup.import_backend
+
+
+@pytest.mark.parametrize("name", ["export", "main", "plot", "report", "study"])
+def test_a_command_without_operands_takes_none(name):
+    done = python("-m", f"example.{name}", "extra", check=False)
+    assert done.returncode == 1
+    assert "Unexpected arguments: ['extra']." in done.stdout + done.stderr
 
 
 def test_ctrl_c_ends_a_command_with_a_line():
