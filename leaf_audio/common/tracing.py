@@ -1,5 +1,7 @@
-"""Finds out what a function is being traced for."""
+"""Tracing of functions: what it is for, and how to call one outside of it."""
 
+import concurrent.futures
+from collections.abc import Callable
 from typing import Any
 
 Tensor = Any
@@ -24,3 +26,15 @@ def is_traced_for_xla(inputs: Tensor) -> bool:
             return True
         graph = getattr(graph, "outer_graph", None)
     return False
+
+
+def in_own_thread(function: Callable, *arguments: Any) -> Any:
+    """Calls a function in a thread of its own, and returns what it returns.
+
+    Each thread has a graph of its own: in a new one nothing is traced, and
+    operations return values. It also has counts of its own, by which Keras
+    names layers: models that the function makes leave those of the caller as
+    they are.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()

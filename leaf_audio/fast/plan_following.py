@@ -6,13 +6,14 @@ cannot choose these while it runs. They are chosen in a plan, from weights that
 have values, and kept while graphs are compiled and run.
 """
 
-import concurrent.futures
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from leaf_audio.common.tracing import in_own_thread
 
 Tensor = Any
 
@@ -77,7 +78,7 @@ class PlanFollower:
         """
         parameters = self.parameters()
         if parameters is None:
-            parameters = _outside_graph(self._initial_parameters)
+            parameters = in_own_thread(self._initial_parameters)
         self.make_plan(parameters)
 
     def _initial_parameters(self) -> np.ndarray:
@@ -147,15 +148,8 @@ class PlanFollower:
             self._follow(parameters, if_needed=not self._awaits_weights)
             return True
         if self._awaits_weights:
-            loaded = _outside_graph(self.parameters)
+            loaded = in_own_thread(self.parameters)
             if loaded is not None:
                 self.make_plan(loaded)
         self._compiled = True
         return False
-
-
-def _outside_graph(function: Callable) -> Any:
-    # Each thread has a graph of its own. In another thread nothing is traced,
-    # and operations return values.
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        return executor.submit(function).result()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from leaf_audio.common.included import included
+from leaf_audio.common.tracing import in_own_thread
 from leaf_audio.data import AudioData
 from leaf_audio.data.decoding import at_rate
 from leaf_audio.data.progress import progress
@@ -37,14 +37,11 @@ class RunTeacher(Teacher):
             with the package.
         outputs: `"logits"` or `"embeddings"`. With logits, its labels must
             include those of the data. Defaults to "logits".
-        weight: float, above 0 and at most 1. The share of the teacher in the
-            loss. The labels have the rest. Defaults to 0.5.
-        temperature: float above 0, or None. Divides the logits of teacher and
-            student. Must be None with embeddings. None stands for 2 with
-            logits. Defaults to None.
-        distance: `"squared"`, `"cosine"` or None. How embeddings are compared.
-            Must be None with logits. None stands for "squared" with
-            embeddings. Defaults to None.
+        weight: float, above 0 and at most 1; see `Teacher`. Defaults to 0.5.
+        temperature: float above 0, or None; see `Teacher`. Defaults to None,
+            which stands for 2 with logits.
+        distance: `"squared"`, `"cosine"` or None; see `Teacher`. Defaults to
+            None, which stands for "squared" with embeddings.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -59,16 +56,7 @@ class RunTeacher(Teacher):
     ```
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        outputs: str = "logits",
-        weight: float = 0.5,
-        temperature: float | None = None,
-        distance: str | None = None,
-    ):
-        super().__init__(path, outputs, weight, temperature, distance)
-        self._loaded: TrainedClassifier | None = None
+    _loaded: TrainedClassifier | None = None
 
     @property
     def file(self) -> pathlib.Path:
@@ -80,7 +68,7 @@ class RunTeacher(Teacher):
 
     def check(self) -> None:
         """Raises a ValueError if there is no such model, or without logits."""
-        self._loaded = load(self.path)
+        self._loaded = in_own_thread(load, self.path)
         is_contrastive = isinstance(self._loaded.model, Contrastive)
         if self.outputs == "logits" and is_contrastive:
             raise ValueError(

@@ -1,12 +1,12 @@
 """Making the model that is trained, ready for its first step."""
 
-import concurrent.futures
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from leaf_audio.common.tracing import in_own_thread
 from leaf_audio.data.clips import Task
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.models.student import Student
@@ -161,11 +161,8 @@ def rehearse(
                     initial.take_from(init_from, model)
                 _check_frontend_rate(config, model)
 
-    # Keras counts the layers of each name, and keeps these counts for each
-    # thread. Built in a thread of its own, this model leaves the counts as
-    # they are: the frontend of the real one is called "leaf", not "leaf_1".
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        thread.submit(build_once).result()
+    # So that the frontend of the real model is called "leaf", not "leaf_1".
+    in_own_thread(build_once)
 
 
 def _input_shape(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import collections
-import concurrent.futures
 import functools
 import hashlib
 import os
@@ -25,6 +24,7 @@ from leaf_audio.common.checks import (
     check_positive,
 )
 from leaf_audio.common.listing import listed
+from leaf_audio.common.tracing import in_own_thread
 
 if TYPE_CHECKING:
     from leaf_audio.data import AudioData
@@ -141,11 +141,9 @@ class Teacher(abc.ABC):
         Raises:
             ValueError: If the teacher does not fit the data.
         """
-        # In a thread of its own, a model that is loaded does not change how
-        # Keras names the layers of the student, nor is it distributed.
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            said = thread.submit(self.outputs_of, audio_data).result()
-        said = np.asarray(said, np.float64)
+        # So that a model that is loaded does not change how Keras names the
+        # layers of the student, nor is it distributed.
+        said = np.asarray(in_own_thread(self.outputs_of, audio_data), "float64")
         if not np.isfinite(said).all():
             raise ValueError(
                 f"`teacher` must say what is finite. Received: {self.path}, "
