@@ -9,11 +9,11 @@ import pytest
 from gradients import grad_mean_square
 from keras import ops
 from tones import bindings
-from training_runs import rows, train_with
+from training_runs import interrupted_after, rows, train_with
 
 import leaf_audio
 from leaf_audio.app import configuration, train
-from leaf_audio.training import Workdir, contrast
+from leaf_audio.training import contrast
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -109,16 +109,8 @@ def test_resumed_pretraining_equals_uninterrupted(
 ):
     more = ("train.num_epochs = 2", "train.learning_rate = 0.003", *lines)
     whole = train_with(folder, tmp_path / "whole", *more)
-    save = Workdir.save
-
-    def interrupted(self, model, progress):
-        save(self, model, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Workdir, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, tmp_path / "resumed", *more)
+    with interrupted_after(1, monkeypatch):
+        train_with(folder, tmp_path / "resumed", *more)
     resumed = train_with(folder, tmp_path / "resumed", *more)
     assert resumed["metrics"] == whole["metrics"]
     assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")

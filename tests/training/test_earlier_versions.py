@@ -1,9 +1,8 @@
 """Unfinished runs that an earlier version of the package has begun."""
 
 import pytest
-from training_runs import rows, train_with
+from training_runs import interrupted_after, rows, train_with
 
-from leaf_audio.training import Workdir
 from leaf_audio.training.state import load_archive, save_archive
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -20,16 +19,8 @@ NEW = (
 
 def begin_without(names, folder, workdir, monkeypatch):
     """Trains for an epoch, as a version that had no such settings."""
-    save = Workdir.save
-
-    def interrupted(self, model, progress):
-        save(self, model, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Workdir, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, workdir, *LINES)
+    with interrupted_after(1, monkeypatch):
+        train_with(folder, workdir, *LINES)
     state = workdir / "state.npz"
     about, arrays = load_archive(state.read_bytes())
     for name in names:

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from training_runs import rows, train_with
+from training_runs import interrupted_after, rows, train_with
 
 from leaf_audio import frontend, models
 from leaf_audio.training import Workdir, initial
@@ -68,16 +68,8 @@ def test_resumed_fine_tuning_equals_uninterrupted(
         f"train.init_from = '{copy}'",
     )
     whole = train_with(folder, tmp_path / "whole", *more)
-    save = Workdir.save
-
-    def interrupted(self, model, progress):
-        save(self, model, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Workdir, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, tmp_path / "resumed", *more)
+    with interrupted_after(1, monkeypatch):
+        train_with(folder, tmp_path / "resumed", *more)
     # It is not needed any more.
     copy.unlink()
     resumed = train_with(folder, tmp_path / "resumed", *more)

@@ -11,7 +11,7 @@ import soundfile
 from gradients import grad_mean_square
 from keras import ops
 from tones import SAMPLE_RATE, bindings
-from training_runs import Loaded, rows, train_with
+from training_runs import Loaded, interrupted_after, rows, train_with
 
 import leaf_audio
 from leaf_audio import models
@@ -237,16 +237,8 @@ def test_a_resumed_run_of_tasks_equals_an_uninterrupted_one(
 ):
     more = ("train.num_epochs = 2", "train.learning_rate = 0.003", *more)
     whole = train_tasks(folder, noises, tmp_path / "whole", *more)
-    save = Workdir.save
-
-    def interrupted(self, model, progress):
-        save(self, model, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Workdir, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_tasks(folder, noises, tmp_path / "resumed", *more)
+    with interrupted_after(1, monkeypatch):
+        train_tasks(folder, noises, tmp_path / "resumed", *more)
     resumed = train_tasks(folder, noises, tmp_path / "resumed", *more)
     assert resumed["metrics"] == whole["metrics"]
     assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")

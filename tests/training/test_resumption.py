@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 from tones import ROOT, bindings, main_flags, python
-from training_runs import rows, train_with
+from training_runs import interrupted_after, rows, train_with
 
 from leaf_audio import frontend
 from leaf_audio.app import train
-from leaf_audio.training import Workdir, fitting, schedules
+from leaf_audio.training import Workdir, fitting, schedules, scoring
 from leaf_audio.training.progress import Progress, differences
 
 # Dies at a chosen event, given as its name and how often it has come by then.
@@ -76,17 +76,8 @@ def record_rates(monkeypatch):
 
 def train_interrupted(number, monkeypatch, folder, workdir, *lines):
     """Trains, and is interrupted when an epoch has been saved."""
-    save = Workdir.save
-
-    def interrupted(self, model, progress):
-        save(self, model, progress)
-        if len(progress.history) == number:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Workdir, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, workdir, *lines)
+    with interrupted_after(number, monkeypatch):
+        train_with(folder, workdir, *lines)
 
 
 def no_load(*args, **kwargs):
@@ -226,9 +217,9 @@ def test_results_go_with_the_best_model_that_they_describe(
 ):
     one = train_with(folder, tmp_path, "train.num_epochs = 1")
     finished = contents(tmp_path)
-    score = fitting.Scorer.__call__
+    score = scoring.Scorer.__call__
     monkeypatch.setattr(
-        fitting.Scorer,
+        scoring.Scorer,
         "__call__",
         lambda *given: score(*given) | {"accuracy": 1.0},
     )

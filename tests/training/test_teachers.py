@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from training_runs import rows, train_with
+from training_runs import interrupted_after, rows, train_with
 
 import leaf_audio
 from leaf_audio import data, models, serving
@@ -188,16 +188,8 @@ def test_resumed_distillation_equals_uninterrupted(
     lines = [*MORE, *bound("RunTeacher", finished[0], outputs=outputs)]
     lines.append("data.prepare.mixup_alpha = 0.3")
     whole = train_with(folder, tmp_path / "whole", *lines)
-    save = Workdir.save
-
-    def interrupted(self, model, progress):
-        save(self, model, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Workdir, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_with(folder, tmp_path / "resumed", *lines)
+    with interrupted_after(1, monkeypatch):
+        train_with(folder, tmp_path / "resumed", *lines)
     resumed = train_with(folder, tmp_path / "resumed", *lines)
     assert resumed["metrics"] == whole["metrics"]
     assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")

@@ -1,14 +1,18 @@
 """Short runs on the tones, for tests of training."""
 
+import contextlib
 import csv
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from tones import bindings
 
 from leaf_audio.app import configuration, train
+from leaf_audio.training import Workdir
 
 
 class Loaded(Exception):
@@ -22,6 +26,24 @@ def train_with(
     workdir = f"train.workdir = '{workdir}'"
     configuration.parse([], bindings(folder, workdir, *more, **parts))
     return train.train()
+
+
+@contextlib.contextmanager
+def interrupted_after(
+    epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Interrupts the training in a `with` block once epochs are saved."""
+    save = Workdir.save
+
+    def interrupted(self, model, progress):
+        save(self, model, progress)
+        if len(progress.history) == epochs:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workdir, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def rows(workdir: pathlib.Path) -> list[dict[str, str]]:
