@@ -64,6 +64,8 @@ def test_cola_by_the_cosine_divides_by_the_temperature():
 
 
 def test_simclr_compares_each_view_with_all_others_and_not_with_itself():
+    # With few hidden units, all may be 0 for a view, which has no direction.
+    keras.utils.set_random_seed(0)
     model = MODELS["SimCLR"]()
     found = numpy(model(PAIRS))
     views = [
