@@ -174,13 +174,17 @@ class AudioClassifier(KnownArguments, keras.Model):
         pooled = self._pool(encoded, mask=self._frame_mask(inputs, mask))
         return self._drop(pooled, training=training)
 
-    def with_head(self, kernel: Any, bias: Any) -> "AudioClassifier":
+    def with_head(
+        self, kernel: Any, bias: Any, input_shape: Shape | None = None
+    ) -> "AudioClassifier":
         """Copies the classifier, and gives the copy another dense layer.
 
         Args:
           kernel: Array of shape `(channels, outputs)`, the weights of the dense
             layer.
           bias: Array of shape `(outputs,)`.
+          input_shape: Shape of the inputs of the copy. Defaults to None for
+            that of this model, which must have been built by itself.
 
         Returns:
           A new model with `outputs` outputs. It shares no weights with this
@@ -188,7 +192,7 @@ class AudioClassifier(KnownArguments, keras.Model):
         """
         config = {**self.get_config(), "num_outputs": len(bias)}
         copy = type(self).from_config(config)
-        copy.build_from_config(self.get_build_config())
+        copy.build(input_shape or self.get_build_config()["input_shape"])
         copy.take_weights(self)
         copy.head.set_weights([kernel, bias])
         return copy

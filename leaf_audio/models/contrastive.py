@@ -20,7 +20,7 @@ from leaf_audio.models.chain import Shape, Tensor, from_config_with_objects
 from leaf_audio.models.classifier import AudioClassifier
 
 # What excludes a candidate. Infinity would give gradients that are not finite.
-_EXCLUDED = -1e9
+EXCLUDED = -1e9
 _TEMPERATURE_OF_COLA = 0.2
 
 
@@ -107,13 +107,8 @@ class Contrastive(KnownArguments, keras.Model):
           A new model with `outputs` outputs. It shares no weights with this
           one.
         """
-        config = {**self.classifier.get_config(), "num_outputs": len(bias)}
-        made = AudioClassifier.from_config(config)
         _, _, *shape = self.get_build_config()["input_shape"]
-        made.build((None, *shape))
-        made.take_weights(self.classifier)
-        made.head.set_weights([kernel, bias])
-        return made
+        return self.classifier.with_head(kernel, bias, (None, *shape))
 
     def _check_views(self, shape: Shape) -> None:
         if len(shape) < 3 or shape[1] != 2:
@@ -342,7 +337,7 @@ class SimCLR(Contrastive):
         def row(own: Tensor, other: Tensor) -> Tensor:
             others = own @ ops.transpose(other) / self.temperature
             same = own @ ops.transpose(own) / self.temperature
-            same = ops.where(itself, ops.cast(_EXCLUDED, same.dtype), same)
+            same = ops.where(itself, ops.cast(EXCLUDED, same.dtype), same)
             return ops.concatenate([others, same], axis=-1)
 
         rows = [row(first, second), row(second, first)]

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.models.contrastive import EXCLUDED
 from leaf_audio.training import metrics, scoring
-
-if TYPE_CHECKING:
-    from leaf_audio import data
-
-# As in `leaf_audio.models.contrastive`.
-_EXCLUDED = -1e9
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -95,7 +90,7 @@ class Outcome:
         # How many clips are in the batch of each.
         present = np.minimum(size, clips - np.arange(clips) + place)
         is_there = np.arange(candidates) % size < present[:, None]
-        rows = np.where(is_there[:, None], self.similarities, _EXCLUDED)
+        rows = np.where(is_there[:, None], self.similarities, EXCLUDED)
         found = metrics.scores(
             np.repeat(place, queries), rows.reshape(-1, candidates)
         )
@@ -106,29 +101,6 @@ class Outcome:
     def num_groups(self) -> int:
         """The number of clips."""
         return len(self.similarities)
-
-
-def score_splits(
-    model: keras.Model, batches: data.Batches
-) -> dict[str, Outcome]:
-    """Evaluates a model of pairs on each evaluation split.
-
-    Args:
-        model: A model of `leaf_audio.models.contrastive`.
-        batches: Batches with two views of each clip.
-
-    Returns:
-        An `Outcome` by name of the split.
-
-    Raises:
-        ValueError: If a loss is not finite.
-    """
-    outcomes = {}
-    for split, some in batches.evaluation.items():
-        scorer = PairScorer(some, batches.labels[split], batches.batch_size)
-        outcomes[split] = Outcome(scorer.logits(model))
-        scoring.check_loss(split, outcomes[split].metrics["loss"])
-    return outcomes
 
 
 class PairScorer(scoring.Scorer):
@@ -142,3 +114,9 @@ class PairScorer(scoring.Scorer):
     ) -> dict[str, float]:
         """Evaluates a model, as `Outcome` does."""
         return Outcome(self.logits(model, verbose)).metrics
+
+    def outcome(
+        self, model: keras.Model, groups: np.ndarray | None = None
+    ) -> Outcome:
+        """Returns the `Outcome` of a model; groups are not used."""
+        return Outcome(self.logits(model))

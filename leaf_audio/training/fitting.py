@@ -15,14 +15,12 @@ import keras
 from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
-from leaf_audio.training.contrast import PairScorer
 from leaf_audio.training.feeding import feed
 from leaf_audio.training.finite import TrainingStopped, check_weights
-from leaf_audio.training.multitask import TaskScorer
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.schedules import ReduceOnPlateau, Scaled
-from leaf_audio.training.scoring import Scorer
+from leaf_audio.training.scorers import scorer_of
 from leaf_audio.training.step_watch import (
     OUTSIDE_PLAN,
     exact_outside_plan,
@@ -263,12 +261,9 @@ class Recorder(keras.callbacks.Callback):
         self._num_epochs = num_epochs
         self._tell = tell
         split, some = next(iter(batches.evaluation.items()))
-        kind: Callable[..., Scorer] = Scorer
-        if batches.views > 1:
-            kind = PairScorer
-        elif batches.tasks:
-            kind = functools.partial(TaskScorer, batches.tasks)
-        self._score = kind(some, batches.labels[split], batches.batch_size)
+        self._score = scorer_of(batches)(
+            some, batches.labels[split], batches.batch_size
+        )
         self._log = TensorBoardLog(folder.tensorboard, progress.history)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

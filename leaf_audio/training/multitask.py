@@ -247,25 +247,25 @@ class TaskScorer(scoring.Scorer):
         self, model: keras.Model, verbose: int = 0
     ) -> dict[str, float]:
         """Evaluates a model, as `Outcome` does, but without intervals."""
-        parts = self.outcome(model, verbose=verbose).parts
+        parts = self._outcome(model, None, verbose).parts
         return joined(
             {n: metrics.scores(p.labels, p.logits) for n, p in parts.items()}
         )
 
     def outcome(
-        self,
-        model: keras.Model,
-        groups: np.ndarray | None = None,
-        verbose: int = 0,
+        self, model: keras.Model, groups: np.ndarray | None = None
     ) -> Outcome:
-        """Computes the outputs of each task for its clips.
+        """Returns the `Outcome` of a model.
 
         Args:
             model: A model with the outputs of all tasks.
-            groups: As `leaf_audio.training.scoring.Outcome.groups`. Defaults to
-                None.
-            verbose: See `keras.Model.predict`. Defaults to 0.
+            groups: The groups of the clips. Defaults to None.
         """
+        return self._outcome(model, groups, verbose=0)
+
+    def _outcome(
+        self, model: keras.Model, groups: np.ndarray | None, verbose: int
+    ) -> Outcome:
         outputs = self.outputs(model, verbose)
         numbers = task_numbers(self._tasks, self.labels)
         parts, first = {}, 0
@@ -280,32 +280,6 @@ class TaskScorer(scoring.Scorer):
             )
             first = last
         return Outcome(parts)
-
-
-def score_splits(
-    model: keras.Model, batches: data.Batches
-) -> dict[str, Outcome]:
-    """Evaluates a model of several tasks on each evaluation split.
-
-    Args:
-        model: A model with the outputs of all tasks.
-        batches: The batches, with tasks.
-
-    Returns:
-        An `Outcome` by name of the split.
-
-    Raises:
-        ValueError: If a loss is not finite.
-    """
-    outcomes = {}
-    for split, labels in batches.labels.items():
-        some, clips = batches.chunks(split)
-        scorer = TaskScorer(
-            batches.tasks, some, labels, batches.batch_size, clips
-        )
-        outcomes[split] = scorer.outcome(model, batches.groups[split])
-        scoring.check_loss(split, outcomes[split].metrics["loss"])
-    return outcomes
 
 
 def describe(tasks: Sequence[Task]) -> dict[str, Any]:
@@ -356,7 +330,7 @@ def write_runs(
         folder: The folder of the run, with its model and its settings.
         summary: The content of its `results.json`.
         batches: The batches, with tasks.
-        outcomes: What `score_splits` returned.
+        outcomes: What `scoring.score_splits` returned.
         observer: Follows the run.
     """
     model = folder.load_best()

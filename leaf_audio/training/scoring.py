@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -70,6 +70,17 @@ class Scorer:
             What `leaf_audio.training.metrics.scores` returns.
         """
         return metrics.scores(self.labels, self.logits(model, verbose))
+
+    def outcome(
+        self, model: keras.Model, groups: np.ndarray | None = None
+    ) -> Any:
+        """Returns the `Outcome` of a model on the split.
+
+        Args:
+            model: As for a call.
+            groups: The groups of the clips. Defaults to None.
+        """
+        return Outcome(self.labels, self.logits(model), groups)
 
     def logits(self, model: keras.Model, verbose: int = 0) -> np.ndarray:
         """Computes the outputs of a model for each clip.
@@ -157,18 +168,23 @@ class Outcome:
 
 
 def score_splits(
-    model: keras.Model, batches: data.Batches
-) -> dict[str, Outcome]:
+    model: keras.Model,
+    batches: data.Batches,
+    make_scorer: Callable[..., Scorer] = Scorer,
+) -> dict[str, Any]:
     """Evaluates a model on each evaluation split, as a finished run is.
 
     Clips are cut into chunks if the batches have an `evaluation_hop`.
 
     Args:
-        model: A classifier that returns logits.
+        model: The model.
         batches: The batches.
+        make_scorer: Makes the scorer of a split. Defaults to `Scorer`, for a
+            classifier that returns logits.
 
     Returns:
-        An `Outcome` by name of the split.
+        By name of the split, what `outcome` of its scorer returns: for a
+        classifier, an `Outcome`.
 
     Raises:
         ValueError: If a loss is not finite.
@@ -176,20 +192,16 @@ def score_splits(
     outcomes = {}
     for split, labels in batches.labels.items():
         some, clips = batches.chunks(split)
-        scorer = Scorer(some, labels, batches.batch_size, clips)
-        outcome = Outcome(labels, scorer.logits(model), batches.groups[split])
-        check_loss(split, outcome.metrics["loss"])
+        scorer = make_scorer(some, labels, batches.batch_size, clips)
+        outcome = scorer.outcome(model, batches.groups[split])
+        loss = outcome.metrics["loss"]
+        if not math.isfinite(loss):
+            raise ValueError(
+                "The clips and the outputs of the model must be finite. "
+                f"Received: a loss of {loss} on {split!r}."
+            )
         outcomes[split] = outcome
     return outcomes
-
-
-def check_loss(split: str, loss: float) -> None:
-    """Raises a ValueError if the loss on a split is not finite."""
-    if not math.isfinite(loss):
-        raise ValueError(
-            "The clips and the outputs of the model must be finite. "
-            f"Received: a loss of {loss} on {split!r}."
-        )
 
 
 def metrics_of(

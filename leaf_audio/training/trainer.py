@@ -17,7 +17,6 @@ from leaf_audio.training import (
     batch_statistics,
     building,
     checks,
-    contrast,
     fitting,
     multitask,
     optimizers,
@@ -34,6 +33,7 @@ from leaf_audio.training.progress import (
     check_unfinished,
     same_run,
 )
+from leaf_audio.training.scorers import scorer_of
 from leaf_audio.training.scoring import (
     Outcome,
     describe_data,
@@ -403,15 +403,14 @@ class _Run:
         The tables by label are written here, before `results.json`, which marks
         a run as finished.
         """
+        outcomes = score_splits(
+            self._folder.load_best(), self._batches, scorer_of(self._batches)
+        )
         if self._batches.views > 1:
-            found = contrast.score_splits(
-                self._folder.load_best(), self._batches
-            )
             # There are no labels to make tables of.
-            return self._summary(model, found, labels=[])
+            return self._summary(model, outcomes, labels=[])
         if self._batches.tasks:
-            return self._summarize_tasks(model)
-        outcomes = score_splits(self._folder.load_best(), self._batches)
+            return self._summarize_tasks(model, outcomes)
         thresholds: dict[str, float] | None = None
         if self._batches.is_multilabel:
             thresholds = self._thresholds(outcomes)
@@ -425,11 +424,10 @@ class _Run:
         summary = self._summary(model, outcomes, self._data.label_names)
         return summary | ({"thresholds": thresholds} if thresholds else {})
 
-    def _summarize_tasks(self, model: keras.Model) -> dict[str, Any]:
+    def _summarize_tasks(
+        self, model: keras.Model, outcomes: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Does so for several tasks, each of which gets a folder of its own."""
-        outcomes = multitask.score_splits(
-            self._folder.load_best(), self._batches
-        )
         summary = self._summary(model, outcomes, self._data.label_names)
         multitask.write_runs(
             self._folder,
