@@ -151,8 +151,6 @@ def _load(
     folder: Workdir, configs: Sequence[str], bindings: Sequence[str]
 ) -> data.AudioData:
     """Loads the data of a run, as `leaf-audio eval` does."""
-    import gin
-
     from leaf_audio.app import configuration, recorded
     from leaf_audio.app import train as gin_training
 
@@ -161,12 +159,7 @@ def _load(
         asked = configuration.bound()
         settings = recorded.data_bindings(recorded.read(folder), asked)
         configuration.parse(configs, bindings, settings)
-        bound = gin.get_bindings("train.train")
-        return gin_training.load(
-            bound["dataset"],
-            data_dir=bound.get("data_dir"),
-            for_training=False,
-        )
+        return gin_training.load_of_run(for_training=False)
 
 
 # Not when the module is imported: another command of the same process may have

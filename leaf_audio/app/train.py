@@ -105,13 +105,21 @@ def load(*args: Any, **kwargs: Any) -> data.AudioData:
 
 
 def load_for_training() -> data.AudioData:
-    """Loads the data set of the run that gin has configured."""
+    """Loads the data set of the run that gin has configured, to train on it."""
+    pretraining = gin.get_bindings("train.train").get("pretraining")
+    return load_of_run(for_training=pretraining is None)
+
+
+def load_of_run(for_training: bool) -> data.AudioData:
+    """Loads the data set of the run that gin has configured.
+
+    Args:
+        for_training: bool. See `data.load`.
+    """
     bound = gin.get_bindings("train.train")
     dataset = bound.get("dataset", training.TrainingConfig.dataset)
     return load(
-        dataset,
-        data_dir=bound.get("data_dir"),
-        for_training=bound.get("pretraining") is None,
+        dataset, data_dir=bound.get("data_dir"), for_training=for_training
     )
 
 

@@ -5,13 +5,11 @@ evaluation, for a batch of clips of the same length. Other runtimes have no
 NumPy, but they have these operations.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
 
-from leaf_audio import data
 from leaf_audio.serving import preparation
 
 Tensor = Any
@@ -40,7 +38,8 @@ def split(
     steps: list[Step] = []
     for one in transform_fns:
         try:
-            steps.extend(map(_completed, preparation.to_config([one])))
+            config = preparation.to_config([one])
+            steps.extend(map(preparation.with_defaults, config))
         except ValueError:
             steps.append({"name": _full_name(one)})
     inside = set(_FUNCTIONS) - ({"align"} if has_one_length else set())
@@ -49,17 +48,6 @@ def split(
         if step["name"] not in inside:
             before = count
     return steps[:before], steps[before:]
-
-
-def _completed(step: Step) -> Step:
-    """Adds the arguments that have their default values."""
-    parameters = inspect.signature(getattr(data, step["name"])).parameters
-    defaults = {
-        name: one.default
-        for name, one in parameters.items()
-        if name not in ("samples", "rng")
-    }
-    return {"name": step["name"], **defaults, **step}
 
 
 def _full_name(function: Any) -> str:

@@ -165,6 +165,19 @@ def to_config(transform_fns: Sequence[Callable]) -> list[dict[str, Any]]:
     return config
 
 
+def with_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds the arguments that have their default values.
+
+    Args:
+        entry: A dictionary of those that `to_config` returns.
+    """
+    parameters = inspect.signature(_PREPARING[entry["name"]]).parameters
+    defaults = {
+        one: parameters[one].default for one in _parameters(entry["name"])
+    }
+    return {"name": entry["name"], **defaults, **entry}
+
+
 def from_config(config: Any) -> list[Callable]:
     """Makes the functions that `to_config` has described.
 
