@@ -69,7 +69,7 @@ def _define_flags() -> None:
         "keep_plan",
         False,
         "Computes LEAF by its plan: in about a tenth of the time, in a file "
-        "about three times as large.",
+        "three to five times as large.",
         **own,
     )
     flags.DEFINE_integer(

@@ -78,8 +78,8 @@ def export(
 
     A LEAF that follows a plan is exported in its exact form, which makes a
     small file. Its probabilities differ by the plan's error. With `keep_plan`
-    the file is about three times as large, and LEAF takes about a tenth of the
-    time.
+    the file is three to five times as large, and LEAF takes about a tenth of
+    the time.
 
     Args:
         classifier: The classifier.
