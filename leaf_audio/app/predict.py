@@ -134,11 +134,42 @@ def _predict(
         on_unusable=left_out,
     )
     choice = Choice(classifier.thresholds, given.top, given.threshold)
+    means = _Means()
     with progress(found, len(files), "Predicting", transient=True) as tracked:
         if given.format in ANNOTATIONS:
             _write_annotations(tracked, choice, classifier)
+        elif given.window is None and given.hop is None:
+            _write_lines(means.counted(tracked), choice)
         else:
             _write_lines(tracked, choice)
+    means.tell()
+
+
+class _Means:
+    """Counts the recordings that are told by means over windows."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def counted(
+        self, predictions: Iterable[Prediction]
+    ) -> Iterator[Prediction]:
+        """Yields predictions, and counts those of several windows."""
+        for one in predictions:
+            self._count += len(one.rows) > 1
+            yield one
+
+    def tell(self) -> None:
+        """Says on stderr how many there were, if any."""
+        if self._count:
+            which = "recording is" if self._count == 1 else "recordings are"
+            print(
+                f"{self._count} {which} longer than a clip of the model: the "
+                "probabilities are means over windows. --hop=SECONDS tells "
+                "each window.",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _write_lines(predictions: Iterable[Prediction], choice: Choice) -> None:
@@ -201,7 +232,7 @@ def _define_flags() -> None:
     own: dict[str, Any] = {"module_name": sys.argv[0]}
     trained_flags.define_choice_flags(
         "3, and in a timeline 1. Where a recording may have several labels, "
-        "text tells all that reach their threshold, and a timeline nothing else"
+        "all that reach their threshold, and a timeline nothing else"
     )
     trained_flags.define_window_flags(
         "the distance in the evaluation of the run, or else the length of a "

@@ -44,7 +44,10 @@ class Choice(NamedTuple):
     def labels(
         self, probabilities: Mapping[str, float], of_window: bool = False
     ) -> list[str]:
-        """Returns the labels that are told, the most likely first.
+        """Returns the labels that are told.
+
+        They are in order of falling probability. For a recording that may have
+        several labels, those that reach their thresholds come first.
 
         Args:
             probabilities: The probability of each label.
@@ -55,23 +58,28 @@ class Choice(NamedTuple):
         falling = sorted(
             probabilities, key=probabilities.__getitem__, reverse=True
         )
-        if self.threshold is not None:
-            reached = [
-                one for one in falling if probabilities[one] >= self.threshold
-            ]
+        if self.threshold is None and self.thresholds is None:
+            return falling[: self.top or (1 if of_window else _TOP)]
+        reached = self.reached(probabilities)
+        if self.threshold is not None or of_window:
             return reached[: self.top]
-        if of_window and self.thresholds is not None:
-            return self.given(probabilities)[: self.top]
-        if of_window:
-            return falling[: self.top or 1]
-        return falling[: self.top or _TOP]
+        others = [label for label in falling if label not in reached]
+        return (reached + others)[: self.top or max(_TOP, len(reached))]
 
-    def given(self, probabilities: Mapping[str, float]) -> list[str]:
-        """Returns the labels that reach their thresholds."""
+    def reached(self, probabilities: Mapping[str, float]) -> list[str]:
+        """Returns the labels that reach their thresholds, or that of the user.
+
+        Args:
+            probabilities: The probability of each label.
+        """
         # It imports Keras, which a command imports after it has read its flags.
         from leaf_audio.serving import given_labels
 
-        return given_labels(probabilities, self.thresholds)
+        if self.threshold is None:
+            return given_labels(probabilities, self.thresholds or ())
+        return given_labels(
+            probabilities, [self.threshold] * len(probabilities)
+        )
 
 
 def text(
@@ -97,14 +105,12 @@ def _described(probabilities: Mapping[str, float], choice: Choice) -> str:
     below threshold: siren 0.210". If none does, "no label" comes first.
     """
     labels = choice.labels(probabilities)
-    if choice.threshold is not None:
-        return _named(labels, probabilities) or "no label"
-    if choice.thresholds is None:
+    if choice.threshold is None and choice.thresholds is None:
         return _named(labels, probabilities)
-    given = choice.given(probabilities)
-    below = [label for label in labels if label not in given]
-    below = below[: max(0, (choice.top or _TOP) - len(given))]
-    told = _named(given, probabilities) or "no label"
+    reached = choice.reached(probabilities)
+    above = [label for label in labels if label in reached]
+    below = [label for label in labels if label not in reached]
+    told = _named(above, probabilities) or "no label"
     if not below:
         return told
     return f"{told}; below threshold: {_named(below, probabilities)}"
@@ -137,10 +143,11 @@ def table(
                 yield _csv_line([one.recording, *row])
             continue
         shares = one.probabilities
-        given = None if choice.thresholds is None else choice.given(shares)
+        reached = [] if choice.thresholds is None else choice.reached(shares)
         for label in choice.labels(shares):
-            reached = [] if given is None else [int(label in given)]
-            cells = [one.recording, label, f"{shares[label]:.6f}", *reached]
+            cells = [one.recording, label, f"{shares[label]:.6f}"]
+            if choice.thresholds is not None:
+                cells.append(str(int(label in reached)))
             yield _csv_line(cells)
 
 
@@ -150,7 +157,7 @@ def json_lines(
     """Yields an object of JSON for each recording, or each window.
 
     Its `scores` are the probabilities of labels. Where a recording may have
-    several labels, `labels` has those whose score reaches their threshold.
+    several labels, `labels` has those of them that reach their threshold.
     """
     for one in predictions:
         if not timeline:
@@ -173,7 +180,8 @@ def _json_line(
     times = {name: round(time, 6) for name, time in times.items()}
     content: dict[str, Any] = {"file": recording, **times, "scores": scores}
     if choice.thresholds is not None and not times:
-        content["labels"] = choice.given(probabilities)
+        reached = choice.reached(probabilities)
+        content["labels"] = [label for label in labels if label in reached]
     return json.dumps(content, ensure_ascii=False)
 
 

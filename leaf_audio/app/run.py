@@ -93,6 +93,9 @@ def _next_of(folder: Workdir, results: Mapping[str, Any]) -> list[str]:
         "next:",
         f"  {_command('eval')} --workdir={workdir}",
         f"  {_command('predict')} --workdir={workdir} RECORDING.wav",
+        f"  {_command('report')} --workdir={workdir}",
+        f"  {_command('export')} --workdir={workdir} --format=litert "
+        f"--output={shlex.quote(folder.path.name)}.tflite",
     ]
 
 

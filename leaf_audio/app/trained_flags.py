@@ -170,6 +170,7 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
             "--workdir=runs/leaf or --model=speech_commands. Received: "
             f"workdir={given.workdir}, model={given.model}."
         )
+    _check_source(given.workdir, given.model)
     import_backend()
     source = given.workdir or given.model
     try:
@@ -183,6 +184,24 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
         raise
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"Error: {describe(error)}")
+
+
+def _check_source(workdir: str | None, model: str | None) -> None:
+    """Ends the program with one line if a folder or file does not exist.
+
+    It comes before the backend is imported, which takes seconds.
+    """
+    if workdir is not None and not os.path.isdir(workdir):
+        sys.exit(
+            "Error: `workdir` must be the folder of a run. "
+            f"Received: workdir={workdir}, which is no folder."
+        )
+    if model is not None and model.endswith(".keras"):
+        if not os.path.isfile(model):
+            sys.exit(
+                "Error: `model` must be a .keras file. "
+                f"Received: model={model}, which is no file."
+            )
 
 
 @contextlib.contextmanager

@@ -254,10 +254,16 @@ def audio_files(folder: pathlib.Path) -> list[str]:
         no files, such as a pipe, or a folder with the name of an audio file and
         nothing in it to decode. To decode them is an error that says so.
     """
-    return sorted(_walk(folder))
+    return sorted(walk_audio_files(folder))
 
 
-def _walk(folder: pathlib.Path) -> Iterator[str]:
+def walk_audio_files(folder: pathlib.Path) -> Iterator[str]:
+    """Yields what `audio_files` lists, in no particular order.
+
+    Args:
+        folder: pathlib.Path. The folder. If it does not exist, nothing is
+            yielded.
+    """
     seen = set()
     for root, directories, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)

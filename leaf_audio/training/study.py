@@ -19,6 +19,7 @@ import rich.progress
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_path
 from leaf_audio.training.progress import differences
+from leaf_audio.training.workdir import check_no_recordings
 
 # The command that trains, as `python -m` takes it.
 _PROGRAM = ("-m", "leaf_audio.app.main")
@@ -210,8 +211,10 @@ def check_replaceable(study: Study) -> None:
         study: The study.
 
     Raises:
-        ValueError: If another file would be replaced. The message names it.
+        ValueError: If another file would be replaced, or the folder holds
+            recordings. The message names one.
     """
+    check_no_recordings(study.folder)
     found = []
     if not any(map(_is_run, study.folder.glob("*/*.json"))):
         names = [f"results.{suffix}" for suffix in ("md", "json", *FIGURES)]

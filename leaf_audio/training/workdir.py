@@ -23,6 +23,7 @@ from leaf_audio.common import files
 from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
+from leaf_audio.data.recordings import walk_audio_files
 from leaf_audio.models.student import kept_part
 from leaf_audio.training import finite, tables
 from leaf_audio.training.batch_statistics import not_synchronized
@@ -193,6 +194,8 @@ class Workdir:
                 "replace what is there: choose another workdir, or move it "
                 "elsewhere."
             )
+        if not self._claim.is_marked():
+            check_no_recordings(self.path)
 
     def of_task(self, name: str) -> "Workdir":
         """Returns the folder of a task, which a finished run has written.
@@ -477,6 +480,21 @@ class Workdir:
         for file in (self.results, *self.tables):
             file.unlink(missing_ok=True)
         self._results_are_void = False
+
+
+def check_no_recordings(workdir: pathlib.Path) -> None:
+    """Raises a ValueError if a run would be written among recordings.
+
+    Args:
+        workdir: The folder for the run. It need not exist.
+    """
+    recording = next(walk_audio_files(workdir), None)
+    if recording is not None:
+        raise ValueError(
+            "`workdir` must be new or hold a run. Received: "
+            f"workdir={str(workdir)!r}, which holds a recording, {recording}. "
+            "Choose a folder outside of the recordings."
+        )
 
 
 def _holds_something(path: pathlib.Path) -> bool:

@@ -39,7 +39,9 @@ def made(rows, recording="one.wav"):
             Choice([0.5, 0.5, 0.5], 3),
             "b 0.600; below threshold: c 0.300, a 0.100",
         ),
-        (Choice([0.1, 0.5, 0.3], 1), "b 0.600, c 0.300, a 0.100"),
+        (Choice([0.1, 0.5, 0.3]), "b 0.600, c 0.300, a 0.100"),
+        (Choice([0.1, 0.5, 0.3], 1), "b 0.600"),
+        (Choice([0.9, 0.9, 0.9], None, 0.5), "b 0.600"),
         (Choice([0.1, 0.7, 0.5], 2), "a 0.100; below threshold: b 0.600"),
         (Choice([0.7, 0.7, 0.7], 1), "no label; below threshold: b 0.600"),
     ],
@@ -48,6 +50,33 @@ def test_a_line_tells_the_labels_of_a_recording(choice, text):
     found = [made([[0.0, 0.8, 0.2], [0.2, 0.4, 0.4]])]
     lines = list(prediction_formats.text(found, choice, timeline=False))
     assert lines == [f"one.wav: {text}"]
+
+
+@pytest.mark.parametrize(
+    "choice, told",
+    [
+        (Choice([0.05, 0.9, 0.2]), [("c", 1), ("a", 1), ("b", 0)]),
+        (Choice([0.05, 0.9, 0.2], 1), [("c", 1)]),
+        (Choice([0.9, 0.9, 0.9], 2), [("b", 0), ("c", 0)]),
+        (Choice([0.9, 0.9, 0.9], None, 0.2), [("b", 1), ("c", 1)]),
+    ],
+)
+def test_all_formats_tell_the_same_labels(choice, told):
+    found = [made([[0.1, 0.6, 0.3]])]
+    rows = list(prediction_formats.table(found, choice, timeline=False))
+    cells = list(csv.DictReader(io.StringIO("\n".join(rows))))
+    assert [(one["label"], int(one["reached"])) for one in cells] == told
+    (line,) = prediction_formats.json_lines(found, choice, False)
+    content = json.loads(line)
+    assert list(content["scores"]) == [label for label, _ in told]
+    assert content["labels"] == [label for label, reached in told if reached]
+    (line,) = prediction_formats.text(found, choice, timeline=False)
+    above, _, below = line.partition("below threshold")
+    assert all(
+        f"{label} 0." in (above if is_reached else below)
+        for label, is_reached in told
+    )
+    assert line.count("0.") == len(told)
 
 
 def test_a_timeline_tells_what_is_in_each_window():
@@ -84,7 +113,7 @@ def test_a_table_is_csv():
     lines = prediction_formats.table(found, several, timeline=False)
     rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
     found = [(row["label"], row["reached"]) for row in rows[:3]]
-    assert found == [("b", "0"), ("a", "0"), ("c", "1")]
+    assert found == [("c", "1"), ("b", "0"), ("a", "0")]
 
 
 def test_a_name_in_a_table_may_have_several_lines():

@@ -68,6 +68,27 @@ def test_each_recording_has_a_line(folder, finished):
         assert line == f"{file}: {', '.join(expected)}"
 
 
+def test_means_over_windows_are_told(folder, finished, tmp_path):
+    samples, rate = soundfile.read(folder / "tones/test/low/0.wav")
+    window = serving.load(finished[0]).window
+    short, long = (str(tmp_path / f"{name}.wav") for name in ("short", "long"))
+    soundfile.write(short, np.resize(samples, window), rate)
+    soundfile.write(long, np.resize(samples, window + 1), rate)
+    command = ["-m", "example.predict", f"--workdir={finished[0]}"]
+    told = "1 recording is longer than a clip of the model"
+    assert told in python(*command, short, long).stderr
+    assert "longer" not in python(*command, short).stderr
+    assert "longer" not in python(*command, "--hop=0.01", long).stderr
+
+
+def test_what_does_not_exist_is_told_by_the_name_of_its_flag():
+    for flag, value in (("workdir", "nowhere"), ("model", "no.keras")):
+        command = ("-m", "example.predict", f"--{flag}={value}", "a.wav")
+        told = python(*command, check=False).stderr
+        assert told.startswith(f"Error: `{flag}` must be")
+        assert f"Received: {flag}={value}" in told
+
+
 def test_a_class_of_ones_own_is_found(folder, tmp_path, monkeypatch):
     (tmp_path / "own_encoder.py").write_text(
         "import gin, keras\n"
@@ -182,7 +203,9 @@ def test_the_command_tells_unusable_recordings_and_goes_on(
     names = [line.split(": ")[0] for line in process.stdout.splitlines()]
     good = ["a.wav", "sub/b.wav"]
     assert names == [str(tmp_path / name) for name in good]
-    *told, last = process.stderr.splitlines()
+    *told, last = [
+        line for line in process.stderr.splitlines() if "Error" in line
+    ]
     assert len(told) == len(mixed) + 1
     for line, name in zip(told, [*mixed, "none"], strict=True):
         assert line.startswith("Error: ") and f"/{name}'" in line

@@ -148,3 +148,18 @@ def test_an_evaluation_replaces_only_an_evaluation(tmp_path):
     file.with_name("notes.csv").touch()
     with pytest.raises(ValueError, match="must be new or hold an evaluation"):
         evaluation._check_replaceable(file)
+
+
+def test_neither_runs_nor_studies_are_written_among_recordings(
+    folder, tmp_path, no_data
+):
+    recordings = tmp_path / "recordings"
+    (recordings / "dog").mkdir(parents=True)
+    (recordings / "dog" / "one.wav").write_bytes(b"")
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match="holds a recording, dog/one.wav"):
+        train_with(folder, recordings)
+    made = study.Study({"one": []}, seeds=[0], workdir=recordings)
+    with pytest.raises(ValueError, match="holds a recording, dog/one.wav"):
+        study.run_all(made, [], {"one": {}})
+    assert content(tmp_path) == before
