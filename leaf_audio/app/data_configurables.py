@@ -56,24 +56,88 @@ def evaluating_transform_fns() -> Sequence[Callable]:
     Those of `leaf_audio.data` have their arguments bound and do without gin, so
     that `serving.preparation` can describe them.
     """
-    bound = gin.get_bindings("data.prepare", resolve_references=False)
-    references = bound.get("transform_fns", ())
     resolved = transform_fns()
-    # It may be a macro, whose parts are not known here.
-    if not isinstance(references, list | tuple):
-        return resolved
-    keys = [getattr(one, "config_key", ("", "")) for one in references]
-    keys = keys or [("", "data.align"), ("", "data.loudness_normalization")]
     return [
         _without_gin(scope, name) if name in TRANSFORMS else given
-        for (scope, name), given in zip(keys, resolved, strict=True)
+        for (scope, name), given in zip(_keys(), resolved, strict=False)
+    ] or resolved
+
+
+def _keys() -> list[tuple[str, str]]:
+    """Returns scope and name of each transform that a config refers to.
+
+    A transform that a config calls, as in `@Audiomentation()`, has no name.
+    There are none at all if the transforms are a macro.
+    """
+    bound = gin.get_bindings("data.prepare", resolve_references=False)
+    if "transform_fns" not in bound:
+        return [("", "data.align"), ("", "data.loudness_normalization")]
+    references = bound["transform_fns"]
+    # Of a macro, the parts are not known here.
+    if not isinstance(references, list | tuple):
+        return []
+    return [
+        ("", "") if getattr(one, "evaluate", True) else one.config_key
+        for one in references
     ]
 
 
 def _without_gin(scope: str, name: str) -> Callable:
+    if name in TRANSFORMS:
+        function = getattr(data, name.removeprefix("data."))
+    else:
+        function = getattr(gin.get_configurable(name), "__wrapped__")  # noqa: B009
+    return functools.partial(function, **_bound_arguments(scope, name))
+
+
+def _bound_arguments(scope: str, name: str) -> dict[str, Any]:
+    """Returns the arguments that gin gives a transform."""
     arguments = gin.get_bindings("/".join(filter(None, (scope, name))))
-    function = getattr(data, name.removeprefix("data."))
-    return functools.partial(function, **arguments)
+    if name == "data.speed_change" and arguments.get("seq_len") is None:
+        with gin.config_scope(scope):
+            arguments["seq_len"] = _length_after_speed_change()
+    if name == "data.background_noise":
+        _fill_in_sample_rate(arguments)
+    return arguments
+
+
+class _ForProcesses:
+    """A transform of a config, which other processes can be given.
+
+    They know no bindings. So they get the function and its arguments.
+
+    Args:
+        configured: The transform, as gin has made it.
+        scope: The scope of the reference to it.
+        name: Its name in gin.
+    """
+
+    def __init__(self, configured: Callable, scope: str, name: str):
+        functools.update_wrapper(self, configured)
+        self._configured = configured
+        self._scope = scope
+        self._name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._configured(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return _without_gin(self._scope, self._name).__reduce__()
+
+
+def _for_processes(transform_fns: Sequence[Callable]) -> Sequence[Callable]:
+    """Has the transforms of a config work in other processes."""
+    keys = _keys()
+    if len(keys) != len(transform_fns):
+        raise ValueError(
+            "`data.prepare.transform_fns` must be a list of functions, and no "
+            "macro, with `worker_processes`. Received: "
+            f"transform_fns={transform_fns}."
+        )
+    return [
+        _ForProcesses(given, scope, name) if name else given
+        for (scope, name), given in zip(keys, transform_fns, strict=True)
+    ]
 
 
 def evaluation_hop() -> int | None:
@@ -100,7 +164,9 @@ def _load(*args: Any, **kwargs: Any) -> Any:
 def _prepare(*args: Any, **kwargs: Any) -> Any:
     """Calls `data.prepare`. The default transforms take their bindings."""
     bound = inspect.signature(data.prepare).bind(*args, **kwargs)
-    bound.arguments.setdefault("transform_fns", _default_transforms())
+    given = bound.arguments.setdefault("transform_fns", _default_transforms())
+    if bound.arguments.get("worker_processes"):
+        bound.arguments["transform_fns"] = _for_processes(given)
     return data.prepare(*bound.args, **bound.kwargs)
 
 
@@ -152,9 +218,7 @@ def _at_rate_of_data(function: Callable) -> Callable:
 
     @functools.wraps(function, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("sample_rate") is None:
-            loading = gin.get_bindings("data.load")
-            kwargs["sample_rate"] = loading.get("sample_rate")
+        _fill_in_sample_rate(kwargs)
         return function(*args, **kwargs)
 
     setattr(  # noqa: B010
@@ -163,6 +227,12 @@ def _at_rate_of_data(function: Callable) -> Callable:
         signature.replace(parameters=list(parameters.values())),
     )
     return wrapped
+
+
+def _fill_in_sample_rate(arguments: dict[str, Any]) -> None:
+    if arguments.get("sample_rate") is None:
+        loading = gin.get_bindings("data.load")
+        arguments["sample_rate"] = loading.get("sample_rate")
 
 
 def _uncalled(index: Callable) -> Callable:

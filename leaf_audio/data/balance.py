@@ -5,12 +5,12 @@ of it, so it goes with any loss, with mixup and with augmentations, which make
 the repetitions of a clip differ.
 """
 
-import functools
-
 import numpy as np
 
+from leaf_audio.data.passes import Passes
 
-class BalancedOrder:
+
+class BalancedOrder(Passes):
     """The clips of each pass, such that labels come equally often.
 
     A pass has as many positions as there are clips. The weight of a clip is
@@ -32,21 +32,10 @@ class BalancedOrder:
     def __init__(self, labels: np.ndarray, seed: int):
         self._groups, self._weights = _groups(labels)
         self._seed = seed
-        # Positions are asked for by several threads, in the order of a pass or
-        # nearly so.
-        self._pass = functools.lru_cache(maxsize=3)(self._draw)
+        super().__init__(len(self._weights))
 
-    def __call__(self, position: int) -> int:
-        """Returns the index of the clip at a position.
-
-        Args:
-            position: int. Counted from the start of training, over all passes.
-        """
-        number, within = divmod(position, len(self._weights))
-        return int(self._pass(number)[within])
-
-    def _draw(self, number: int) -> np.ndarray:
-        """Returns the indices of the clips of a pass, of shape (clips,)."""
+    def draw(self, number: int) -> np.ndarray:
+        """Returns the indices of the clips of a pass; see `Passes`."""
         count = len(self._weights)
         # 2**32 keeps these keys apart from those of clips and steps.
         rng = np.random.default_rng(

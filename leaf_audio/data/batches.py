@@ -15,11 +15,10 @@ whether the run began at step 0 or was resumed later.
 """
 
 import functools
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from absl import logging
 
 from leaf_audio.common.checks import (
     check_bool,
@@ -35,6 +34,7 @@ from leaf_audio.data.balance import BalancedOrder
 from leaf_audio.data.batch_checks import check_views, checked_targets
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
+from leaf_audio.data.reading_ahead import grain, read_ahead
 from leaf_audio.data.shares import Share
 from leaf_audio.data.tasks import TaskOrder, check_mixup, training_order
 from leaf_audio.data.transforms import (
@@ -44,26 +44,14 @@ from leaf_audio.data.transforms import (
     loudness_normalization,
 )
 
-# Grain warns where JAX is not installed, which it does not need here.
-_verbosity = logging.get_verbosity()
-logging.set_verbosity(logging.ERROR)
-import grain  # noqa: E402
-
-logging.set_verbosity(_verbosity)
-
 DEFAULT_TRANSFORMS = (align, loudness_normalization)
 DEFAULT_MAX_CACHE_BYTES = 2**31
-# Batches are made ahead by threads, each of which makes a whole batch. NumPy
-# computes without holding up the other threads, but Python does not, so that
-# more threads than a few gain nothing. `benchmarks/data.py` measures it.
-_THREADS = min(os.cpu_count() or 1, 4)
 # Of a longer clip, training reads a random part of this many examples. A
 # recording of an hour is thus not decoded for an example of a second.
 _EXCERPT_EXAMPLES = 8
 # How many samples of the longest clip are transformed to find the shape of an
 # example: a minute at 16 kHz.
 _TRIED_SAMPLES = 2**20
-_BATCHES_AHEAD = _THREADS + 2
 
 
 def prepare(
@@ -77,6 +65,7 @@ def prepare(
     balance: bool = False,
     views: int = 1,
     more_targets: np.ndarray | None = None,
+    worker_processes: int = 0,
 ) -> "Batches":
     """Makes batches of a prepared data set.
 
@@ -124,6 +113,12 @@ def prepare(
             targets of a training batch then have the shape
             (batch, number of labels + size), and mixup mixes all of them.
             Default: None.
+        worker_processes: int from 0 to 1000. 0 makes training batches in
+            threads of this process. Above, so many processes make the same
+            batches, and read the clips from disk. That is for transforms that
+            compute in Python, which hold up one another in threads. The main
+            module of the program must do nothing when it is imported, as
+            Python's `multiprocessing` asks for. Default: 0.
 
     Returns:
         A `Batches`. If `align` is among the transforms, training reads a random
@@ -145,6 +140,7 @@ def prepare(
         balance=balance,
         views=views,
         more_targets=more_targets,
+        worker_processes=worker_processes,
     )
 
 
@@ -190,6 +186,7 @@ class Batches:
         balance: bool = False,
         views: int = 1,
         more_targets: np.ndarray | None = None,
+        worker_processes: int = 0,
     ):
         check_is(
             "audio_data", audio_data, AudioData, "what `data.load` returned"
@@ -201,6 +198,7 @@ class Batches:
         check_not_negative("mixup_alpha", mixup_alpha)
         check_unless_none(check_positive_int, evaluation_hop=evaluation_hop)
         check_bool("balance", balance)
+        check_count("worker_processes", worker_processes, at_most=1000)
         check_views(views, mixup_alpha, evaluation_hop, more_targets)
         clips = audio_data.clips
         nbytes = sum(some.nbytes for some in clips.values())
@@ -211,6 +209,7 @@ class Batches:
         self.num_labels = len(audio_data.label_names)
         self.is_multilabel = audio_data.is_multilabel and views == 1
         self._seed = seed
+        self._workers = worker_processes
         self._count = len(clips.get("train", ()))
         self._more = checked_targets(more_targets, self._count)
         self.num_more_targets = 0 if self._more is None else self._more.shape[1]
@@ -284,7 +283,11 @@ class Batches:
         data = data.batch(part_size, drop_remainder=True)
         if self.mixup_alpha:
             data = data.map_with_index(functools.partial(self._mixed, part))
-        return _read_ahead(data[first_step:])
+        return read_ahead(data[first_step:], self._workers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What a process that makes training batches needs.
+        return {k: v for k, v in vars(self).items() if k != "evaluation"}
 
     def chunks(self, split: str) -> tuple[grain.IterDataset, np.ndarray]:
         """Returns the batches that an evaluation of a finished run takes.
@@ -310,7 +313,7 @@ class Batches:
             return self._example(split, int(clips[number]), part=part)
 
         data = grain.MapDataset.range(len(clips)).map(example)
-        return _read_ahead(data.batch(self.batch_size)), clips
+        return read_ahead(data.batch(self.batch_size)), clips
 
     def _check_hop(self, hop: int) -> None:
         if len(self.example_shape) != 1:
@@ -377,7 +380,7 @@ class Batches:
             return self._example(split, index, rng)
 
         data = data.map(example)
-        return _read_ahead(data.batch(self.batch_size))
+        return read_ahead(data.batch(self.batch_size))
 
     def _example(
         self,
@@ -466,11 +469,3 @@ class Batches:
                 f"leads to {shapes}."
             )
         return shape
-
-
-def _read_ahead(data: grain.MapDataset) -> grain.IterDataset:
-    return data.to_iter_dataset(
-        grain.ReadOptions(
-            num_threads=_THREADS, prefetch_buffer_size=_BATCHES_AHEAD
-        )
-    )

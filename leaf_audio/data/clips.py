@@ -168,29 +168,7 @@ class Clips:
             positions, in samples, where the part to read begins and ends. By
             default they are those of the whole clip.
         """
-        dtype = np.float32 if self.is_multilabel else np.int32
-        samples = self._all_samples() if in_memory else None
-
-        def read(
-            index: int, begin: int = 0, end: int | None = None
-        ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
-            first = int(self.offsets[index])
-            length = int(self.offsets[index + 1]) - first
-            end = length if end is None else min(end, length)
-            begin = min(begin, end)
-            if samples is None:
-                audio = self._from_disk(index, begin, end)
-            else:
-                audio = samples[first + begin : first + end]
-                if self.full_scale is not None:
-                    audio = _scaled(audio, self.full_scale)
-                else:
-                    # All threads share it.
-                    audio.flags.writeable = False
-            # Not all at once: as float32, many labels of many clips are large.
-            return audio, self.labels[index].astype(dtype)
-
-        return read
+        return _Reader(self, self._all_samples() if in_memory else None)
 
     def source_of(self, index: int) -> str:
         """Returns where a clip comes from.
@@ -220,6 +198,10 @@ class Clips:
         count = tf.data.experimental.assert_cardinality(len(self))
         return data.apply(count)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process opens the files itself.
+        return {k: v for k, v in vars(self).items() if k != "_source"}
+
     @functools.cached_property
     def _first_records(self) -> np.ndarray:
         """The number of the first record of each clip, and of all records."""
@@ -230,7 +212,8 @@ class Clips:
     def _source(self) -> Any:
         return records.open_shards(self.directory, self.shards)
 
-    def _from_disk(self, index: int, begin: int, end: int) -> np.ndarray:
+    def from_disk(self, index: int, begin: int, end: int) -> np.ndarray:
+        """Decodes a clip from one position to another, in samples."""
         parts = [
             _scaled(integers, full_scale)
             for _, integers, full_scale in self._parts(index, begin, end)
@@ -308,6 +291,41 @@ class Clips:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
         return samples
+
+
+class _Reader:
+    """Reads one clip, or a part of it; see `Clips.reader`.
+
+    Another process that is given a reader reads from disk.
+    """
+
+    def __init__(self, clips: Clips, samples: np.ndarray | None):
+        self._clips = clips
+        self._samples = samples
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_samples": None}
+
+    def __call__(
+        self, index: int, begin: int = 0, end: int | None = None
+    ) -> tuple[np.ndarray, np.int32 | np.ndarray]:
+        clips = self._clips
+        first = int(clips.offsets[index])
+        length = int(clips.offsets[index + 1]) - first
+        end = length if end is None else min(end, length)
+        begin = min(begin, end)
+        if self._samples is None:
+            audio = clips.from_disk(index, begin, end)
+        else:
+            audio = self._samples[first + begin : first + end]
+            if clips.full_scale is not None:
+                audio = _scaled(audio, clips.full_scale)
+            else:
+                # All threads share it.
+                audio.flags.writeable = False
+        # Not all at once: as float32, many labels of many clips are large.
+        dtype = np.float32 if clips.is_multilabel else np.int32
+        return audio, clips.labels[index].astype(dtype)
 
 
 def _scaled(integers: np.ndarray, full_scale: float) -> np.ndarray:

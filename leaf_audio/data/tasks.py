@@ -26,6 +26,7 @@ from leaf_audio.data import clip_store, decoding
 from leaf_audio.data.audio_folder import DEFAULT_SAMPLE_RATE
 from leaf_audio.data.balance import BalancedOrder
 from leaf_audio.data.clips import AudioData, Clips, Task
+from leaf_audio.data.passes import Passes
 
 _NAME = re.compile(r"\w[\w-]*", re.ASCII)
 
@@ -313,16 +314,19 @@ class JoinedClips(Clips):
     ) -> Callable[..., tuple[np.ndarray, np.int32 | np.ndarray]]:
         """Returns a function that reads one clip; see `Clips.reader`."""
         readers = [part.reader(in_memory) for part in self.joined]
+        return functools.partial(self._read, readers)
+
+    def _read(
+        self,
+        readers: Sequence[Callable],
+        index: int,
+        begin: int = 0,
+        end: int | None = None,
+    ) -> tuple[np.ndarray, np.int32]:
         firsts = self._first_clips
-
-        def read(
-            index: int, begin: int = 0, end: int | None = None
-        ) -> tuple[np.ndarray, np.int32]:
-            number = int(np.searchsorted(firsts, index, side="right")) - 1
-            audio, _ = readers[number](index - int(firsts[number]), begin, end)
-            return audio, np.int32(self.labels[index])
-
-        return read
+        number = int(np.searchsorted(firsts, index, side="right")) - 1
+        audio, _ = readers[number](index - int(firsts[number]), begin, end)
+        return audio, np.int32(self.labels[index])
 
 
 def _joined_groups(parts: Sequence[Clips]) -> np.ndarray | None:
@@ -337,7 +341,7 @@ def _joined_groups(parts: Sequence[Clips]) -> np.ndarray | None:
     return np.concatenate(groups)
 
 
-class ShuffledOrder:
+class ShuffledOrder(Passes):
     """All clips once in each pass, in an order of its own.
 
     Args:
@@ -348,18 +352,14 @@ class ShuffledOrder:
     def __init__(self, count: int, seed: int):
         self._count = count
         self._seed = seed
-        self._pass = functools.lru_cache(maxsize=3)(self._draw)
+        super().__init__(count)
 
-    def __call__(self, position: int) -> int:
-        """Returns the index of the clip at a position of all passes."""
-        number, within = divmod(position, self._count)
-        return int(self._pass(number)[within])
-
-    def _draw(self, number: int) -> np.ndarray:
+    def draw(self, number: int) -> np.ndarray:
+        """Returns the indices of the clips of a pass; see `Passes`."""
         return _generator(self._seed, 0, number).permutation(self._count)
 
 
-class TaskOrder:
+class TaskOrder(Passes):
     """The clips of several tasks, mixed by weights.
 
     A pass has about as many positions as there are clips. In each, a task has
@@ -390,15 +390,10 @@ class TaskOrder:
             max(1, round(total * weight / sum(weights))) for weight in weights
         ]
         self._seed = seed
-        self._pass = functools.lru_cache(maxsize=3)(self._draw)
+        super().__init__(sum(self._quotas))
 
-    def __call__(self, position: int) -> int:
-        """Returns the index of the clip at a position of all passes."""
-        number, within = divmod(position, sum(self._quotas))
-        return int(self._pass(number)[within])
-
-    def _draw(self, number: int) -> np.ndarray:
-        """Returns the indices of the clips of a pass."""
+    def draw(self, number: int) -> np.ndarray:
+        """Returns the indices of the clips of a pass; see `Passes`."""
         indices = [
             first + order(position)
             for order, first, quota in zip(

@@ -24,6 +24,7 @@ _FREE = (
     "NpzTeacher.path",
     "RunTeacher.path",
     "train.checkpoint_minutes",
+    "data.prepare.worker_processes",
     "data_parallel.address",
     "data_parallel.num_processes",
     "data_parallel.process",

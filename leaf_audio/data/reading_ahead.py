@@ -1,0 +1,86 @@
+"""Makes batches ahead of their use, in threads or in processes."""
+
+import atexit
+import os
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+# Grain warns where JAX is not installed, which it does not need here.
+_verbosity = logging.get_verbosity()
+logging.set_verbosity(logging.ERROR)
+import grain  # noqa: E402
+
+logging.set_verbosity(_verbosity)
+
+# Each thread makes a whole batch. NumPy computes without holding up the other
+# threads, but Python does not, so that more threads than a few gain nothing.
+# `benchmarks/data.py` measures it.
+_THREADS = min(os.cpu_count() or 1, 4)
+_BATCHES_AHEAD = _THREADS + 2
+
+
+def read_ahead(
+    batches: grain.MapDataset, worker_processes: int = 0
+) -> grain.IterDataset:
+    """Makes batches ahead of their use.
+
+    Args:
+        batches: What makes the batch of a step.
+        worker_processes: 0 makes the batches in threads of this process. Above,
+            so many other processes make them. They get copies of `batches`.
+            Default: 0.
+
+    Returns:
+        The batches, in their order.
+    """
+    if not worker_processes:
+        options = grain.ReadOptions(_THREADS, _BATCHES_AHEAD)
+        return batches.to_iter_dataset(options)
+    # In each process one thread: more would hold up each other.
+    in_one_process = batches.to_iter_dataset(grain.ReadOptions(1, 2))
+    shared = in_one_process.mp_prefetch(
+        grain.MultiprocessingOptions(worker_processes, per_worker_buffer_size=2)
+    )
+    return _ClosedAtExit(shared.map(_copied))
+
+
+def _copied(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Copies arrays, which lie in memory that processes share.
+
+    There is little of it on many machines, and an array that is kept until the
+    end of the program would be an error then.
+    """
+    return tuple(map(np.array, batch))
+
+
+class _ClosedAtExit(grain.IterDataset):
+    """Ends the processes of iterators that are still open at the exit.
+
+    Otherwise they would end when Python takes its modules apart, with errors.
+    """
+
+    def __init__(self, data: grain.IterDataset):
+        super().__init__()
+        self._data = data
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = iter(self._data)
+        if not _OPEN:
+            # After multiprocessing has been imported, and so before its own
+            # exit.
+            atexit.unregister(_close_all)
+            atexit.register(_close_all)
+        _OPEN.add(iterator)
+        return iterator
+
+
+_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for iterator in list(_OPEN):
+        iterator.close()

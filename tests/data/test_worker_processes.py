@@ -1,0 +1,111 @@
+"""Processes make the batches that threads would make."""
+
+import csv
+import itertools
+import multiprocessing
+
+import numpy as np
+import pytest
+from stored import prepare
+from tones import bindings, main_flags, python, write_tones
+
+from leaf_audio import data
+
+
+def noisy(samples, rng=None):
+    if rng is None:
+        return samples
+    return samples + rng.normal(size=len(samples)).astype(np.float32)
+
+
+def failing_elsewhere(samples):
+    if multiprocessing.parent_process() is None:
+        return samples
+    raise ValueError("`failing` has failed.")
+
+
+@pytest.mark.parametrize("changes", [{}, {"max_cache_bytes": 0}])
+def test_the_batches_are_the_same(tmp_path, changes):
+    audio_data = prepare(tmp_path)
+
+    def first(worker_processes):
+        made = data.prepare(
+            audio_data,
+            [noisy, data.align],
+            batch_size=4,
+            mixup_alpha=0.5,
+            balance=True,
+            worker_processes=worker_processes,
+            **changes,
+        )
+        return list(itertools.islice(made.train(3), 7))
+
+    for one, other in zip(first(0), first(2), strict=True):
+        for array, expected in zip(one, other, strict=True):
+            np.testing.assert_array_equal(array, expected)
+
+
+def test_an_error_in_a_process_is_raised_here(tmp_path):
+    audio_data = prepare(tmp_path)
+    made = data.prepare(
+        audio_data,
+        [data.align, failing_elsewhere],
+        batch_size=4,
+        worker_processes=1,
+    )
+    with pytest.raises(ValueError, match="`failing` has failed"):
+        next(iter(made.train()))
+
+
+def test_processes_know_the_bindings_of_gin(tmp_path):
+    write_tones(tmp_path / "tones")
+    (tmp_path / "own.py").write_text(
+        "import gin\n"
+        "@gin.configurable\n"
+        "def scaled(samples, factor=1.0, rng=None):\n"
+        "    return samples * (1 if rng is None else factor * rng.random())\n"
+    )
+    config = tmp_path / "own.gin"
+    config.write_text("import own\ntwice/own.scaled.factor = 2\n")
+    metrics = {}
+    for count in (0, 2):
+        workdir = tmp_path / f"run{count}"
+        transforms = "[@own.scaled, @twice/own.scaled, @data.align]"
+        process = python(
+            *("-m", "example.main", f"--gin_config={config}"),
+            *main_flags(
+                bindings(
+                    tmp_path,
+                    f"train.workdir = '{workdir}'",
+                    "train.num_epochs = 1",
+                    f"data.prepare.transform_fns = {transforms}",
+                    f"data.prepare.worker_processes = {count}",
+                )
+            ),
+            PYTHONPATH=f"{tmp_path}:.",
+        )
+        # Nothing is left that ends with an error.
+        assert "Exception" not in process.stderr
+        with open(workdir / "metrics.csv", newline="") as file:
+            (metrics[count],) = csv.DictReader(file)
+    assert metrics[0]["loss"] == metrics[2]["loss"]
+    assert metrics[0]["val_loss"] == metrics[2]["val_loss"]
+
+
+def test_transforms_of_a_macro_are_refused(tmp_path):
+    write_tones(tmp_path / "tones")
+    process = python(
+        *("-m", "example.main"),
+        *main_flags(
+            bindings(
+                tmp_path,
+                f"train.workdir = '{tmp_path / 'run'}'",
+                "mine = [@data.align]",
+                "data.prepare.transform_fns = %mine",
+                "data.prepare.worker_processes = 1",
+            )
+        ),
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "no macro, with `worker_processes`" in process.stderr
