@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -43,9 +44,18 @@ def read_ahead(
     # In each process one thread: more would hold up each other.
     in_one_process = batches.to_iter_dataset(grain.ReadOptions(1, 2))
     shared = in_one_process.mp_prefetch(
-        grain.MultiprocessingOptions(worker_processes, per_worker_buffer_size=2)
+        grain.MultiprocessingOptions(
+            worker_processes, per_worker_buffer_size=2
+        ),
+        worker_init_fn=_leave_interrupts_to_parent,
     )
     return _ClosedAtExit(shared.map(_copied))
+
+
+def _leave_interrupts_to_parent(worker: int, count: int) -> None:
+    # Ctrl-C reaches all processes of a terminal. Then the parent ends its
+    # workers, which would otherwise print a traceback each.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _copied(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:

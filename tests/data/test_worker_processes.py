@@ -3,11 +3,16 @@
 import csv
 import itertools
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from stored import prepare
-from tones import bindings, main_flags, python, write_tones
+from tones import ROOT, bindings, main_flags, python, write_tones
 
 from leaf_audio import data
 
@@ -109,3 +114,33 @@ def test_transforms_of_a_macro_are_refused(tmp_path):
     )
     assert process.returncode == 1
     assert "no macro, with `worker_processes`" in process.stderr
+
+
+def test_an_interrupted_run_ends_without_tracebacks(tmp_path):
+    write_tones(tmp_path / "tones")
+    workdir = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "example.main"),
+            *main_flags(
+                bindings(
+                    tmp_path,
+                    f"train.workdir = '{workdir}'",
+                    "train.num_epochs = 100000",
+                    "data.prepare.worker_processes = 2",
+                )
+            ),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while not (workdir / "metrics.csv").exists() and process.poll() is None:
+        time.sleep(0.1)
+    # As Ctrl-C in a terminal, which reaches all processes.
+    os.killpg(process.pid, signal.SIGINT)
+    told, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "Interrupted" in told and "Traceback" not in told
