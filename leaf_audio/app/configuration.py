@@ -251,8 +251,23 @@ def message(error: Exception) -> str:
     calls = [c for c in re.findall(through, str(error)) if c != "train"]
     text = re.sub(through, "", str(error)).strip()
     if calls:
-        text += f" (In {', in '.join(calls)}.)"
+        text = _in_configurable(text, calls[0])
     return text + _suggestion(text)
+
+
+def _in_configurable(text: str, name: str) -> str:
+    """Says in which configurable an error arose.
+
+    An argument that the message begins with gets the name of its binding, as in
+    "`audio_folder.path` must be a folder".
+    """
+    if text.startswith(f"`{name}."):
+        return text
+    argument = re.match(r"`(\w+)`", text)
+    parameters = inspect.signature(gin.get_configurable(name)).parameters
+    if argument and argument[1] in parameters:
+        return f"`{name}.{argument[1]}`{text[argument.end() :]}"
+    return f"{text} (In {name}.)"
 
 
 def _operative(are_macros: bool) -> dict[str, str]:

@@ -12,6 +12,7 @@ from arguments import (
     is_legal,
 )
 from public_names import targets
+from tones import main_flags, python
 
 from leaf_audio.app import configurables, configuration, run, train  # noqa: F401
 
@@ -198,3 +199,22 @@ def test_bindings_without_effect_for_one_reason_share_a_line():
     assert "ConvBlock.activation" in block and "ConvBlock.dropout" in block
     assert block.count("nothing refers to @ConvBlock") == 1
     assert "PANN.depth" in pann
+
+
+@pytest.mark.parametrize(
+    "binding, named",
+    [
+        ("audio_folder.path = 3", "`audio_folder.path` must be"),
+        ("MelFilterbanks.n_filters = -1", "`MelFilterbanks.n_filters` must be"),
+    ],
+)
+def test_an_error_names_the_binding(tmp_path, binding, named):
+    process = python(
+        *("-m", "example.main", "--gin_config=example/configs/mel.gin"),
+        "--gin_config=example/configs/audio_folder.gin",
+        *main_flags([binding, f"train.workdir = '{tmp_path / 'run'}'"]),
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith(f"Error: {named}")
+    assert "(In " not in process.stderr
