@@ -164,3 +164,8 @@ def delayed(x: Tensor, delay: Tensor, count: Any) -> Tensor:
     positions = ops.arange(count, dtype="int32")[None] - delay[:, None]
     exists = ops.logical_and(positions >= 0, positions < ops.shape(x)[1])
     return ops.where(exists, take_rows(x, positions), 0.0)
+
+
+def zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:
+    """Sets `(batch, time, channels)` to 0 where `(batch, time)` is False."""
+    return ops.where(mask[..., None], x, ops.zeros_like(x))

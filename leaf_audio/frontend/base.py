@@ -68,7 +68,11 @@ from leaf_audio.common.checks import (
     check_positive,
     check_size,
 )
-from leaf_audio.common.framing import clip_lengths, is_before
+from leaf_audio.common.framing import (
+    clip_lengths,
+    is_before,
+    zero_where_masked,
+)
 from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.portable import is_portable
 from leaf_audio.common.serialization import deserialize, serialize
@@ -82,6 +86,7 @@ from leaf_audio.frontend.channels import (
     unfold_channels,
     unfolded_shape,
 )
+from leaf_audio.frontend.held import Holdable
 from leaf_audio.frontend.layer_calls import (
     build_chain,
     call_layer,
@@ -106,7 +111,7 @@ Shape = tuple[int | None, ...]
 ENERGY_FLOOR = 1e-5
 
 
-class Frontend(Streamable, KnownArguments, keras.Model):
+class Frontend(Holdable, Streamable, KnownArguments, keras.Model):
     """Base class of the frontends: checks of inputs, masks and channels.
 
     A subclass computes the energies of one channel in `_compute_energies`. This
@@ -332,18 +337,18 @@ class Frontend(Streamable, KnownArguments, keras.Model):
             check_mask(self.name, inputs.shape, mask.shape)
             mask = ops.cast(mask, "bool")
             audio = zero_where_masked(audio, mask)
-        # `training` is passed on explicitly, because on JAX `fit` passes it to
-        # the outermost model only.
+        # It is passed on because on JAX `fit` gives it to the outermost model.
+        in_steps = self._training_of_steps(training)
         if self.multichannel:
             channel_mask = mask
             if mask is not None:
                 channel_mask = ops.repeat(mask, ops.shape(audio)[2], axis=0)
             features = self._compute_features(
-                fold_channels(audio), channel_mask, training
+                fold_channels(audio), channel_mask, in_steps
             )
             features = unfold_channels(features, audio)
         else:
-            features = self._compute_features(audio, mask, training)
+            features = self._compute_features(audio, mask, in_steps)
         if self._spec_augment is not None:
             frame_mask = self.compute_mask(inputs, mask)
             features = call_layer(
@@ -503,8 +508,3 @@ class Frontend(Streamable, KnownArguments, keras.Model):
                     for name, value in config.items()
                 }
             )
-
-
-def zero_where_masked(x: Tensor, mask: Tensor) -> Tensor:
-    """Sets `(batch, time, channels)` to 0 where `(batch, time)` is False."""
-    return ops.where(mask[..., None], x, ops.zeros_like(x))

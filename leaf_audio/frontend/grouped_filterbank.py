@@ -21,12 +21,11 @@ import numpy as np
 from keras import ops
 
 from leaf_audio import impulse_responses
-from leaf_audio.common.framing import is_before
+from leaf_audio.common.framing import is_before, zero_where_masked
 from leaf_audio.common.lean_ops import reorder
 from leaf_audio.convolution import GaborConv1D
 from leaf_audio.convolution.gabor import gabor_energies
 from leaf_audio.fast.plan_following import PlanFollower
-from leaf_audio.frontend.base import zero_where_masked
 from leaf_audio.pooling import GaussianLowpass, pool
 
 Tensor = Any

@@ -16,12 +16,14 @@ from leaf_audio.common.checks import check_choice, check_rate, check_size
 from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
+from leaf_audio.frontend import held
 from leaf_audio.models.chain import (
     Shape,
     Tensor,
     from_config_with_objects,
 )
 from leaf_audio.models.heads import POOLINGS, BandNormalization, GlobalPooling
+from leaf_audio.models.same_parts import difference
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -113,6 +115,7 @@ class AudioClassifier(KnownArguments, keras.Model):
             and "mask" in inspect.signature(frontend.call).parameters
         )
         self.supports_masking = self._passes_mask
+        self._holds_frontend = False
         self._holds_encoder = False
         dtype = wide_dtype(self.variable_dtype)
         self._normalize = (
@@ -157,7 +160,8 @@ class AudioClassifier(KnownArguments, keras.Model):
         features = inputs
         if self.frontend is not None:
             kwargs = {"mask": mask} if self._passes_mask else {}
-            features = self.frontend(inputs, training=training, **kwargs)
+            for_frontend = False if self._holds_frontend else training
+            features = self.frontend(inputs, training=for_frontend, **kwargs)
         if len(features.shape) == 3:
             features = features[..., None]
         if len(features.shape) != 4:
@@ -223,40 +227,47 @@ class AudioClassifier(KnownArguments, keras.Model):
         """Takes over the weights of another classifier.
 
         Those of the dense layer stay. Both must be built, and have the same
-        frontend, encoder, `input_norm` and `pooling`. Weights are compared by
-        their shapes.
+        frontend, encoder, `input_norm` and `pooling`. Arguments that have no
+        effect on what a part computes from its weights may differ; see
+        `leaf_audio.models.same_parts`.
 
         Args:
           other: The classifier that has the weights.
 
         Raises:
-          ValueError: If a part has other weights. Nothing is changed then.
+          ValueError: If a part has other weights or computes something else
+            from them. Nothing is changed then.
         """
         pairs = []
         for name, argument in _PARTS.items():
             own, given = getattr(self, name), getattr(other, name)
-            shapes = [
-                [tuple(weight.shape) for weight in part.weights] if part else []
-                for part in (own, given)
-            ]
-            if type(own) is not type(given) or shapes[0] != shapes[1]:
+            problem = _mismatch(own, given)
+            if problem:
                 raise ValueError(
                     f"`{argument}` of the two classifiers must be of the same "
-                    f"kind and size to take over weights. Received: "
-                    f"{_described(own)}, and {_described(given)} for `other`."
+                    "kind, size and settings to take over weights. Received: "
+                    f"{problem[0]}, and {problem[1]} for `other`."
                 )
             pairs.append((own, given))
         for own, given in pairs:
             if own is not None:
                 own.set_weights(given.get_weights())
 
-    def hold_encoder(self) -> None:
-        """Has normalization and encoder compute as in evaluation from now on.
+    def hold(self, frontend: bool = False, encoder: bool = False) -> None:
+        """Has parts compute as in evaluation from now on, also in training.
 
-        Batch normalization then uses, and keeps, the statistics that it has,
-        also in training. The weights can still be trained.
+        Normalizations then use, and keep, the statistics that they have, and
+        dropout within the parts is off. The weights can still be trained.
+
+        Args:
+          frontend: Whether the frontend does so. The SpecAugment of a frontend
+            of this package stays on in training. Defaults to False.
+          encoder: Whether the normalization and the encoder do so. Defaults to
+            False.
         """
-        self._holds_encoder = True
+        if frontend and not held.hold(self.frontend):
+            self._holds_frontend = True
+        self._holds_encoder = self._holds_encoder or encoder
 
     def _frame_mask(self, inputs: Tensor, mask: Any) -> Any:
         if mask is None or not self._passes_mask:
@@ -323,6 +334,26 @@ _PARTS = {
     "encoder": "encoder",
     "_pool": "pooling",
 }
+
+
+def _mismatch(
+    own: layers.Layer | None, given: layers.Layer | None
+) -> tuple[str, str] | None:
+    """Describes both of two parts if one cannot have the other's weights."""
+    if type(own) is type(given):
+        if own is None:
+            return None
+        found = difference(own, given)
+        if found:
+            name, here, there = found
+            return f"{name}={here}", f"{name}={there}"
+        own_shapes, given_shapes = [
+            [tuple(weight.shape) for weight in part.weights]
+            for part in (own, given)
+        ]
+        if own_shapes == given_shapes:
+            return None
+    return _described(own), _described(given)
 
 
 def _described(part: layers.Layer | None) -> str:

@@ -93,14 +93,13 @@ def build(
     outputs = model(keras.ops.zeros(_input_shape(config, example_shape)))
     if init_from is not None:
         initial.take_from(init_from, model)
-    if config.encoder_learning_rate_factor == 0:
-        initial.hold_encoder(model)
+    _check_frontend_rate(config, model)
+    _freeze(config, model)
     optimizers.spare_from_decay(
         model.optimizer,
         model,
         spares_encoder=config.encoder_learning_rate_factor != 1,
     )
-    _check_frontend_rate(config, model)
     model.optimizer.build(model.trainable_variables)
     targets = (
         keras.ops.zeros((outputs.shape[0], num_outputs + taught))
@@ -181,6 +180,17 @@ def _check_frontend_rate(config: TrainingConfig, model: keras.Model) -> None:
         config.frozen_frontend_epochs,
         config.encoder_learning_rate_factor,
     )
+
+
+def _freeze(config: TrainingConfig, model: keras.Model) -> None:
+    """Freezes what has a learning rate of 0."""
+    frontend = config.frontend_learning_rate_factor == 0
+    encoder = config.encoder_learning_rate_factor == 0
+    optimizers.freeze(model, frontend, encoder)
+    if config.init_from is not None:
+        # What was trained computes as it was trained to. The statistics of a
+        # new frontend, though, have seen no data yet.
+        initial.hold(model, frontend, encoder)
 
 
 def _compiled(

@@ -81,14 +81,18 @@ class TrainingConfig:
             `learning_rate`. Defaults to 0.
         frontend_learning_rate_factor: float, at least 0. The learning rate of
             the frontend's weights is `learning_rate` times this. 0 freezes
-            them. Defaults to 1.
+            them: they have no gradients. With 0 and `init_from`, the frontend
+            also computes as in evaluation: its normalizations use, and keep,
+            the statistics that they have. SpecAugment stays on. Defaults to 1.
         frozen_frontend_epochs: float, at least 0. The number of first epochs
-            in which the frontend does not learn. Defaults to 0.
+            in which the weights of the frontend stay as they are. Its
+            normalizations follow the data from the first step on. Defaults to
+            0.
         encoder_learning_rate_factor: float, at least 0. The same for the
             weights of the encoder, its normalization and its pooling, with
             `init_from`. Other values than 1 also spare them from weight decay.
-            With 0, they are frozen, and batch normalization uses the
-            statistics that it has. Defaults to 1.
+            With 0, they are frozen and compute as in evaluation, without
+            dropout. Defaults to 1.
         init_from: str, path or None. The folder of a run, a `.keras` file, or
             the name of a model that comes with the package. A new run begins
             with the weights of its frontend and encoder, which must be of the

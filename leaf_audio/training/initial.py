@@ -72,15 +72,17 @@ def take_from(init_from: str | os.PathLike, model: keras.Model) -> None:
         ) from error
 
 
-def hold_encoder(model: keras.Model) -> None:
-    """Has the encoder compute as in evaluation; see `AudioClassifier`.
+def hold(model: keras.Model, frontend: bool, encoder: bool) -> None:
+    """Has parts compute as in evaluation; see `AudioClassifier.hold`.
 
     Args:
         model: A model as `take_from` gets it.
+        frontend: Whether the frontend does so.
+        encoder: Whether the encoder does so.
     """
     classifier = _classifier(kept_part(model))
     if classifier is not None:
-        classifier.hold_encoder()
+        classifier.hold(frontend=frontend, encoder=encoder)
 
 
 def _classifier(model: keras.Model) -> AudioClassifier | None:

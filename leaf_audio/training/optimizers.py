@@ -65,6 +65,23 @@ def encoder_variables(model: keras.Model) -> list[keras.Variable]:
     ]
 
 
+def freeze(model: keras.Model, frontend: bool, encoder: bool) -> None:
+    """Takes parts of a model out of training.
+
+    Their weights get no gradients, so a clipping by the norm of all gradients
+    does not count them. What is saved of the model does not tell.
+
+    Args:
+        model: A model that is built, and whose optimizer is not.
+        frontend: Whether to freeze the frontend.
+        encoder: Whether to freeze what lies between frontend and dense layer.
+    """
+    frozen = frontend_variables(model) if frontend else []
+    frozen += encoder_variables(model) if encoder else []
+    for variable in frozen:
+        variable.trainable = False
+
+
 def _scales(model: keras.Model, encoder_factor: float = 1) -> dict[int, float]:
     """Returns what multiplies the rate of some weights, by their `id`.
 
@@ -109,7 +126,9 @@ def check_frontend_rate(
         )
         if value != default
     ]
-    if asked and not frontend_variables(model):
+    # What learns nothing is frozen already.
+    is_frozen = factor == 0 and getattr(model, "frontend", None) is not None
+    if asked and not is_frozen and not frontend_variables(model):
         raise ValueError(
             f"`{asked[0].partition('=')[0]}` must be left at its default for a "
             "model without a `frontend`, or whose frontend learns nothing. "

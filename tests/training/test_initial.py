@@ -120,10 +120,161 @@ def test_a_frozen_encoder_keeps_the_statistics_of_its_normalization(
             )
 
 
+# Its LogTBN has statistics.
+EFFICIENT_LEAF = (
+    "AudioClassifier.frontend = @EfficientLeaf()",
+    "EfficientLeaf.sample_rate = 4000",
+    "EfficientLeaf.n_filters = 4",
+    "EfficientLeaf.num_groups = 2",
+)
+FRONTEND_AT_0 = "train.frontend_learning_rate_factor = 0"
+ENCODER_AT_0 = "train.encoder_learning_rate_factor = 0"
+
+
+@pytest.fixture(scope="module")
+def with_statistics(folder, tmp_path_factory):
+    """A run whose frontend, normalization and encoder have statistics."""
+    workdir = tmp_path_factory.mktemp("with_statistics") / "run"
+    norm = "AudioClassifier.input_norm = 'batch'"
+    train_with(folder, workdir, *ONE_EPOCH, norm, frontend=EFFICIENT_LEAF)
+    return workdir
+
+
+def changed(workdir, other):
+    """Returns the paths of the weights in which two runs differ."""
+    weights = zip(
+        Workdir(workdir).load_best().weights,
+        Workdir(other).load_best().weights,
+        strict=True,
+    )
+    to_numpy = keras.ops.convert_to_numpy
+    return {
+        one.path
+        for one, two in weights
+        if (to_numpy(one) != to_numpy(two)).any()
+    }
+
+
+@pytest.mark.parametrize("augmented", ["False", "True"])
+def test_with_all_factors_0_the_dense_layer_alone_changes(
+    augmented, with_statistics, folder, tmp_path
+):
+    train_with(
+        folder,
+        tmp_path / "run",
+        "train.num_epochs = 2",
+        "train.learning_rate = 0.01",
+        "AudioClassifier.input_norm = 'batch'",
+        f"EfficientLeaf.spec_augment = {augmented}",
+        *(FRONTEND_AT_0, ENCODER_AT_0),
+        f"train.init_from = '{with_statistics}'",
+        frontend=EFFICIENT_LEAF,
+    )
+    found = changed(tmp_path / "run", with_statistics)
+    assert found and all("/head/" in path for path in found), found
+
+
+def test_a_pretrained_frontend_at_rate_0_keeps_its_statistics(
+    with_statistics, folder, tmp_path
+):
+    train_with(
+        folder,
+        tmp_path / "run",
+        *ONE_EPOCH,
+        "AudioClassifier.input_norm = 'batch'",
+        FRONTEND_AT_0,
+        f"train.init_from = '{with_statistics}'",
+        frontend=EFFICIENT_LEAF,
+    )
+    found = changed(tmp_path / "run", with_statistics)
+    assert any("conv" in path and "leaf" not in path for path in found)
+    assert any("band_normalization" in path for path in found)
+    assert not any("efficient_leaf" in path for path in found)
+
+
+def test_a_new_frontend_at_rate_0_takes_its_statistics_from_the_data(
+    folder, tmp_path
+):
+    made = {}
+    for name, more in (("still", STILL), ("run", (FRONTEND_AT_0,))):
+        train_with(
+            *(folder, tmp_path / name, *ONE_EPOCH, *more),
+            frontend=EFFICIENT_LEAF,
+        )
+        leaf = Workdir(tmp_path / name).load_best().frontend
+        made[name] = leaf.trainable_weights, leaf.non_trainable_weights
+    for one, other in zip(made["still"][0], made["run"][0], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+    mean, _ = made["run"][1][:2]
+    assert np.abs(keras.ops.convert_to_numpy(mean)).max() > 0.01
+
+
+def test_a_clipping_by_norm_does_not_count_what_is_frozen(
+    with_statistics, folder, tmp_path
+):
+    heads = []
+    for name, rate in (("still", 1e-12), ("run", 0.1)):
+        train_with(
+            folder,
+            tmp_path / name,
+            "train.num_epochs = 1",
+            "train.steps_per_epoch = 1",
+            f"train.learning_rate = {rate}",
+            "train.optimizer = @SGD",
+            # Far below the norm of the gradients of the dense layer.
+            "SGD.global_clipnorm = 0.01",
+            "AudioClassifier.input_norm = 'batch'",
+            *(FRONTEND_AT_0, ENCODER_AT_0),
+            f"train.init_from = '{with_statistics}'",
+            frontend=EFFICIENT_LEAF,
+        )
+        weights = Workdir(tmp_path / name).load_best().head.get_weights()
+        heads.append(np.concatenate([one.ravel() for one in weights]))
+    moved = np.linalg.norm(heads[1] - heads[0])
+    np.testing.assert_allclose(moved, 0.1 * 0.01, rtol=1e-3)
+
+
+def test_what_is_frozen_in_a_run_is_not_frozen_in_its_model(
+    with_statistics, folder, tmp_path
+):
+    results = train_with(
+        folder,
+        tmp_path / "run",
+        *(*ONE_EPOCH, "AudioClassifier.input_norm = 'batch'"),
+        *(FRONTEND_AT_0, ENCODER_AT_0),
+        f"train.init_from = '{with_statistics}'",
+        frontend=EFFICIENT_LEAF,
+    )
+    made = Workdir(tmp_path / "run").load_best()
+    of_head = sum(weight.size for weight in made.head.get_weights())
+    assert results["parameters"]["trainable"] == of_head
+    assert len(made.trainable_weights) > len(made.head.trainable_weights)
+
+
 @pytest.mark.parametrize(
     "lines, message",
     [
-        (["ConvNet.filters = [4, 5]"], "`encoder` of the two classifiers"),
+        (
+            ["ConvNet.filters = [4, 5]"],
+            r"filters=\[4, 5\], and filters=\[4, 4\]",
+        ),
+        (
+            ["AudioClassifier.encoder = @PANN()", "PANN.depth = 1"],
+            "`encoder` of the two classifiers.*Received: a PANN .* a ConvNet",
+        ),
+        (
+            ["MelFilterbanks.window_stride = 5.0"],
+            "`frontend` of.*window_stride=5.0, and window_stride=10.0 for",
+        ),
+        (["MelFilterbanks.window_len = 32.0"], "window_len=32.0, and"),
+        (
+            ["MelFilterbanks.min_freq = 100.0"],
+            "min_freq=100.0, and min_freq=60",
+        ),
+        (
+            ["MelFilterbanks.compression_fn = 'db'"],
+            "compression_fn=db_compression, and compression_fn=log_compression",
+        ),
         (["MelFilterbanks.sample_rate = 8000"], "8000 Hz. Received.*4000 Hz"),
         (["AudioClassifier.input_norm = 'batch'"], "`input_norm` of the two"),
     ],
