@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import pathlib
 from collections.abc import Iterator
 
@@ -14,6 +16,7 @@ from leaf_audio.data import AudioData
 from leaf_audio.data.decoding import at_rate
 from leaf_audio.data.progress import progress
 from leaf_audio.models.contrastive import Contrastive
+from leaf_audio.serving import preparation
 from leaf_audio.serving.batching import in_batches
 from leaf_audio.serving.trained import TrainedClassifier, load
 from leaf_audio.training import Workdir
@@ -26,10 +29,12 @@ _LEAST = 1e-12
 class RunTeacher(Teacher):
     """A teacher that is a trained model, such as that of another run.
 
-    Before training, it gets each training recording as its own evaluation
-    would: resampled to its rate, prepared by its transforms, and in windows if
-    the recording is longer than its clips. What it says of the windows is
-    averaged, as probabilities or as embeddings.
+    Before training, it says of each training recording what `predict` or
+    `embed` of `leaf_audio.load(path)` says: it gets the recording resampled to
+    its rate and prepared by its transforms, and in windows if it is longer than
+    its clips. Their probabilities or embeddings are averaged. All of a long
+    recording counts, also where the evaluation of the teacher, without an
+    `evaluation_hop`, takes the centre alone.
 
     Args:
         path: str or path. What `leaf_audio.load` takes: the folder of a
@@ -57,18 +62,46 @@ class RunTeacher(Teacher):
     """
 
     _loaded: TrainedClassifier | None = None
+    _manner: str | None = None
+
+    @property
+    def _where(self) -> pathlib.Path:
+        return pathlib.Path(self.path).expanduser()
 
     @property
     def file(self) -> pathlib.Path:
         """The file of the model."""
-        path = pathlib.Path(self.path)
-        if path.is_dir():
-            return Workdir(path).best
-        return path if path.is_file() else included()[str(path)]
+        if self._where.is_dir():
+            return Workdir(self._where).best
+        if self._where.is_file():
+            return self._where
+        return included()[str(self.path)]
+
+    def fingerprint(self) -> str:
+        """Returns a hash of the model and of how it gets recordings."""
+        if self._manner is None:
+            self._load()
+        digest = hashlib.sha256(self.file.read_bytes())
+        digest.update(str(self._manner).encode())
+        return digest.hexdigest()[:16]
+
+    def _load(self) -> TrainedClassifier:
+        loaded = in_own_thread(load, self._where)
+        # What a run keeps beside its model decides too.
+        self._manner = json.dumps(
+            [
+                list(loaded.labels),
+                loaded.sample_rate,
+                loaded.thresholds is not None,
+                preparation.to_config(loaded.transform_fns),
+                loaded.evaluation_hop,
+            ]
+        )
+        return loaded
 
     def check(self) -> None:
         """Raises a ValueError if there is no such model, or without logits."""
-        self._loaded = in_own_thread(load, self.path)
+        self._loaded = self._load()
         is_contrastive = isinstance(self._loaded.model, Contrastive)
         if self.outputs == "logits" and is_contrastive:
             raise ValueError(
@@ -79,7 +112,7 @@ class RunTeacher(Teacher):
 
     def outputs_of(self, audio_data: AudioData) -> np.ndarray:
         """Computes the outputs for the training clips; see `Teacher`."""
-        classifier = self._loaded or load(self.path)
+        classifier = self._loaded or self._load()
         # It is not needed any more while the student is trained.
         self._loaded = None
         if audio_data.sample_rate is None:

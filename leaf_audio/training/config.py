@@ -333,11 +333,17 @@ class TrainingConfig:
         return self.learning_rate_schedule == "cosine"
 
     def as_settings(self) -> dict[str, str]:
-        """Returns the settings as text, by names such as `train.seed`."""
-        return {
+        """Returns the settings as text, by names such as `train.seed`.
+
+        Where the teacher lies is a setting of its own, `train.teacher.path`.
+        """
+        settings = {
             f"train.{field.name}": _as_text(getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
+        if self.teacher is not None:
+            settings["train.teacher.path"] = repr(str(self.teacher.path))
+        return settings
 
     @classmethod
     def default_settings(cls) -> dict[str, str]:

@@ -69,7 +69,8 @@ def freeze(model: keras.Model, frontend: bool, encoder: bool) -> None:
     """Takes parts of a model out of training.
 
     Their weights get no gradients, so a clipping by the norm of all gradients
-    does not count them. What is saved of the model does not tell.
+    does not count them. A model that is saved within `saved_unfrozen` does not
+    tell.
 
     Args:
         model: A model that is built, and whose optimizer is not.
@@ -80,6 +81,31 @@ def freeze(model: keras.Model, frontend: bool, encoder: bool) -> None:
     frozen += encoder_variables(model) if encoder else []
     for variable in frozen:
         variable.trainable = False
+        variable.is_frozen_in_run = True
+
+
+@contextlib.contextmanager
+def saved_unfrozen(model: keras.Model) -> Iterator[None]:
+    """Within the `with` block, a model can be saved that has frozen parts.
+
+    The file has no optimizer and no loss then: Keras would load the optimizer
+    for all weights of the model, and it has the state for a part of them.
+
+    Args:
+        model: The model, built.
+    """
+    if not any(hasattr(one, "is_frozen_in_run") for one in model.variables):
+        yield
+        return
+    kept = {name: getattr(model, name) for name in ("optimizer", "compiled")}
+    # Keras would track what is assigned in the usual way.
+    object.__setattr__(model, "optimizer", None)
+    object.__setattr__(model, "compiled", False)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            object.__setattr__(model, name, value)
 
 
 def _scales(model: keras.Model, encoder_factor: float = 1) -> dict[int, float]:

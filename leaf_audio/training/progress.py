@@ -23,6 +23,7 @@ _FREE = (
     # Whether it is the same teacher is told by its fingerprint.
     "NpzTeacher.path",
     "RunTeacher.path",
+    "train.teacher.path",
     "train.checkpoint_minutes",
     "data.prepare.worker_processes",
     "data_parallel.address",

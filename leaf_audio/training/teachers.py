@@ -13,7 +13,7 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,8 +93,12 @@ class Teacher(abc.ABC):
             )
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments, by which two runs are compared."""
-        names = ("path", "outputs", "weight", "temperature", "distance")
+        """Returns the arguments by which two runs are compared.
+
+        The path is none of them: `fingerprint` tells whether it is the same
+        teacher, which may have been moved.
+        """
+        names = ("outputs", "weight", "temperature", "distance")
         return {name: getattr(self, name) for name in names}
 
     @abc.abstractmethod
@@ -262,8 +266,7 @@ class NpzTeacher(Teacher):
                 f"`{self.outputs}` of {rows.shape} and {rows.dtype}"
             )
         names = [os.path.normpath(one).replace(os.sep, "/") for one in files]
-        twice = [k for k, n in collections.Counter(names).items() if n > 1]
-        if twice:
+        if twice := _twice(names):
             raise self._error(f"which names {twice[0]!r} twice")
         labels = None
         if self.outputs == "logits" and "labels" in found:
@@ -273,6 +276,8 @@ class NpzTeacher(Teacher):
                     f"with `labels` of shape {found['labels'].shape} and "
                     f"`logits` of {rows.shape}"
                 )
+            if twice := _twice(labels):
+                raise self._error(f"whose `labels` have {twice[0]!r} twice")
         return names, rows, labels
 
     def _error(self, problem: str) -> ValueError:
@@ -305,6 +310,11 @@ def columns(
             "labels may be others."
         )
     return [list(given).index(one) for one in audio_data.label_names]
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    """Returns the names that occur more than once."""
+    return [k for k, n in collections.Counter(names).items() if n > 1]
 
 
 def _front(files: Sequence[str], names: Sequence[str]) -> str:

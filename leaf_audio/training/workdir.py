@@ -28,7 +28,7 @@ from leaf_audio.models.student import kept_part
 from leaf_audio.training import finite, tables
 from leaf_audio.training.batch_statistics import not_synchronized
 from leaf_audio.training.claim import Claim
-from leaf_audio.training.optimizers import averaged_weights
+from leaf_audio.training.optimizers import averaged_weights, saved_unfrozen
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.state import (
     SavedState,
@@ -470,7 +470,7 @@ class Workdir:
         if progress.kept_epoch != done or self.finished_epochs() == done:
             return
         with averaged_weights(model), files.replacing(self.best) as path:
-            with not_synchronized(model):
+            with not_synchronized(model), saved_unfrozen(model):
                 kept_part(model).save(path)
             mark_epoch(path, done)
             self._remove_results()

@@ -245,7 +245,7 @@ def test_what_is_frozen_in_a_run_is_not_frozen_in_its_model(
         f"train.init_from = '{with_statistics}'",
         frontend=EFFICIENT_LEAF,
     )
-    made = Workdir(tmp_path / "run").load_best()
+    made = keras.models.load_model(tmp_path / "run" / "best.keras")
     of_head = sum(weight.size for weight in made.head.get_weights())
     assert results["parameters"]["trainable"] == of_head
     assert len(made.trainable_weights) > len(made.head.trainable_weights)

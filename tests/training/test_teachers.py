@@ -1,12 +1,16 @@
 """Runs that learn from a teacher: files, runs, and what does not fit."""
 
+import functools
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
 from training_runs import interrupted_after, rows, train_with
 
 import leaf_audio
-from leaf_audio import data, models, serving
+from leaf_audio import data, frontend, models, serving, training
 from leaf_audio.training import NpzTeacher, Workdir
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -105,6 +109,7 @@ def arrays(audio_data, **changed):
         ({"logits": np.full((21, 3), np.nan)}, "must say what is finite"),
         ({"labels": ["high", "low", "x"]}, "lacks 1: 'mid'"),
         ({"labels": ["high"]}, r"`labels` of shape \(1,\)"),
+        ({"labels": ["high", "low", "high"]}, "`labels` have 'high' twice"),
         (
             {"files": [f"{i}.wav" for i in range(21)]},
             "lacks 21: 'train/high/0.wav', .* and 18 more. .* '0.wav'",
@@ -142,6 +147,56 @@ def test_a_run_says_of_clips_what_it_says_of_their_files(
         else:
             expected = list(classifier.predict(samples, 4000).values())
             np.testing.assert_allclose(np.exp(row), expected, rtol=1e-4)
+
+
+def test_a_run_says_of_a_long_clip_what_predict_says(
+    finished, audio_data, folder
+):
+    # The clips of the tones have 600 samples, and the model takes 500.
+    teacher = serving.RunTeacher(finished[0])
+    found = teacher.outputs_of(audio_data)[0]
+    classifier = leaf_audio.load(finished[0])
+    name = audio_data.clips["train"].names[0]
+    samples = data.read_recording(folder / "tones" / name, 4000)
+    assert len(list(classifier.windows(samples))) == 2
+    centre = classifier.probabilities(classifier.prepare(samples, 4000)[None])
+    whole = list(classifier.predict(samples, 4000).values())
+    np.testing.assert_allclose(np.exp(found), whole, rtol=1e-4)
+    assert np.abs(np.exp(found) - centre[0]).max() > 1e-4
+
+
+def test_a_path_may_begin_with_the_home_folder(
+    finished, audio_data, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(finished[0].parent))
+    teacher = serving.RunTeacher(f"~/{finished[0].name}")
+    teacher.check()
+    expected = serving.RunTeacher(finished[0])
+    assert teacher.fingerprint() == expected.fingerprint()
+    np.testing.assert_array_equal(
+        teacher.outputs_of(audio_data), expected.outputs_of(audio_data)
+    )
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("align.seq_len", "400"),
+        ("data.prepare.transform_fns", "[@align, @loudness_normalization]"),
+        ("data.prepare.evaluation_hop", "100"),
+    ],
+)
+def test_how_a_run_prepares_recordings_makes_it_another_teacher(
+    name, value, finished, tmp_path
+):
+    copy = shutil.copytree(finished[0], tmp_path / "run")
+    before = serving.RunTeacher(copy).fingerprint()
+    assert before == serving.RunTeacher(finished[0]).fingerprint()
+    settings = json.loads((copy / "settings.json").read_text("utf-8"))
+    settings = {k: v for k, v in settings.items() if not k.endswith(name)}
+    text = json.dumps({**settings, name: value})
+    (copy / "settings.json").write_text(text, "utf-8")
+    assert serving.RunTeacher(copy).fingerprint() != before
 
 
 def batches_of(audio_data, **more):
@@ -220,8 +275,36 @@ def test_a_student_of_weight_1_learns_what_its_teacher_says(
     assert float(last["accuracy"]) < 0.1
 
 
+def run_without_gin(folder, workdir, path, epochs):
+    reader = functools.partial(data.audio_folder, path=str(folder / "tones"))
+    results = training.train(
+        training.TrainingConfig(
+            str(workdir),
+            dataset="audio_folder",
+            data_dir=str(folder / "prepared"),
+            batch_size=6,
+            num_epochs=epochs,
+            teacher=NpzTeacher(path),
+        ),
+        make_model=lambda num_outputs: models.AudioClassifier(
+            num_outputs,
+            frontend=frontend.MelFilterbanks(n_filters=8, sample_rate=4000),
+            encoder=models.ConvNet([4]),
+        ),
+        load=functools.partial(
+            data.load, sample_rate=4000, readers={"audio_folder": reader}
+        ),
+        prepare=functools.partial(
+            data.prepare,
+            transform_fns=[functools.partial(data.align, seq_len=500)],
+        ),
+    )
+    assert results["config"]["train.teacher.path"] == repr(str(path))
+
+
+@pytest.mark.parametrize("has_gin", [True, False])
 def test_another_teacher_in_a_workdir_is_refused_and_a_moved_one_is_not(
-    folder, audio_data, tmp_path
+    has_gin, folder, audio_data, tmp_path
 ):
     names = audio_data.clips["train"].names
     logits = np.zeros((21, 3))
@@ -230,9 +313,12 @@ def test_another_teacher_in_a_workdir_is_refused_and_a_moved_one_is_not(
     write_npz(tmp_path / "other.npz", files=names, logits=logits + 1)
 
     def run(name, epochs):
-        lines = bound("NpzTeacher", tmp_path / f"{name}.npz")
+        path = tmp_path / f"{name}.npz"
+        if not has_gin:
+            return run_without_gin(folder, tmp_path / "run", path, epochs)
+        lines = bound("NpzTeacher", path)
         line = f"train.num_epochs = {epochs}"
-        train_with(folder, tmp_path / "run", line, *lines)
+        return train_with(folder, tmp_path / "run", line, *lines)
 
     run("one", 1)
     run("moved", 2)
