@@ -20,6 +20,13 @@ _OF_ONE_LABEL = {
     "macro_f1": "macro F1",
     "loss": "loss",
 }
+# Of a run without labels.
+_OF_PAIRS = {
+    "accuracy": "accuracy",
+    "chance": "by guessing",
+    "top5_accuracy": "top 5",
+    "loss": "loss",
+}
 _OF_SEVERAL_LABELS = {
     "map": "mAP",
     "interval": "95 % interval",
@@ -28,26 +35,24 @@ _OF_SEVERAL_LABELS = {
 }
 
 
-def print_data(audio_data: AudioData, results: os.PathLike) -> None:
+def print_data(
+    audio_data: AudioData, results: os.PathLike, uses_labels: bool = True
+) -> None:
     """Says what a data set holds and what was left out of it.
 
     Args:
         audio_data: the data set.
         results: the file that will name all that was left out.
+        uses_labels: whether labels are used. Defaults to True.
     """
-    names = audio_data.label_names
     counts = [f"{split} {n}" for split, n in audio_data.counts.items()]
     lines = [
-        f"data: {audio_data.name}, {len(names)} labels ({_listed(names)})",
+        f"data: {audio_data.name}, {_describe_labels(audio_data, uses_labels)}",
         f"clips: {', '.join(counts)}",
     ]
-    if audio_data.is_multilabel:
-        lines.append(_describe_several(audio_data))
     lines += _describe_tasks(audio_data)
-    for split, used in audio_data.used_labels.items():
-        absent = [name for name in names if name not in used]
-        if absent:
-            lines.append(f"  {split} has none of: {_listed(absent)}")
+    if uses_labels:
+        lines += _describe_use_of_labels(audio_data)
     skipped = audio_data.skipped
     if skipped:
         files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
@@ -59,6 +64,27 @@ def print_data(audio_data: AudioData, results: os.PathLike) -> None:
             lines.append(f"  and {rest} more, which {results} will name")
     lines += [f"warning: {sentence}" for sentence in audio_data.warnings]
     print_lines(*lines)
+
+
+def _describe_labels(audio_data: AudioData, are_used: bool) -> str:
+    names = audio_data.label_names
+    if not names:
+        return "without labels"
+    if not are_used:
+        return f"{len(names)} labels, which are not used"
+    return f"{len(names)} labels ({_listed(names)})"
+
+
+def _describe_use_of_labels(audio_data: AudioData) -> list[str]:
+    names = audio_data.label_names
+    lines = []
+    if audio_data.is_multilabel and names:
+        lines.append(_describe_several(audio_data))
+    for split, used in audio_data.used_labels.items():
+        absent = [name for name in names if name not in used]
+        if absent:
+            lines.append(f"  {split} has none of: {_listed(absent)}")
+    return lines
 
 
 def _describe_several(audio_data: AudioData) -> str:
@@ -135,8 +161,7 @@ def print_metrics(
             `leaf_audio.training.scoring.Outcome`.
     """
     print_lines("", title)
-    several_labels = not any("accuracy" in one for one in metrics.values())
-    columns = _OF_SEVERAL_LABELS if several_labels else _OF_ONE_LABEL
+    columns = _columns(metrics)
     main = next(iter(columns))
     table = rich.table.Table()
     table.add_column("split")
@@ -151,6 +176,13 @@ def print_metrics(
             cells[1] = f"{low:.3f} to {high:.3f}"
         table.add_row(split, *cells)
     rich.console.Console().print(table)
+
+
+def _columns(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    known = {name for one in metrics.values() for name in one}
+    if "chance" in known:
+        return {k: v for k, v in _OF_PAIRS.items() if k in known}
+    return _OF_ONE_LABEL if "accuracy" in known else _OF_SEVERAL_LABELS
 
 
 def by_task(

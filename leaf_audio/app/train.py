@@ -170,7 +170,9 @@ class Observer(training.Observer):
         report_file: pathlib.Path,
     ) -> None:
         self.report_file = report_file
-        report.print_data(audio_data, report_file)
+        report.print_data(
+            audio_data, report_file, uses_labels=batches.views == 1
+        )
         report.print_lengths(audio_data, batches)
 
     def tell(self, line: str) -> None:

@@ -106,8 +106,8 @@ def prepare(
         views: int, 1 or 2. With 2, an example holds two views of a clip: the
             transforms are applied twice, with other random numbers, also in
             evaluation. The audio of a batch then has the shape
-            (batch, 2, time), and all labels are 0. Mixup and `evaluation_hop`
-            are not possible then. Default: 1.
+            (batch, 2, time), and a label is the number of the clip in its
+            split. Mixup and `evaluation_hop` are not possible then. Default: 1.
         more_targets: float array of shape (training clips, size), or None. What
             is to be learned of each training clip besides its labels. The
             targets of a training batch then have the shape
@@ -396,7 +396,7 @@ class Batches:
             self._transformed(samples, rng, split, index)
             for _ in range(self.views)
         ]
-        return np.stack(views), np.int32(0)
+        return np.stack(views), np.int32(index)
 
     def _transformed(
         self,

@@ -13,7 +13,8 @@ class Passes:
     several threads ask for positions, in the order of a pass or nearly so.
 
     Args:
-        length: int. The number of positions of a pass.
+        length: int. The number of positions of a pass, on average where a
+            subclass writes `begin`.
     """
 
     def __init__(self, length: int):
@@ -26,8 +27,20 @@ class Passes:
         Args:
             position: int. Counted from the start of training, over all passes.
         """
-        number, within = divmod(position, self._length)
-        return int(self._pass(number)[within])
+        number = position // self._length
+        while self.begin(number) > position:
+            number -= 1
+        while self.begin(number + 1) <= position:
+            number += 1
+        return int(self._pass(number)[position - self.begin(number)])
+
+    def begin(self, number: int) -> int:
+        """Returns the position at which a pass begins.
+
+        Args:
+            number: int. The number of the pass.
+        """
+        return number * self._length
 
     def draw(self, number: int) -> np.ndarray:
         """Returns the indices of the clips of a pass, of shape (length,).

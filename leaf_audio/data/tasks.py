@@ -8,8 +8,9 @@ a clip belongs, and no other part of the data has to know of tasks.
 on the seed only, so that a run can go on from any step.
 """
 
-import functools
+import fractions
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -362,10 +363,12 @@ class ShuffledOrder(Passes):
 class TaskOrder(Passes):
     """The clips of several tasks, mixed by weights.
 
-    A pass has about as many positions as there are clips. In each, a task has
-    the same number of positions, its share of the weights, and one at least.
-    They are shuffled. A task that has more positions than clips comes several
-    times in a pass; of one that has fewer, the next pass takes further clips.
+    A pass has about as many positions as there are clips. Of the positions of
+    all passes up to any one, each task has its share of the weights, to the
+    next whole clip. So a task of a low weight may be absent from a pass. The
+    positions of a pass are shuffled. A task that has more positions than clips
+    comes several times in a pass; of one that has fewer, the next pass takes
+    further clips.
 
     Args:
         orders: Sequence of functions. For each task, the order of its clips:
@@ -383,23 +386,39 @@ class TaskOrder(Passes):
         weights: Sequence[float],
         seed: int,
     ):
-        total = sum(counts)
         self._orders = orders
         self._firsts = np.cumsum([0, *counts]).tolist()
-        self._quotas = [
-            max(1, round(total * weight / sum(weights))) for weight in weights
-        ]
         self._seed = seed
-        super().__init__(sum(self._quotas))
+        # As fractions, so that no pass, however late, is off by rounding.
+        exact = [fractions.Fraction(weight) for weight in weights]
+        shares = [sum(counts) * one / sum(exact) for one in exact]
+        self._unit = math.lcm(*(one.denominator for one in shares))
+        self._shares = [int(one * self._unit) for one in shares]
+        super().__init__(sum(counts))
+
+    def begin(self, number: int) -> int:
+        """Returns the position at which a pass begins; see `Passes`."""
+        return sum(self._starts(number))
+
+    def _starts(self, number: int) -> list[int]:
+        """Returns how many clips of each task come before a pass."""
+        unit = self._unit
+        return [
+            (2 * number * share + unit) // (2 * unit) for share in self._shares
+        ]
 
     def draw(self, number: int) -> np.ndarray:
         """Returns the indices of the clips of a pass; see `Passes`."""
         indices = [
             first + order(position)
-            for order, first, quota in zip(
-                self._orders, self._firsts, self._quotas, strict=False
+            for order, first, begin, end in zip(
+                self._orders,
+                self._firsts,
+                self._starts(number),
+                self._starts(number + 1),
+                strict=False,
             )
-            for position in range(number * quota, (number + 1) * quota)
+            for position in range(begin, end)
         ]
         return _generator(self._seed, 1, number).permutation(indices)
 

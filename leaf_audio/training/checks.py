@@ -29,6 +29,27 @@ def check_training_split(audio_data: data.AudioData) -> None:
         )
 
 
+def check_batch_of_pairs(
+    audio_data: data.AudioData, batch_size: int, parts: int
+) -> None:
+    """Raises a ValueError if a batch has too few recordings, or the same twice.
+
+    Args:
+        audio_data: A data set with a training split.
+        batch_size: The number of clips in a batch.
+        parts: The number of parts of a batch that are compared each by itself.
+    """
+    count = audio_data.counts["train"]
+    least = 2 * parts
+    if not least <= batch_size <= count:
+        raise ValueError(
+            f"`batch_size` must be from {least} to {count} with `pretraining`: "
+            "each device compares different recordings with each other, and "
+            f"there are {count} for training. Received: "
+            f"batch_size={batch_size}."
+        )
+
+
 def check_labels(audio_data: data.AudioData) -> None:
     """Raises a ValueError if a data set has fewer than two labels.
 

@@ -2,7 +2,9 @@
 
 Its outputs are similarities of shape `(clips, queries, candidates)`, as those
 of `leaf_audio.models.contrastive`: with n clips in a batch, candidate i of clip
-i is the right one, and the candidates come in groups of n. Labels are not read.
+i is the right one, and the candidates come in groups of n. The targets are the
+numbers of the clips: a clip that a batch holds twice is no candidate for its
+copy, which would count as an error.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from leaf_audio.training import metrics, scoring
 class PartnerCrossentropy(keras.losses.Loss):
     """Computes the cross-entropy of the similarities of a batch.
 
-    The targets are not read: each clip of a batch has its own position as its
-    target. With several queries, the loss of a clip is their mean.
+    Each clip of a batch has its own position as the right one. The targets,
+    numbers of shape (batch,) or (batch, 1), tell which clips are the same. With
+    several queries, the loss of a clip is their mean.
 
     Args:
         name: str. The name of the loss. Defaults to "partner_crossentropy".
@@ -36,7 +39,9 @@ class PartnerCrossentropy(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         losses = keras.losses.sparse_categorical_crossentropy(
-            _positions(y_pred), y_pred, from_logits=True
+            _positions(y_pred),
+            _without_copies(y_true, y_pred),
+            from_logits=True,
         )
         return ops.mean(losses, axis=-1)
 
@@ -46,13 +51,13 @@ def partner_accuracy(targets: Any, similarities: Any) -> Any:
     """Returns the share of the queries of each clip that find its other view.
 
     Args:
-        targets: Tensor of any shape. It is not read.
+        targets: The numbers of the clips, of shape (clips,) or (clips, 1).
         similarities: Tensor of shape (clips, queries, candidates).
 
     Returns:
         A float tensor of shape (clips,).
     """
-    found = ops.argmax(similarities, axis=-1)
+    found = ops.argmax(_without_copies(targets, similarities), axis=-1)
     hits = ops.equal(ops.cast(found, "int32"), _positions(similarities))
     return ops.mean(ops.cast(hits, "float32"), axis=-1)
 
@@ -62,6 +67,35 @@ def _positions(similarities: Any) -> Any:
     clips, queries = ops.shape(similarities)[:2]
     positions = ops.arange(clips, dtype="int32")[:, None]
     return ops.broadcast_to(positions, (clips, queries))
+
+
+def _without_copies(numbers: Any, similarities: Any) -> Any:
+    """Excludes the candidates that are the clip itself, once more."""
+    numbers = ops.cast(ops.reshape(numbers, (-1,)), "int32")
+    same = ops.equal(numbers[:, None], numbers[None])
+    itself = ops.eye(ops.shape(numbers)[0], dtype="bool")
+    copies = ops.logical_and(same, ops.logical_not(itself))
+    copies = ops.tile(copies, (1, similarities.shape[1]))[:, None]
+    excluded = ops.cast(EXCLUDED, similarities.dtype)
+    return ops.where(copies, excluded, similarities)
+
+
+def chance(queries: int, clips: int, batch_size: int) -> float:
+    """Returns the accuracy of guessing, on clips of which each comes once.
+
+    Args:
+        queries: How many views of a clip look for the other one; see
+            `leaf_audio.models.contrastive.Contrastive`.
+        clips: How many clips there are.
+        batch_size: How many of them are compared. The last may be fewer.
+    """
+    full, rest = divmod(clips, batch_size)
+    # A view is no candidate for itself, where those of its own position are.
+    found = [
+        size / (queries * size - (queries - 1))
+        for size in [batch_size] * full + [rest] * bool(rest)
+    ]
+    return sum(found) / clips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +113,10 @@ class Outcome:
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
-        """The "accuracy", the mean "loss" in nats, and "top5_accuracy".
+        """The "accuracy", the mean "loss" in nats, "top5_accuracy", "chance".
 
-        They depend on the number of candidates. "top5_accuracy" is left out
-        with five or fewer.
+        They depend on the number of candidates. "chance" is the accuracy of
+        guessing. "top5_accuracy" is left out with five candidates or fewer.
         """
         clips, queries, candidates = self.similarities.shape
         size = candidates // queries
@@ -95,7 +129,10 @@ class Outcome:
             np.repeat(place, queries), rows.reshape(-1, candidates)
         )
         names = ("accuracy", "loss", "top5_accuracy")
-        return {name: found[name] for name in names if name in found}
+        return {
+            **{name: found[name] for name in names if name in found},
+            "chance": chance(queries, clips, size),
+        }
 
     @property
     def num_groups(self) -> int:
@@ -112,8 +149,9 @@ class PairScorer(scoring.Scorer):
     def __call__(
         self, model: keras.Model, verbose: int = 0
     ) -> dict[str, float]:
-        """Evaluates a model, as `Outcome` does."""
-        return Outcome(self.logits(model, verbose)).metrics
+        """Evaluates a model, as `Outcome` does, without "chance"."""
+        found = Outcome(self.logits(model, verbose)).metrics
+        return {k: v for k, v in found.items() if k != "chance"}
 
     def outcome(
         self, model: keras.Model, groups: np.ndarray | None = None

@@ -52,6 +52,11 @@ class Strategy:
         """Whether this is the process that writes and prints."""
         return self.process == 0
 
+    @property
+    def num_copies(self) -> int:
+        """How many copies of the model see a part of a batch alone."""
+        return self.num_devices if self.copies_model else 1
+
 
 def mirrored(devices: Sequence[str] | None = None) -> Strategy:
     """Copies the model to several devices of this machine.

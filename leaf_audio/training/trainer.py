@@ -12,11 +12,13 @@ import keras
 from leaf_audio import data
 from leaf_audio.common import files
 from leaf_audio.data import clip_store
+from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.training import (
     about,
     batch_statistics,
     building,
     checks,
+    contrast,
     fitting,
     multitask,
     optimizers,
@@ -157,6 +159,9 @@ def train(
         checks.check_evaluation_split(audio_data)
         if is_pretraining:
             checks.check_training_split(audio_data)
+            checks.check_batch_of_pairs(
+                audio_data, config.batch_size, devices.num_copies
+            )
         else:
             checks.check_labels(audio_data)
         more: dict[str, Any] = {"views": 2} if is_pretraining else {}
@@ -348,6 +353,8 @@ class _Run:
                 init_from=_init_from(config, self._progress),
             )
             checks.check_sample_rate(model, self._data.sample_rate)
+            if isinstance(model, Contrastive):
+                self._tell_chance(model.queries, devices.num_copies)
             if devices.copies_model:
                 batch_statistics.synchronize(model)
             if self._progress.history:
@@ -377,6 +384,15 @@ class _Run:
                 )
             self._folder.end(model, self._progress)
         return model
+
+    def _tell_chance(self, queries: int, parts: int) -> None:
+        """Says what the accuracies of a run without labels begin with."""
+        size = self._config.batch_size // parts
+        found = {"training": contrast.chance(queries, size, size)}
+        for split, labels in self._batches.labels.items():
+            found[split] = contrast.chance(queries, len(labels), size)
+        listed = [f"{split} {value:.4f}" for split, value in found.items()]
+        self._observer.tell(f"accuracy of guessing: {', '.join(listed)}")
 
     def _lower_rate(self, rate: Any) -> fitting.LowerRate | None:
         plateau = self._config.learning_rate_schedule

@@ -98,3 +98,11 @@ def test_the_table_of_several_labels_has_their_metrics(capsys):
     table = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "mAP" in table and "ROC AUC" in table
     assert "test 0.4000 0.300 to 0.500 0.9000 0.1000" in table
+
+
+def test_the_table_of_a_run_without_labels_has_the_accuracy_of_guessing(capsys):
+    values = {"accuracy": 0.4, "top5_accuracy": 0.8, "loss": 2.0, "chance": 0.1}
+    report.print_metrics("a run", {"test": values})
+    table = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "by guessing" in table and "F1" not in table
+    assert "test 0.4000 0.1000 0.8000 2.0000" in table and "–" not in table

@@ -73,7 +73,7 @@ def first(an_order, number):
 
 @pytest.mark.parametrize(
     "weights, expected",
-    [((1, 1), (18, 18)), ((3, 1), (27, 9)), ((1, 100), (1, 36))],
+    [((1, 1), (18, 18)), ((3, 1), (27, 9)), ((1, 17), (2, 34))],
 )
 def test_each_pass_has_the_clips_of_tasks_in_proportion_to_the_weights(
     weights, expected
@@ -82,6 +82,17 @@ def test_each_pass_has_the_clips_of_tasks_in_proportion_to_the_weights(
     passes = first(order(weights), 5 * length).reshape(5, length)
     for one in passes:
         assert ((one < COUNTS[0]).sum(), (one >= COUNTS[0]).sum()) == expected
+
+
+@pytest.mark.parametrize("weights", [(1, 1000), (1000, 1), (0.3, 0.7), (1, 7)])
+def test_shares_are_exact_over_all_passes(weights):
+    made = order(weights)
+    share = weights[1] / sum(weights)
+    for position in (36, 360, 3600, 36000):
+        # At the end of a pass, whose positions are shuffled.
+        near = range(position - 3, position + 4)
+        own = np.cumsum([made(i) >= COUNTS[0] for i in range(position + 4)])
+        assert min(abs(own[i - 1] - share * i) for i in near) <= 1
 
 
 def test_every_clip_of_a_task_comes_once_before_one_comes_again():
@@ -245,9 +256,14 @@ def test_mixup_is_refused(tmp_path):
         batches(tmp_path, mixup_alpha=0.2)
 
 
-def test_two_views_have_no_tasks_and_no_labels(tmp_path):
+def test_two_views_have_no_tasks_and_the_numbers_of_their_clips(tmp_path):
     made = batches(tmp_path, views=2)
     audio, labels = take(made.train(), 1)[0]
     assert made.tasks == ()
     assert audio.shape == (8, 2, 20)
-    assert not labels.any()
+    # The value of a sample tells the clip.
+    first = {
+        int(number): round(64 * float(views.max()))
+        for views, number in zip(audio, labels, strict=True)
+    }
+    assert len({*first.values()}) == len(first)

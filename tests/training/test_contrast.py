@@ -38,7 +38,7 @@ def entropies(rows):
 @pytest.mark.parametrize("queries", [1, 2])
 def test_the_loss_is_the_mean_cross_entropy_of_the_queries(queries):
     given = similarities(4, queries)
-    found = contrast.PartnerCrossentropy()(np.zeros(4), given)
+    found = contrast.PartnerCrossentropy()(np.arange(4), given)
     assert float(found) == pytest.approx(entropies(given).mean(), rel=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_the_loss_of_simclr_is_nt_xent():
     first = np.concatenate([cosines[:4, 4:], cosines[:4, :4]], axis=1)
     second = np.concatenate([cosines[4:, :4], cosines[4:, 4:]], axis=1)
     given = np.stack([first, second], axis=1).astype("float32")
-    found = contrast.PartnerCrossentropy()(np.zeros(4), given)
+    found = contrast.PartnerCrossentropy()(np.arange(4), given)
     assert float(found) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
@@ -64,7 +64,8 @@ class RootOfLoss(keras.layers.Layer):
     """Its mean square is the loss of its inputs."""
 
     def call(self, inputs):
-        loss = contrast.PartnerCrossentropy()(ops.zeros(len(inputs)), inputs)
+        numbers = ops.arange(len(inputs))
+        loss = contrast.PartnerCrossentropy()(numbers, inputs)
         return ops.sqrt(loss)
 
 
@@ -80,8 +81,39 @@ def test_the_gradient_of_the_loss_is_that_of_a_cross_entropy(queries):
 def test_the_accuracy_is_the_share_of_queries_that_find_their_partner():
     given = np.zeros((3, 2, 6), "float32")
     given[0, :, 0] = given[1, 0, 1] = given[1, 1, 4] = given[2, :, 0] = 1
-    found = contrast.partner_accuracy(np.zeros(3), given)
+    found = contrast.partner_accuracy(np.arange(3), given)
     np.testing.assert_allclose(ops.convert_to_numpy(found), [1, 0.5, 0])
+
+
+@pytest.mark.parametrize("queries", [1, 2])
+def test_a_clip_that_comes_twice_is_no_candidate_for_its_copy(queries):
+    given = similarities(4, queries)
+    # Clips 0 and 2 are the same, and very similar.
+    for i, j in ((0, 2), (2, 0)):
+        given[i, :, j::4] = 50
+    without = given.copy()
+    for i, j in ((0, 2), (2, 0)):
+        without[i, :, j::4] = -1e9
+    numbers = np.array([[7], [1], [7], [3]])
+    found = contrast.PartnerCrossentropy()(numbers, given)
+    assert float(found) == pytest.approx(entropies(without).mean(), rel=1e-5)
+    given[0, :, 0] = 40
+    right = contrast.partner_accuracy(numbers, given)
+    assert float(right[0]) == 1
+
+
+@pytest.mark.parametrize("queries, others", [(1, 0), (2, 1)])
+def test_the_accuracy_of_guessing_is_one_of_the_candidates(queries, others):
+    expected = 1 / (4 * queries - others) * 4 + 1 / (2 * queries - others) * 2
+    found = contrast.chance(queries, clips=6, batch_size=4)
+    assert found == pytest.approx(expected / 6)
+
+
+def test_similarities_without_meaning_have_the_accuracy_of_guessing():
+    given = np.random.default_rng(0).normal(size=(6000, 1, 4))
+    found = contrast.Outcome(given).metrics
+    assert found["chance"] == 0.25
+    assert found["accuracy"] == pytest.approx(0.25, abs=0.02)
 
 
 @pytest.mark.parametrize("queries", [1, 2])
@@ -120,7 +152,7 @@ def test_pretraining_records_no_labels_and_writes_no_tables(pretrained):
     workdir, results = pretrained
     assert results["data"]["labels"] == []
     assert set(results["metrics"]["test"]) == {
-        *("accuracy", "loss", "top5_accuracy")
+        *("accuracy", "chance", "loss", "top5_accuracy")
     }
     assert not list(workdir.glob("classes_*")) + list(workdir.glob("conf*.csv"))
 
@@ -139,7 +171,24 @@ def test_a_pretrained_run_cannot_be_evaluated_on_labels(pretrained, folder):
         train.evaluate(pretrained[0], dataset="audio_folder")
 
 
-def test_a_flat_folder_without_labels_is_a_data_set(folder, tmp_path):
+def test_a_run_tells_the_accuracy_of_guessing_and_no_labels(
+    folder, tmp_path, capsys
+):
+    lines = ("train.num_epochs = 1", *SIMCLR)
+    results = train_with(folder, tmp_path / "run", *lines)
+    told = capsys.readouterr().out
+    assert "3 labels, which are not used" in told
+    # Six clips of a batch have 11 candidates; the last three of nine have 5.
+    of_nine = (6 / 11 + 3 / 5) / 9
+    assert (
+        f"accuracy of guessing: training {1 / 11:.4f}, validation "
+        f"{of_nine:.4f}, test {of_nine:.4f}"
+    ) in told
+    assert results["metrics"]["test"]["chance"] == pytest.approx(of_nine)
+    assert "val_chance" not in rows(tmp_path / "run")[0]
+
+
+def test_a_flat_folder_without_labels_is_a_data_set(folder, tmp_path, capsys):
     flat = tmp_path / "flat"
     flat.mkdir()
     for i, file in enumerate(sorted((folder / "tones").rglob("*.wav"))):
@@ -156,6 +205,9 @@ def test_a_flat_folder_without_labels_is_a_data_set(folder, tmp_path):
         *COLA,
     )
     assert sum(results["data"]["counts"].values()) == 39
+    told = capsys.readouterr().out
+    assert "data: audio_folder, without labels" in told
+    assert "0 labels" not in told and "labels of a clip" not in told
     assert np.isfinite(results["metrics"]["validation"]["loss"])
 
 
@@ -164,6 +216,7 @@ def test_a_flat_folder_without_labels_is_a_data_set(folder, tmp_path):
     [
         ("train.label_smoothing = 0.1", "`label_smoothing` must be 0 with"),
         ("train.batch_size = 1", "`batch_size` must be at least 2"),
+        ("train.batch_size = 22", "`batch_size` must be from 2 to 21 with"),
         ("train.pretraining = 3", "`pretraining` must be a function"),
         ("train.pretraining = @COLA()", "`classifier` of COLA must be given"),
         ("data.prepare.mixup_alpha = 0.2", "`mixup_alpha` must be 0 with two"),
