@@ -7,7 +7,8 @@ killed leaves complete files, each of them old or new. The state alone decides
 how far a run has come. When a run goes on, the other files are made to agree
 with it, with one exception: where a finished run is trained further and the
 last model is to be kept, `best.keras` stays until the run has ended again.
-`results.json` and the tables describe `best.keras`, or are not there.
+`results.json`, the tables and the folders of tasks describe `best.keras`, or
+are not there.
 """
 
 import contextlib
@@ -476,9 +477,14 @@ class Workdir:
             self._remove_results()
 
     def _remove_results(self) -> None:
-        """Removes what describes a model that is replaced."""
+        """Removes what describes a model that is replaced, or is made of it."""
+        # The results come first: without them, a folder counts as unfinished.
         for file in (self.results, *self.tables):
             file.unlink(missing_ok=True)
+        for folder in filter(pathlib.Path.is_dir, self.tasks.glob("*")):
+            run = Workdir(folder)
+            for file in (run.results, run.best, *run.tables):
+                file.unlink(missing_ok=True)
         self._results_are_void = False
 
 

@@ -244,6 +244,27 @@ def test_a_resumed_run_of_tasks_equals_an_uninterrupted_one(
     assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")
 
 
+def test_the_folders_of_tasks_go_with_the_model_that_they_were_made_of(
+    folder, noises, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "run"
+    rate = "train.learning_rate = 0.01"
+    train_tasks(folder, noises, workdir, rate, "train.num_epochs = 1")
+    task = Workdir(workdir).of_task("tones")
+    assert leaf_audio.load(task.path).labels
+    (task.path / "notes.txt").write_text("mine")
+    with interrupted_after(4, monkeypatch):
+        train_tasks(folder, noises, workdir, rate, "train.num_epochs = 4")
+    # There is a better model than that of the first epoch.
+    assert not (workdir / "results.json").exists()
+    assert not list(task.path.glob("*.keras")) + list(task.path.glob("*.csv"))
+    with pytest.raises(ValueError, match="must hold a finished run"):
+        leaf_audio.load(task.path)
+    assert (task.path / "notes.txt").exists()
+    train_tasks(folder, noises, workdir, rate, "train.num_epochs = 4")
+    assert leaf_audio.load(task.path).labels
+
+
 def test_chunks_of_a_clip_are_averaged_within_its_task(
     folder, noises, tmp_path
 ):
