@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from leaf_audio.common.checks import check_count, check_positive_int
+from leaf_audio.training import meeting
 
 if TYPE_CHECKING:
     from leaf_audio.training.workers import Workers
@@ -69,10 +70,15 @@ def join(
     atexit.register(_exit_at_once)
     if jax.config.jax_cpu_collectives_implementation is None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    others = f"the other processes, which meet at {given['address']},"
     try:
-        jax.distributed.initialize(
-            **arguments, heartbeat_timeout_seconds=_HEARTBEAT_S
-        )
+        with meeting.limited_wait(others):
+            jax.distributed.initialize(
+                **arguments,
+                heartbeat_timeout_seconds=_HEARTBEAT_S,
+                # JAX itself would abort the process, with a stack trace.
+                initialization_timeout=int(2 * meeting.LIMIT),
+            )
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

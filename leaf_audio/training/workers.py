@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from leaf_audio.training import meeting
+
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -76,18 +78,21 @@ _joined: list[Workers] = []
 def join() -> Workers:
     """Connects this process to the others, once.
 
-    It waits until all of them have been started.
+    It waits until all of them have been started; see `meeting`.
 
     Returns:
         The strategy of the processes.
 
     Raises:
-        ValueError: If TF_CONFIG is missing or not valid, or a process has
-            several GPUs.
+        ValueError: If TF_CONFIG is missing or not valid, a process has several
+            GPUs, or another one has not been started in time.
     """
     if _joined:
         return _joined[0]
-    _check(os.environ.get("TF_CONFIG"))
+    addresses, index = _addresses(os.environ.get("TF_CONFIG"))
+    meeting.wait_for_addresses(
+        addresses[index], addresses[:index] + addresses[index + 1 :]
+    )
     strategy = Workers()
     own = len(strategy.extended.worker_devices)
     if own > 1:
@@ -104,8 +109,12 @@ def joined() -> Workers | None:
     return _joined[0] if _joined else None
 
 
-def _check(text: str | None) -> None:
-    """Raises a ValueError unless TF_CONFIG says which process this is."""
+def _addresses(text: str | None) -> tuple[list[str], int]:
+    """Reads the addresses of all processes, and which is that of this one.
+
+    Raises:
+        ValueError: If TF_CONFIG does not say so.
+    """
     try:
         content = json.loads(text or "null")
         addresses = content["cluster"]["worker"]
@@ -125,6 +134,7 @@ def _check(text: str | None) -> None:
             f"workers, and which of them this process is, as in {_EXAMPLE}. "
             f"Received: TF_CONFIG={text!r}."
         )
+    return addresses, index
 
 
 def _is_address(address: Any) -> bool:
