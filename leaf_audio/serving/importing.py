@@ -66,7 +66,8 @@ def import_frontend(
         Defaults to 10.0.
       compression_fn: What to do with the energies, if the weights do not tell.
         As in `frontend.Leaf`, or a PCENLayer or LogTBN that gets the weights.
-        Defaults to `"auto"`: what the system does by default.
+        It must have no weights that `source` lacks, but for a fixed `a` of
+        LogTBN. Defaults to `"auto"`: what the system does by default.
       tolerance: Relative error that a Leaf may have, as in `frontend.Leaf`; 0
         computes all exactly, which takes several times as long. None is the
         default of `frontend.Leaf`. Defaults to 0.
@@ -209,6 +210,7 @@ def _assign(imported: keras.Model, arrays: Arrays) -> None:
     compression = imported.compression
     inner = getattr(compression, "weights", [])
     compressing = {f"compression/{w.name}": w for w in inner}
+    _check_compression(compressing, arrays)
     others = [w for w in imported.weights if not any(w is one for one in inner)]
     for name, array in arrays.items():
         if name in compressing:
@@ -225,3 +227,33 @@ def _assign(imported: keras.Model, arrays: Arrays) -> None:
                 f"shape {tuple(weight.shape)}."
             )
         weight.assign(array.reshape(weight.shape))
+
+
+def _check_compression(weights: Mapping[str, Any], arrays: Arrays) -> None:
+    """Raises a ValueError unless a compression has the weights of a source.
+
+    Otherwise it would keep values of its own, or values would be dropped.
+
+    Args:
+      weights: The weights of the compression by their names in `layouts`.
+      arrays: Arrays by the names of `layouts`.
+    """
+    given = {name for name in arrays if name.startswith("compression/")}
+    # EfficientLEAF has no weight for an exponent that is not learned.
+    told = {"compression/a"} & set(weights) - given
+    own = {n for n in weights if n not in told or weights[n].trainable}
+    if own != given:
+        lists = [
+            f"{what} {', '.join(sorted(n.partition('/')[2] for n in names))}"
+            for what, names in (
+                ("without", own - given),
+                ("with", given - own),
+            )
+            if names
+        ]
+        raise ValueError(
+            "`compression_fn` must have the weights that `source` has for it, "
+            "and no others. Received: "
+            f"{', '.join(sorted(n.partition('/')[2] for n in own)) or 'none'}"
+            f" in `compression_fn`, and a source {' and '.join(lists)}."
+        )

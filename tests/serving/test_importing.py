@@ -390,6 +390,37 @@ MOVED = np.r_[1.0, 0.5, 2.0, 0.1, 3.0, 3.1]
             {"system": "efficientleaf"},
             r"6 filters, and .*running_mean of shape \(3,\)",
         ),
+        (
+            leaf_state("original", with_pcen=False),
+            {"compression_fn": postprocessing.PCENLayer(alpha=0.5)},
+            "alpha, delta, root, smooth in `compression_fn`, and a source wit",
+        ),
+        (
+            leaf_state("speechbrain", with_pcen=False),
+            {"compression_fn": "pcen"},
+            "`compression_fn` must have the weights that `source` has",
+        ),
+        (
+            leaf_state("leaf_pytorch", with_pcen=False),
+            {"compression_fn": postprocessing.LogTBN()},
+            "a source without a, beta, gamma, moving_mean, moving_variance",
+        ),
+        (
+            TBN,
+            {
+                "system": "efficientleaf",
+                "compression_fn": postprocessing.LogTBN(affine=False),
+            },
+            "a source with beta, gamma",
+        ),
+        (
+            changed(TBN, compression_log1p_a=None),
+            {
+                "system": "efficientleaf",
+                "compression_fn": postprocessing.LogTBN(),
+            },
+            "a source without a",
+        ),
         (5, {}, "source=5"),
         ("no_such.pt", {}, "'no_such.pt', which is not there"),
         ("tests", {}, "'tests', which is a folder"),
