@@ -116,7 +116,7 @@ class Outcome:
         """The "accuracy", the mean "loss" in nats, "top5_accuracy", "chance".
 
         They depend on the number of candidates. "chance" is the accuracy of
-        guessing. "top5_accuracy" is left out with five candidates or fewer.
+        guessing. "top5_accuracy" is left out if no batch has more than five.
         """
         clips, queries, candidates = self.similarities.shape
         size = candidates // queries
@@ -128,7 +128,9 @@ class Outcome:
         found = metrics.scores(
             np.repeat(place, queries), rows.reshape(-1, candidates)
         )
-        names = ("accuracy", "loss", "top5_accuracy")
+        names = ["accuracy", "loss"]
+        if queries * present.max() - (queries - 1) > 5:
+            names.append("top5_accuracy")
         return {
             **{name: found[name] for name in names if name in found},
             "chance": chance(queries, clips, size),

@@ -102,6 +102,12 @@ def test_a_clip_that_comes_twice_is_no_candidate_for_its_copy(queries):
     assert float(right[0]) == 1
 
 
+@pytest.mark.parametrize("clips, has_top5", [(5, False), (6, True)])
+def test_the_best_five_of_five_candidates_are_not_told(clips, has_top5):
+    given = np.random.default_rng(0).normal(size=(clips, 1, 16))
+    assert ("top5_accuracy" in contrast.Outcome(given).metrics) == has_top5
+
+
 @pytest.mark.parametrize("queries, others", [(1, 0), (2, 1)])
 def test_the_accuracy_of_guessing_is_one_of_the_candidates(queries, others):
     expected = 1 / (4 * queries - others) * 4 + 1 / (2 * queries - others) * 2
