@@ -9,6 +9,7 @@ on the seed only, so that a run can go on from any step.
 """
 
 import fractions
+import functools
 import hashlib
 import math
 import re

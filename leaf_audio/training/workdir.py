@@ -7,8 +7,7 @@ killed leaves complete files, each of them old or new. The state alone decides
 how far a run has come. When a run goes on, the other files are made to agree
 with it, with one exception: where a finished run is trained further and the
 last model is to be kept, `best.keras` stays until the run has ended again.
-`results.json`, the tables and the folders of tasks describe `best.keras`, or
-are not there.
+`results.json`, tables and `tasks/` describe `best.keras`, or are not there.
 """
 
 import contextlib
@@ -481,9 +480,9 @@ class Workdir:
         # The results come first: without them, a folder counts as unfinished.
         for file in (self.results, *self.tables):
             file.unlink(missing_ok=True)
-        for folder in filter(pathlib.Path.is_dir, self.tasks.glob("*")):
-            run = Workdir(folder)
-            for file in (run.results, run.best, *run.tables):
+        tasks = filter(pathlib.Path.is_dir, self.tasks.glob("*"))
+        for task in map(Workdir, tasks):
+            for file in (task.results, task.best, *task.tables):
                 file.unlink(missing_ok=True)
         self._results_are_void = False
 
