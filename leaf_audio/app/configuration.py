@@ -113,7 +113,7 @@ def parse(
                 _STATEMENTS.append(more)
             gin.finalize()
     except SyntaxError as error:
-        raise ValueError(_syntax_message(error, bindings)) from error
+        raise ValueError(_syntax_message(error)) from error
     except tokenize.TokenError as error:
         raise ValueError(
             f"{error.args[0]}, in a config or a binding: something is opened "
@@ -279,14 +279,13 @@ def _operative(are_macros: bool) -> dict[str, str]:
     }
 
 
-def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
+def _syntax_message(error: SyntaxError) -> str:
     # Removes Python's own description of a value that gin cannot read.
     what = re.sub(r"malformed node or string.*\n *", "", error.msg)
-    lines = ["", *"\n".join(bindings).splitlines()]
     where = (
         f"{what} in line {error.lineno} of {error.filename}"
         if error.filename
-        else f"{what} Received: {lines[error.lineno]}"
+        else f"{what} Received: {(error.text or '').strip()}"
     )
     return (
         f"{where}\n(Text is quoted, a function is written @name, and what was "

@@ -8,6 +8,7 @@ here: those of the functions that load and prepare recordings.
 """
 
 import dataclasses
+import tokenize
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ def read(folder: Workdir) -> dict[str, str]:
             one.key: one.value
             for one in gin_files.read_text(text, follow_includes=False)
         }
-    except (SyntaxError, UnicodeDecodeError) as error:
+    except (SyntaxError, UnicodeDecodeError, tokenize.TokenError) as error:
         raise ValueError(
             f"{folder.config} must be a gin config. Received: {error}."
         ) from error
@@ -144,7 +145,7 @@ def _parse(name: str, text: str) -> Binding:
         # In a line of its own there might be another statement.
         (line,) = line.splitlines()
         (binding,) = gin_files.read_text(line, follow_includes=False)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
         raise ValueError(
             "The recorded settings of a run must each be one value in gin's "
             f"syntax. Received: {name} = {text}."

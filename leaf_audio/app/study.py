@@ -41,10 +41,10 @@ def main(argv: list[str]) -> None:
         made = read(given.gin_config, own)
         settings = check_settings(made, others)
         study.run_all(made, others, settings, *more)
+        rows = study_results.collect(made)
+        study_results.write(made, rows)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
-    rows = study_results.collect(made)
-    study_results.write(made, rows)
     _print_table(study_results.COLUMNS, map(study_results.cells, rows))
     print(f"results: {made.folder / 'results.md'}")
 

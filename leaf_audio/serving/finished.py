@@ -1,9 +1,11 @@
 """What a finished run has recorded."""
 
-import json
 import os
+from collections.abc import Callable
 from typing import Any
 
+from leaf_audio.serving import preparation
+from leaf_audio.training import run_files
 from leaf_audio.training.workdir import Workdir
 
 
@@ -40,7 +42,7 @@ def read_settings(folder: Workdir) -> dict[str, str]:
         ValueError: If there is no `settings.json`, or it cannot be read.
     """
     try:
-        settings = json.loads(folder.settings.read_text("utf-8"))
+        return run_files.read_settings(folder.settings)
     except FileNotFoundError as error:
         raise ValueError(
             "`workdir` must hold a run that has recorded its settings. "
@@ -48,19 +50,26 @@ def read_settings(folder: Workdir) -> dict[str, str]:
             f"{folder.settings.name}, as training without gin leaves it. Give "
             "`transform_fns` to TrainedClassifier.from_run."
         ) from error
+
+
+def read_preparation(folder: Workdir) -> tuple[list[Callable], int | None]:
+    """Reads how a run prepares its clips in an evaluation.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        What `preparation.from_settings` returns.
+
+    Raises:
+        ValueError: If there is no `settings.json`, it cannot be read, or the
+            run uses a function that is not one of `leaf_audio.data`.
+    """
+    settings = read_settings(folder)
+    try:
+        return preparation.from_settings(settings)
     except ValueError as error:
-        raise ValueError(
-            f"{folder.settings} must be JSON. Received: {error}."
-        ) from error
-    is_text = isinstance(settings, dict) and all(
-        isinstance(value, str) for value in settings.values()
-    )
-    if not is_text:
-        raise ValueError(
-            f"{folder.settings} must hold a text for each setting. "
-            f"Received: {str(settings)[:200]}."
-        )
-    return settings
+        raise ValueError(f"In {folder.settings}: {error}") from error
 
 
 def read_card(folder: Workdir) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from leaf_audio.common.included import included
 from leaf_audio.data import chunks
 from leaf_audio.data.decoding import at_rate
 from leaf_audio.models.contrastive import Contrastive
-from leaf_audio.serving import packed, preparation
+from leaf_audio.serving import packed
 from leaf_audio.serving.batching import mean_row
 from leaf_audio.serving.finished import (
     finished_run,
     read_card,
-    read_settings,
+    read_preparation,
 )
 from leaf_audio.serving.streaming import ClassifierStream
 from leaf_audio.training.metrics import log_probabilities
@@ -120,9 +120,7 @@ class TrainedClassifier:
         """
         folder = finished_run(workdir)
         if transform_fns is None:
-            transform_fns, evaluation_hop = preparation.from_settings(
-                read_settings(folder)
-            )
+            transform_fns, evaluation_hop = read_preparation(folder)
         trained_on = folder.read_data()
         model = folder.load_best()
         frontend = getattr(model, "frontend", None)
@@ -136,15 +134,20 @@ class TrainedClassifier:
                 f"{trained_on['name']!r} without one; data.load.sample_rate "
                 "sets it."
             )
-        return cls(
-            model=model,
-            labels=trained_on["labels"],
-            sample_rate=int(rate),
-            thresholds=folder.read_thresholds(),
-            transform_fns=transform_fns,
-            evaluation_hop=evaluation_hop,
-            card=read_card(folder),
-        )
+        fields: dict[str, Any] = {
+            "labels": trained_on["labels"],
+            "sample_rate": int(rate),
+            "thresholds": folder.read_thresholds(),
+            "transform_fns": transform_fns,
+            "evaluation_hop": evaluation_hop,
+            "card": read_card(folder),
+        }
+        try:
+            return cls(model=model, **fields)
+        except ValueError as error:
+            raise ValueError(
+                f"{folder.results} must fit {folder.best.name}. {error}"
+            ) from error
 
     @classmethod
     def from_file(cls, path: Path) -> TrainedClassifier:

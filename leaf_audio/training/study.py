@@ -242,7 +242,11 @@ def _is_run(file: pathlib.Path) -> bool:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and set(content) == {"command", "settings"}
+    return (
+        isinstance(content, dict)
+        and set(content) == {"command", "settings"}
+        and isinstance(content["settings"], dict)
+    )
 
 
 def failure_reason(log: str) -> str:

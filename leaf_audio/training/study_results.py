@@ -4,7 +4,6 @@ The first variant of a study is its baseline. The others are compared with it,
 seed by seed.
 """
 
-import csv
 import json
 import pathlib
 import statistics
@@ -15,7 +14,9 @@ import numpy as np
 from scipy import stats
 
 from leaf_audio.common import files
+from leaf_audio.training import run_files
 from leaf_audio.training.study import FIGURES, Study
+from leaf_audio.training.workdir import Workdir
 
 # The headings of the table.
 COLUMNS = (
@@ -28,6 +29,8 @@ COLUMNS = (
     "of the frontend",
     "filters moved by",
 )
+# What is read of the results of a run.
+_REQUIRED = ("metrics", "parameters.frontend", "parameters.trainable")
 
 
 def collect(study: Study) -> list[dict[str, Any]]:
@@ -77,7 +80,7 @@ def collect(study: Study) -> list[dict[str, Any]]:
 
 def _results(folders: Mapping[int, pathlib.Path]) -> dict[str, Any]:
     results = {
-        seed: json.loads((folder / "results.json").read_text("utf-8"))
+        seed: Workdir(folder).read_summary(*_REQUIRED)
         for seed, folder in folders.items()
     }
     metrics = {seed: one["metrics"] for seed, one in results.items()}
@@ -185,7 +188,8 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
     figure = Figure(figsize=(6.4, 0.8 + 0.4 * len(rows)), layout="constrained")
     _draw(figure.subplots(), rows)
     for suffix in FIGURES:
-        figure.savefig(study.folder / f"results.{suffix}", dpi=150)
+        with files.replacing(study.folder / f"results.{suffix}") as partial:
+            figure.savefig(partial, dpi=150)
 
 
 def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -212,21 +216,20 @@ def _name_of_metric(rows: Sequence[Mapping[str, Any]]) -> str:
     return "mAP" if several_labels else "accuracy"
 
 
-def _epochs(folder: pathlib.Path) -> list[dict[str, str]]:
-    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def _epochs(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    return run_files.read_metrics(Workdir(folder).metrics, required=["seconds"])
 
 
 def _median_epoch(folder: pathlib.Path) -> float:
-    seconds = [float(row["seconds"]) for row in _epochs(folder)]
+    seconds = _epochs(folder)["seconds"].tolist()
     # The first epoch includes compilation. The median of the others hardly
     # changes if other work slowed down a few of them.
     return statistics.median(seconds[1:] or seconds)
 
 
 def _drift(folder: pathlib.Path) -> float | None:
-    drift = _epochs(folder)[-1].get("drift_centre_hz")
-    return None if drift is None else float(drift)
+    drift = _epochs(folder).get("drift_centre_hz", np.array([np.nan]))[-1]
+    return None if np.isnan(drift) else float(drift)
 
 
 def _interval(differences: Sequence[float]) -> str:

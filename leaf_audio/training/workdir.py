@@ -11,7 +11,6 @@ last model is to be kept, `best.keras` stays until the run has ended again.
 """
 
 import contextlib
-import json
 import os
 import pathlib
 from typing import Any
@@ -25,7 +24,7 @@ from leaf_audio.common.listing import listed
 from leaf_audio.common.serialization import load_model
 from leaf_audio.data.recordings import walk_audio_files
 from leaf_audio.models.student import kept_part
-from leaf_audio.training import finite, tables
+from leaf_audio.training import finite, run_files, tables
 from leaf_audio.training.batch_statistics import not_synchronized
 from leaf_audio.training.claim import Claim
 from leaf_audio.training.optimizers import averaged_weights, saved_unfrozen
@@ -275,7 +274,7 @@ class Workdir:
         """
         if self._results_are_void or not self.results.exists():
             return 0
-        return self._read_results("timings").get("epochs", 0)
+        return self.read_summary("timings")["timings"].get("epochs", 0)
 
     def read_kept_epoch(self) -> int | None:
         """Reads of which epoch a finished run has kept the model.
@@ -304,16 +303,7 @@ class Workdir:
         """
         if not self.results.exists():
             return {}
-        recorded = self._read_results("data")
-        labels = recorded.get("labels")
-        if not isinstance(labels, list) or not all(
-            isinstance(label, str) for label in labels
-        ):
-            raise ValueError(
-                f"{self.results} must hold a list of labels. "
-                f"Received: labels={labels!r}."
-            )
-        return recorded
+        return self.read_summary("data.labels", "data.name")["data"]
 
     def read_thresholds(self) -> list[float] | None:
         """Reads from which probability on a finished run gives each label.
@@ -328,7 +318,7 @@ class Workdir:
         trained_on = self.read_data()
         if not trained_on.get("is_multilabel", False):
             return None
-        recorded = self._read_results("thresholds")
+        recorded = self.read_summary("thresholds")["thresholds"]
         try:
             return [
                 check_share(f"threshold of {label}", recorded.get(label))
@@ -339,33 +329,16 @@ class Workdir:
                 f"{self.results} must hold a threshold for each label. {error}"
             ) from error
 
-    def _read_results(self, name: str) -> dict[str, Any]:
-        """Returns an entry of `results.json` that holds several values."""
-        recorded = self.read_summary().get(name)
-        if not isinstance(recorded, dict):
-            raise ValueError(
-                f"{self.results} must be the summary of a run. Received: "
-                f"{name}={recorded!r}."
-            )
-        return recorded
-
-    def read_summary(self) -> dict[str, Any]:
+    def read_summary(self, *required: str) -> dict[str, Any]:
         """Reads what a finished run has recorded, all of `results.json`.
 
+        Args:
+            *required: Names of entries that must be there, such as "data.name".
+
         Raises:
-            ValueError: If `results.json` is damaged.
+            ValueError: If `results.json` is damaged, or lacks such an entry.
         """
-        try:
-            summary = json.loads(self.results.read_text("utf-8"))
-            if isinstance(summary, dict):
-                return summary
-            problem = f"a {type(summary).__name__}"
-        except ValueError as error:
-            problem = f"{type(error).__name__}: {error}"
-        raise ValueError(
-            f"{self.results} must be the summary of a run. Received: a file "
-            f"that is none ({problem})."
-        )
+        return run_files.read_summary(self.results, required)
 
     def save(self, model: keras.Model, progress: Progress) -> None:
         """Writes the state after an epoch, then the files that depend on it.

@@ -126,7 +126,7 @@ def test_transforms_of_audiomentations_are_left_out():
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("[1", "settings.json must be JSON"),
+        ("[1", "settings.json must .* a file that is no JSON"),
         ("[]", "must hold a text for each setting"),
         ('{"align.seq_len": 500}', "must hold a text for each setting"),
     ],
@@ -207,3 +207,10 @@ def test_a_configuration_can_be_followed_by_another(workdir, trained):
     configuration.parse([], ["Leaf.n_filters = 6"])
     gin.bind_parameter("Leaf.n_filters", 7)
     assert configuration.bound() == {"Leaf.n_filters": "7"}
+
+
+@pytest.mark.parametrize("text", ["[", "'''", "(((", "1e400", "x", "", "@"])
+def test_a_value_that_gin_cannot_read_is_named(text):
+    with pytest.raises(ValueError, match="seq_len|Received: "):
+        lines = recorded.data_bindings({"align.seq_len": text})
+        configuration.parse([], [], lines)

@@ -288,7 +288,8 @@ def test_a_run_with_a_hostile_model_is_refused_by_prediction_and_evaluation(
     value, _ = hostile_values(tmp_path)["partial of TFSMLayer"]
     change = put((*FRONTEND, "compression_fn"), value)
     edited(honest, tmp_path / "best.keras", change)
-    text = json.dumps({"data": {"labels": ["a", "b"], "sample_rate": 4000}})
+    about = {"name": "any", "labels": ["a", "b"], "sample_rate": 4000}
+    text = json.dumps({"data": about})
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match="best.keras.*a class"):
         serving.TrainedClassifier.from_run(tmp_path, [])

@@ -304,3 +304,23 @@ def test_a_study_of_several_labels_shows_their_metric(tmp_path):
     heading, _, line = (tmp_path / "results.md").read_text().splitlines()
     assert "| test mAP | difference | validation mAP |" in heading
     assert "| 25.0 % | – | – |" in line
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("results.json", "[]"),
+        ("results.json", '{"metrics": {}}'),
+        ("results.json", '{"metrics": {"test": 3}}'),
+        ("metrics.csv", "epoch,loss\n1,2\n"),
+        ("metrics.csv", ""),
+        ("metrics.csv", "epoch,seconds\n1,soon\n"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name, content):
+    made = study.Study({"one": []}, seeds=[0], workdir=tmp_path)
+    folder = made.run_folder("one", 0)
+    finished(folder, 0.5)
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name} must .*Received: "):
+        study_results.collect(made)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,36 +29,6 @@ _TITLES = {
 }
 # Colours of Okabe and Ito, which colour-blind people can tell apart.
 _TRAIN, _VALIDATION, _GREY = "#0072B2", "#D55E00", "#777777"
-
-
-def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads a CSV file of numbers, such as `metrics.csv` of a run.
-
-    Args:
-        path: The file.
-
-    Returns:
-        A float array for each column. A value that is missing is NaN. If there
-        is no file, the dictionary is empty.
-
-    Raises:
-        ValueError: If a value is no number.
-    """
-    if not path.exists():
-        return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        return {
-            name: np.array(
-                [float(row[name]) if row[name] else math.nan for row in rows]
-            )
-            for name in (rows[0] if rows else ())
-        }
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} must hold a number in each cell. Received: {error}."
-        ) from error
 
 
 def draw_curves(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import pathlib
@@ -19,7 +18,7 @@ from leaf_audio.diagnostics import figures
 from leaf_audio.serving.report import curves
 from leaf_audio.serving.report.examples import Example, Examples
 from leaf_audio.serving.trained import TrainedClassifier
-from leaf_audio.training import tables
+from leaf_audio.training import run_files, tables
 from leaf_audio.training.workdir import Workdir
 from leaf_audio.version import __version__
 
@@ -77,11 +76,7 @@ def make_page(
         title=f"Run {_text(folder.path.resolve().name)}",
         summary=_summary(summary),
         metrics=_metrics_table(metrics, recorded.get("counts", {})),
-        curves=_images(
-            curves.draw_curves(
-                curves.read_table(folder.metrics), summary.get("kept_epoch")
-            )
-        ),
+        curves=_curves(folder, summary.get("kept_epoch")),
         splits=[
             _labels_of(folder, split, classifier)
             for split in ("test", "validation")
@@ -169,9 +164,18 @@ def _metrics_table(
 
 
 def _interval(values: Mapping[str, float], name: str) -> str:
-    if f"{name}_low" not in values:
+    low, high = (values.get(f"{name}_{end}") for end in ("low", "high"))
+    if low is None or high is None:
         return "–"
-    return f"{values[f'{name}_low']:.3f} to {values[f'{name}_high']:.3f}"
+    return f"{low:.3f} to {high:.3f}"
+
+
+def _curves(folder: Workdir, kept_epoch: int | None) -> list[Image]:
+    """Returns a figure of each metric over the epochs."""
+    if not folder.metrics.exists():
+        return []
+    table = run_files.read_metrics(folder.metrics, kept_epoch)
+    return _images(curves.draw_curves(table, kept_epoch))
 
 
 def _labels_of(
@@ -179,13 +183,15 @@ def _labels_of(
 ) -> dict[str, Any]:
     """Returns the tables and the matrix of a split."""
     classes_name, confusion_name, _ = tables.file_names(split)
-    heading, *rows = _read_csv(folder.path / classes_name)
+    num_labels = len(classifier.labels)
+    heading, *rows = run_files.read_classes(
+        folder.path / classes_name, num_labels
+    )
     classes = [[curves.title_of(name)[0] for name in heading], *rows]
     if classifier.thresholds is not None:
         thresholds = [f"{one:.3f}" for one in classifier.thresholds]
-        if len(classes) == len(thresholds) + 1:
-            columns = zip(classes, ["threshold", *thresholds], strict=True)
-            classes = [[*row, one] for row, one in columns]
+        columns = zip(classes, ["threshold", *thresholds], strict=True)
+        classes = [[*row, one] for row, one in columns]
     found: dict[str, Any] = {
         "name": split,
         "classes": classes,
@@ -201,8 +207,7 @@ def _labels_of(
                 "matrix."
             )
         return found
-    (_, *labels), *rows = _read_csv(confusion)
-    counts = np.array([row[1:] for row in rows], int)
+    labels, counts = run_files.read_confusion(confusion, num_labels)
     pairs = curves.most_confused(counts, labels)
     if pairs:
         found["confused"] = [
@@ -218,11 +223,6 @@ def _labels_of(
             f"shown. It is in {confusion.name}."
         )
     return found
-
-
-def _read_csv(path: pathlib.Path) -> list[list[str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return [list(map(_text, row)) for row in csv.reader(file)]
 
 
 def _filters(
@@ -244,10 +244,11 @@ def _filters(
         return found
     bands = figures.bands(of_model)
     found["images"] += _images({"bandwidths over centre frequencies": bands})
-    table = curves.read_table(folder.filters)
-    if table:
+    if folder.filters.exists():
+        kept_epoch = summary.get("kept_epoch")
+        table = run_files.read_filters(folder.filters, kept_epoch)
         found["images"] += _images(curves.draw_paths(table))
-        found["rows"] = _filter_rows(table, summary.get("kept_epoch"))
+        found["rows"] = _filter_rows(table, kept_epoch)
     return found
 
 
