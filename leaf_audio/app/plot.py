@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from leaf_audio.app.startup import import_backend, run_main
-from leaf_audio.common.files import without_mark
+from leaf_audio.common.files import replacing, without_mark
 
 _FORMATS = ("png", "svg")
 # Written into each figure. Only a file that holds it is replaced.
@@ -113,7 +113,8 @@ def save(drawn: Mapping[str, Any], folder: pathlib.Path) -> list[pathlib.Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for file, figure in figure_of.items():
         key = "Software" if file.suffix == ".png" else "Creator"
-        figure.savefig(file, dpi=150, metadata={key: _MARK})
+        with replacing(file) as partial:
+            figure.savefig(partial, dpi=150, metadata={key: _MARK})
     return list(figure_of)
 
 

@@ -65,6 +65,36 @@ def replacing(
         raise
 
 
+@contextlib.contextmanager
+def replacing_with_description(
+    path: str | os.PathLike, about: str | os.PathLike
+) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
+    """Yields temporary paths for a file and for another that describes it.
+
+    Whenever the process is killed, the file is there with its own description,
+    or not there. Two files cannot be moved at once, so the old file is removed
+    first, then the description is moved, and then the file.
+
+    Args:
+        path: The file to write or to replace, as for `replacing`.
+        about: The file that describes it.
+
+    Yields:
+        The paths to write the file and its description to.
+
+    Raises:
+        OSError: If a file cannot be written. The old ones stay as they were.
+    """
+    # Of a link, the file that it leads to is replaced.
+    path = pathlib.Path(path).resolve()
+    with replacing(path) as partial:
+        with replacing(about) as partial_about:
+            yield partial, partial_about
+            for one in (partial, partial_about):
+                _force_to_disk(one)
+            path.unlink(missing_ok=True)
+
+
 def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Gives a complete file its name, and forces both to disk.
 

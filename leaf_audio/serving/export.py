@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
-import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from leaf_audio.common.portable import portable_operations
 from leaf_audio.frontend import Leaf
 from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.models.contrastive import Contrastive
-from leaf_audio.serving import onnx_files
+from leaf_audio.serving import onnx_files, packed
 from leaf_audio.serving.portable_preparation import Step, cut, prepare, split
 from leaf_audio.serving.trained import Path, TrainedClassifier
 
@@ -84,8 +84,8 @@ def export(
     Args:
         classifier: The classifier.
         path: What to write: a file that ends in `.tflite`, `.onnx` or
-            `.keras`, or a folder. A file is replaced. A folder must not exist,
-            or be a SavedModel, which is replaced.
+            `.keras`, or a folder. What this function has written before is
+            replaced, and nothing else is.
         format: "litert", "onnx", "savedmodel" or "keras".
         quantize: "float16" or "int8" stores the weights with fewer bits; only
             for "litert". Defaults to None.
@@ -129,6 +129,7 @@ def export(
             "`path` must be a file in a folder that exists. "
             f"Received: path={str(path)!r}."
         )
+    _check_replaceable(path, format)
     if keep_plan:
         _check_plans(classifier, format)
     if format == "keras":
@@ -155,6 +156,38 @@ def export(
         written = write(endpoint, path, keep_plan)
     endpoint.warn()
     return written
+
+
+def _check_replaceable(path: pathlib.Path, format: str) -> None:
+    """Raises a ValueError if a file exists that `export` has not written."""
+    found: list[pathlib.Path] = []
+    if format == "litert":
+        about = _beside(path)
+        if not _is_description(about):
+            found = [one for one in (path, about) if os.path.lexists(one)]
+    elif format == "savedmodel":
+        if path.exists() and not _is_description(_inside(path)):
+            found = [path]
+    else:
+        mark = {"onnx": onnx_files.METADATA, "keras": packed.MEMBER}[format]
+        found = files.without_mark([path], mark)
+    if found:
+        raise ValueError(
+            "`path` must be new, or what an export has written before. "
+            f"Received: path={str(path)!r}, and {' and '.join(map(str, found))}"
+            " would be replaced."
+        )
+
+
+def _is_description(path: pathlib.Path) -> bool:
+    """Returns whether a file is a description that `export` has written."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    # Those of earlier versions have these keys too.
+    keys = {"labels", "sample_rate", "window", "preparation"}
+    return isinstance(content, dict) and keys <= content.keys()
 
 
 def _check_plans(classifier: TrainedClassifier, format: str) -> None:
@@ -268,25 +301,31 @@ class _Endpoint:
 def _write_saved_model(
     endpoint: _Endpoint, path: pathlib.Path, keep_plan: bool
 ) -> list[pathlib.Path]:
-    is_replaced = path.exists()
-    if is_replaced and not (path / "saved_model.pb").is_file():
-        raise ValueError(
-            "`path` must be a new folder, or a SavedModel to replace. "
-            f"Received: path={str(path)!r}."
-        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=path.parent, prefix=".partial-"
     ) as partial:
         folder = pathlib.Path(partial) / "model"
         _save(endpoint, folder, keep_plan)
-        extra = folder / "assets.extra"
-        extra.mkdir()
-        files.write_json(extra / "leaf_audio.json", endpoint.describe())
-        if is_replaced:
-            shutil.rmtree(path)
-        os.replace(folder, path)
+        about = _inside(folder)
+        about.parent.mkdir()
+        files.write_json(about, endpoint.describe())
+        # It is removed with the temporary folder.
+        before = pathlib.Path(partial) / "before"
+        try:
+            if path.exists():
+                os.replace(path, before)
+            os.replace(folder, path)
+        except BaseException:
+            if before.exists():
+                os.replace(before, path)
+            raise
     return [path]
+
+
+def _inside(path: pathlib.Path) -> pathlib.Path:
+    """Returns the file that describes a SavedModel."""
+    return path / "assets.extra" / "leaf_audio.json"
 
 
 def _write_onnx(
@@ -307,12 +346,17 @@ def _write_litert(
     quantize: str | None,
     keep_plan: bool,
 ) -> list[pathlib.Path]:
-    about = path.with_suffix(".json")
+    about = _beside(path)
     content = _convert(endpoint, quantize, keep_plan)
-    with files.replacing(path) as partial:
-        partial.write_bytes(content)
-    files.write_json(about, endpoint.describe())
+    with files.replacing_with_description(path, about) as partials:
+        partials[0].write_bytes(content)
+        files.write_json(partials[1], endpoint.describe())
     return [path, about]
+
+
+def _beside(path: pathlib.Path) -> pathlib.Path:
+    """Returns the file that describes a `.tflite` file."""
+    return path.with_suffix(".json")
 
 
 def _check_window(classifier: TrainedClassifier, window: int | None) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from sklearn import linear_model, model_selection, neighbors, pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -28,6 +27,7 @@ from leaf_audio.data.recordings import list_recordings
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving.embeddings import embed
 from leaf_audio.serving.trained import TrainedClassifier
+from leaf_audio.training import intervals
 
 METHODS = ("logistic", "knn")
 # The most parts for cross-validation.
@@ -342,19 +342,18 @@ def _scores(
     precision, recall, counts = {}, {}, {}
     for k, label in enumerate(labels):
         hits = int((right & (targets == k)).sum())
-        precision[label] = _wilson(hits, int((given == k).sum()))
+        precision[label] = _share(hits, int((given == k).sum()))
         counts[label] = int((targets == k).sum())
-        recall[label] = _wilson(hits, counts[label])
-    accuracy = _wilson(int(right.sum()), len(right))
+        recall[label] = _share(hits, counts[label])
+    accuracy = _share(int(right.sum()), len(right))
     return Scores(how, accuracy, precision, recall, counts)
 
 
-def _wilson(hits: int, count: int) -> tuple[float, float, float]:
+def _share(hits: int, count: int) -> tuple[float, float, float]:
     """Returns a share and the ends of its 95 % interval."""
     if not count:
         return (np.nan, np.nan, np.nan)
-    interval = stats.binomtest(hits, count).proportion_ci(method="wilson")
-    return hits / count, float(interval.low), float(interval.high)
+    return hits / count, *intervals.of_share(hits, count)
 
 
 def with_labels(

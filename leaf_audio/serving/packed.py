@@ -32,7 +32,8 @@ from leaf_audio.common.serialization import load_model
 from leaf_audio.data.decoding import check_sample_rate
 from leaf_audio.serving import preparation
 
-_MEMBER = "leaf_audio.json"
+# The name of the description within a file.
+MEMBER = "leaf_audio.json"
 _FORMAT = 1
 _WEIGHTS = "model.weights.h5"
 # Of the 24 significant bits of a float32, these many are rounded off.
@@ -88,7 +89,7 @@ def _copy(
             if compact and name == _WEIGHTS:
                 content = _rounded(content)
             made.writestr(name, content)
-        made.writestr(_MEMBER, text)
+        made.writestr(MEMBER, text)
 
 
 def _rounded(content: bytes) -> bytes:
@@ -123,8 +124,8 @@ def read(path: str | os.PathLike) -> tuple[keras.Model, dict[str, Any]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            found = _MEMBER in archive.namelist()
-            text = archive.read(_MEMBER) if found else b""
+            found = MEMBER in archive.namelist()
+            text = archive.read(MEMBER) if found else b""
     except FileNotFoundError as error:
         raise ValueError(
             f"`path` must be a file. Received: path={str(path)!r}, which does "
@@ -145,7 +146,7 @@ def read(path: str | os.PathLike) -> tuple[keras.Model, dict[str, Any]]:
         described = _checked(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{str(path)!r} must have a valid description in its {_MEMBER}. "
+            f"{str(path)!r} must have a valid description in its {MEMBER}. "
             f"{error}"
         ) from error
     return load_model(path), described

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from leaf_audio import data
-from leaf_audio.training import bootstrap, metrics, processes
+from leaf_audio.training import intervals, metrics, processes
 from leaf_audio.training.feeding import feed_all
 
 if TYPE_CHECKING:
@@ -148,13 +148,14 @@ class Outcome:
 
         They are those of `leaf_audio.training.metrics.scores`. The ends of the
         interval have the name of the main metric with "_low" and "_high", such
-        as "accuracy_low". There is none where there are fewer than two groups.
+        as "accuracy_low"; see `leaf_audio.training.intervals`. There is none
+        where there are fewer than two groups.
         """
         values = metrics.scores(self.labels, self.logits)
         main = metrics.main_metric(self.labels)
         if main not in values:
             return values
-        ends = bootstrap.interval(self.labels, self.logits, self.groups)
+        ends = intervals.of_main_metric(self.labels, self.logits, self.groups)
         if ends is not None:
             values |= {f"{main}_low": ends[0], f"{main}_high": ends[1]}
         return values

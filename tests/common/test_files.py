@@ -1,5 +1,10 @@
 """A file is replaced in one step, or not at all."""
 
+import contextlib
+import itertools
+import os
+import pathlib
+
 import pytest
 
 from leaf_audio.common import files
@@ -40,3 +45,71 @@ def test_tables_and_text_are_written_as_they_are_read(tmp_path):
     files.write_json(tmp_path / "some.json", {"größe": "\udcff"})
     text = (tmp_path / "some.json").read_text(encoding="utf-8")
     assert text == '{\n  "größe": "\\udcff"\n}\n'
+
+
+class Killed(BaseException):
+    """The process ends here: nothing after it is done."""
+
+
+@pytest.mark.parametrize("has_old", [True, False])
+def test_a_file_is_never_beside_the_description_of_another(
+    tmp_path, monkeypatch, has_old
+):
+    path, about = tmp_path / "model", tmp_path / "model.json"
+
+    def write(text):
+        with files.replacing_with_description(path, about) as partials:
+            for one in partials:
+                one.write_text(text)
+
+    def calls_until_killed(count, text):
+        """Writes, and is killed before the move or removal of a number."""
+        left = [count]
+        with monkeypatch.context() as patch:
+            for owner, name in ((os, "replace"), (pathlib.Path, "unlink")):
+                original = getattr(owner, name)
+
+                def step(*args, original=original, **kwargs):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise Killed
+                    return original(*args, **kwargs)
+
+                patch.setattr(owner, name, step)
+            with contextlib.suppress(Killed):
+                write(text)
+        return left[0] < 0
+
+    seen = set()
+    for count in itertools.count():
+        if has_old:
+            write("old")
+        is_killed = calls_until_killed(count, "new")
+        texts = [
+            one.read_text() if one.exists() else None for one in (path, about)
+        ]
+        assert texts[0] is None or texts[0] == texts[1]
+        seen.add(tuple(texts))
+        if not is_killed:
+            break
+        for one in tmp_path.iterdir():
+            one.unlink()
+    assert ("new", "new") in seen
+    assert (("old", "old") in seen) == has_old
+    assert {one.name for one in tmp_path.iterdir()} == {"model", "model.json"}
+
+
+def test_both_files_stay_if_writing_fails(tmp_path):
+    path, about = tmp_path / "model", tmp_path / "model.json"
+    for one in (path, about):
+        one.write_text("old")
+
+    def write_half():
+        with files.replacing_with_description(path, about) as partials:
+            partials[0].write_text("ne")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
+    assert path.read_text() == about.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2

@@ -81,5 +81,5 @@ def test_the_length_of_a_clip_must_be_known(box, tmp_path):
     with pytest.raises(ValueError, match="clips, 16000.*window=9000"):
         export(box, path, "litert", window=9000)
     (tmp_path / "model").mkdir()
-    with pytest.raises(ValueError, match="a new folder, or a SavedModel"):
+    with pytest.raises(ValueError, match="`path` must be new.*model would be"):
         export(box, tmp_path / "model", "savedmodel")

@@ -85,7 +85,7 @@ def test_a_few_tones_are_told_apart(labelled, method):
     assert scores.counts == {"high": 6, "low": 6}
     low, high = scores.recall["low"][1:]
     interval = stats.binomtest(6, 6).proportion_ci(method="wilson")
-    assert (low, high) == (interval.low, interval.high)
+    assert (low, high) == pytest.approx((interval.low, interval.high))
 
 
 def test_precision_and_recall_are_those_of_unseen_recordings():
