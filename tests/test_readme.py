@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 import pytest
+import soundfile
 from tones import flag_values
 
 import leaf_audio
@@ -54,12 +55,33 @@ def commands(program):
 
 @pytest.mark.slow_on_jax
 @pytest.mark.parametrize(
-    "page", [page for page, text in PAGES.items() if blocks("python", text)]
+    "page",
+    [
+        page
+        for page, text in PAGES.items()
+        # That page has a test of its own.
+        if blocks("python", text) and page != "docs/export.md"
+    ],
 )
 def test_python_blocks_run_in_order(page):
     namespace = {}
     for block in blocks("python", PAGES[page]):
         exec(compile(block, page, "exec"), namespace)
+
+
+# The page calls it, which TensorFlow has until another package takes its place.
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_the_code_that_calls_exported_files_gives_the_predictions():
+    namespace = {}
+    for block in blocks("python", PAGES["docs/export.md"]):
+        exec(compile(block, "docs/export.md", "exec"), namespace)
+    samples, rate = soundfile.read(namespace["folder"] / "yes.wav")
+    assert (samples.ndim, rate) == (2, 44100)
+    mono = samples.mean(axis=1)
+    expected = namespace["classifier"].predict(mono, rate)
+    for found in (namespace["by_litert"], namespace["by_onnx"]):
+        # LEAF follows a plan there, and is exact in the files.
+        assert found == pytest.approx(expected, abs=5e-3)
 
 
 @pytest.mark.fast

@@ -4,15 +4,23 @@ python -m example.plot --workdir=runs/leaf --output=figures \
     --recording=some.wav
 """
 
+from __future__ import annotations
+
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import import_backend, run_main
 from leaf_audio.common.files import replacing, without_mark
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from leaf_audio.training import Workdir
 
 _FORMATS = ("png", "svg")
 # Written into each figure. Only a file that holds it is replaced.
@@ -20,7 +28,10 @@ _MARK = "leaf-audio plot"
 
 
 def draw(
-    workdir: str, output: str | None = None, recording: str | None = None
+    workdir: str,
+    output: str | None = None,
+    recording: str | None = None,
+    configs: Sequence[str] = (),
 ) -> list[pathlib.Path]:
     """Draws the figures of a run, as PNG and as SVG.
 
@@ -29,7 +40,12 @@ def draw(
         output: str or None. The folder for the figures. It is created if it
             does not exist. None is `figures` in the workdir. Default: None.
         recording: str or None. An audio file. If it is given, the outputs of
-            the frontends for it are drawn too. Default: None.
+            the frontends for it are drawn too. They get what the evaluation of
+            the run makes of it; of one that is too long, its centre. Default:
+            None.
+        configs: list of str. Gin configs, which are executed. A run that
+            prepares clips by functions of your own needs one that imports
+            them, and must be finished. Default: none.
 
     Returns:
         The files that were written.
@@ -41,7 +57,6 @@ def draw(
     """
     # `models` has the classes of the saved model.
     from leaf_audio import diagnostics, frontend, models  # noqa: F401
-    from leaf_audio.data import read_recording
     from leaf_audio.diagnostics import figures
     from leaf_audio.training.workdir import Workdir
 
@@ -63,12 +78,27 @@ def draw(
     if learned:
         drawn["bands"] = figures.bands(trained)
     if recording is not None:
-        waveform = read_recording(recording, int(trained.sample_rate))
+        clip = _prepared(folder, recording, int(trained.sample_rate), configs)
         drawn["outputs"] = figures.outputs(
-            _compared(trained, learned), waveform, pathlib.Path(recording).name
+            _compared(trained, learned), clip, pathlib.Path(recording).name
         )
     target = folder.path / "figures" if output is None else pathlib.Path(output)
     return save(drawn, target)
+
+
+def _prepared(
+    folder: Workdir, recording: str, sample_rate: int, configs: Sequence[str]
+) -> np.ndarray:
+    """Returns what the evaluation of a run makes of a recording."""
+    from leaf_audio import data
+    from leaf_audio.serving import finished
+
+    samples = data.read_recording(recording, sample_rate)
+    if configs or not folder.settings.exists():
+        with trained_flags.trained(str(folder.path), configs) as classifier:
+            return classifier.prepare(samples, sample_rate)
+    transform_fns, _ = finished.read_preparation(folder)
+    return data.transform(samples, transform_fns)
 
 
 def _compared(trained: Any, learned: bool) -> dict[str, Any]:
@@ -135,15 +165,18 @@ def main(argv: list[str]) -> None:
         sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
     import_backend()
     try:
-        files = draw(given.workdir, given.output, given.recording)
+        files = draw(
+            given.workdir, given.output, given.recording, given.gin_config
+        )
     except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {trained_flags.describe(error)}")
     for file in files:
         print(file)
 
 
 def run() -> None:
     """Runs the command, with the flags of the command line."""
+    trained_flags.define_run_flags()
     _define_flags()
     run_main(main)
 
@@ -153,7 +186,6 @@ def run() -> None:
 def _define_flags() -> None:
     # --help lists only the flags that the program itself has defined.
     own: dict[str, Any] = {"module_name": sys.argv[0]}
-    flags.DEFINE_string("workdir", None, "The folder of the run.", **own)
     flags.DEFINE_string(
         "output",
         None,
@@ -164,6 +196,7 @@ def _define_flags() -> None:
         "recording",
         None,
         "A recording (wav, flac, ogg or mp3). If it is given, the outputs of "
-        "the frontends for it are drawn too.",
+        "the frontends for it are drawn too, as the evaluation of the run "
+        "prepares it; of one that is too long, its centre.",
         **own,
     )

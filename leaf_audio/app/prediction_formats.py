@@ -197,10 +197,14 @@ def raven(
 ) -> Iterator[str]:
     """Yields a recording's lines of a selection table of Raven.
 
+    All selections have one band of frequencies, which is what the model hears.
+    It does not say where in this band a sound is.
+
     Args:
         prediction: What was found in the recording.
         choice: Which labels are told.
-        highest_hz: float, in Hz. The upper end of the selections' band.
+        highest_hz: float, in Hz. The upper end of the selections' band: half of
+            the sample rate of the model, and not of the recording.
     """
     yield "\t".join(
         (

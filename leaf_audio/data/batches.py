@@ -34,7 +34,8 @@ from leaf_audio.data.balance import BalancedOrder
 from leaf_audio.data.batch_checks import check_views, checked_targets
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
-from leaf_audio.data.reading_ahead import grain, read_ahead
+from leaf_audio.data.quiet_grain import grain
+from leaf_audio.data.reading_ahead import read_ahead
 from leaf_audio.data.shares import Share
 from leaf_audio.data.tasks import TaskOrder, check_mixup, training_order
 from leaf_audio.data.transforms import (

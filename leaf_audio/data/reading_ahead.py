@@ -8,14 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from absl import logging
 
-# Grain warns where JAX is not installed, which it does not need here.
-_verbosity = logging.get_verbosity()
-logging.set_verbosity(logging.ERROR)
-import grain  # noqa: E402
-
-logging.set_verbosity(_verbosity)
+from leaf_audio.data.quiet_grain import grain
 
 # Each thread makes a whole batch. NumPy computes without holding up the other
 # threads, but Python does not, so that more threads than a few gain nothing.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import grain
+from leaf_audio.data.quiet_grain import grain
 
 
 class Share:

@@ -430,13 +430,25 @@ def test_another_backend_is_told(box, tmp_path):
         export(box, tmp_path / "x.tflite", "litert")
 
 
-@pytest.mark.slow
 @needs_tensorflow
-def test_the_command_prints_what_it_has_written(tmp_path):
-    output = tmp_path / "words.tflite"
+@pytest.mark.parametrize(
+    "format, names",
+    [
+        ("litert", ["x.tflite", "x.json"]),
+        slow("onnx", ["x.onnx"]),
+        slow("savedmodel", ["x"]),
+        slow("keras", ["x.keras"]),
+    ],
+)
+def test_the_command_prints_what_it_has_written_and_nothing_else(
+    tmp_path, format, names
+):
+    path_of(format, tmp_path)
     command = ("-m", "example.export", "--model=speech_commands")
-    process = python(*command, "--format=litert", f"--output={output}")
-    assert process.stdout.split() == [str(output), f"{tmp_path}/words.json"]
+    output = f"--output={tmp_path / names[0]}"
+    process = python(*command, f"--format={format}", output)
+    assert process.stdout.split() == [str(tmp_path / one) for one in names]
+    assert process.stderr == ""
 
 
 def test_what_the_command_needs_is_told():

@@ -18,11 +18,12 @@ import soundfile
 from tones import LABELS, LEAF, SAMPLE_RATE, bindings, python, write_tones
 
 from leaf_audio import serving
-from leaf_audio.app import configuration, report_page, train
+from leaf_audio.app import configuration, plot, report_page, train
+from leaf_audio.diagnostics import figures
 from leaf_audio.serving.report import examples, make_page
 from leaf_audio.training import Workdir
 
-pytest.importorskip("matplotlib")
+matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -172,6 +173,19 @@ def test_all_pictures_can_be_decoded(page):
     } <= set(alternatives)
 
 
+def test_what_a_person_looks_at_first_comes_first(page):
+    headings = re.findall("<h2[^>]*>(.*?)</h2>", page.source)
+    assert headings == [
+        *("Training", "Labels", "Examples"),
+        *("Filters", "Settings", "Environment"),
+    ]
+    links = re.findall('<a href="#[a-z]+">(.*?)</a>', page.source)
+    assert links == headings
+    start = page.source.index('alt="confusion matrix of test"')
+    assert start < page.source.index("precision")
+    assert page.source.index("95 % interval") < page.source.index("<h2")
+
+
 def test_the_numbers_are_those_of_the_run(page, run_of_leaf):
     results = json.loads((run_of_leaf / "results.json").read_text())
     metrics = results["metrics"]["test"]
@@ -214,6 +228,31 @@ def test_the_examples_are_judged_as_the_classifier_judges(
         assert [s.label for s in one.shares if s.is_given] == [likeliest]
         assert one.name in page.text
     assert len(page.sources("audio")) == len(found.right) + len(found.wrong)
+
+
+def test_a_plot_draws_what_the_evaluation_makes_of_a_recording(
+    folder, run_of_leaf, tmp_path, monkeypatch
+):
+    source = next((folder / "tones" / "test").rglob("*.wav"))
+    samples, _ = soundfile.read(source, dtype="float32")
+    recording = tmp_path / "quiet_and_long.wav"
+    long = 0.01 * np.tile(samples, 3)
+    soundfile.write(recording, long, SAMPLE_RATE, subtype="FLOAT")
+    drawn = []
+
+    def outputs(frontends, waveform, title):
+        drawn.append(waveform)
+        return matplotlib.figure.Figure()
+
+    monkeypatch.setattr(figures, "outputs", outputs)
+    expected = serving.load(run_of_leaf).prepare(long, SAMPLE_RATE)
+    none = tmp_path / "none.gin"
+    none.write_text("")
+    for configs in ([], [str(none)]):
+        plot.draw(str(run_of_leaf), str(tmp_path), str(recording), configs)
+    assert len(drawn) == 2 and len(expected) < len(long)
+    for waveform in drawn:
+        np.testing.assert_allclose(waveform, expected, atol=1e-6)
 
 
 def data_of(folder):
