@@ -13,7 +13,7 @@ pytestmark = pytest.mark.any_backend
 _WITHOUT_JAX = "import sys; sys.modules['jax'] = None; "
 
 
-@pytest.mark.parametrize("module", ["shares", "batches"])
+@pytest.mark.parametrize("module", ["shares", "batches", "reading_ahead"])
 def test_grain_does_not_warn_of_a_library_that_it_does_not_need(module):
     process = python(
         "-c",
