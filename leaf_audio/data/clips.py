@@ -257,7 +257,12 @@ class Clips:
             integers = flac.decode(content, start, stop)
             if len(integers) != stop - start:
                 raise ValueError(f"{len(integers)} of {stop - start} samples")
+        except MemoryError:
+            raise
         except Exception as error:
+            if getattr(error, "errno", None):
+                # Such as too many open files: the clips may be whole.
+                raise
             reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise ValueError(
                 "Prepared clips must be as they were written. Received: damage "

@@ -1,8 +1,10 @@
 """Makes batches ahead of their use, in threads or in processes."""
 
 import atexit
+import multiprocessing
 import os
 import signal
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +18,8 @@ from leaf_audio.data.quiet_grain import grain
 # `benchmarks/data.py` measures it.
 _THREADS = min(os.cpu_count() or 1, 4)
 _BATCHES_AHEAD = _THREADS + 2
+# How long a worker process outlives SIGTERM: while its parent saves.
+_SECONDS_TO_SAVE = 60
 
 
 def read_ahead(
@@ -41,15 +45,34 @@ def read_ahead(
         grain.MultiprocessingOptions(
             worker_processes, per_worker_buffer_size=2
         ),
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_obey_parent,
     )
     return _ClosedAtExit(shared.map(_copied))
 
 
-def _leave_interrupts_to_parent(worker: int, count: int) -> None:
-    # Ctrl-C reaches all processes of a terminal. Then the parent ends its
-    # workers, which would otherwise print a traceback each.
+def _obey_parent(*_: int) -> None:
+    """Leaves the end of a worker process to its parent.
+
+    Ctrl-C in a terminal, and the end of a job of a cluster, reach all
+    processes. Then the parent saves its state and ends its workers. If the
+    parent is killed, they end by themselves.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: _end_later())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_later() -> None:
+    timer = threading.Timer(_SECONDS_TO_SAVE, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _copied(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
@@ -59,6 +82,9 @@ def _copied(batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     end of the program would be an error then.
     """
     return tuple(map(np.array, batch))
+
+
+_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class _ClosedAtExit(grain.IterDataset):
@@ -74,15 +100,12 @@ class _ClosedAtExit(grain.IterDataset):
     def __iter__(self) -> Iterator[Any]:
         iterator = iter(self._data)
         if not _OPEN:
-            # After multiprocessing has been imported, and so before its own
-            # exit.
+            # What is registered last is called first: before the end of
+            # multiprocessing, which would wait for the processes.
             atexit.unregister(_close_all)
             atexit.register(_close_all)
         _OPEN.add(iterator)
         return iterator
-
-
-_OPEN: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def _close_all() -> None:

@@ -27,7 +27,7 @@ from leaf_audio.training.step_watch import (
     watched_steps,
 )
 from leaf_audio.training.tensorboard import TensorBoardLog
-from leaf_audio.training.within_epoch import SaveWithin, Terminated
+from leaf_audio.training.within_epoch import SaveWithin, Terminated, Unusable
 from leaf_audio.training.workdir import Workdir
 
 __all__ = [
@@ -78,7 +78,12 @@ def fit(
     if done == num_epochs or (lower and lower.has_ended):
         return
     is_alone = share[1] == 1
-    begun = folder.restore_within(model, progress, steps) if is_alone else None
+    begun = None
+    if is_alone:
+        try:
+            begun = folder.restore_within(model, progress, steps)
+        except Unusable as error:
+            tell(f"{error}: epoch {done + 1} begins again")
     if begun:
         tell(f"going on in epoch {done + 1}, after step {begun[0].steps}")
     # The check comes first: neither a plan nor a drift can be computed from

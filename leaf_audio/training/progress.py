@@ -25,7 +25,10 @@ _FREE = (
     "RunTeacher.path",
     "train.teacher.path",
     "train.checkpoint_minutes",
+    # How the data is read. What it is, is told by the fingerprint.
     "data.prepare.worker_processes",
+    "data.prepare.max_cache_bytes",
+    "audio_folder.on_error",
     "data_parallel.address",
     "data_parallel.num_processes",
     "data_parallel.process",
@@ -49,6 +52,9 @@ class Progress:
             "best".
         first_candidate: int. The first epoch that may be the best one. Above 1
             where the model of an earlier one was lost. Defaults to 1.
+        moves: bool. Whether the learning rate changes over the whole schedule,
+            so that its length must stay. Defaults to False, for
+            `begin_schedule` to set.
     """
 
     identity: dict[str, str]
@@ -56,6 +62,7 @@ class Progress:
     ends: list[int] = dataclasses.field(default_factory=list)
     keep: str = "best"
     first_candidate: int = 1
+    moves: bool = False
 
     def begin_schedule(self, num_epochs: int, moves: bool) -> tuple[int, int]:
         """Finds the schedule for the next epoch, or begins a new one.
@@ -71,6 +78,7 @@ class Progress:
         Raises:
             ValueError: If the present schedule has another length.
         """
+        self.moves = moves
         done = len(self.history)
         if not moves or not self.ends or done == 0:
             # A constant rate has one schedule, of any length.

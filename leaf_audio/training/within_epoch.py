@@ -93,28 +93,46 @@ def read(
 
     Returns:
         How far the epoch has come, and the arrays. None if there is no such
-        file, or it is damaged, or of another epoch or run.
+        file, or it is of an epoch before.
+
+    Raises:
+        Unusable: If the file is damaged, or was written with other settings.
+        OSError: If it cannot be read.
     """
     try:
-        fields, arrays = load_archive(path.read_bytes())
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        fields, arrays = load_archive(content)
         within = Within(**fields)
     except MemoryError:
         raise
-    # Any byte of the file may be damaged. The epoch begins again then.
+    # Any byte of the file may be damaged.
     except Exception:
+        raise Unusable(f"{path} is damaged") from None
+    if within.epochs != len(progress.history):
         return None
-    is_next = (
-        within.epochs == len(progress.history)
-        and within.steps_per_epoch == steps_per_epoch
+    is_same = (
+        within.steps_per_epoch == steps_per_epoch
         and 0 < within.steps < steps_per_epoch
         and within.run == run_hash(progress)
     )
-    return (within, arrays) if is_next else None
+    if not is_same:
+        raise Unusable(f"{path} was written with other settings")
+    return within, arrays
+
+
+class Unusable(Exception):
+    """The state within an epoch cannot be used: the epoch begins again."""
 
 
 def run_hash(progress: Progress) -> str:
     """Returns a hash of what makes a run this one and no other."""
-    text = json.dumps(same_run(progress.identity), sort_keys=True)
+    known: Any = same_run(progress.identity)
+    if progress.moves:
+        known = [known, progress.ends]
+    text = json.dumps(known, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -377,6 +377,9 @@ class Workdir:
 
         Returns:
             How far the epoch has come, and the arrays of the file; or None.
+
+        Raises:
+            within_epoch.Unusable: If there is one that cannot be used.
         """
         found = read_within(self.within, progress, steps_per_epoch)
         if found is None:

@@ -1,5 +1,6 @@
 """The state within an epoch: saved from time to time, and when asked to end."""
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,12 @@ from tones import LEAF, ROOT, bindings, main_flags, write_tones
 from leaf_audio.app import configuration, train
 from leaf_audio.training import within_epoch
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.within_epoch import SaveWithin, Terminated, Within
+from leaf_audio.training.within_epoch import (
+    SaveWithin,
+    Terminated,
+    Unusable,
+    Within,
+)
 
 pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("fresh_gin")]
 # There, `Dropout` draws from generators of PyTorch, whose states are not saved.
@@ -170,8 +176,14 @@ def saved(tmp_path):
 
 def test_a_state_of_something_else_is_of_no_use(saved):
     path, read = saved
-    assert read(steps=7) is None
-    assert read(progress=Progress({"a": "c"})) is None
+    for other in ({"steps": 7}, {"progress": Progress({"a": "c"})}):
+        with pytest.raises(Unusable, match="state_within.npz.*other settings"):
+            read(**other)
+    # A rate that falls until the last epoch would fall in another way.
+    falling = Progress({"a": "b"})
+    falling.begin_schedule(5, moves=True)
+    with pytest.raises(Unusable, match="other settings"):
+        read(progress=falling)
     assert read(progress=Progress({"a": "b"}, [{"epoch": 1}])) is None
     moved = Progress({"a": "b", "train.workdir": "elsewhere"})
     assert read(progress=moved) is not None
@@ -183,17 +195,17 @@ def test_a_damaged_state_is_of_no_use(saved):
     """The epoch begins again then."""
     path, read = saved
     whole = path.read_bytes()
-    path.write_bytes(b"")
-    assert read() is None
-    path.write_bytes(whole[:-100])
-    assert read() is None
+    for content in (b"", whole[:-100]):
+        path.write_bytes(content)
+        with pytest.raises(Unusable, match="state_within.npz is damaged"):
+            read()
     rng = np.random.default_rng(0)
     for position in rng.integers(len(whole), size=200):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
-        found = read()
-        if found is not None:
+        with contextlib.suppress(Unusable):
+            found = read()
             np.testing.assert_array_equal(found[1]["variable_0"], [0, 1, 2])
 
 
