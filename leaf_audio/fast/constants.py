@@ -98,13 +98,6 @@ class PlanConstants:
     # Kernels are not shortened to fewer taps than about this. [compare_values]
     min_taps: int = 16
 
-    # Least ratio of neighbouring hops, if one of them does not divide the
-    # stride. [compare_values, with --window_stride=10.2]
-    min_hop_ratio: float = 1.3
-
-    # Greatest number of frames in a block, if the hop does not divide the
-    # stride; see `SparseGroup`. [compare_values, with --window_stride=10.2]
-    max_frames_per_block: int = 8
 
     # Greatest offsets between bins to choose from. More offsets would take much
     # memory. [compare_values]

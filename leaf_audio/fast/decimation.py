@@ -3,8 +3,10 @@
 A convolution with a stride of D, the hop, is computed in polyphase layout:
 blocks of D samples become the channels of a convolution with stride 1. It adds
 up the same products, and convolution libraries are many times faster at it than
-at a strided convolution of one channel. The weighted sums of energies, which
-pool them, have the same layout.
+at a strided convolution of one channel.
+
+The energies of all groups within one stride are then the channels of one
+signal, with one step for each frame. One more convolution pools them all.
 
 Energies count as 0 outside the audio. Frames whose window reaches over an end
 of the audio therefore have weights of their own, made from the part of the
@@ -17,7 +19,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from leaf_audio.common.blocks import cut_into_blocks, reshape_each
+from leaf_audio.common.blocks import (
+    cut_into_blocks,
+    frames_of_blocks,
+    reshape_each,
+)
 from leaf_audio.common.conv1d import valid_conv1d
 from leaf_audio.common.lean_ops import complex_energies, split_by
 from leaf_audio.fast.constants import CONSTANTS
@@ -47,21 +53,28 @@ class SparseEnergies:
         self, groups: Sequence[SparseGroup], geometry: Geometry, grid: FrameGrid
     ):
         self._grid = grid
-        self._members = [_Member(group, geometry, grid) for group in groups]
+        self._overlap = geometry.strides_per_window
+        blocks = grid.computed_frames + self._overlap - 1
+        self._members = [_Member(group, geometry, blocks) for group in groups]
         self.filters = [n for group in groups for n in group.filters]
-        self.start = min(member.start for member in self._members)
-        self.reach = max(
-            member.start + member.reach - self.start for member in self._members
+        # A convolution with "same" padding centres tap (kernel_size - 1) // 2.
+        self.start = -((geometry.kernel_size - 1) // 2)
+        self.reach = self._overlap * geometry.stride + max(
+            member.reach for member in self._members
         )
+        # The filter that each channel of the energies belongs to.
+        owners = np.concatenate([member.owners for member in self._members])
+        self._owned = np.equal(owners[:, None], self.filters)
 
     def __call__(
-        self, audio: Tensor, kernels: Tensor, windows: Tensor
+        self, audio: Tensor, filters: tuple[Tensor, Tensor], windows: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Computes all frames, and the frames near an edge separately.
 
         Args:
           audio: `(batch, time)`, from `start` on.
-          kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
+          filters: Real and imaginary parts of the whole filterbank, each
+            `(kernel_size, all filters)`.
           windows: `(filters, window_size, 1 + edges)`; see
             `FrameGrid.window_masks`.
 
@@ -71,283 +84,198 @@ class SparseEnergies:
           if the grid has no such frames.
         """
         sizes = [len(member.group.filters) for member in self._members]
-        pooled, edge_energies, edge_weights = [], [], []
-        for member, kernel, window in zip(
-            self._members,
-            split_by(kernels, sizes, axis=2),
-            split_by(windows, sizes, axis=0),
-            strict=True,
-        ):
-            first = member.start - self.start
-            energies = member.energies(audio, first, kernel)
-            weights, near_edges = member.weights(window)
-            if self._grid.num_first:
-                energies, some = member.edge_energies(energies)
-                edge_energies.append(some)
-                edge_weights.append(near_edges)
-            pooled.append(member.pool(energies, weights))
-        frames = ops.concatenate(pooled, axis=-1)
-        if not self._grid.num_first:
-            return frames, None
-        return frames, self._pool_edges(edge_energies, edge_weights)
+        energies = [
+            member.energies(audio, kernel)
+            for member, kernel in zip(
+                self._members, self._polyphase_kernels(filters), strict=True
+            )
+        ]
+        weights = [
+            member.weights(some)
+            for member, some in zip(
+                self._members, split_by(windows, sizes, axis=0), strict=True
+            )
+        ]
+        return self._pool(
+            ops.concatenate(energies, axis=-1),
+            ops.concatenate(weights, axis=-1),
+        )
 
-    def _pool_edges(
-        self, energies: list[Tensor], weights: list[Tensor]
-    ) -> Tensor:
-        """Pools the frames near an edge, of all groups.
+    def _polyphase_kernels(
+        self, filters: tuple[Tensor, Tensor]
+    ) -> list[Tensor]:
+        """Lays out the kernels of all groups, by one lookup of all taps."""
+        parts = ops.stack(filters)
+        _, taps, count = parts.shape
+        laid_out = [member.layout(taps, count) for member in self._members]
+        positions, factors = (
+            np.concatenate([one.reshape(-1) for one in some])
+            for some in zip(*laid_out, strict=True)
+        )
+        kernels = ops.take(ops.reshape(parts, (-1,)), positions)
+        kernels = kernels * ops.cast(factors, kernels.dtype)
+        sizes = [one.size for one, _ in laid_out]
+        return [
+            ops.reshape(kernel, one.shape)
+            for kernel, (one, _) in zip(
+                split_by(kernels, sizes, axis=0), laid_out, strict=True
+            )
+        ]
+
+    def _pool(
+        self, energies: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pools the energies of all groups.
 
         Args:
-          energies: For each group `(batch, edges, energies * filters)`.
-          weights: For each group `(batch or 1, edges, energies * filters)`.
+          energies: `(batch, blocks, channels)`.
+          weights: `(1 + edges, overlap, channels)`.
 
         Returns:
-          An array `(batch, edges, filters)`.
+          See `__call__`.
         """
-        weighted = ops.concatenate(energies, axis=-1) * ops.concatenate(
-            weights, axis=-1
-        )
-        # Groups differ in their number of energies, so the sums of all groups
-        # are one product with a matrix of zeros and ones.
-        owner = np.concatenate(
-            [
-                np.tile(member.group.filters, member.num_energies)
-                for member in self._members
-            ]
-        )
-        sums = np.equal(owner[:, None], self.filters)
-        return _matmul(weighted, ops.cast(sums, weighted.dtype))
-
-
-def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    # On PyTorch, Keras returns float32 for float64 arguments.
-    return ops.cast(ops.matmul(a, b), b.dtype)
+        # No channel adds to a filter that it does not belong to.
+        owned = ops.cast(self._owned, weights.dtype)
+        edges = None
+        if self._grid.num_first:
+            energies, near = self._grid.cut_edges(energies, self._overlap)
+            size = self._overlap * len(self._owned)
+            near = reshape_each(near, (self._grid.num_edges, size))
+            near *= self._grid.by_example(
+                ops.reshape(weights[1:], (-1, size))
+            )
+            sums = ops.cast(np.tile(self._owned, (self._overlap, 1)), near.dtype)
+            edges = ops.cast(ops.matmul(near, sums), near.dtype)
+        frames = valid_conv1d(energies, weights[0][..., None] * owned)
+        return frames, edges
 
 
 class _Member:
-    """Computes the filters of one group.
+    """Computes the energies of one group.
+
+    Args:
+      group: The group.
+      geometry: Sizes that the plan was made for.
+      blocks: Number of strides to compute energies for; may be a tensor.
 
     Attributes:
       group: The group.
-      start: First sample of audio that is needed, in the grid's time.
-      reach: Number of samples needed from the start of the last frame's window
-        on, counted from `start`.
-      num_energies: Number of energies that a frame uses.
+      owners: For each channel of the result the filter that it belongs to.
+      reach: Number of samples needed after the strides themselves.
     """
 
-    def __init__(self, group: SparseGroup, geometry: Geometry, grid: FrameGrid):
+    def __init__(self, group: SparseGroup, geometry: Geometry, blocks: Any):
         self.group = group
-        self._grid = grid
-        frames_per_block = group.frames_per_block
-        self._per_block = frames_per_block * geometry.stride // group.hop
-        self.num_energies = group.energies_per_frame
-        # Number of blocks that the energies of one block's frames lie in.
-        last = group.first_energies[-1] + self.num_energies
-        self._overlap = -(-last // self._per_block)
-        frames = grid.computed_frames
-        self._blocks = (frames + frames_per_block - 1) // frames_per_block
+        self._stride = geometry.stride
+        self._overlap = geometry.strides_per_window
+        self._blocks = blocks
+        self._per_stride = geometry.energies_per_stride(group.hop)
         # Where the hop is short for the kernel, one step of the convolution
         # computes several energies: it then has more channels and fewer taps.
         taps = len(group.taper)
-        self._together = -(-taps // (CONSTANTS.max_conv_taps * group.hop))
+        together = -(-taps // (CONSTANTS.max_conv_taps * group.hop))
+        self._together = min(together, self._per_stride)
         self._step = self._together * group.hop
         self._conv_taps = -(-(taps + self._step - group.hop) // self._step)
-        # A convolution with "same" padding centres tap (kernel_size - 1) // 2.
-        self.start = group.first_tap - (geometry.kernel_size - 1) // 2
-        block = self._per_block * group.hop
-        self.reach = self._overlap * block + (self._conv_taps + 1) * self._step
+        self.owners = np.tile(group.filters, self._per_stride)
+        self.reach = group.first_tap + (self._conv_taps + 1) * self._step
 
-    def energies(self, audio: Tensor, first: int, kernels: Tensor) -> Tensor:
+    def layout(self, taps: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Says where the taps of the convolution come from.
+
+        Args:
+          taps: Number of taps of the filterbank's kernels.
+          count: Number of filters of the filterbank.
+
+        Returns:
+          Two arrays `(conv_taps, step, 2 * energies of a step * filters)`:
+          positions in an array `(2, taps, count)` of real and imaginary parts,
+          and factors. The channels are all real parts, then all imaginary ones.
+        """
+        group = self.group
+        tap = np.arange(self._conv_taps * self._step)[:, None, None, None]
+        tap = tap - group.hop * np.arange(self._together)[:, None]
+        used = (tap >= 0) & (tap < len(group.taper))
+        tap = np.where(used, tap, 0)
+        factors = np.where(used, group.taper[tap], 0.0)
+        part = np.arange(2)[:, None, None]
+        positions = part * taps + group.first_tap + tap
+        positions = positions * count + np.array(group.filters)
+        shape = (self._conv_taps, self._step, -1)
+        factors = np.broadcast_to(factors, positions.shape)
+        return positions.astype("int32").reshape(shape), factors.reshape(shape)
+
+    def energies(self, audio: Tensor, kernel: Tensor) -> Tensor:
         """Computes the energies at every hop-th sample.
 
         Args:
-          audio: `(batch, time)`.
-          first: Position of `start` in the audio.
-          kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
+          audio: `(batch, time)`, from `SparseEnergies.start` on.
+          kernel: `(conv_taps, step, channels)`; see `layout`.
 
         Returns:
-          An array `(batch, energies, filters)`.
+          An array `(batch, blocks, energies of a stride * filters)`.
         """
-        together = self._together
-        count = (self._blocks + self._overlap - 1) * self._per_block
+        per_stride, together = self._per_stride, self._together
+        divides = per_stride * self.group.hop == self._stride
+        count = self._blocks * per_stride if divides else per_stride
         steps = (count + together - 1) // together
         rows = steps + self._conv_taps - 1
-        polyphase = cut_into_blocks(audio, self._step, rows, start=first)
-        kernel = self._polyphase_kernel(kernels)
+        first = self.group.first_tap
+        if divides:
+            polyphase = cut_into_blocks(audio, self._step, rows, start=first)
+        else:
+            polyphase = self._each_stride(audio, first, rows)
         outputs = valid_conv1d(polyphase, kernel)
         # For an empty batch, TensorFlow's outputs have another shape.
         outputs = reshape_each(outputs, (steps, kernel.shape[2]))
+        filters = len(self.group.filters)
         energies = reshape_each(
-            complex_energies(outputs), (steps * together, kernels.shape[2])
+            complex_energies(outputs), (steps * together, filters)
         )
         # A slice that takes all would still cost time in its gradient.
-        all_needed = self._per_block % together == 0
-        return energies if all_needed else energies[:, :count]
+        if per_stride % together:
+            energies = energies[:, :count]
+        return ops.reshape(energies, (-1, self._blocks, per_stride * filters))
 
-    def _polyphase_kernel(self, kernels: Tensor) -> Tensor:
-        """Lays out kernels for a convolution over blocks of samples.
+    def _each_stride(self, audio: Tensor, first: int, rows: int) -> Tensor:
+        """Cuts audio so that energies begin anew with each stride.
 
         Args:
-          kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
+          audio: `(batch, time)`.
+          first: Its first sample that is needed.
+          rows: Number of steps needed for the energies of a stride.
 
         Returns:
-          An array `(conv_taps, step, channels)`. Each channel is a part of a
-          filter at one of the energies of a step: first all real parts, then
-          all imaginary ones.
+          An array `(batch * blocks, rows, step)`.
         """
-        group = self.group
-        size, filters = len(group.taper), kernels.shape[2]
-        kernel = kernels[group.first_tap : group.first_tap + size]
-        if np.any(group.taper != 1):
-            kernel = kernel * ops.cast(group.taper[:, None, None], kernel.dtype)
-        room = self._conv_taps * self._step - size
-        shifted = ops.stack(
-            [
-                ops.pad(kernel, [[shift, room - shift], [0, 0], [0, 0]])
-                for shift in range(0, self._step, group.hop)
-            ],
-            axis=2,
+        length = rows * self._step
+        more = -(-length // self._stride) - 1
+        strides = cut_into_blocks(
+            audio, self._stride, self._blocks + more, start=first
         )
+        pieces = frames_of_blocks(strides, self._blocks, 0, length)
         return ops.reshape(
-            shifted, (self._conv_taps, self._step, 2 * self._together * filters)
+            ops.concatenate(pieces, axis=2), (-1, rows, self._step)
         )
 
-    def weights(self, windows: Tensor) -> tuple[Tensor, Tensor | None]:
+    def weights(self, windows: Tensor) -> Tensor:
         """Computes the weights of the energies.
 
         Args:
           windows: `(filters, window_size, 1 + edges)`.
 
         Returns:
-          Two arrays: `(frames_per_block, energies, filters)` for frames inside
-          the audio, and `(batch or 1, edges, energies * filters)` for those
-          near an edge; None if there are no such frames.
+          An array `(1 + edges, overlap, energies of a stride * filters)`.
         """
-        group = self.group
-        filters, energies = windows.shape[0], self.num_energies
-        per_block = group.frames_per_block
         weights = windows
-        if group.weight_matrices is not None:
-            matrices = group.weight_matrices.reshape(
-                filters, per_block * energies, -1
-            )
-            weights = _matmul(ops.cast(matrices, windows.dtype), windows)
-        weights = ops.reshape(
-            ops.transpose(weights, (2, 1, 0)),
-            (-1, per_block, energies, filters),
+        matrices = self.group.weight_matrices
+        if matrices is not None:
+            weights = ops.matmul(ops.cast(matrices, windows.dtype), windows)
+            # On PyTorch, Keras returns float32 for float64 arguments.
+            weights = ops.cast(weights, windows.dtype)
+        # The last stride may reach beyond the window.
+        beyond = self._overlap * self._per_stride - weights.shape[1]
+        weights = ops.pad(
+            ops.transpose(weights, (2, 1, 0)), [[0, 0], [0, beyond], [0, 0]]
         )
-        if not self._grid.num_first:
-            return weights[0], None
-        inside, edges = weights[0], weights[1:]
-        if per_block > 1:
-            # There are weights for each place of a frame in a block. A frame
-            # near an edge has one place only; its number may be a tensor.
-            place = self._grid.each_column(
-                [frame % per_block for frame in self._grid.edge_frames()]
-            )
-            own = ops.equal(place[:, None], np.arange(per_block))
-            edges = edges * ops.cast(own[..., None, None], edges.dtype)
-            edges = ops.sum(edges, axis=1)
-        edges = ops.reshape(edges, (-1, energies * filters))
-        return inside, self._grid.by_example(edges)
-
-    def pool(self, energies: Tensor, weights: Tensor) -> Tensor:
-        """Pools all frames as if the audio had no edges.
-
-        Args:
-          energies: `(batch, energies, filters)`.
-          weights: `(frames_per_block, energies of a frame, filters)`.
-
-        Returns:
-          An array `(batch, frames, filters)`.
-        """
-        per_block, size, count = weights.shape
-        rows = self._overlap * self._per_block
-        laid_out = ops.stack(
-            [
-                ops.pad(own, [[start, rows - size - start], [0, 0]])
-                for own, start in zip(
-                    ops.unstack(weights), self.group.first_energies, strict=True
-                )
-            ],
-            axis=1,
-        )
-        blocks = self._blocks + self._overlap - 1
-        energies = reshape_each(energies, (blocks, self._per_block, count))
-        # The convolution has an input and an output for each channel, so its
-        # cost grows with the square of their number.
-        together = CONSTANTS.channels_pooled_together
-        sizes = [
-            min(together, count - first) for first in range(0, count, together)
-        ]
-        pooled = [
-            self._pool_some(*some)
-            for some in zip(
-                split_by(energies, sizes, axis=-1),
-                split_by(laid_out, sizes, axis=-1),
-                strict=True,
-            )
-        ]
-        pooled = reshape_each(
-            ops.concatenate(pooled, axis=-1), (self._blocks * per_block, count)
-        )
-        if per_block == 1:
-            return pooled
-        return pooled[:, : self._grid.computed_frames]
-
-    def _pool_some(self, energies: Tensor, weights: Tensor) -> Tensor:
-        """Pools some channels, each with its own weights.
-
-        Args:
-          energies: `(batch, blocks, energies of a block, channels)`.
-          weights: `(overlap * energies of a block, frames_per_block,
-            channels)`.
-
-        Returns:
-          An array `(batch, blocks', frames_per_block, channels)`.
-        """
-        blocks = self._blocks + self._overlap - 1
-        _, per_block, channels = weights.shape
-        size = self._per_block * channels
-        # Off the diagonal, weights are 0: no channel adds to another one.
-        diagonal = ops.cast(np.eye(channels)[:, None], weights.dtype)
-        pooled = valid_conv1d(
-            reshape_each(energies, (blocks, size)),
-            ops.reshape(
-                ops.expand_dims(weights, 1) * diagonal,
-                (self._overlap, size, per_block * channels),
-            ),
-        )
-        return reshape_each(pooled, (self._blocks, per_block, channels))
-
-    def edge_energies(self, energies: Tensor) -> tuple[Tensor, Tensor]:
-        """Lays out the energies of the frames near an edge.
-
-        Args:
-          energies: `(batch, energies, filters)`.
-
-        Returns:
-          The energies themselves, which must be used from here on so that
-          gradients are cheap (see `with_ends`), and an array `(batch, edges,
-          energies of a frame * filters)`.
-        """
-        size, filters = self.num_energies, energies.shape[-1]
-        frames = self._grid.edge_frames()
-        energies, used = self._grid.cut_edges(
-            energies, [self._first_energy(frame) for frame in frames], size
-        )
-        return energies, reshape_each(used, (len(frames), size * filters))
-
-    def _first_energy(self, frame: Any) -> Any:
-        """Returns the index of a frame's first energy, integer or tensor.
-
-        A tensor of frames gives a tensor of its shape.
-        """
-        starts = np.array(self.group.first_energies, "int32")
-        block, place = frame // len(starts), frame % len(starts)
-        if len(starts) == 1:
-            start = 0
-        elif isinstance(place, int):
-            start = int(starts[place])
-        else:
-            start = ops.take(starts, place)
-        return start + block * self._per_block
+        return ops.reshape(weights, (-1, self._overlap, len(self.owners)))

@@ -176,26 +176,6 @@ def _output_power(kernel: np.ndarray, power: np.ndarray) -> float:
     return _mean_of_all(np.abs(response) ** 2 * power)
 
 
-def sample_positions(hop: int, offset: int, window_size: int) -> np.ndarray:
-    """Lists the positions of the energies that a window uses, ascending.
-
-    Energies outside the window would make predictions better on noise. They are
-    left out because real energies may differ by orders of magnitude within a
-    window, and a loud one outside must not leak into it.
-
-    Args:
-      hop: Distance between two energies, in samples.
-      offset: Distance from an energy to the window's start, in samples,
-        `0 <= offset < hop`. That energy is the first one.
-      window_size: Length of the window, in samples.
-
-    Returns:
-      Positions in samples, counted from the window's start.
-    """
-    last = (window_size - 1 + offset) // hop
-    return np.arange(last + 1) * hop - offset
-
-
 def _covariances(
     sigma: float, hop: int, samples: np.ndarray, geometry: Geometry
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -222,24 +202,20 @@ def _covariances(
 
 
 @functools.lru_cache(maxsize=128)
-def weight_matrix(
-    sigma: float, hop: int, samples: tuple[int, ...], geometry: Geometry
-) -> np.ndarray:
+def weight_matrix(sigma: float, hop: int, geometry: Geometry) -> np.ndarray:
     """Returns the matrix that turns a window into weights of energies.
 
     Args:
       sigma: Standard deviation of the filter, in samples.
       hop: Distance between two energies, in samples.
-      samples: Positions of the energies; see `sample_positions`.
       geometry: Sizes.
 
     Returns:
-      An array `(samples, window_size)`. Times a pooling window it gives the
+      An array `(energies, window_size)`. Times a pooling window it gives the
       weights of the energies.
     """
-    return np.linalg.solve(
-        *_covariances(sigma, hop, np.array(samples), geometry)
-    )
+    samples = geometry.sample_positions(hop)
+    return np.linalg.solve(*_covariances(sigma, hop, samples, geometry))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -267,7 +243,7 @@ def sampling_error(
         if error < _NEGLIGIBLE:
             return error
     size = geometry.window_size
-    samples = sample_positions(hop, 0, size)
+    samples = geometry.sample_positions(hop)
     margin = CONSTANTS.width_margin
     windows = _windows([width / margin, width * margin], geometry)
     # Solving for two windows is many times cheaper than for every point.

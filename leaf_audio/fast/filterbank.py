@@ -213,22 +213,16 @@ def planned_energies(
     beyond = max(part.start + part.reach for part in parts)
     padded = grid.pad(audio, ahead, beyond)
 
-    # The filters of a group are put side by side, so that one operation
-    # computes them all.
+    # The filters of a group are put side by side.
     order = np.concatenate([part.filters for part in parts])
-    kernels = reorder(ops.stack(filters, axis=1), order, axis=2)
     windows = reorder(ops.transpose(windows), order, axis=0)
     windows = windows[..., None] * ops.cast(grid.window_masks(), windows.dtype)
 
     sizes = [len(part.filters) for part in parts]
     frames, edges = [], []
-    for part, *some in zip(
-        parts,
-        split_by(kernels, sizes, axis=2),
-        split_by(windows, sizes, axis=0),
-        strict=True,
-    ):
-        inner, near_edges = part(padded[:, ahead + part.start :], *some)
+    for part, some in zip(parts, split_by(windows, sizes, axis=0), strict=True):
+        own = padded[:, ahead + part.start :]
+        inner, near_edges = part(own, filters, some)
         frames.append(inner)
         edges.append(near_edges)
 

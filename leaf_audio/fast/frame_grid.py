@@ -58,6 +58,7 @@ class FrameGrid:
       num_first: Number of frames at the beginning whose windows may reach over
         it.
       num_last: The same at the end; not greater than `num_first`.
+      num_edges: Number of frames near an edge, at both ends.
     """
 
     def __init__(self, audio: Tensor, geometry: Geometry, padding: str):
@@ -81,7 +82,8 @@ class FrameGrid:
             self._latest_begin = self._begin
         self.num_first = -(-before // stride)
         self.num_last = -(-after // stride)
-        self._least = max(self.num_first + self.num_last, 1)
+        self.num_edges = self.num_first + self.num_last
+        self._least = max(self.num_edges, 1)
         self.computed_frames = at_least(self.num_frames, self._least)
         # One more than the number of the last frame near the end.
         self._end_frame = self.computed_frames
@@ -126,25 +128,12 @@ class FrameGrid:
           example.
         """
         positions: Any = np.arange(self._window, dtype="int32")[:, None]
-        if not isinstance(self._end_frame, int):
-            positions = ops.convert_to_tensor(positions)
-        everywhere = np.ones((self._window, 1), bool)
-        inside = []
+        xp = np if isinstance(self._end_frame, int) else ops
+        inside = [np.ones((self._window, 1), bool)]
         for frame in self.edge_frames():
-            time = positions + frame * self._stride - self._begin
-            inside.append(ops.logical_and(time >= 0, time < self._time))
-        return ops.concatenate([everywhere, *inside], axis=1)
-
-    def each_column(self, values: Sequence[Any]) -> Tensor:
-        """Repeats a value for each frame near an edge as `window_masks` does.
-
-        Args:
-          values: For each frame near an edge a value as in `edge_frames`.
-
-        Returns:
-          An array `(columns,)`, without column 0.
-        """
-        return ops.stack(values)
+            time = positions + (frame * self._stride - self._begin)
+            inside.append(xp.logical_and(time >= 0, time < self._time))
+        return xp.concatenate(inside, axis=1)
 
     def by_example(self, edges: Tensor) -> Tensor:
         """Lays out what was computed for each column of `window_masks`.
@@ -172,20 +161,18 @@ class FrameGrid:
             for window in ops.unstack(windows, axis=-1)
         ]
 
-    def cut_edges(
-        self, x: Tensor, starts: Sequence[Any], size: int
-    ) -> tuple[Tensor, Tensor]:
+    def cut_edges(self, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Cuts out what the frames near an edge are computed from.
 
         Args:
-          x: `(batch, steps, channels)`.
-          starts: For each frame near an edge the first step that it needs.
-          size: Number of steps that it needs.
+          x: `(batch, steps, channels)`, with a step for each frame.
+          size: Number of steps that a frame needs, from its own on.
 
         Returns:
           `x`, which must be used from here on so that gradients are cheap (see
           `with_ends`), and an array `(batch, edges, size, channels)`.
         """
+        starts = self.edge_frames()
         first, last = starts[: self.num_first], starts[self.num_first :]
         # Only the beginning has such frames if there are none at the end.
         end = last[0] if last else first[-1] + size
@@ -278,25 +265,18 @@ class ClipGrid(FrameGrid):
         count = ahead + self.computed_frames * self._stride + beyond
         return delayed(audio, ahead + self._begin, count)
 
-    def each_column(self, values: Sequence[Any]) -> Tensor:
-        return ops.concatenate(self._for_each_example(values), axis=0)
-
-    def _for_each_example(self, values: Sequence[Any]) -> list[Tensor]:
-        return [value + ops.zeros_like(self._time) for value in values]
-
     def by_example(self, edges: Tensor) -> Tensor:
-        edges = ops.reshape(edges, (self._num_edges, -1, edges.shape[-1]))
+        edges = ops.reshape(edges, (self.num_edges, -1, edges.shape[-1]))
         return ops.transpose(edges, (1, 0, 2))
 
     def edge_windows(self, windows: Tensor) -> list[Tensor]:
-        shape = (*windows.shape[:2], self._num_edges, -1)
+        shape = (*windows.shape[:2], self.num_edges, -1)
         windows = ops.reshape(windows, shape)
         return ops.unstack(ops.transpose(windows, (2, 3, 1, 0)))
 
-    def cut_edges(
-        self, x: Tensor, starts: Sequence[Any], size: int
-    ) -> tuple[Tensor, Tensor]:
-        first = ops.stack(self._for_each_example(starts), axis=1)
+    def cut_edges(self, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        zero = ops.zeros_like(self._time)
+        first = ops.stack([n + zero for n in self.edge_frames()], axis=1)
         return x, take_rows(x, first[..., None] + ops.arange(size))
 
     def ends(self, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -323,7 +303,3 @@ class ClipGrid(FrameGrid):
         if not self.num_last:
             return frames
         return ops.where(is_last[..., None], take_rows(last, place), frames)
-
-    @property
-    def _num_edges(self) -> int:
-        return self.num_first + self.num_last

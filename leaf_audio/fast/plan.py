@@ -54,6 +54,33 @@ class Geometry:
         return self.kernel_size + self.window_size - 1
 
     @property
+    def strides_per_window(self) -> int:
+        """Number of strides that a window reaches into."""
+        return -(-self.window_size // self.stride)
+
+    def energies_per_stride(self, hop: int) -> int:
+        """Returns how many energies are computed within one stride."""
+        return -(-self.stride // hop)
+
+    def sample_positions(self, hop: int) -> np.ndarray:
+        """Lists the positions of the energies that a window uses, ascending.
+
+        Energies outside the window would make predictions better on noise. They
+        are left out because real energies may differ by orders of magnitude
+        within a window, and a loud one outside must not leak into it.
+
+        Args:
+          hop: Distance between two energies, in samples.
+
+        Returns:
+          Positions in samples, counted from the window's start. They begin anew
+          with each stride.
+        """
+        starts = np.arange(0, self.window_size, self.stride)
+        found = (starts[:, None] + np.arange(0, self.stride, hop)).reshape(-1)
+        return found[found < self.window_size]
+
+    @property
     def far_offset(self) -> int:
         """Greatest offset, in bins, between bins that a filter leaks into."""
         return round(CONSTANTS.far_offset * self.fft_length / self.window_size)
@@ -87,11 +114,9 @@ class SparseGroup:
     the pooling window at full rate; they are the product of a matrix, which the
     plan holds, and the window, which is learned.
 
-    The first energy lies at the start of the first frame's window. If the hop
-    does not divide the stride, frames start at different positions between two
-    energies, and each position needs a matrix of its own. The positions repeat
-    after a block: the shortest run of strides whose length is a multiple of the
-    hop.
+    The first energy lies at the start of the first frame's window. Energies
+    begin anew with each stride, so that all frames have the same weights even
+    if the hop does not divide the stride.
 
     Attributes:
       filters: Positions of the group's filters in the filterbank.
@@ -99,23 +124,15 @@ class SparseGroup:
       first_tap: Index of the first kernel tap that is used.
       taper: `(taps,)`, factors for the taps from `first_tap` on. Shortened
         kernels fade to 0 at both ends.
-      frames_per_block: Number of frames in a block; 1 if the hop divides the
-        stride.
-      first_energies: `(frames_per_block,)`, for each frame of a block the index
-        of the first energy that it uses, counted from the block's start.
-      energies_per_frame: Number of energies that a frame uses.
-      weight_matrices: `(filters, frames_per_block, energies_per_frame,
-        window_size)`. Times a pooling window they give the weights of the
-        energies. None for a hop of 1, where the window itself is the weights.
+      weight_matrices: `(filters, energies of a frame, window_size)`. Times a
+        pooling window they give the weights of the energies. None for a hop of
+        1, where the window itself is the weights.
     """
 
     filters: tuple[int, ...]
     hop: int
     first_tap: int
     taper: np.ndarray
-    frames_per_block: int
-    first_energies: tuple[int, ...]
-    energies_per_frame: int
     weight_matrices: np.ndarray | None
 
 

@@ -92,8 +92,8 @@ def candidate_hops(stride: int, longest: float) -> list[int]:
     """Lists the hops to choose from.
 
     These are the divisors of the stride. Where two of them are more than a
-    factor of 2 apart, hops that divide a few strides are added in between, if
-    there are any.
+    factor of 2 apart, powers of 2 times the lower one are added in between:
+    they cost a little more, as energies begin anew with each stride.
 
     Args:
       stride: Distance between frames, in samples.
@@ -102,28 +102,14 @@ def candidate_hops(stride: int, longest: float) -> list[int]:
     Returns:
       Hops in ascending order, from 1.
     """
-    longest = max(int(longest), 1)
-    frames_per_block = {
-        hop: _frames_per_block(hop, stride) for hop in range(1, longest + 1)
-    }
-    hops = [hop for hop, count in frames_per_block.items() if count == 1]
-    between = [
-        hop
-        for hop, count in frames_per_block.items()
-        if 1 < count <= CONSTANTS.max_frames_per_block
-    ]
-    for hop in sorted(between, key=frames_per_block.get):
-        below = max(other for other in hops if other < hop)
-        above = min((other for other in hops if other > hop), default=None)
-        gap = (above or longest + 1) / below
-        nearest = min(hop / below, (above or math.inf) / hop)
-        if gap > 2 and nearest >= CONSTANTS.min_hop_ratio:
-            hops.append(hop)
-    return sorted(hops)
-
-
-def _frames_per_block(hop: int, stride: int) -> int:
-    return hop // math.gcd(hop, stride)
+    hops = [1]
+    while True:
+        last = hops[-1]
+        greatest = int(min(2 * last, longest, stride))
+        more = [n for n in range(last + 1, greatest + 1) if stride % n == 0]
+        if not more and 2 * last > greatest:
+            return hops
+        hops += more or [2 * last]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,11 +140,11 @@ class SparseOption:
 
     def cost(self, geometry: Geometry) -> float:
         """Returns the multiply-adds per sample of audio for one filter."""
-        convolution = 2 * -(-self.taps // self.hop)
-        frames = _frames_per_block(self.hop, geometry.stride)
-        overlap = geometry.window_size / (frames * geometry.stride) + 1
+        per_sample = geometry.energies_per_stride(self.hop) / geometry.stride
+        convolution = 2 * self.hop * -(-self.taps // self.hop)
         channels = CONSTANTS.channels_pooled_together
-        return convolution + overlap * frames * channels / self.hop
+        pooling = geometry.strides_per_window * channels
+        return (convolution + pooling) * per_sample
 
     def group(
         self, filters: np.ndarray, parameters: np.ndarray, geometry: Geometry
@@ -170,37 +156,19 @@ class SparseOption:
           parameters: `(filters, 3)`, theirs; see `make_plan`.
           geometry: Sizes.
         """
-        hop, stride = self.hop, geometry.stride
-        frames = range(_frames_per_block(hop, stride))
-        offsets = [frame * stride % hop for frame in frames]
-        count = max(
-            len(error_model.sample_positions(hop, offset, geometry.window_size))
-            for offset in offsets
-        )
-        positions = [
-            range(-offset, count * hop - offset, hop) for offset in offsets
-        ]
         matrices = None
-        if hop > 1:
+        if self.hop > 1:
             matrices = np.array(
                 [
-                    [
-                        error_model.weight_matrix(
-                            sigma, hop, tuple(p), geometry
-                        )
-                        for p in positions
-                    ]
+                    error_model.weight_matrix(sigma, self.hop, geometry)
                     for sigma in parameters[:, 0].tolist()
                 ]
             )
         return SparseGroup(
             filters=tuple(filters.tolist()),
-            hop=hop,
+            hop=self.hop,
             first_tap=geometry.kernel_size // 2 - self.taps // 2,
             taper=error_model.taper(self.taps, geometry.kernel_size),
-            frames_per_block=len(frames),
-            first_energies=tuple(frame * stride // hop for frame in frames),
-            energies_per_frame=count,
             weight_matrices=matrices,
         )
 

@@ -70,13 +70,14 @@ class SpectralEnergies:
         self.reach = self._strides * geometry.stride
 
     def __call__(
-        self, audio: Tensor, kernels: Tensor, windows: Tensor
+        self, audio: Tensor, filters: tuple[Tensor, Tensor], windows: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Computes all frames, and the frames near an edge separately.
 
         Args:
           audio: `(batch, time)`, from `start` on.
-          kernels: `(kernel_size, 2, filters)`, real and imaginary parts.
+          filters: Real and imaginary parts of the whole filterbank, each
+            `(kernel_size, all filters)`.
           windows: `(filters, window_size, 1 + edges)`; see
             `FrameGrid.window_masks`.
 
@@ -85,7 +86,8 @@ class SpectralEnergies:
           no edges, and `(batch, edges, filters)`, the frames near an edge; None
           if the grid has no such frames.
         """
-        kernels = ops.unstack(kernels, axis=1)
+        order = np.array(self.filters, "int32")
+        kernels = [ops.take(part, order, axis=1) for part in filters]
         frames = self._inner(audio, kernels, windows[..., 0])
         if not self._grid.num_first:
             return frames, None
