@@ -40,10 +40,10 @@ def main() -> None:
     audio = np.random.default_rng(3).normal(0, 1, 801)
     energy = np.abs(np.convolve(audio, kernel[::-1], mode="valid")) ** 2
     energy /= energy.max()
-    samples = group.hop * np.arange(group.energies_per_frame)
+    samples = GEOMETRY.sample_positions(group.hop)
     window = impulse_responses.gaussian_lowpass(np.array([width]), 401)[:, 0]
     place = group.filters.index(FILTER)
-    weights = group.weight_matrices[place, 0] @ window
+    weights = group.weight_matrices[place] @ window
 
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False})
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")

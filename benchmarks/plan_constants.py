@@ -283,7 +283,7 @@ def grid(name: str, given: str | None) -> list:
         if isinstance(usual, tuple):
             sys.exit(f"Give --values for {name}, such as (4,8,16),(4,6,8).")
         # Ratios must stay above 1, and whole numbers whole.
-        ratio = name in ("taps_ratio", "min_hop_ratio", "parameter_grid")
+        ratio = name in ("taps_ratio", "parameter_grid")
         ratio = ratio or name in ("sigma_margin", "width_margin")
         found = [
             1 + factor * (usual - 1) if ratio else type(usual)(factor * usual)

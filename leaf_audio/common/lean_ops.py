@@ -105,7 +105,18 @@ def split_by(x: Tensor, sizes: Sequence[int], axis: int) -> list[Tensor]:
     """
     if len(sizes) == 1:
         return [x]
-    return ops.split(x, np.cumsum(sizes)[:-1].tolist(), axis=axis)
+    ends = np.cumsum(sizes)[:-1].tolist()
+    if not on_tensorflow():
+        return ops.split(x, ends, axis=axis)
+
+    @ops.custom_gradient
+    def split(x: Tensor) -> Any:
+        def gradient(*upstream: Tensor) -> Tensor:
+            return ops.concatenate(upstream, axis=axis)
+
+        return tuple(ops.split(x, ends, axis=axis)), gradient
+
+    return list(split(x))
 
 
 def on_tensorflow() -> bool:

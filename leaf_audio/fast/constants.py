@@ -98,7 +98,6 @@ class PlanConstants:
     # Kernels are not shortened to fewer taps than about this. [compare_values]
     min_taps: int = 16
 
-
     # Greatest offsets between bins to choose from. More offsets would take much
     # memory. [compare_values]
     offsets: tuple[int, ...] = (4, 6, 8, 12, 16, 24)

@@ -84,22 +84,59 @@ class SparseEnergies:
           if the grid has no such frames.
         """
         sizes = [len(member.group.filters) for member in self._members]
-        energies = [
-            member.energies(audio, kernel)
-            for member, kernel in zip(
-                self._members, self._polyphase_kernels(filters), strict=True
+        channels = [
+            (member.energies(audio, kernel), member.weights(some))
+            for member, kernel, some in zip(
+                self._members,
+                self._polyphase_kernels(filters),
+                split_by(windows, sizes, axis=0),
+                strict=True,
             )
         ]
-        weights = [
-            member.weights(some)
-            for member, some in zip(
-                self._members, split_by(windows, sizes, axis=0), strict=True
-            )
-        ]
-        return self._pool(
-            ops.concatenate(energies, axis=-1),
-            ops.concatenate(weights, axis=-1),
+        runs = self._pooled_together()
+        energies, weights = (
+            [ops.concatenate(some[slice(*run)], axis=-1) for run in runs]
+            for some in zip(*channels, strict=True)
         )
+        edges = None
+        if self._grid.num_first:
+            energies, near = self._grid.cut_edges(energies, self._overlap)
+            edges = self._pool_edges(near, ops.concatenate(weights, axis=-1))
+        frames = [
+            self._pool(*some, self._members[slice(*run)])
+            for *some, run in zip(energies, weights, runs, strict=True)
+        ]
+        return ops.concatenate(frames, axis=-1), edges
+
+    def _pool(
+        self, energies: Tensor, weights: Tensor, members: Sequence["_Member"]
+    ) -> Tensor:
+        """Pools all frames as if the audio had no edges.
+
+        Args:
+          energies: `(batch, blocks, channels)`, those of some groups.
+          weights: `(columns, overlap, channels)`.
+          members: The groups.
+
+        Returns:
+          An array `(batch, frames, filters of the groups)`.
+        """
+        owners = np.concatenate([member.owners for member in members])
+        filters = [n for member in members for n in member.group.filters]
+        # No channel adds to a filter that it does not belong to.
+        owned = ops.cast(np.equal(owners[:, None], filters), weights.dtype)
+        return valid_conv1d(energies, weights[0][..., None] * owned)
+
+    def _pooled_together(self) -> list[tuple[int, int]]:
+        """Lists runs of groups whose energies one convolution pools."""
+        runs = []
+        first, count = 0, 0
+        for place, member in enumerate(self._members):
+            count += len(member.group.filters)
+            if place > first and count > CONSTANTS.channels_pooled_together:
+                runs.append((first, place))
+                first, count = place, len(member.group.filters)
+        return [*runs, (first, len(self._members))]
 
     def _polyphase_kernels(
         self, filters: tuple[Tensor, Tensor]
@@ -122,32 +159,24 @@ class SparseEnergies:
             )
         ]
 
-    def _pool(
-        self, energies: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Pools the energies of all groups.
+    def _pool_edges(self, energies: Tensor, weights: Tensor) -> Tensor:
+        """Pools the frames near an edge, of all groups.
 
         Args:
-          energies: `(batch, blocks, channels)`.
-          weights: `(1 + edges, overlap, channels)`.
+          energies: `(batch, edges, overlap, channels)`.
+          weights: `(columns, overlap, channels)`.
 
         Returns:
-          See `__call__`.
+          An array `(batch, edges, filters)`.
         """
-        # No channel adds to a filter that it does not belong to.
-        owned = ops.cast(self._owned, weights.dtype)
-        edges = None
-        if self._grid.num_first:
-            energies, near = self._grid.cut_edges(energies, self._overlap)
-            size = self._overlap * len(self._owned)
-            near = reshape_each(near, (self._grid.num_edges, size))
-            near *= self._grid.by_example(
-                ops.reshape(weights[1:], (-1, size))
-            )
-            sums = ops.cast(np.tile(self._owned, (self._overlap, 1)), near.dtype)
-            edges = ops.cast(ops.matmul(near, sums), near.dtype)
-        frames = valid_conv1d(energies, weights[0][..., None] * owned)
-        return frames, edges
+        overlap, channels = self._overlap, len(self._owned)
+        size = overlap * channels
+        weighted = reshape_each(energies, (self._grid.num_edges, size))
+        weighted *= self._grid.by_example(ops.reshape(weights[1:], (-1, size)))
+        # Groups differ in their number of energies, so the sums of all groups
+        # are one product with a matrix of zeros and ones.
+        sums = ops.cast(np.tile(self._owned, (overlap, 1)), weighted.dtype)
+        return ops.cast(ops.matmul(weighted, sums), weighted.dtype)
 
 
 class _Member:

@@ -161,27 +161,33 @@ class FrameGrid:
             for window in ops.unstack(windows, axis=-1)
         ]
 
-    def cut_edges(self, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    def cut_edges(
+        self, parts: Sequence[Tensor], size: int
+    ) -> tuple[list[Tensor], Tensor]:
         """Cuts out what the frames near an edge are computed from.
 
         Args:
-          x: `(batch, steps, channels)`, with a step for each frame.
+          parts: Signals `(batch, steps, channels)` that differ in their number
+            of channels. They have a step for each frame.
           size: Number of steps that a frame needs, from its own on.
 
         Returns:
-          `x`, which must be used from here on so that gradients are cheap (see
-          `with_ends`), and an array `(batch, edges, size, channels)`.
+          The signals, which must be used from here on so that gradients are
+          cheap (see `with_ends`), and an array `(batch, edges, size, all
+          channels)`.
         """
         starts = self.edge_frames()
         first, last = starts[: self.num_first], starts[self.num_first :]
         # Only the beginning has such frames if there are none at the end.
         end = last[0] if last else first[-1] + size
-        x, head, tail = with_ends(x, first[-1] + size, end)
+        cut = [with_ends(x, first[-1] + size, end) for x in parts]
+        whole, *ends = zip(*cut, strict=True)
+        head, tail = (ops.concatenate(some, axis=-1) for some in ends)
         used = [
             *(head[:, k : k + size] for k in first),
             *(tail[:, k - end : k - end + size] for k in last),
         ]
-        return x, ops.stack(used, axis=1)
+        return list(whole), ops.stack(used, axis=1)
 
     def ends(self, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """Cuts out the audio of the frames near an edge.
@@ -274,10 +280,14 @@ class ClipGrid(FrameGrid):
         windows = ops.reshape(windows, shape)
         return ops.unstack(ops.transpose(windows, (2, 3, 1, 0)))
 
-    def cut_edges(self, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    def cut_edges(
+        self, parts: Sequence[Tensor], size: int
+    ) -> tuple[list[Tensor], Tensor]:
         zero = ops.zeros_like(self._time)
         first = ops.stack([n + zero for n in self.edge_frames()], axis=1)
-        return x, take_rows(x, first[..., None] + ops.arange(size))
+        positions = first[..., None] + ops.arange(size)
+        used = [take_rows(x, positions) for x in parts]
+        return list(parts), ops.concatenate(used, axis=-1)
 
     def ends(self, x: Tensor, length: int) -> tuple[Tensor, Tensor]:
         stride = self._stride
