@@ -84,27 +84,28 @@ class SparseEnergies:
           if the grid has no such frames.
         """
         sizes = [len(member.group.filters) for member in self._members]
-        channels = [
-            (member.energies(audio, kernel), member.weights(some))
-            for member, kernel, some in zip(
-                self._members,
-                self._polyphase_kernels(filters),
-                split_by(windows, sizes, axis=0),
-                strict=True,
-            )
-        ]
-        runs = self._pooled_together()
-        energies, weights = (
-            [ops.concatenate(some[slice(*run)], axis=-1) for run in runs]
-            for some in zip(*channels, strict=True)
+        kernels = self._polyphase_kernels(filters)
+        parts = split_by(windows, sizes, axis=0)
+        own = zip(self._members, parts, strict=True)
+        weights = ops.concatenate(
+            [member.weights(some) for member, some in own], axis=-1
         )
+        own = zip(self._members, kernels, strict=True)
+        energies = [member.energies(audio, kernel) for member, kernel in own]
+        runs = self._pooled_together()
+        energies = [
+            ops.concatenate(energies[slice(*run)], axis=-1) for run in runs
+        ]
         edges = None
         if self._grid.num_first:
             energies, near = self._grid.cut_edges(energies, self._overlap)
-            edges = self._pool_edges(near, ops.concatenate(weights, axis=-1))
+            edges = self._pool_edges(near, weights[1:])
+        inner = split_by(
+            weights[0], [some.shape[-1] for some in energies], axis=-1
+        )
         frames = [
             self._pool(*some, self._members[slice(*run)])
-            for *some, run in zip(energies, weights, runs, strict=True)
+            for *some, run in zip(energies, inner, runs, strict=True)
         ]
         return ops.concatenate(frames, axis=-1), edges
 
@@ -115,7 +116,7 @@ class SparseEnergies:
 
         Args:
           energies: `(batch, blocks, channels)`, those of some groups.
-          weights: `(columns, overlap, channels)`.
+          weights: `(overlap, channels)`.
           members: The groups.
 
         Returns:
@@ -125,7 +126,7 @@ class SparseEnergies:
         filters = [n for member in members for n in member.group.filters]
         # No channel adds to a filter that it does not belong to.
         owned = ops.cast(np.equal(owners[:, None], filters), weights.dtype)
-        return valid_conv1d(energies, weights[0][..., None] * owned)
+        return valid_conv1d(energies, weights[..., None] * owned)
 
     def _pooled_together(self) -> list[tuple[int, int]]:
         """Lists runs of groups whose energies one convolution pools."""
@@ -164,7 +165,7 @@ class SparseEnergies:
 
         Args:
           energies: `(batch, edges, overlap, channels)`.
-          weights: `(columns, overlap, channels)`.
+          weights: `(columns, overlap, channels)`, without column 0.
 
         Returns:
           An array `(batch, edges, filters)`.
@@ -172,7 +173,7 @@ class SparseEnergies:
         overlap, channels = self._overlap, len(self._owned)
         size = overlap * channels
         weighted = reshape_each(energies, (self._grid.num_edges, size))
-        weighted *= self._grid.by_example(ops.reshape(weights[1:], (-1, size)))
+        weighted *= self._grid.by_example(ops.reshape(weights, (-1, size)))
         # Groups differ in their number of energies, so the sums of all groups
         # are one product with a matrix of zeros and ones.
         sums = ops.cast(np.tile(self._owned, (overlap, 1)), weighted.dtype)
