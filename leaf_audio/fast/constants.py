@@ -28,9 +28,10 @@ class PlanConstants:
     # multiple of the cost of adding it up for one filter. [fit_spectral_costs]
     products_cost: float = 60.0
 
-    # Channels that one convolution pools. A depthwise pooling is computed as a
-    # full convolution, whose cost grows with the square of this number; more
-    # channels mean fewer calls. [compare_values]
+    # Filters that one convolution pools, unless a group has more. Only those
+    # products count where an energy belongs to the filter, so its cost grows
+    # with the square of this number; more filters mean fewer calls.
+    # [compare_values]
     channels_pooled_together: int = 16
 
     # Greatest number of taps of the convolution that computes a group, after
