@@ -104,8 +104,10 @@ class SparseEnergies:
             weights[0], [some.shape[-1] for some in energies], axis=-1
         )
         frames = [
-            self._pool(*some, self._members[slice(*run)])
-            for *some, run in zip(energies, inner, runs, strict=True)
+            self._pool(some, own_weights, self._members[slice(*run)])
+            for some, own_weights, run in zip(
+                energies, inner, runs, strict=True
+            )
         ]
         return ops.concatenate(frames, axis=-1), edges
 
