@@ -109,7 +109,9 @@ class SparseEnergies:
                 energies, inner, runs, strict=True
             )
         ]
-        return ops.concatenate(frames, axis=-1), edges
+        # For an empty batch, TensorFlow's outputs have another shape.
+        shape = (self._grid.computed_frames, len(self.filters))
+        return reshape_each(ops.concatenate(frames, axis=-1), shape), edges
 
     def _pool(
         self, energies: Tensor, weights: Tensor, members: Sequence["_Member"]
