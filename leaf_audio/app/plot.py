@@ -62,7 +62,7 @@ def draw(
 
     folder = Workdir(workdir)
     model = folder.load_best()
-    trained = model.frontend
+    trained = getattr(model, "frontend", None)
     learned = bool(trained) and trained in diagnostics.learned_frontends(model)
     has_filters = learned or isinstance(trained, frontend.MelFilterbanks)
     if not has_filters and (recording is None or trained is None):

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from leaf_audio.serving import Prediction, TrainedClassifier
 
 
+# What the names of the files with annotations end in.
+_SUFFIXES = {"audacity": ".labels.txt", "raven": ".selections.txt"}
+
+
 def run() -> None:
     """Runs the command, with the flags of the command line."""
     trained_flags.define_flags()
@@ -110,6 +114,16 @@ def _check_output(output: str) -> None:
             "Error: `output` must be a folder with "
             f"--format={flags.FLAGS.format}. Received: output={output}, a file."
         )
+    else:
+        suffix = _SUFFIXES[flags.FLAGS.format]
+        held = sorted(pathlib.Path(output).glob(f"*{suffix}"))
+        if held:
+            # They may have been corrected by hand.
+            sys.exit(
+                f"Error: `output` must be a folder without *{suffix} files, "
+                f"which would be replaced. Received: output={output}, with "
+                f"{len(held)} of them, such as {held[0].name}."
+            )
 
 
 def _predict(
@@ -204,11 +218,10 @@ def _write_annotations(
     for one in predictions:
         if given.format == "audacity":
             lines = prediction_formats.audacity(one, choice)
-            suffix = ".labels.txt"
         else:
             highest = classifier.sample_rate / 2
             lines = prediction_formats.raven(one, choice, highest)
-            suffix = ".selections.txt"
+        suffix = _SUFFIXES[given.format]
         name = prediction_formats.free_name(one.recording, suffix, written)
         written.add(name.casefold())
         with _new_file(folder / name) as file:

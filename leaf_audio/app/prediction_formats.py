@@ -88,13 +88,15 @@ def text(
     """Yields a line for each recording, or for each window of a timeline."""
     for one in predictions:
         if not timeline:
-            yield f"{one.recording}: {_described(one.probabilities, choice)}"
+            told = _described(one.probabilities, choice)
+            yield f"{printable(one.recording)}: {told}"
             continue
         for start, end, probabilities in one.timeline():
             labels = choice.labels(probabilities, of_window=True)
             if labels:
                 named = _named(labels, probabilities)
-                yield f"{one.recording} {start:.2f}-{end:.2f} s: {named}"
+                name = printable(one.recording)
+                yield f"{name} {start:.2f}-{end:.2f} s: {named}"
 
 
 def _described(probabilities: Mapping[str, float], choice: Choice) -> str:
@@ -240,9 +242,16 @@ def _found(prediction: Prediction, choice: Choice) -> Iterator[_Found]:
 
 def _csv_line(cells: Sequence[Any]) -> str:
     line = io.StringIO()
-    # Without a line's end, Python 3.11 would not quote one in a cell.
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue().removesuffix("\n")
+    # Python 3.11 quotes only those ends of lines that it writes itself.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n")
+
+
+def printable(name: str) -> str:
+    """Returns a name with escapes for what a terminal would not print."""
+    return "".join(
+        one if one.isprintable() else ascii(one)[1:-1] for one in name
+    )
 
 
 def _one_cell(text: str) -> str:
@@ -274,5 +283,6 @@ def free_name(recording: str, suffix: str, taken: Collection[str]) -> str:
 def _short(stem: str) -> str:
     """Returns a visible name, its end if it is long."""
     # File systems take 255 bytes at most, some of which are for suffixes.
-    content = stem.lstrip(".-").encode("utf-8", "surrogateescape")
+    shown = "".join(one if one.isprintable() else "-" for one in stem)
+    content = shown.lstrip(".-").encode("utf-8", "surrogateescape")
     return content[-200:].decode("utf-8", "ignore") or "recording"

@@ -196,7 +196,7 @@ def by_task(
         tasks: The names of the tasks. With none, the metrics stay.
 
     Returns:
-        Metrics by "split, task", and those that are means by "split, mean".
+        Metrics by "split, task", and their means by "split, mean of tasks".
     """
     names = list(tasks)
     if not names:
@@ -209,7 +209,8 @@ def by_task(
                 for key, value in values.items()
                 if key.startswith(f"{name}_")
             }
-        rows[f"{split}, mean"] = {
+        # No task can have this name.
+        rows[f"{split}, mean of tasks"] = {
             key: values[key] for key in ("accuracy", "loss")
         }
     return rows

@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -191,17 +191,22 @@ def _check_source(workdir: str | None, model: str | None) -> None:
 
     It comes before the backend is imported, which takes seconds.
     """
-    if workdir is not None and not os.path.isdir(workdir):
+    if workdir is not None and not _is(os.path.isdir, workdir):
         sys.exit(
             "Error: `workdir` must be the folder of a run. "
             f"Received: workdir={workdir}, which is no folder."
         )
     if model is not None and model.endswith(".keras"):
-        if not os.path.isfile(model):
+        if not _is(os.path.isfile, model):
             sys.exit(
                 "Error: `model` must be a .keras file. "
                 f"Received: model={model}, which is no file."
             )
+
+
+def _is(kind: Callable[[str], bool], path: str) -> bool:
+    # A shell does not expand the ~ of --workdir=~/runs/leaf.
+    return kind(os.path.expanduser(path))
 
 
 @contextlib.contextmanager

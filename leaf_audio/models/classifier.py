@@ -105,9 +105,9 @@ class AudioClassifier(KnownArguments, keras.Model):
         self.num_outputs = check_size("num_outputs", num_outputs)
         self.frontend = _check_layer("frontend", frontend)
         self.encoder = _check_layer("encoder", encoder)
-        self.input_norm = input_norm
         if input_norm is not None:
-            check_choice("input_norm", input_norm, ("batch",))
+            input_norm = check_choice("input_norm", input_norm, ("batch",))
+        self.input_norm = input_norm
         self.pooling = check_choice("pooling", pooling, POOLINGS)
         self.dropout = check_rate("dropout", dropout)
         self._passes_mask = (

@@ -21,11 +21,12 @@ _WITHOUT_EFFECT = _OF_SAVING | {
     # In training only.
     *("drop_path", "dropout", "dropout_rate", "momentum", "noise_shape"),
     *("rate", "regularizer_fn", "spec_augment", "synchronized", "trainable"),
-    # Values that weights begin with: of PCEN, of its average, and of Log1p.
-    *("alpha", "delta", "root", "smooth_coef", "coefficient", "a"),
     # How exactly is computed, and what is an error.
     *("tolerance", "allow_empty_filters"),
 }
+# In layers of this package, values that weights begin with: those of PCEN, of
+# its average, and of Log1p.
+_INITIAL_VALUES = {"alpha", "delta", "root", "smooth_coef", "coefficient", "a"}
 _BEGINNINGS = ("learn_",)
 _ENDINGS = ("_init", "_initializer", "_regularizer")
 # Learned filters begin in this band, and may have left it.
@@ -46,6 +47,8 @@ def difference(
       in both layers as text. None if there is no such argument.
     """
     left_out = set(_WITHOUT_EFFECT)
+    if type(one).__module__.startswith("leaf_audio."):
+        left_out |= _INITIAL_VALUES
     if isinstance(one, Frontend) and one.filter_layer() is not None:
         left_out |= _BAND
     return _difference("", one.get_config(), other.get_config(), left_out)
@@ -57,6 +60,10 @@ def _difference(
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         if _described(one) != _described(other):
             return name, _described(one), _described(other)
+        if "registered_name" in one:
+            is_ours = str(one["registered_name"]).startswith("leaf_audio>")
+            left_out = left_out - _INITIAL_VALUES
+            left_out |= _INITIAL_VALUES if is_ours else set()
         keys = {*one, *other}
         # Arguments of the layer itself come before those of layers in it,
         # which often follow from them.

@@ -109,11 +109,11 @@ def export(
         data.DataWarning: If the caller must do more than padding and cropping.
     """
     path = pathlib.Path(check_path("path", path))
-    check_choice("format", format, FORMATS)
+    format = check_choice("format", format, FORMATS)
     check_unless_none(check_positive_int, window=window)
     check_bool("keep_plan", keep_plan)
     if quantize is not None:
-        check_choice("quantize", quantize, QUANTIZATIONS)
+        quantize = check_choice("quantize", quantize, QUANTIZATIONS)
     if format != "litert" and (quantize is not None or window is not None):
         raise ValueError(
             "`format` must be litert with `quantize` or `window`. Received: "

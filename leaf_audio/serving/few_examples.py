@@ -115,7 +115,7 @@ def read_labelled(
         )
     listing = list_recordings(path, for_training=False)
     known = {str(path / one.file): one for one in listing.recordings}
-    parts = len(known) < len(listing.recordings)
+    parts = any(one.is_segment for one in listing.recordings)
     if parts or listing.is_multilabel:
         raise ValueError(
             "`recordings` must be whole files with one label each. Received: "
@@ -266,7 +266,7 @@ def score(
             of recordings, or groups share labels in such a way that a part of
             the cross-validation has all recordings of a label.
     """
-    check_choice("method", method, METHODS)
+    method = check_choice("method", method, METHODS)
     check_seed("seed", seed)
     check_share("fraction", check_positive("fraction", fraction))
     y = labelled.targets

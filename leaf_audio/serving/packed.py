@@ -164,7 +164,6 @@ def _checked(described: Any) -> dict[str, Any]:
     labels = described.get("labels")
     if not (
         isinstance(labels, list)
-        and labels
         and all(isinstance(label, str) for label in labels)
     ):
         raise ValueError(

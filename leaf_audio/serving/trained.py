@@ -79,7 +79,7 @@ class TrainedClassifier:
 
     def __post_init__(self) -> None:
         labels = list(self.labels)
-        outputs = getattr(self.model, "num_outputs", len(labels))
+        outputs = _num_outputs(self.model, default=len(labels))
         if len(labels) != outputs or len(set(labels)) < len(labels):
             raise ValueError(
                 "`labels` must be a different name for each of the model's "
@@ -428,6 +428,15 @@ def _call(model: keras.Model, clips: np.ndarray) -> np.ndarray:
     return np.asarray(model.predict_on_batch(filled))[:count]
 
 
+def _num_outputs(model: keras.Model, default: int) -> int:
+    """Returns the number of outputs, or the default for a model without."""
+    if hasattr(model, "num_outputs"):
+        return model.num_outputs
+    # A model of layers, such as a Sequential.
+    shape = getattr(model, "output_shape", None)
+    return shape[-1] if isinstance(shape, tuple) else default
+
+
 def load(path: Path) -> TrainedClassifier:
     """Loads a trained classifier, to use it on recordings.
 
@@ -453,14 +462,16 @@ def load(path: Path) -> TrainedClassifier:
     print(classifier.labels, classifier.sample_rate)
     ```
     """
-    path = pathlib.Path(check_path("path", path))
+    path = pathlib.Path(check_path("path", path)).expanduser()
+    files = included()
+    # A folder of this name is a run only if it looks like one: recordings often
+    # lie in a folder with the name of a data set.
+    if str(path) in files and not (path / "results.json").exists():
+        return TrainedClassifier.from_file(files[str(path)])
     if path.is_dir():
         return TrainedClassifier.from_run(path)
     if path.suffix == ".keras":
         return TrainedClassifier.from_file(path)
-    files = included()
-    if str(path) in files:
-        return TrainedClassifier.from_file(files[str(path)])
     raise ValueError(
         "`path` must be the folder of a run, a .keras file, or one of "
         f"{', '.join(files)}. Received: path={str(path)!r}."

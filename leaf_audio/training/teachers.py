@@ -75,13 +75,13 @@ class Teacher(abc.ABC):
         if temperature is not None:
             check_positive("temperature", temperature)
             self._check_none("temperature", temperature, "logits")
-        elif outputs == "logits":
+        elif self.outputs == "logits":
             temperature = _TEMPERATURE
         self.temperature = temperature
         if distance is not None:
-            check_choice("distance", distance, _DISTANCES)
+            distance = check_choice("distance", distance, _DISTANCES)
             self._check_none("distance", distance, "embeddings")
-        elif outputs == "embeddings":
+        elif self.outputs == "embeddings":
             distance = "squared"
         self.distance = distance
 
@@ -227,7 +227,14 @@ class NpzTeacher(Teacher):
                 f"{audio_data.name!r}."
             )
         place = {name: i for i, name in enumerate(files)}
-        front = _front(files, names)
+        fronts = _fronts(files, names)
+        if len(fronts) > 1:
+            raise ValueError(
+                "`teacher` must name each recording once. Received: "
+                f"{self.path}, which has recordings of these names in "
+                f"{listed(map(repr, fronts), 3)}."
+            )
+        front = fronts[0]
         missing = [name for name in names if front + name not in place]
         if missing:
             raise ValueError(
@@ -317,8 +324,11 @@ def _twice(names: Iterable[str]) -> list[str]:
     return [k for k, n in collections.Counter(names).items() if n > 1]
 
 
-def _front(files: Sequence[str], names: Sequence[str]) -> str:
-    """Finds what names in a file have in front of those of recordings."""
+def _fronts(files: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Finds what names in a file have in front of those of recordings.
+
+    Several fronts are found where each goes with as many recordings.
+    """
     wanted = set(names)
     found: collections.Counter[str] = collections.Counter()
     for file in files:
@@ -329,4 +339,5 @@ def _front(files: Sequence[str], names: Sequence[str]) -> str:
             start = file.find("/", start) + 1
             if not start:
                 break
-    return found.most_common(1)[0][0] if found else ""
+    most = max(found.values(), default=0)
+    return [front for front, n in found.items() if n == most] or [""]

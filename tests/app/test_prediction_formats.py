@@ -260,3 +260,29 @@ def test_a_threshold_that_is_no_number_is_refused():
     )
     assert process.returncode == 1
     assert "`threshold` must be a number from 0 to 1" in process.stderr
+
+
+def test_names_with_line_ends_stay_in_one_row_and_one_line():
+    for name in ("a\rb.wav", "a\nb.wav", "a\r\nb.wav"):
+        found = [made([[0.1, 0.8, 0.1]], name)]
+        lines = prediction_formats.table(found, Choice(None, 1), timeline=False)
+        rows = list(csv.reader(io.StringIO("\n".join(lines), newline="")))
+        assert rows[1][0] == name and len(rows) == 2
+    found = [made([[0.1, 0.8, 0.1]], "\x1b[31ma\nb\u202e.wav")]
+    (line,) = prediction_formats.text(found, Choice(None, 1), timeline=False)
+    assert line == "\\x1b[31ma\\nb\\u202e.wav: b 0.800"
+    free = prediction_formats.free_name("a\nb.wav", ".labels.txt", set())
+    assert free == "a-b.wav.labels.txt"
+
+
+def test_annotations_that_are_there_are_not_replaced(tmp_path):
+    mine = tmp_path / "yes.flac.selections.txt"
+    mine.write_text("corrected by hand")
+    done = python(
+        *("-m", "example.predict", "--model=speech_commands"),
+        *("--format=raven", f"--output={tmp_path}"),
+        str(ROOT / "tests/recordings/yes.flac"),
+        check=False,
+    )
+    assert done.returncode == 1 and mine.read_text() == "corrected by hand"
+    assert done.stderr.startswith("Error: `output` must be a folder without")

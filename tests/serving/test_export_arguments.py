@@ -83,3 +83,9 @@ def test_the_length_of_a_clip_must_be_known(box, tmp_path):
     (tmp_path / "model").mkdir()
     with pytest.raises(ValueError, match="`path` must be new.*model would be"):
         export(box, tmp_path / "model", "savedmodel")
+
+
+def test_upper_case_means_the_same():
+    """The value that a check returns is the one that is used."""
+    with pytest.raises(ValueError, match="must end in .tflite"):
+        export(leaf_audio.load("speech_commands"), "x.wrong", "LITERT", "INT8")

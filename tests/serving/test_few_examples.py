@@ -218,8 +218,13 @@ def test_what_cannot_be_used_is_told(classifier, birds, tmp_path):
     )
     with pytest.raises(ValueError, match="whole files with one label"):
         few_examples.read_labelled(classifier, str(tmp_path / "several"))
+    (tmp_path / "several/index.csv").write_text(
+        "file,label,start,end\na/0.wav,x,0,0.1\na/1.wav,y,0,0.1\n"
+    )
+    with pytest.raises(ValueError, match="whole files.*parts of files"):
+        few_examples.read_labelled(classifier, str(tmp_path / "several"))
     plain = keras.Sequential([keras.Input((500,)), keras.layers.Dense(3)])
-    other = dataclasses.replace(classifier, model=plain)
+    other = dataclasses.replace(classifier, model=plain, labels=["a", "b", "c"])
     with pytest.raises(ValueError, match="AudioClassifier to get other labels"):
         few_examples.with_labels(other, made([0, 1]))
 

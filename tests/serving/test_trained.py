@@ -384,3 +384,25 @@ def test_the_preparation_of_a_run_is_read_from_its_settings():
         "loudness_normalization",
     ]
     assert hop is None
+
+
+def test_a_folder_of_recordings_does_not_hide_an_included_model(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "speech_commands").mkdir()
+    assert "yes" in leaf_audio.load("speech_commands").labels
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    leaf_audio.load("speech_commands").save(tmp_path / "one.keras")
+    assert "yes" in leaf_audio.load("~/one.keras").labels
+
+
+def test_labels_are_as_many_as_the_outputs_of_any_model():
+    model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="3 outputs. Received: 2 labels"):
+        serving.TrainedClassifier(
+            model=model, labels=["a", "b"], sample_rate=8000, transform_fns=[]
+        )

@@ -163,8 +163,12 @@ def test_pretraining_records_no_labels_and_writes_no_tables(pretrained):
     assert not list(workdir.glob("classes_*")) + list(workdir.glob("conf*.csv"))
 
 
-def test_a_pretrained_run_has_embeddings_and_no_probabilities(pretrained):
-    loaded = leaf_audio.load(pretrained[0])
+def test_a_pretrained_run_has_embeddings_and_no_probabilities(
+    pretrained, tmp_path
+):
+    run = leaf_audio.load(pretrained[0])
+    run.save(tmp_path / "one.keras")
+    loaded = leaf_audio.load(tmp_path / "one.keras")
     samples = np.random.default_rng(0).normal(size=600).astype("float32")
     assert loaded.embed(samples / 10, 4000).shape == (4,)
     with pytest.raises(ValueError, match="trained without labels"):

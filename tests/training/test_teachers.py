@@ -353,3 +353,22 @@ def test_embeddings_need_a_classifier_of_this_package():
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="Received: a Sequential"):
         Student(other, units=3)
+
+
+def test_a_choice_in_upper_case_is_the_same_choice():
+    teacher = NpzTeacher("a.npz", outputs="EMBEDDINGS", distance="COSINE")
+    assert (teacher.outputs, teacher.distance) == ("embeddings", "cosine")
+    teacher = NpzTeacher("a.npz", outputs="LOGITS")
+    assert teacher.get_config() == NpzTeacher("a.npz").get_config()
+
+
+def test_files_of_the_same_names_in_two_folders_are_refused(
+    audio_data, tmp_path
+):
+    names = audio_data.clips["train"].names
+    files = [f"{front}/{name}" for front in ("d1", "d2") for name in names]
+    path = write_npz(
+        tmp_path / "a.npz", files=files, logits=np.zeros((len(files), 3))
+    )
+    with pytest.raises(ValueError, match="each recording once.*'d1/', 'd2/'"):
+        NpzTeacher(path).targets(audio_data)
