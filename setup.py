@@ -77,6 +77,7 @@ setuptools.setup(
         "tensorboard",
         "tensorflow>=2.19",
         "tensorflow-datasets>=4.9.8",
+        "threadpoolctl",
     ],
     extras_require={
         "test": [

@@ -29,6 +29,9 @@ def main(argv: list[str]) -> None:
             "--workdir=runs/leaf --format=litert --output=leaf.tflite. "
             f"Received: output={given.output}, format={given.format}."
         )
+    if given.format != "savedmodel":
+        suffix = {"litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
+        trained_flags.check_output(given.output, suffix[given.format])
     with trained_flags.classifier_of_flags() as classifier:
         from leaf_audio.serving.export import export
 

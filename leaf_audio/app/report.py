@@ -1,7 +1,10 @@
 """What a run tells the person who started it, on stdout."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rich.console
@@ -10,6 +13,9 @@ import rich.table
 from leaf_audio.data.batches import Batches
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.tasks import task_numbers
+
+if TYPE_CHECKING:
+    from leaf_audio.training import TrainingConfig
 
 _MAX_LABELS = 20
 _MAX_SKIPPED = 3
@@ -214,6 +220,32 @@ def by_task(
             key: values[key] for key in ("accuracy", "loss")
         }
     return rows
+
+
+def print_sources(config: TrainingConfig) -> None:
+    """Says what else than the data a run begins with or learns from.
+
+    Args:
+        config: The settings of the run.
+    """
+    factors = {
+        "frontend": config.frontend_learning_rate_factor,
+        "encoder": config.encoder_learning_rate_factor,
+    }
+    if config.init_from is not None:
+        print_lines(f"initial weights: those of {config.init_from}")
+    for part, factor in factors.items():
+        if factor == 0:
+            print_lines(f"{part}: frozen")
+        elif factor != 1:
+            print_lines(f"{part}: {factor:g} times the learning rate")
+    teacher = config.teacher
+    if teacher is not None:
+        print_lines(
+            f"teacher: {teacher.path}, its {teacher.outputs} are "
+            f"{100 * teacher.weight:g} % of the training loss; validation has "
+            "the labels alone"
+        )
 
 
 def print_lines(*lines: str) -> None:

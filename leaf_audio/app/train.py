@@ -67,7 +67,7 @@ def train(**settings: Any) -> dict[str, Any]:
             data_configurables.transform_fns()
         ),
         make_strategy=make_strategy,
-        observer=_TrainingObserver(),
+        observer=_TrainingObserver(config),
     )
 
 
@@ -180,7 +180,14 @@ class Observer(training.Observer):
 
 
 class _TrainingObserver(Observer):
-    """Also checks that every binding has an effect."""
+    """Also checks that every binding has an effect.
+
+    Args:
+        config: The settings of the run.
+    """
+
+    def __init__(self, config: training.TrainingConfig):
+        self._config = config
 
     def model_checked(self) -> None:
         configuration.check_all_used(
@@ -196,6 +203,7 @@ class _TrainingObserver(Observer):
         configuration.check_all_used()
         report.print_lines(*configuration.dropped())
         super().data_loaded(audio_data, batches, report_file)
+        report.print_sources(self._config)
 
 
 @functools.wraps(training.TrainingConfig, updated=())

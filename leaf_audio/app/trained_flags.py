@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from leaf_audio.app.startup import import_backend
+from leaf_audio.common.included import included
 
 if TYPE_CHECKING:
     from leaf_audio.serving import TrainedClassifier
@@ -196,11 +197,11 @@ def _check_source(workdir: str | None, model: str | None) -> None:
             "Error: `workdir` must be the folder of a run. "
             f"Received: workdir={workdir}, which is no folder."
         )
-    if model is not None and model.endswith(".keras"):
-        if not _is(os.path.isfile, model):
+    if model is not None and model not in included():
+        if not model.endswith(".keras") or not _is(os.path.isfile, model):
             sys.exit(
-                "Error: `model` must be a .keras file. "
-                f"Received: model={model}, which is no file."
+                "Error: `model` must be a .keras file that exists, or one of "
+                f"{', '.join(included())}. Received: model={model}."
             )
 
 

@@ -81,7 +81,10 @@ def list_tree(
         if "/" not in file:
             raise ValueError(
                 "`audio_folder.path` must hold audio files in folders named "
-                f"by label. Received: file={file!r}, in no such folder."
+                f"by label. Received: file={file!r}, in no such folder. "
+                "Recordings without labels, for `train.pretraining`, need "
+                "audio_folder.index = @unlabelled_index and "
+                "audio_folder.allow_unlabelled = True."
             )
         by_top[file.split("/")[0]].append(file)
     if has_folds:

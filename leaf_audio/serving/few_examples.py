@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from sklearn import linear_model, model_selection, neighbors, pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -307,7 +308,16 @@ def _fit(
             "or another `seed` may help."
         )
     estimator = make_estimator(targets, labelled.groups[train], method, seed)
-    return estimator.fit(labelled.embeddings[train], targets)
+    with _one_thread():
+        return estimator.fit(labelled.embeddings[train], targets)
+
+
+def _one_thread() -> threadpoolctl.threadpool_limits:
+    """Has many small problems be solved by one thread each.
+
+    To wait for other threads took several times as long as to solve them.
+    """
+    return threadpoolctl.threadpool_limits(1)
 
 
 def _fewest_groups(labelled: Labelled) -> int:
@@ -379,7 +389,8 @@ def with_labels(
             f"Received: {type(classifier.model).__name__}."
         )
     estimator = make_estimator(labelled.targets, labelled.groups, seed=seed)
-    estimator.fit(labelled.embeddings, labelled.targets)
+    with _one_thread():
+        estimator.fit(labelled.embeddings, labelled.targets)
     scaler, logistic = (step for _, step in estimator.steps)
     logistic = getattr(logistic, "best_estimator_", logistic)
     weights, bias = logistic.coef_, logistic.intercept_

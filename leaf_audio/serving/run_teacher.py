@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from leaf_audio.common.included import included
+from leaf_audio.common.included import located
 from leaf_audio.common.tracing import in_own_thread
 from leaf_audio.data import AudioData
 from leaf_audio.data.decoding import at_rate
@@ -66,16 +66,13 @@ class RunTeacher(Teacher):
 
     @property
     def _where(self) -> pathlib.Path:
-        return pathlib.Path(self.path).expanduser()
+        return located(self.path)
 
     @property
     def file(self) -> pathlib.Path:
         """The file of the model."""
-        if self._where.is_dir():
-            return Workdir(self._where).best
-        if self._where.is_file():
-            return self._where
-        return included()[str(self.path)]
+        where = self._where
+        return Workdir(where).best if where.is_dir() else where
 
     def fingerprint(self) -> str:
         """Returns a hash of the model and of how it gets recordings."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from leaf_audio import data, models
 from leaf_audio.common.checks import check_path, check_positive_int
-from leaf_audio.common.included import included
+from leaf_audio.common.included import included, located
 from leaf_audio.data import chunks
 from leaf_audio.data.decoding import at_rate
 from leaf_audio.models.contrastive import Contrastive
@@ -76,6 +75,13 @@ class TrainedClassifier:
     transform_fns: Sequence[Callable] = ()
     evaluation_hop: int | None = None
     card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        seconds = self.window and self.window / self.sample_rate
+        return (
+            f"TrainedClassifier({len(self.labels)} labels, {self.sample_rate} "
+            f"Hz, window={seconds} s, {type(self.model).__name__})"
+        )
 
     def __post_init__(self) -> None:
         labels = list(self.labels)
@@ -462,17 +468,12 @@ def load(path: Path) -> TrainedClassifier:
     print(classifier.labels, classifier.sample_rate)
     ```
     """
-    path = pathlib.Path(check_path("path", path)).expanduser()
-    files = included()
-    # A folder of this name is a run only if it looks like one: recordings often
-    # lie in a folder with the name of a data set.
-    if str(path) in files and not (path / "results.json").exists():
-        return TrainedClassifier.from_file(files[str(path)])
+    path = located(check_path("path", path))
     if path.is_dir():
         return TrainedClassifier.from_run(path)
     if path.suffix == ".keras":
         return TrainedClassifier.from_file(path)
     raise ValueError(
         "`path` must be the folder of a run, a .keras file, or one of "
-        f"{', '.join(files)}. Received: path={str(path)!r}."
+        f"{', '.join(included())}. Received: path={str(path)!r}."
     )

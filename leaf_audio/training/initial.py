@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import pathlib
 
 import keras
 
-from leaf_audio.common.included import included
+from leaf_audio.common.included import included, located
 from leaf_audio.common.serialization import load_model
 from leaf_audio.models import AudioClassifier
 from leaf_audio.models.contrastive import Contrastive
@@ -31,17 +30,16 @@ def take_from(init_from: str | os.PathLike, model: keras.Model) -> None:
         ValueError: If there is no such model, or its parts are of another
             kind, size or sample rate.
     """
-    path = pathlib.Path(init_from).expanduser()
-    files = included()
+    path = located(init_from)
     if path.is_dir():
         source = Workdir(path).load_best()
-    elif path.is_file() or str(path) in files:
-        source = load_model(files.get(str(path), path))
+    elif path.is_file():
+        source = load_model(path)
     else:
         raise ValueError(
             "`init_from` must be the folder of a run, a .keras file, or one of "
-            f"{', '.join(files)}. Received: init_from={str(path)!r}, which "
-            "does not exist."
+            f"{', '.join(included())}. Received: init_from={str(path)!r}, "
+            "which does not exist."
         )
     given, own = _classifier(source), _classifier(kept_part(model))
     if given is None or own is None:

@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 
+from leaf_audio import training
 from leaf_audio.app import report
 from leaf_audio.data import clips
 
@@ -106,3 +107,24 @@ def test_the_table_of_a_run_without_labels_has_the_accuracy_of_guessing(capsys):
     table = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "by guessing" in table and "F1" not in table
     assert "test 0.4000 0.1000 0.8000 2.0000" in table and "–" not in table
+
+
+def test_a_run_says_what_it_begins_with_and_learns_from(capsys):
+    report.print_sources(training.TrainingConfig("run"))
+    assert capsys.readouterr().out == ""
+    report.print_sources(
+        training.TrainingConfig(
+            "run",
+            init_from="runs/cola",
+            frontend_learning_rate_factor=0,
+            encoder_learning_rate_factor=0.1,
+            teacher=training.NpzTeacher("a.npz", weight=0.7),
+        )
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "initial weights: those of runs/cola",
+        "frontend: frozen",
+        "encoder: 0.1 times the learning rate",
+        "teacher: a.npz, its logits are 70 % of the training loss; validation "
+        "has the labels alone",
+    ]

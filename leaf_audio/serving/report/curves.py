@@ -62,8 +62,8 @@ def draw_curves(
             label = f"kept: epoch {kept_epoch}"
             axes.axvline(kept_epoch, color=_GREY, ls=":", label=label)
         words, unit = title_of(metric)
-        axes.set_title(words)
-        axes.set_ylabel(unit or words)
+        axes.set_title(words, parse_math=False)
+        axes.set_ylabel(unit or words, parse_math=False)
         axes.legend(fontsize="small")
         drawn[words] = figure
     return drawn
