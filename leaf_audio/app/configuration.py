@@ -113,7 +113,7 @@ def parse(
                 _STATEMENTS.append(more)
             gin.finalize()
     except SyntaxError as error:
-        raise ValueError(_syntax_message(error)) from error
+        raise ValueError(_syntax_message(error, bindings)) from error
     except tokenize.TokenError as error:
         raise ValueError(
             f"{error.args[0]}, in a config or a binding: something is opened "
@@ -279,14 +279,16 @@ def _operative(are_macros: bool) -> dict[str, str]:
     }
 
 
-def _syntax_message(error: SyntaxError) -> str:
+def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
     # Removes Python's own description of a value that gin cannot read.
     what = re.sub(r"malformed node or string.*\n *", "", error.msg)
-    where = (
-        f"{what} in line {error.lineno} of {error.filename}"
-        if error.filename
-        else f"{what} Received: {(error.text or '').strip()}"
-    )
+    if error.filename:
+        where = f"{what} in line {error.lineno} of {error.filename}"
+    else:
+        lines = "\n".join(bindings).splitlines()
+        # It is not always among them, as that of a setting which was recorded.
+        line = "\n".join(lines[(error.lineno or 0) - 1 : error.lineno])
+        where = f"{what} Received: {(line or error.text or '').strip()}"
     return (
         f"{where}\n(Text is quoted, a function is written @name, and what was "
         "opened before is closed.)"
