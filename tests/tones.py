@@ -116,3 +116,12 @@ def flag_values(flags: list[str], name: str) -> list[str]:
     """Returns what `--name=` is given among the flags of a command."""
     start = f"--{name}="
     return [f.removeprefix(start) for f in flags if f.startswith(start)]
+
+
+def content(folder: pathlib.Path) -> dict[str, bytes]:
+    """Returns the content of each file below a folder, by its name."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }

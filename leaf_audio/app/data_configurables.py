@@ -56,11 +56,13 @@ def evaluating_transform_fns() -> Sequence[Callable]:
     Those of `leaf_audio.data` have their arguments bound and do without gin, so
     that `serving.preparation` can describe them.
     """
-    resolved = transform_fns()
+    resolved, keys = transform_fns(), _keys()
+    if not keys:
+        return resolved
     return [
         _without_gin(scope, name) if name in TRANSFORMS else given
-        for (scope, name), given in zip(_keys(), resolved, strict=False)
-    ] or resolved
+        for (scope, name), given in zip(keys, resolved, strict=True)
+    ]
 
 
 def _keys() -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from absl import flags
 
 from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import run_main
+from leaf_audio.common.export_formats import SUFFIXES
 
 
 def run() -> None:
@@ -29,9 +30,8 @@ def main(argv: list[str]) -> None:
             "--workdir=runs/leaf --format=litert --output=leaf.tflite. "
             f"Received: output={given.output}, format={given.format}."
         )
-    if given.format != "savedmodel":
-        suffix = {"litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
-        trained_flags.check_output(given.output, suffix[given.format])
+    if SUFFIXES[given.format]:
+        trained_flags.check_output(given.output, SUFFIXES[given.format])
     with trained_flags.classifier_of_flags() as classifier:
         from leaf_audio.serving.export import export
 
@@ -55,7 +55,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum(
         "format",
         None,
-        ["litert", "onnx", "savedmodel", "keras"],
+        list(SUFFIXES),
         "A .tflite file for LiteRT, an .onnx file, a folder for TensorFlow, or "
         "one .keras file.",
         **own,

@@ -198,7 +198,7 @@ def by_task(
 
     Args:
         metrics: The metrics of each split; see
-            `leaf_audio.training.multitask.Outcome`.
+            `leaf_audio.training.multitask.TaskOutcomes`.
         tasks: The names of the tasks. With none, the metrics stay.
 
     Returns:

@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -192,22 +192,20 @@ def _check_source(workdir: str | None, model: str | None) -> None:
 
     It comes before the backend is imported, which takes seconds.
     """
-    if workdir is not None and not _is(os.path.isdir, workdir):
+    # A shell does not expand the ~ of --workdir=~/runs/leaf.
+    if workdir is not None and not pathlib.Path(workdir).expanduser().is_dir():
         sys.exit(
             "Error: `workdir` must be the folder of a run. "
             f"Received: workdir={workdir}, which is no folder."
         )
-    if model is not None and model not in included():
-        if not model.endswith(".keras") or not _is(os.path.isfile, model):
-            sys.exit(
-                "Error: `model` must be a .keras file that exists, or one of "
-                f"{', '.join(included())}. Received: model={model}."
-            )
-
-
-def _is(kind: Callable[[str], bool], path: str) -> bool:
-    # A shell does not expand the ~ of --workdir=~/runs/leaf.
-    return kind(os.path.expanduser(path))
+    if model is None or model in included():
+        return
+    file = pathlib.Path(model).expanduser()
+    if file.suffix != ".keras" or not file.is_file():
+        sys.exit(
+            "Error: `model` must be a .keras file that exists, or one of "
+            f"{', '.join(included())}. Received: model={model}."
+        )
 
 
 @contextlib.contextmanager

@@ -99,12 +99,11 @@ class _ClosedAtExit(grain.IterDataset):
 
     def __iter__(self) -> Iterator[Any]:
         iterator = iter(self._data)
-        if not _OPEN:
-            # What is registered last is called first: before the end of
-            # multiprocessing, which would wait for the processes.
-            atexit.unregister(_close_all)
-            atexit.register(_close_all)
         _OPEN.add(iterator)
+        # What is registered last is called first: before the end of
+        # multiprocessing, which would wait for the processes.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
         return iterator
 
 

@@ -352,13 +352,12 @@ class ShuffledOrder(Passes):
     """
 
     def __init__(self, count: int, seed: int):
-        self._count = count
         self._seed = seed
         super().__init__(count)
 
     def draw(self, number: int) -> np.ndarray:
         """Returns the indices of the clips of a pass; see `Passes`."""
-        return _generator(self._seed, 0, number).permutation(self._count)
+        return _generator(self._seed, 0, number).permutation(self._length)
 
 
 class TaskOrder(Passes):

@@ -1,7 +1,5 @@
 """A frontend that computes as in evaluation while other parts are trained."""
 
-from typing import Any
-
 
 class Holdable:
     """Adds `hold` to a frontend."""
@@ -21,18 +19,3 @@ class Holdable:
     def _training_of_steps(self, training: bool | None) -> bool | None:
         """Returns the `training` of the steps before the augmentation."""
         return False if self._is_held else training
-
-
-def hold(frontend: Any) -> bool:
-    """Holds a frontend if it can do so itself.
-
-    Args:
-      frontend: Any layer.
-
-    Returns:
-      Whether it can. If not, its caller has to pass `training=False`.
-    """
-    if isinstance(frontend, Holdable):
-        frontend.hold()
-        return True
-    return False

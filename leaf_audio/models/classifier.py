@@ -16,7 +16,7 @@ from leaf_audio.common.checks import check_choice, check_rate, check_size
 from leaf_audio.common.keras_checks import check_layer_arguments
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
-from leaf_audio.frontend import held
+from leaf_audio.frontend.held import Holdable
 from leaf_audio.models.chain import (
     Shape,
     Tensor,
@@ -265,7 +265,9 @@ class AudioClassifier(KnownArguments, keras.Model):
           encoder: Whether the normalization and the encoder do so. Defaults to
             False.
         """
-        if frontend and not held.hold(self.frontend):
+        if frontend and isinstance(self.frontend, Holdable):
+            self.frontend.hold()
+        elif frontend:
             self._holds_frontend = True
         self._holds_encoder = self._holds_encoder or encoder
 

@@ -24,6 +24,7 @@ from leaf_audio.common.checks import (
     check_positive_int,
     check_unless_none,
 )
+from leaf_audio.common.export_formats import SUFFIXES
 from leaf_audio.common.portable import portable_operations
 from leaf_audio.data.quiet import only_from
 from leaf_audio.frontend import Leaf
@@ -36,14 +37,8 @@ from leaf_audio.serving.trained import Path, TrainedClassifier
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FORMATS = ("litert", "onnx", "savedmodel", "keras")
+FORMATS = tuple(SUFFIXES)
 QUANTIZATIONS = ("float16", "int8")
-_SUFFIXES = {
-    "litert": ".tflite",
-    "onnx": ".onnx",
-    "savedmodel": "",
-    "keras": ".keras",
-}
 
 
 def export(
@@ -119,7 +114,7 @@ def export(
             "`format` must be litert with `quantize` or `window`. Received: "
             f"format={format}, quantize={quantize}, window={window}."
         )
-    suffix = _SUFFIXES[format]
+    suffix = SUFFIXES[format]
     if path.suffix != suffix:
         raise ValueError(
             f"`path` must end in {suffix or 'no suffix'} with format={format}. "

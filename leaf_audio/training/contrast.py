@@ -99,7 +99,7 @@ def chance(queries: int, clips: int, batch_size: int) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class PairOutcome:
     """The similarities of the clips of a split.
 
     Clips are compared within a batch, as in training. What fills up the last
@@ -151,12 +151,12 @@ class PairScorer(scoring.Scorer):
     def __call__(
         self, model: keras.Model, verbose: int = 0
     ) -> dict[str, float]:
-        """Evaluates a model, as `Outcome` does, without "chance"."""
-        found = Outcome(self.logits(model, verbose)).metrics
+        """Evaluates a model, as `PairOutcome` does, without "chance"."""
+        found = PairOutcome(self.logits(model, verbose)).metrics
         return {k: v for k, v in found.items() if k != "chance"}
 
     def outcome(
         self, model: keras.Model, groups: np.ndarray | None = None
-    ) -> Outcome:
-        """Returns the `Outcome` of a model; groups are not used."""
-        return Outcome(self.logits(model))
+    ) -> PairOutcome:
+        """Returns the `PairOutcome` of a model; groups are not used."""
+        return PairOutcome(self.logits(model))

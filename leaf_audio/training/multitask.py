@@ -189,7 +189,7 @@ def sizes_of(tasks: Sequence[Task]) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class TaskOutcomes:
     """The outcomes of the tasks on a split.
 
     Args:
@@ -214,7 +214,7 @@ class Outcome:
 
 
 def joined(of_tasks: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Joins the metrics of tasks, as `Outcome.metrics` has them.
+    """Joins the metrics of tasks, as `TaskOutcomes.metrics` has them.
 
     Args:
         of_tasks: The metrics of each task, by its name.
@@ -246,7 +246,7 @@ class TaskScorer(scoring.Scorer):
     def __call__(
         self, model: keras.Model, verbose: int = 0
     ) -> dict[str, float]:
-        """Evaluates a model, as `Outcome` does, but without intervals."""
+        """Evaluates a model, as `TaskOutcomes` does, but without intervals."""
         parts = self._outcome(model, None, verbose).parts
         return joined(
             {n: metrics.scores(p.labels, p.logits) for n, p in parts.items()}
@@ -254,8 +254,8 @@ class TaskScorer(scoring.Scorer):
 
     def outcome(
         self, model: keras.Model, groups: np.ndarray | None = None
-    ) -> Outcome:
-        """Returns the `Outcome` of a model.
+    ) -> TaskOutcomes:
+        """Returns the `TaskOutcomes` of a model.
 
         Args:
             model: A model with the outputs of all tasks.
@@ -265,7 +265,7 @@ class TaskScorer(scoring.Scorer):
 
     def _outcome(
         self, model: keras.Model, groups: np.ndarray | None, verbose: int
-    ) -> Outcome:
+    ) -> TaskOutcomes:
         outputs = self.outputs(model, verbose)
         numbers = task_numbers(self._tasks, self.labels)
         parts, first = {}, 0
@@ -279,7 +279,7 @@ class TaskScorer(scoring.Scorer):
                 groups=None if groups is None else groups[own],
             )
             first = last
-        return Outcome(parts)
+        return TaskOutcomes(parts)
 
 
 def describe(tasks: Sequence[Task]) -> dict[str, Any]:
@@ -319,7 +319,7 @@ def write_runs(
     folder: Workdir,
     summary: Mapping[str, Any],
     batches: data.Batches,
-    outcomes: Mapping[str, Outcome],
+    outcomes: Mapping[str, TaskOutcomes],
     observer: Observer,
 ) -> None:
     """Writes for each task the folder of a run of this task alone.

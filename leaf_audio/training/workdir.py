@@ -172,7 +172,8 @@ class Workdir:
     def _check_nothing_is_lost(self) -> None:
         """Raises a ValueError if a new run would replace what is there."""
         kept = [self.best, self.results]
-        if not self._claim.is_marked():
+        is_marked = self._claim.is_marked()
+        if not is_marked:
             kept = [
                 self.config,
                 self.settings,
@@ -193,7 +194,7 @@ class Workdir:
                 "replace what is there: choose another workdir, or move it "
                 "elsewhere."
             )
-        if not self._claim.is_marked():
+        if not is_marked:
             check_no_recordings(self.path)
 
     def of_task(self, name: str) -> "Workdir":

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import soundfile
+from exporting import needs_tensorflow
 from tones import python
 
 import leaf_audio
@@ -19,11 +20,6 @@ from leaf_audio.serving.export import export
 pytestmark = pytest.mark.any_backend
 
 YES = pathlib.Path(__file__).parents[1] / "recordings" / "yes.flac"
-needs_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="LiteRT and SavedModels are written on TensorFlow",
-)
-
 FRONTENDS = {
     "mel": lambda: frontend.MelFilterbanks(n_filters=16),
     "leaf": lambda: frontend.Leaf(n_filters=8),

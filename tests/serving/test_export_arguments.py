@@ -3,18 +3,13 @@
 import dataclasses
 import sys
 
-import keras
 import pytest
+from exporting import needs_tensorflow
 
 import leaf_audio
 from leaf_audio.serving.export import export
 
 pytestmark = pytest.mark.any_backend
-
-needs_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="LiteRT and SavedModels are written on TensorFlow",
-)
 
 
 @pytest.fixture(scope="module")

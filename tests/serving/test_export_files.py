@@ -3,19 +3,15 @@
 import dataclasses
 import os
 
-import keras
 import pytest
+from exporting import needs_tensorflow
+from tones import content
 
 import leaf_audio
 from leaf_audio import frontend, models
 from leaf_audio.serving.export import export
 
 pytestmark = pytest.mark.any_backend
-
-needs_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow",
-    reason="LiteRT and SavedModels are written on TensorFlow",
-)
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +24,6 @@ def small():
     )
     model.build((None, 16000))
     return dataclasses.replace(leaf_audio.load("speech_commands"), model=model)
-
-
-def content(folder):
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in folder.rglob("*")
-        if file.is_file()
-    }
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_a_clip_that_comes_twice_is_no_candidate_for_its_copy(queries):
 @pytest.mark.parametrize("clips, has_top5", [(5, False), (6, True)])
 def test_the_best_five_of_five_candidates_are_not_told(clips, has_top5):
     given = np.random.default_rng(0).normal(size=(clips, 1, 16))
-    assert ("top5_accuracy" in contrast.Outcome(given).metrics) == has_top5
+    assert ("top5_accuracy" in contrast.PairOutcome(given).metrics) == has_top5
 
 
 @pytest.mark.parametrize("queries, others", [(1, 0), (2, 1)])
@@ -117,7 +117,7 @@ def test_the_accuracy_of_guessing_is_one_of_the_candidates(queries, others):
 
 def test_similarities_without_meaning_have_the_accuracy_of_guessing():
     given = np.random.default_rng(0).normal(size=(6000, 1, 4))
-    found = contrast.Outcome(given).metrics
+    found = contrast.PairOutcome(given).metrics
     assert found["chance"] == 0.25
     assert found["accuracy"] == pytest.approx(0.25, abs=0.02)
 
@@ -130,7 +130,7 @@ def test_what_fills_up_the_last_batch_is_no_candidate(queries):
     whole = entropies(given[:3])
     rest = entropies(np.delete(given[3:], np.s_[2::3], axis=2))
     expected = np.concatenate([whole, rest]).mean()
-    found = contrast.Outcome(given).metrics
+    found = contrast.PairOutcome(given).metrics
     assert found["loss"] == pytest.approx(expected, rel=1e-6)
 
 

@@ -3,20 +3,12 @@
 import json
 
 import pytest
-from tones import LEAF
+from tones import LEAF, content
 from training_runs import train_with
 
 from leaf_audio.training import Workdir, evaluation, study
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
-
-
-def content(folder):
-    return {
-        str(file.relative_to(folder)): file.read_bytes()
-        for file in folder.rglob("*")
-        if file.is_file()
-    }
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,15 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from training_runs import interrupted_after, rows, train_with
+from training_runs import (
+    interrupted_after,
+    rows,
+    train_with,
+    train_without_gin,
+)
 
 import leaf_audio
-from leaf_audio import data, frontend, models, serving, training
+from leaf_audio import data, models, serving
 from leaf_audio.training import NpzTeacher, Workdir
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -276,28 +281,12 @@ def test_a_student_of_weight_1_learns_what_its_teacher_says(
 
 
 def run_without_gin(folder, workdir, path, epochs):
-    reader = functools.partial(data.audio_folder, path=str(folder / "tones"))
-    results = training.train(
-        training.TrainingConfig(
-            str(workdir),
-            dataset="audio_folder",
-            data_dir=str(folder / "prepared"),
-            batch_size=6,
-            num_epochs=epochs,
-            teacher=NpzTeacher(path),
-        ),
-        make_model=lambda num_outputs: models.AudioClassifier(
-            num_outputs,
-            frontend=frontend.MelFilterbanks(n_filters=8, sample_rate=4000),
-            encoder=models.ConvNet([4]),
-        ),
-        load=functools.partial(
-            data.load, sample_rate=4000, readers={"audio_folder": reader}
-        ),
-        prepare=functools.partial(
-            data.prepare,
-            transform_fns=[functools.partial(data.align, seq_len=500)],
-        ),
+    results = train_without_gin(
+        folder,
+        workdir,
+        functools.partial(data.align, seq_len=500),
+        num_epochs=epochs,
+        teacher=NpzTeacher(path),
     )
     assert results["config"]["train.teacher.path"] == repr(str(path))
 

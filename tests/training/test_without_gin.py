@@ -6,39 +6,26 @@ import json
 import gin
 import keras
 import pytest
+from training_runs import train_without_gin
 
-from leaf_audio import data, frontend, models, serving, training
-from leaf_audio.data import audio_folder
+from leaf_audio import data, models, serving, training
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
 
 def test_a_run_needs_no_gin_and_goes_on(folder, tmp_path, capsys):
     align = functools.partial(data.align, seq_len=500)
-    reader = functools.partial(audio_folder, path=str(folder / "tones"))
 
     def train(**settings):
-        return training.train(
-            training.TrainingConfig(
-                str(tmp_path / "run"),
-                dataset="audio_folder",
-                data_dir=str(folder / "prepared"),
-                batch_size=6,
-                # A new object each time, as in a program that is started anew.
-                optimizer=functools.partial(
-                    keras.optimizers.AdamW, weight_decay=1e-3
-                ),
-                **settings,
+        return train_without_gin(
+            folder,
+            tmp_path / "run",
+            align,
+            # A new object each time, as in a program that is started anew.
+            optimizer=functools.partial(
+                keras.optimizers.AdamW, weight_decay=1e-3
             ),
-            make_model=lambda num_outputs: models.AudioClassifier(
-                num_outputs,
-                frontend=frontend.MelFilterbanks(n_filters=8, sample_rate=4000),
-                encoder=models.ConvNet([4]),
-            ),
-            load=functools.partial(
-                data.load, sample_rate=4000, readers={"audio_folder": reader}
-            ),
-            prepare=functools.partial(data.prepare, transform_fns=[align]),
+            **settings,
         )
 
     train(num_epochs=1)

@@ -2,15 +2,17 @@
 
 import contextlib
 import csv
+import functools
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from tones import bindings
 
+from leaf_audio import data, frontend, models, training
 from leaf_audio.app import configuration, train
 from leaf_audio.training import Workdir
 
@@ -26,6 +28,41 @@ def train_with(
     workdir = f"train.workdir = '{workdir}'"
     configuration.parse([], bindings(folder, workdir, *more, **parts))
     return train.train()
+
+
+def train_without_gin(
+    folder: pathlib.Path,
+    workdir: pathlib.Path,
+    align: Callable,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Trains on the tones of `folder` as a program of one's own does.
+
+    Args:
+        folder: The folder of the tones.
+        workdir: The folder of the run.
+        align: What brings the clips to one length.
+        **settings: Further arguments of `TrainingConfig`.
+    """
+    reader = functools.partial(data.audio_folder, path=str(folder / "tones"))
+    return training.train(
+        training.TrainingConfig(
+            str(workdir),
+            dataset="audio_folder",
+            data_dir=str(folder / "prepared"),
+            batch_size=6,
+            **settings,
+        ),
+        make_model=lambda num_outputs: models.AudioClassifier(
+            num_outputs,
+            frontend=frontend.MelFilterbanks(n_filters=8, sample_rate=4000),
+            encoder=models.ConvNet([4]),
+        ),
+        load=functools.partial(
+            data.load, sample_rate=4000, readers={"audio_folder": reader}
+        ),
+        prepare=functools.partial(data.prepare, transform_fns=[align]),
+    )
 
 
 @contextlib.contextmanager
