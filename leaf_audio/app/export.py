@@ -72,7 +72,7 @@ def _define_flags() -> None:
         "keep_plan",
         False,
         "Computes LEAF by its plan: in about a tenth of the time, in a file "
-        "three times as large, or with int8 weights five times.",
+        "three times as large, or with int8 weights six times.",
         **own,
     )
     flags.DEFINE_integer(

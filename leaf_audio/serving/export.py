@@ -75,7 +75,7 @@ def export(
 
     A LEAF that follows a plan is exported in its exact form, which makes a
     small file. Its probabilities differ by the plan's error. With `keep_plan`
-    the file is about three times as large, with int8 weights five times, and
+    the file is about three times as large, with int8 weights six times, and
     LEAF takes about a tenth of the time.
 
     Args:
