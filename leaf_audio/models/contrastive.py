@@ -6,6 +6,7 @@ similar candidate of a view should be the other view of the same recording. See
 `leaf_audio.training.contrast`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,6 +23,18 @@ from leaf_audio.models.classifier import AudioClassifier
 # What excludes a candidate. Infinity would give gradients that are not finite.
 EXCLUDED = -1e9
 _TEMPERATURE_OF_COLA = 0.2
+
+
+def part_alone(part: Tensor) -> tuple[Tensor, int]:
+    """Takes the part of a batch that a device has for the whole batch.
+
+    Args:
+      part: A tensor whose first axis is that of the batch.
+
+    Returns:
+      The tensor, and the position of its first row in the batch, 0.
+    """
+    return part, 0
 
 
 class Contrastive(KnownArguments, keras.Model):
@@ -47,6 +60,10 @@ class Contrastive(KnownArguments, keras.Model):
 
     Attributes:
       queries: How many of the two views look for the other one.
+      whole_batch: A function from what a device has computed of its part of a
+        batch to the same of the whole batch, and to the position of its own
+        first row there. The candidates are those of the whole batch. It is not
+        saved. The default is `part_alone`, for one device.
     """
 
     queries: int
@@ -60,6 +77,7 @@ class Contrastive(KnownArguments, keras.Model):
                 f"Received: classifier={classifier!r}."
             )
         self.classifier = classifier
+        self.whole_batch: Callable[[Tensor], tuple[Tensor, Any]] = part_alone
         self._wide = wide_dtype(self.variable_dtype)
 
     @property
@@ -81,7 +99,7 @@ class Contrastive(KnownArguments, keras.Model):
         clips = ops.reshape(inputs, (-1, *ops.shape(inputs)[2:]))
         projected = self._project(self.embed(clips, training))
         pairs = ops.reshape(projected, (-1, 2, projected.shape[-1]))
-        return self._compare(pairs[:, 0], pairs[:, 1])
+        return self._compare(pairs, *self.whole_batch(pairs))
 
     def embed(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Computes the embedding of recordings, before the projection.
@@ -124,7 +142,14 @@ class Contrastive(KnownArguments, keras.Model):
     def _project(self, embeddings: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _compare(self, first: Tensor, second: Tensor) -> Tensor:
+    def _compare(self, pairs: Tensor, whole: Tensor, start: Any) -> Tensor:
+        """Returns the similarities of pairs of views with all of a batch.
+
+        Args:
+          pairs: Projections, of shape `(clips, 2, units)`.
+          whole: Those of all clips of the batch.
+          start: Where `pairs` begin in `whole`.
+        """
         raise NotImplementedError
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -249,7 +274,8 @@ class COLA(Contrastive):
     def _project(self, embeddings: Tensor) -> Tensor:
         return ops.tanh(self._norm(self._dense(embeddings)))
 
-    def _compare(self, first: Tensor, second: Tensor) -> Tensor:
+    def _compare(self, pairs: Tensor, whole: Tensor, start: Any) -> Tensor:
+        first, second = pairs[:, 0], whole[:, 1]
         if self._bilinear is not None:
             similarities = self._bilinear(first) @ ops.transpose(second)
         else:
@@ -331,17 +357,19 @@ class SimCLR(Contrastive):
     def _project(self, embeddings: Tensor) -> Tensor:
         return _unit(self._last(self._hidden(embeddings)))
 
-    def _compare(self, first: Tensor, second: Tensor) -> Tensor:
-        itself = ops.eye(ops.shape(first)[0], dtype="bool")
+    def _compare(self, pairs: Tensor, whole: Tensor, start: Any) -> Tensor:
+        own = start + ops.arange(ops.shape(pairs)[0])
+        itself = ops.equal(own[:, None], ops.arange(ops.shape(whole)[0])[None])
 
-        def row(own: Tensor, other: Tensor) -> Tensor:
-            others = own @ ops.transpose(other) / self.temperature
-            same = own @ ops.transpose(own) / self.temperature
+        def row(view: int) -> Tensor:
+            views = pairs[:, view]
+            others = views @ ops.transpose(whole[:, 1 - view])
+            same = views @ ops.transpose(whole[:, view])
+            others, same = others / self.temperature, same / self.temperature
             same = ops.where(itself, ops.cast(EXCLUDED, same.dtype), same)
             return ops.concatenate([others, same], axis=-1)
 
-        rows = [row(first, second), row(second, first)]
-        return ops.stack(rows, axis=1)
+        return ops.stack([row(0), row(1)], axis=1)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -18,6 +18,7 @@ from leaf_audio.training import (
     losses,
     multitask,
     optimizers,
+    replicas,
 )
 from leaf_audio.training.config import TrainingConfig
 from leaf_audio.training.strategies import Strategy
@@ -248,6 +249,7 @@ def _compiled_for_pairs(
             f"Received: pretraining={config.pretraining!r}, which returned a "
             f"{type(model).__name__}."
         )
+    model.whole_batch = replicas.whole_batch
     accuracy = keras.metrics.MeanMetricWrapper(
         contrast.partner_accuracy, name="accuracy"
     )

@@ -29,22 +29,18 @@ def check_training_split(audio_data: data.AudioData) -> None:
         )
 
 
-def check_batch_of_pairs(
-    audio_data: data.AudioData, batch_size: int, parts: int
-) -> None:
+def check_batch_of_pairs(audio_data: data.AudioData, batch_size: int) -> None:
     """Raises a ValueError if a batch has too few recordings, or the same twice.
 
     Args:
         audio_data: A data set with a training split.
         batch_size: The number of clips in a batch.
-        parts: The number of parts of a batch that are compared each by itself.
     """
     count = audio_data.counts["train"]
-    least = 2 * parts
-    if not least <= batch_size <= count:
+    if not 2 <= batch_size <= count:
         raise ValueError(
-            f"`batch_size` must be from {least} to {count} with `pretraining`: "
-            "each device compares different recordings with each other, and "
+            f"`batch_size` must be from 2 to {count} with `pretraining`: "
+            "different recordings of a batch are compared with each other, and "
             f"there are {count} for training. Received: "
             f"batch_size={batch_size}."
         )

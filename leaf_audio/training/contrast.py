@@ -4,7 +4,8 @@ Its outputs are similarities of shape `(clips, queries, candidates)`, as those
 of `leaf_audio.models.contrastive`: with n clips in a batch, candidate i of clip
 i is the right one, and the candidates come in groups of n. The targets are the
 numbers of the clips: a clip that a batch holds twice is no candidate for its
-copy, which would count as an error.
+copy, which would count as an error. A device that has a part of the batch has
+rows for its own clips, whose candidates are those of the whole batch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from keras import ops
 
 from leaf_audio.models.contrastive import EXCLUDED
 from leaf_audio.training import metrics, scoring
+from leaf_audio.training.replicas import whole_batch
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -38,10 +40,9 @@ class PartnerCrossentropy(keras.losses.Loss):
         super().__init__(name=name, **kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        positions, similarities = _partners(y_true, y_pred)
         losses = keras.losses.sparse_categorical_crossentropy(
-            _positions(y_pred),
-            _without_copies(y_true, y_pred),
-            from_logits=True,
+            positions, similarities, from_logits=True
         )
         return ops.mean(losses, axis=-1)
 
@@ -57,27 +58,34 @@ def partner_accuracy(targets: Any, similarities: Any) -> Any:
     Returns:
         A float tensor of shape (clips,).
     """
-    found = ops.argmax(_without_copies(targets, similarities), axis=-1)
-    hits = ops.equal(ops.cast(found, "int32"), _positions(similarities))
+    positions, similarities = _partners(targets, similarities)
+    found = ops.argmax(similarities, axis=-1)
+    hits = ops.equal(ops.cast(found, "int32"), positions)
     return ops.mean(ops.cast(hits, "float32"), axis=-1)
 
 
-def _positions(similarities: Any) -> Any:
-    """Returns the right candidates, of shape (clips, queries)."""
-    clips, queries = ops.shape(similarities)[:2]
-    positions = ops.arange(clips, dtype="int32")[:, None]
-    return ops.broadcast_to(positions, (clips, queries))
+def _partners(numbers: Any, similarities: Any) -> tuple[Any, Any]:
+    """Returns the right candidates, and similarities without copies.
 
+    Args:
+        numbers: The numbers of the clips, of shape (clips,) or (clips, 1).
+        similarities: Tensor of shape (clips, queries, candidates).
 
-def _without_copies(numbers: Any, similarities: Any) -> Any:
-    """Excludes the candidates that are the clip itself, once more."""
+    Returns:
+        Positions of shape (clips, queries), and the similarities, without the
+        candidates that are the clip itself, once more.
+    """
     numbers = ops.cast(ops.reshape(numbers, (-1,)), "int32")
-    same = ops.equal(numbers[:, None], numbers[None])
-    itself = ops.eye(ops.shape(numbers)[0], dtype="bool")
-    copies = ops.logical_and(same, ops.logical_not(itself))
+    candidates, start = whole_batch(numbers)
+    clips, queries = ops.shape(similarities)[:2]
+    own = start + ops.arange(clips, dtype="int32")[:, None]
+    places = ops.arange(ops.shape(candidates)[0], dtype="int32")[None]
+    same = ops.equal(numbers[:, None], candidates[None])
+    copies = ops.logical_and(same, ops.not_equal(own, places))
     copies = ops.tile(copies, (1, similarities.shape[1]))[:, None]
     excluded = ops.cast(EXCLUDED, similarities.dtype)
-    return ops.where(copies, excluded, similarities)
+    positions = ops.broadcast_to(own, (clips, queries))
+    return positions, ops.where(copies, excluded, similarities)
 
 
 def chance(queries: int, clips: int, batch_size: int) -> float:

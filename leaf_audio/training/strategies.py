@@ -37,8 +37,8 @@ class Strategy:
         process: int. Which of several processes this one is, from 0. They train
             one model together. Defaults to 0.
         num_processes: int. How many processes there are. Defaults to 1.
-        copies_model: bool. Whether each device has a copy of the model, and
-            sees its part of a batch alone. Defaults to False.
+        copies_model: bool. Whether each device has a copy of the model, and a
+            step that sees its part of a batch. Defaults to False.
     """
 
     scope: Callable[[], contextlib.AbstractContextManager]
@@ -51,11 +51,6 @@ class Strategy:
     def is_main(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.process == 0
-
-    @property
-    def num_copies(self) -> int:
-        """How many copies of the model see a part of a batch alone."""
-        return self.num_devices if self.copies_model else 1
 
 
 def mirrored(devices: Sequence[str] | None = None) -> Strategy:

@@ -159,9 +159,7 @@ def train(
         checks.check_evaluation_split(audio_data)
         if is_pretraining:
             checks.check_training_split(audio_data)
-            checks.check_batch_of_pairs(
-                audio_data, config.batch_size, devices.num_copies
-            )
+            checks.check_batch_of_pairs(audio_data, config.batch_size)
         else:
             checks.check_labels(audio_data)
         more: dict[str, Any] = {"views": 2} if is_pretraining else {}
@@ -354,7 +352,7 @@ class _Run:
             )
             checks.check_sample_rate(model, self._data.sample_rate)
             if isinstance(model, Contrastive):
-                self._tell_chance(model.queries, devices.num_copies)
+                self._tell_chance(model.queries)
             if devices.copies_model:
                 batch_statistics.synchronize(model)
             if self._progress.history:
@@ -385,9 +383,9 @@ class _Run:
             self._folder.end(model, self._progress)
         return model
 
-    def _tell_chance(self, queries: int, parts: int) -> None:
+    def _tell_chance(self, queries: int) -> None:
         """Says what the accuracies of a run without labels begin with."""
-        size = self._config.batch_size // parts
+        size = self._config.batch_size
         found = {"training": contrast.chance(queries, size, size)}
         for split, labels in self._batches.labels.items():
             found[split] = contrast.chance(queries, len(labels), size)

@@ -7,6 +7,7 @@ from gradients import grad_mean_square
 from model_makers import noise, numpy, small_classifier
 
 from leaf_audio import models
+from leaf_audio.training import contrast
 
 pytestmark = pytest.mark.any_backend
 
@@ -39,6 +40,12 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+def projected_by_simclr(model, rows):
+    hidden = rows @ weight(model, "hidden/kernel")
+    hidden = np.maximum(hidden + weight(model, "hidden/bias"), 0)
+    return unit(hidden @ weight(model, "projection/kernel"))
+
+
 def projected_by_cola(model, rows):
     rows = rows @ weight(model, "projection/kernel")
     rows = rows + weight(model, "projection/bias")
@@ -63,22 +70,72 @@ def test_cola_by_the_cosine_divides_by_the_temperature():
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
+def mean_entropy_of_cola(model, first, second):
+    x, y = (projected_by_cola(model, rows) for rows in (first, second))
+    rows = x @ weight(model, "bilinear/kernel") @ y.T
+    return (np.log(np.exp(rows).sum(axis=1)) - np.diag(rows)).mean()
+
+
+def mean_entropy_of_simclr(model, first, second):
+    views = projected_by_simclr(model, np.concatenate([first, second]))
+    rows = views @ views.T / model.temperature
+    np.fill_diagonal(rows, -np.inf)
+    partners = np.roll(np.arange(6), 3)
+    right = rows[np.arange(6), partners]
+    return (np.log(np.exp(rows).sum(axis=1)) - right).mean()
+
+
+class RootOfLoss(keras.layers.Layer):
+    """Its mean square is the loss of a model of pairs."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.built = True
+
+    def call(self, inputs, training=None):
+        loss = contrast.PartnerCrossentropy()
+        found = loss(np.arange(3), self.model(inputs, training=training))
+        return keras.ops.sqrt(found)
+
+
+@pytest.mark.parametrize(
+    "name, in_numpy, path",
+    [
+        ("COLA", mean_entropy_of_cola, "projection/kernel"),
+        ("COLA", mean_entropy_of_cola, "bilinear/kernel"),
+        ("SimCLR", mean_entropy_of_simclr, "hidden/kernel"),
+        ("SimCLR", mean_entropy_of_simclr, "projection/kernel"),
+    ],
+)
+def test_the_gradient_of_the_loss_is_that_of_differences(name, in_numpy, path):
+    keras.utils.set_random_seed(0)
+    model = MODELS[name]()
+    model(PAIRS)
+    _, gradients = grad_mean_square(RootOfLoss(model), PAIRS)
+    paths = [one.path for one in model.trainable_variables]
+    (place,) = [i for i, one in enumerate(paths) if one.endswith(path)]
+    variable, views = model.trainable_variables[place], embeddings_of(model)
+    given = numpy(variable)
+    expected = np.empty_like(given)
+    for i in np.ndindex(given.shape):
+        values, losses = [], []
+        for step in (-1e-3, 1e-3):
+            changed = given.copy()
+            changed[i] += step
+            variable.assign(changed)
+            values.append(float(changed[i]))
+            losses.append(in_numpy(model, *views))
+        expected[i] = np.diff(losses)[0] / np.diff(values)[0]
+    np.testing.assert_allclose(gradients[place], expected, rtol=2e-3, atol=2e-5)
+
+
 def test_simclr_compares_each_view_with_all_others_and_not_with_itself():
     # With few hidden units, all may be 0 for a view, which has no direction.
     keras.utils.set_random_seed(0)
     model = MODELS["SimCLR"]()
     found = numpy(model(PAIRS))
-    views = [
-        unit(
-            np.maximum(
-                rows @ weight(model, "hidden/kernel")
-                + weight(model, "hidden/bias"),
-                0,
-            )
-            @ weight(model, "projection/kernel")
-        )
-        for rows in embeddings_of(model)
-    ]
+    views = [projected_by_simclr(model, rows) for rows in embeddings_of(model)]
     assert found.shape == (3, 2, 6)
     for view in (0, 1):
         for i in range(3):

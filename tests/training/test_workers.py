@@ -74,6 +74,16 @@ def test_processes_have_the_losses_of_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_pretraining_compares_the_clips_of_all_processes(tmp_path):
+    write_tones(tmp_path / "tones")
+    more = ("train.num_epochs = 4", "train.pretraining = @COLA")
+    finish(start(tmp_path, "one", 1, *more))
+    finish(start(tmp_path, "two", 2, *more))
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert len(losses(tmp_path / "one")) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_the_others_stop_when_one_is_killed(tmp_path, killed):
     write_tones(tmp_path / "tones")
