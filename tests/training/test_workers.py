@@ -76,7 +76,10 @@ def test_processes_have_the_losses_of_one(tmp_path):
 @pytest.mark.slow
 def test_pretraining_compares_the_clips_of_all_processes(tmp_path):
     write_tones(tmp_path / "tones")
-    more = ("train.num_epochs = 4", "train.pretraining = @COLA")
+    more = (
+        *("train.num_epochs = 4", "train.learning_rate = 1e-3"),
+        *("train.pretraining = @COLA", "COLA.units = 8"),
+    )
     finish(start(tmp_path, "one", 1, *more))
     finish(start(tmp_path, "two", 2, *more))
     assert_same_run(tmp_path / "one", tmp_path / "two")
