@@ -230,6 +230,9 @@ EXCEPTIONS = {
     "TrainingConfig.separate_encoders": "bool",
     "tasks.sets": "given",
     "tasks.weights": "given or none",
+    "tfds_set.name": "text",
+    "tfds_set.source_sample_rate": "positive or none",
+    "tfds_set.split_names": "given or none",
     "tfrecords.several_labels": "bool",
     "tfrecords.label_names": "given or none",
     "TrainingConfig.jit_compile": "bool",
@@ -332,6 +335,7 @@ REQUIRED = {
     "background_noise": {"samples": WAVE, "sample_rate": 16000},
     "audio_folder": {"path": "."},
     "tasks": {"sets": {"b": "no_such"}},
+    "tfds_set": {"name": "no_such"},
     "MultitaskClassifier": {
         "frontend": frontend.MelFilterbanks(),
         "branches": [models.AudioClassifier(2)],
@@ -384,6 +388,7 @@ UNTRIED = {
 # With legal values they read files, train or fetch data.
 COSTLY = {
     *("audio_folder", "embed", "evaluate", "example_shape", "load", "tasks"),
+    "tfds_set",
     *("serving.load", "predict", "tfrecords", "prepare", "read_recording"),
     *("mirrored", "multi_worker_mirrored", "data_parallel", "tpu"),
     *("LingvoSpecAugment", "from_trained", "import_frontend"),

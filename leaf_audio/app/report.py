@@ -210,11 +210,14 @@ def by_task(
     rows = {}
     for split, values in metrics.items():
         for name in names:
-            rows[f"{split}, {name}"] = {
+            own = {
                 key.removeprefix(f"{name}_"): value
                 for key, value in values.items()
                 if key.startswith(f"{name}_")
             }
+            # A task may have no clips for validation.
+            if own:
+                rows[f"{split}, {name}"] = own
         # No task can have this name.
         rows[f"{split}, mean of tasks"] = {
             key: values[key] for key in ("accuracy", "loss")

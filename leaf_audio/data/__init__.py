@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         tut2018_index,
     )
     from leaf_audio.data.sources import READERS, Reader, load
+    from leaf_audio.data.tfds_reader import tfds_set
     from leaf_audio.data.transforms import (
         align,
         example_shape,
@@ -84,6 +85,7 @@ __all__ = [
     "speech_commands_index",
     "speed_change",
     "tasks",
+    "tfds_set",
     "tfrecords",
     "time_mask",
     "time_shift",
@@ -118,6 +120,7 @@ _MODULES = {
     "read_recording": "decoding",
     "speech_commands_index": "published",
     "speed_change": "augmentation",
+    "tfds_set": "tfds_reader",
     "time_mask": "augmentation",
     "time_shift": "augmentation",
     "transform": "transforms",

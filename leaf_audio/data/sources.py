@@ -26,6 +26,7 @@ from leaf_audio.data.audio_folder import audio_folder
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.tasks import tasks
 from leaf_audio.data.tfds_audio import tfds_audio
+from leaf_audio.data.tfds_reader import check_split_names, tfds_set
 from leaf_audio.data.tfrecords import tfrecords
 
 
@@ -66,6 +67,7 @@ class Reader(Protocol):
 READERS: dict[str, Reader] = {
     "audio_folder": audio_folder,
     "tasks": tasks,
+    "tfds_set": tfds_set,
     "tfrecords": tfrecords,
 }
 
@@ -135,7 +137,8 @@ def load(
         sample_rate=sample_rate,
         source_sample_rate=source_sample_rate,
     )
-    _check_mappings(split_names, readers)
+    check_split_names("split_names", split_names)
+    _check_readers(readers)
     reader = {**READERS, **(readers or {})}.get(dataset)
     if reader is None:
         return tfds_audio(
@@ -163,24 +166,16 @@ def _check_rate(name: str, value: Any) -> None:
         )
 
 
-def _check_mappings(split_names: Any, readers: Any) -> None:
-    for name, value, is_allowed, what in (
-        ("split_names", split_names, _is_text, "names of TFDS splits"),
-        ("readers", readers, callable, "readers"),
+def _check_readers(readers: Any) -> None:
+    if readers is not None and not (
+        isinstance(readers, Mapping)
+        and all(isinstance(name, str) for name in readers)
+        and all(map(callable, readers.values()))
     ):
-        if value is not None and not (
-            isinstance(value, Mapping)
-            and all(map(_is_text, value))
-            and all(map(is_allowed, value.values()))
-        ):
-            raise ValueError(
-                f"`{name}` must be a dictionary from names to {what}, or None. "
-                f"Received: {name}={value!r}."
-            )
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+        raise ValueError(
+            "`readers` must be a dictionary from names to readers, or None. "
+            f"Received: readers={readers!r}."
+        )
 
 
 def _check_unset(dataset: str, name: str, value: Any, default: Any) -> None:

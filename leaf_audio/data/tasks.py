@@ -13,7 +13,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.data import clip_store, decoding
 from leaf_audio.data.audio_folder import DEFAULT_SAMPLE_RATE
 from leaf_audio.data.balance import BalancedOrder
-from leaf_audio.data.clips import AudioData, Clips, Task
+from leaf_audio.data.clips import SPLITS, AudioData, Clips, Task
 from leaf_audio.data.passes import Passes
 
 _NAME = re.compile(r"\w[\w-]*", re.ASCII)
@@ -65,8 +65,8 @@ def tasks(
 
     Raises:
         ValueError: An argument or a data set is not valid, or the data sets do
-            not fit each other: they must have one sample rate, the same splits,
-            and one label for each clip.
+            not fit each other: they must have one sample rate, the same splits
+            but for validation, and one label for each clip.
     """
     check_unless_none(check_path, data_dir=data_dir)
     check_bool("for_training", for_training)
@@ -80,7 +80,13 @@ def tasks(
         for name, one in given.items()
     }
     _check_fit(given, found)
-    splits = next(iter(found.values())).clips
+    splits = [
+        split
+        for split in SPLITS
+        if any(split in one.clips for one in found.values())
+    ]
+    sizes = [len(one.label_names) for one in found.values()]
+    firsts = dict(zip(found, np.cumsum([0, *sizes]).tolist(), strict=False))
     return AudioData(
         name="tasks",
         label_names=tuple(
@@ -91,8 +97,11 @@ def tasks(
         sample_rate=next(iter(found.values())).sample_rate,
         clips={
             split: JoinedClips(
-                [one.clips[split] for one in found.values()],
-                [len(one.label_names) for one in found.values()],
+                {
+                    firsts[name]: one.clips[split]
+                    for name, one in found.items()
+                    if split in one.clips
+                }
             )
             for split in splits
         },
@@ -106,7 +115,7 @@ def tasks(
         warnings=tuple(
             f"{name}: {sentence}"
             for name, one in found.items()
-            for sentence in one.warnings
+            for sentence in (*one.warnings, *_without_split(one, splits))
         ),
         tasks=tuple(
             Task(name, one.name, one.label_names, shares[name])
@@ -176,16 +185,12 @@ def _read(
             fallback_sample_rate=sample_rate,
             for_training=for_training,
         )
-    from leaf_audio.data.tfds_audio import tfds_audio
+    from leaf_audio.data.tfds_reader import tfds_set
 
-    return tfds_audio(
+    return tfds_set(
         name=one,
         data_dir=data_dir,
-        sample_rate=sample_rate,
-        source_sample_rate=None,
-        audio_key="audio",
-        label_key="label",
-        split_names=None,
+        fallback_sample_rate=sample_rate,
         for_training=for_training,
     )
 
@@ -203,13 +208,27 @@ def _check_fit(sets: Mapping[str, Any], found: Mapping[str, AudioData]) -> None:
             "`sets` must have one label for each clip. Received: "
             f"{', '.join(several)}, whose clips may have several."
         )
+    splits = {
+        name: sorted(set(one.clips) - {"validation"})
+        for name, one in found.items()
+    }
     for what, values in (
-        ("the same splits", {n: sorted(one.clips) for n, one in found.items()}),
+        ("the same splits, but for validation", splits),
         ("one sample rate", {n: one.sample_rate for n, one in found.items()}),
     ):
         if len(set(map(str, values.values()))) > 1:
             listed = ", ".join(f"{n} with {v}" for n, v in values.items())
             raise ValueError(f"`sets` must have {what}. Received: {listed}.")
+
+
+def _without_split(one: AudioData, splits: Iterable[str]) -> list[str]:
+    """Says which splits of the other tasks a data set lacks."""
+    return [
+        f"There are no clips for {split}, so the choice of the best epoch does "
+        "not depend on this task."
+        for split in splits
+        if split not in one.clips
+    ]
 
 
 def _fingerprint(found: Mapping[str, AudioData]) -> str:
@@ -279,28 +298,24 @@ class JoinedClips(Clips):
     """The clips of one split of several data sets, one set after the other.
 
     Args:
-        parts: Sequence of `Clips`, with one label for each clip.
-        num_labels: Sequence of int. The number of labels of each data set.
+        of_labels: Mapping from the first label of a data set, in the list of
+            all, to its `Clips`, with one label for each clip.
     """
 
-    def __init__(self, parts: Sequence[Clips], num_labels: Sequence[int]):
-        self.joined = list(parts)
+    def __init__(self, of_labels: Mapping[int, Clips]):
+        parts = self.joined = list(of_labels.values())
         ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
         starts = [
             part.offsets[:-1] + end
             for part, end in zip(parts, ends, strict=False)
         ]
-        first_labels = np.cumsum([0, *num_labels])
         super().__init__(
             directory=parts[0].directory,
             shards=[shard for part in parts for shard in part.shards],
             part_samples=parts[0].part_samples,
             offsets=np.concatenate([*starts, ends[-1:]]),
             labels=np.concatenate(
-                [
-                    part.labels + first
-                    for part, first in zip(parts, first_labels, strict=False)
-                ]
+                [part.labels + first for first, part in of_labels.items()]
             ),
             groups=_joined_groups(parts),
         )

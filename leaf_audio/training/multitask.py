@@ -193,7 +193,7 @@ class TaskOutcomes:
     """The outcomes of the tasks on a split.
 
     Args:
-        parts: The outcome of each task, by its name.
+        parts: The outcome of each task that has clips there, by its name.
     """
 
     parts: Mapping[str, scoring.Outcome]
@@ -272,12 +272,14 @@ class TaskScorer(scoring.Scorer):
         for i, one in enumerate(self._tasks):
             own = numbers == i
             last = first + len(one.label_names)
-            logits = self.average(outputs[:, first:last])
-            parts[one.name] = scoring.Outcome(
-                labels=self.labels[own] - first,
-                logits=logits[own],
-                groups=None if groups is None else groups[own],
-            )
+            # A task may have no clips for validation.
+            if own.any():
+                logits = self.average(outputs[:, first:last])
+                parts[one.name] = scoring.Outcome(
+                    labels=self.labels[own] - first,
+                    logits=logits[own],
+                    groups=None if groups is None else groups[own],
+                )
             first = last
         return TaskOutcomes(parts)
 
@@ -347,7 +349,11 @@ def write_runs(
                 run.settings,
                 observer.settings_of_task(summary["config"], one.name),
             )
-        found = {split: outcomes[split].parts[one.name] for split in outcomes}
+        found = {
+            split: of_tasks.parts[one.name]
+            for split, of_tasks in outcomes.items()
+            if one.name in of_tasks.parts
+        }
         tables.write(run.path, one.label_names, found, observer.tell)
         files.write_json(
             run.results,

@@ -174,8 +174,21 @@ def test_groups_of_tasks_stay_apart(tmp_path):
     assert found.clips["test"].groups is None
     parts = found.clips["test"].joined
     parts[1].groups = np.array([7, 7])
-    joined = JoinedClips(parts, [3, 2])
+    joined = JoinedClips(dict(zip((0, 3), parts, strict=True)))
     assert joined.groups.tolist() == [0, 1, 2, 3, 3]
+
+
+def test_a_task_without_validation_has_no_clips_there(tmp_path):
+    splits = {"train": 4, "validation": 3, "test": 2}
+    sets = {**SETS, "words": reader("words", splits, first=40)}
+    found = load(tmp_path, sets)
+    assert list(found.clips) == ["train", "validation", "test"]
+    # The labels of the animals come first.
+    assert found.clips["validation"].labels.tolist() == [3, 4, 3]
+    read = found.clips["validation"].reader()
+    assert [read(i)[0][0] * 64 for i in range(3)] == [44, 45, 46]
+    (warning,) = found.warnings
+    assert warning.startswith("animals: There are no clips for validation")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sets of TensorFlow Datasets: features, rates, channels, splits."""
 
+import functools
 import socket
 import time
 
@@ -163,6 +164,46 @@ def test_keys_lead_into_nested_features_and_integers_are_labels(load):
     )
     assert result.label_names == ("0", "1", "2", "3", "4", "5")
     assert set(by_label(result)) == {"0", "2", "5"}
+
+
+PITCHES = {
+    "audio": MONO,
+    "of": {"pitch": tfds.features.ClassLabel(num_classes=6), "name": LABEL},
+}
+
+
+def pitches(split):
+    for i in range(6):
+        audio = int16(sine(300 + 100 * i))
+        yield {"audio": audio, "of": {"pitch": i, "name": i % 3}}
+
+
+def test_a_set_with_two_features_of_labels_makes_two_tasks(
+    tmp_path, monkeypatch
+):
+    builder = make_builder(PITCHES, pitches, ("train", "test"))
+    monkeypatch.setattr(tfds, "builder", lambda name, **kw: builder(**kw))
+
+    def of(key):
+        return functools.partial(data.tfds_set, "tiny", label_key=key)
+
+    sets = {"pitches": of("of/pitch"), "names": of("of/name")}
+    result = data.load(
+        "tasks",
+        data_dir=str(tmp_path),
+        sample_rate=RATE,
+        readers={"tasks": functools.partial(data.tasks, sets)},
+    )
+    assert [len(one.label_names) for one in result.tasks] == [3, 6]
+    assert sorted(result.clips["test"].labels) == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        *range(3, 9),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -341,3 +341,31 @@ def test_the_table_has_a_row_for_each_task(folder, noises, tmp_path, capsys):
     shown = capsys.readouterr().out
     for part in ("test, tones", "test, noises", "test, mean", "weight 1"):
         assert part in shown
+
+
+def test_a_task_without_validation_clips_has_no_part_in_it(
+    folder, noises, tmp_path, capsys
+):
+    source = noises.split("'")[1]
+    for split in ("train", "test"):
+        shutil.copytree(f"{source}/{split}", tmp_path / "noises" / split)
+    lines = bindings(
+        folder,
+        *(*TASKS, "train.num_epochs = 1"),
+        f"noises/audio_folder.path = '{tmp_path / 'noises'}'",
+        f"train.workdir = '{tmp_path / 'run'}'",
+    )
+    run.train([], lines)
+    shown = capsys.readouterr().out
+    assert "validation, tones" in shown and "test, noises" in shown
+    assert "validation, noises" not in shown
+    assert "noises: There are no clips for validation" in shown
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    validated = found["metrics"]["validation"]
+    assert validated["accuracy"] == validated["tones_accuracy"]
+    assert not [name for name in validated if name.startswith("noises")]
+    own = tmp_path / "run" / "tasks" / "noises"
+    assert set(json.loads((own / "results.json").read_text())["metrics"]) == {
+        "test"
+    }
+    assert leaf_audio.load(own).labels
