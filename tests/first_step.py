@@ -1,11 +1,14 @@
 """The first steps of the classifier that gin configures, without data."""
 
+from collections.abc import Sequence
+
 import gin
 import keras
 import numpy as np
 
 from leaf_audio.app import configuration, train
 from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
+from leaf_audio.data.clips import Task
 from leaf_audio.training import building, optimizers
 from leaf_audio.training.step_watch import watched_steps
 
@@ -13,7 +16,11 @@ LABELS = 3
 
 
 def losses_of_first_steps(
-    steps: int, seq_len: int, labels: int = LABELS, is_multilabel: bool = False
+    steps: int,
+    seq_len: int,
+    labels: int = LABELS,
+    is_multilabel: bool = False,
+    tasks: Sequence[Task] = (),
 ) -> list[float]:
     """Trains on a batch of noise, and returns the loss before each step.
 
@@ -30,6 +37,7 @@ def losses_of_first_steps(
             example_shape=(seq_len,),
             learning_rate=config.learning_rate,
             is_multilabel=is_multilabel,
+            tasks=tasks,
         )
     configuration.check_all_used(later=DATA_CONFIGURABLES)
     rng = np.random.default_rng(0)
@@ -52,7 +60,11 @@ def losses_of_first_steps(
 
 
 def loss_of_first_step(
-    seq_len: int, labels: int = LABELS, is_multilabel: bool = False
+    seq_len: int,
+    labels: int = LABELS,
+    is_multilabel: bool = False,
+    tasks: Sequence[Task] = (),
 ) -> float:
     """Returns the first of the losses of `losses_of_first_steps`."""
-    return losses_of_first_steps(1, seq_len, labels, is_multilabel)[0]
+    (loss,) = losses_of_first_steps(1, seq_len, labels, is_multilabel, tasks)
+    return loss

@@ -10,6 +10,7 @@ from first_step import loss_of_first_step
 
 from leaf_audio import data
 from leaf_audio.app import configuration, data_configurables
+from leaf_audio.data.clips import Task
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -32,8 +33,11 @@ FOLDERS = {
     "tut2018": data.tut2018_index,
 }
 RECIPES = {
+    "audax_cola": ["audioset"],
     "audax_convnext_tiny": ["audioset"],
     "audax_efficientnet_b0": ["audioset"],
+    "audax_linear_probe": ["speech_commands_35"],
+    "audax_simclr": ["audioset"],
     "efficient_leaf_paper": [
         *("birdclef2021", "crema_d", "nsynth_instrument", "nsynth_pitch"),
         *("speech_commands_35", "voxforge"),
@@ -44,6 +48,9 @@ RECIPES = {
     ],
     "leaf_pytorch": ["speech_commands_35"],
 }
+# It names its data sets itself.
+MULTITASK = "leaf_multitask"
+CONFIGS = [*RECIPES, MULTITASK, *TFDS, *FOLDERS]
 
 
 def parse(recipe, data_set):
@@ -55,19 +62,22 @@ def parse(recipe, data_set):
 
 def test_all_configs_are_tested():
     names = {file.stem for file in FOLDER.glob("*.gin")}
-    assert names == {*RECIPES, *TFDS, *FOLDERS}
+    assert names == set(CONFIGS)
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *TFDS, *FOLDERS])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_says_what_it_is_and_how_to_run_it(name):
     text = (FOLDER / f"{name}.gin").read_text()
     header = text[: text.index("\n\n")]
     assert "python -m example.main" in header
     assert f"--gin_config=example/configs/published/{name}.gin" in header
-    if name in RECIPES:
+    data_sets = (
+        RECIPES["leaf_paper"] if name == MULTITASK else RECIPES.get(name)
+    )
+    if data_sets:
         assert "Expected result" in header
         assert "Hardware" in header
-        for data_set in RECIPES[name]:
+        for data_set in data_sets:
             assert f"{data_set}.gin" in header
 
 
@@ -84,13 +94,64 @@ def test_the_data_of_a_recipe_is_found(recipe, data_set):
         index = gin.get_bindings("audio_folder")["index"]
         assert inspect.unwrap(index) is FOLDERS[data_set]
         return
-    tfds = pytest.importorskip("tensorflow_datasets")
-    features = tfds.builder(name).info.features
     key, labels = TFDS[data_set]
     assert loading.get("label_key", "label") == key
+    assert num_classes(name, key) == labels
+
+
+def num_classes(name, key):
+    """Returns how many labels a feature of a set of TFDS has."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    features = tfds.builder(name).info.features
     for part in key.split("/"):
         features = features[part]
-    assert features.num_classes == labels
+    return features.num_classes
+
+
+# The tasks of the LEAF paper: the config of each data set.
+OF_TASKS = {
+    "birds": "bird_detection",
+    "emotions": "crema_d",
+    "instruments": "nsynth_instrument",
+    "languages": "voxforge",
+    "pitches": "nsynth_pitch",
+    "scenes": "tut2018",
+    "speakers": "voxceleb",
+    "words": "speech_commands_35",
+}
+
+
+def test_the_data_of_all_tasks_is_found():
+    configuration.parse([f"published/{MULTITASK}.gin"], [])
+    sets = gin.get_bindings("tasks")["sets"]
+    assert {*OF_TASKS.values()} == {*RECIPES["leaf_paper"]}
+    assert set(sets) == set(OF_TASKS)
+    for task, data_set in OF_TASKS.items():
+        if data_set in FOLDERS:
+            index = gin.get_bindings(f"{task}/audio_folder")["index"]
+            assert inspect.unwrap(index) is FOLDERS[data_set]
+            continue
+        key, labels = TFDS[data_set]
+        own = {"name": sets[task]}
+        if not isinstance(sets[task], str):
+            own = gin.get_bindings(f"{task}/tfds_set")
+        assert own.get("label_key", "label") == key
+        assert num_classes(own["name"], key) == labels
+
+
+@pytest.mark.slow
+def test_the_recipe_of_all_tasks_trains_a_step():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("another backend compiles for minutes")
+    configuration.parse([f"published/{MULTITASK}.gin"], [])
+    sizes = {"birds": 2, "pitches": 128, "scenes": 10}
+    tasks = [
+        Task(name, name, tuple(map(str, range(size))), 1.0)
+        for name, size in sizes.items()
+    ]
+    # Of the first labels of all, those of the first two tasks.
+    loss = loss_of_first_step(16000, labels=4, tasks=tasks)
+    assert loss < 1.5 * (np.log(2) + np.log(128)) / 2
 
 
 def test_an_index_that_is_called_is_told():
@@ -124,8 +185,12 @@ def test_channels_must_be_a_number():
 @pytest.mark.parametrize(
     "recipe, labels, seconds",
     [
+        # Of 8 pairs, a first view has 8 candidates, and any view 15.
+        ("audax_cola", 8, 0.96),
         ("audax_convnext_tiny", 527, 5),
         ("audax_efficientnet_b0", 527, 5),
+        ("audax_linear_probe", 35, 1),
+        ("audax_simclr", 15, 0.96),
         ("efficient_leaf_paper", 397, 1),
         ("leaf_paper", 11, 1),
         ("leaf_pytorch", 35, 1),
@@ -139,7 +204,7 @@ def test_a_recipe_trains_a_step(recipe, labels, seconds):
     parse(recipe, RECIPES[recipe][0])
     shape = data.example_shape(data_configurables.transform_fns())
     assert shape == (16000 * seconds,)
-    several = RECIPES[recipe] == ["audioset"]
+    several = RECIPES[recipe] == ["audioset"] and labels == 527
     loss = loss_of_first_step(shape[0], labels, is_multilabel=several)
     # The cross-entropy of guessing, for each label if there are several.
     assert loss < 1.5 * np.log(2 if several else labels)
