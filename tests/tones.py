@@ -1,12 +1,21 @@
 """A tiny data set and tiny models, for tests of training."""
 
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
 import sys
+import warnings
+from unittest import mock
 
 import numpy as np
+import pytest
 import soundfile
+from absl.testing import flagsaver
+
+from leaf_audio import data
+from leaf_audio.app import cli
 
 SAMPLE_RATE = 4000
 CLIPS = {"train": 7, "validation": 3, "test": 3}
@@ -105,6 +114,34 @@ def python(
     if check and process.returncode:
         raise AssertionError(process.stdout + process.stderr)
     return process
+
+
+def run_command(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs `leaf-audio NAME ARGUMENT...` in this process.
+
+    A process of its own would first import Keras and TensorFlow, which takes
+    seconds. Use `python` where that, or what libraries print, matters.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        flagsaver.flagsaver(),
+        mock.patch.object(sys, "argv", sys.argv),
+        mock.patch.dict(os.environ),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        # Others are errors.
+        warnings.simplefilter("always", data.DataWarning)
+        cli.run([name, *arguments])
+    code = end.value.code or 0
+    if isinstance(code, str):
+        print(code, file=err)
+        code = 1
+    return subprocess.CompletedProcess(
+        [name, *arguments], code, out.getvalue(), err.getvalue()
+    )
 
 
 def main_flags(some_bindings: list[str]) -> list[str]:

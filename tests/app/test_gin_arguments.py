@@ -12,7 +12,7 @@ from arguments import (
     is_legal,
 )
 from public_names import targets
-from tones import main_flags, python
+from tones import main_flags, run_command
 
 from leaf_audio.app import configurables, configuration, run, train  # noqa: F401
 
@@ -209,11 +209,10 @@ def test_bindings_without_effect_for_one_reason_share_a_line():
     ],
 )
 def test_an_error_names_the_binding(tmp_path, binding, named):
-    process = python(
-        *("-m", "example.main", "--gin_config=example/configs/mel.gin"),
+    process = run_command(
+        *("train", "--gin_config=example/configs/mel.gin"),
         "--gin_config=example/configs/audio_folder.gin",
         *main_flags([binding, f"train.workdir = '{tmp_path / 'run'}'"]),
-        check=False,
     )
     assert process.returncode == 1
     assert process.stderr.splitlines()[-1].startswith(f"Error: {named}")

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from tones import ROOT, python
+from tones import ROOT, run_command
 
 from leaf_audio.app import prediction_formats
 from leaf_audio.app.prediction_formats import Choice
@@ -182,12 +182,11 @@ def test_the_command_writes_annotations_of_each_recording(tmp_path):
         samples = generator.normal(0, 0.1, 24000)
         soundfile.write(tmp_path / name, samples, 16000)
     (tmp_path / "b/y.wav").write_text("no recording")
-    command = ("-m", "example.predict", "--model=speech_commands", "--hop=0.25")
     output = tmp_path / "out"
-    process = python(
-        *(*command, "--format=raven", f"--output={output}"),
+    process = run_command(
+        *("predict", "--model=speech_commands", "--hop=0.25"),
+        *("--format=raven", f"--output={output}"),
         *(str(tmp_path / "a"), str(tmp_path / "b")),
-        check=False,
     )
     assert process.returncode == 1
     assert "Error: recordings left out: 1." in process.stderr
@@ -229,9 +228,8 @@ def test_the_command_writes_annotations_of_each_recording(tmp_path):
         ),
     ],
 )
-@pytest.mark.slow
 def test_what_the_command_cannot_use_is_told_in_a_line(flags, message):
-    process = python("-m", "example.predict", *flags, check=False)
+    process = run_command("predict", *flags)
     assert process.returncode == 1 and not process.stdout
     (line,) = process.stderr.splitlines()
     assert line.startswith("Error: ") and message in line
@@ -253,11 +251,8 @@ def test_a_reader_that_ends_early_is_no_error():
 
 
 def test_a_threshold_that_is_no_number_is_refused():
-    process = python(
-        *("-m", "example.predict", "--model=speech_commands"),
-        *("--threshold=nan", "x.wav"),
-        check=False,
-    )
+    flags = ("--model=speech_commands", "--threshold=nan")
+    process = run_command("predict", *flags, "x.wav")
     assert process.returncode == 1
     assert "`threshold` must be a number from 0 to 1" in process.stderr
 
@@ -278,11 +273,9 @@ def test_names_with_line_ends_stay_in_one_row_and_one_line():
 def test_annotations_that_are_there_are_not_replaced(tmp_path):
     mine = tmp_path / "yes.flac.selections.txt"
     mine.write_text("corrected by hand")
-    done = python(
-        *("-m", "example.predict", "--model=speech_commands"),
-        *("--format=raven", f"--output={tmp_path}"),
-        str(ROOT / "tests/recordings/yes.flac"),
-        check=False,
+    done = run_command(
+        *("predict", "--model=speech_commands", "--format=raven"),
+        *(f"--output={tmp_path}", str(ROOT / "tests/recordings/yes.flac")),
     )
     assert done.returncode == 1 and mine.read_text() == "corrected by hand"
     assert done.stderr.startswith("Error: `output` must be a folder without")

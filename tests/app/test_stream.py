@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from tones import ROOT, python
+from tones import ROOT, run_command
 
 pytestmark = pytest.mark.any_backend
 
 YES = pathlib.Path(__file__).parents[1] / "recordings" / "yes.flac"
-COMMAND = ("-m", "example.stream", "--model=speech_commands")
+MODEL = "--model=speech_commands"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def two_words():
 
 def from_stdin(data, *arguments):
     return subprocess.run(
-        [sys.executable, *COMMAND, *arguments, "-"],
+        [sys.executable, "-m", "example.stream", MODEL, *arguments, "-"],
         input=data,
         cwd=ROOT,
         capture_output=True,
@@ -42,12 +42,12 @@ def test_a_file_is_told_window_by_window(tmp_path, two_words):
     samples, rate = two_words
     path = tmp_path / "two.wav"
     soundfile.write(path, soxr.resample(samples, rate, 22050), 22050)
-    printed = python(*COMMAND, "--hop=1", str(path)).stdout
+    printed = run_command("stream", MODEL, "--hop=1", str(path)).stdout
     assert starts_and_labels(printed) == [
         ("0.00-1.00", "yes"),
         ("1.00-2.00", "yes"),
     ]
-    unread = python(*COMMAND, str(tmp_path / "none.wav"), check=False)
+    unread = run_command("stream", MODEL, str(tmp_path / "none.wav"))
     assert unread.returncode == 1
     assert unread.stderr.count("\n") == 1
     assert "none.wav': No such file" in unread.stderr
@@ -74,7 +74,7 @@ def test_the_last_window_is_told_also_if_half_a_sample_is_left(two_words):
 
 @pytest.mark.slow
 def test_a_closed_standard_input_is_told():
-    command = " ".join([sys.executable, *COMMAND, "- <&-"])
+    command = f"{sys.executable} -m example.stream {MODEL} - <&-"
     done = subprocess.run(
         command, shell=True, cwd=ROOT, capture_output=True, timeout=300
     )
@@ -108,6 +108,6 @@ def test_other_input_ends_with_one_line(data, reason):
     ],
 )
 def test_wrong_use_is_told_at_once(arguments, reason):
-    done = python(*COMMAND, *arguments, check=False)
+    done = run_command("stream", MODEL, *arguments)
     assert done.returncode == 1
     assert re.fullmatch(f"Error: .*{reason}.*\n", done.stderr)

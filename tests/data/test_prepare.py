@@ -9,19 +9,17 @@ import sys
 import numpy as np
 import pytest
 from audio_files import put, sine
-from tones import ROOT, python
+from tones import ROOT, run_command
 
 pytestmark = pytest.mark.any_backend
 
 
 def prepare(tmp_path, *more):
-    return python(
-        *("-m", "example.prepare"),
-        *("--gin_config=mel.gin", "--gin_config=audio_folder.gin"),
+    return run_command(
+        *("prepare", "--gin_config=mel.gin", "--gin_config=audio_folder.gin"),
         f"--gin_bindings=audio_folder.path = '{tmp_path / 'clips'}'",
         f"--data_dir={tmp_path / 'prepared'}",
         *more,
-        check=False,
     )
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import soundfile
-from tones import python
+from tones import run_command
 
 import leaf_audio
 from leaf_audio import serving
@@ -106,10 +106,9 @@ def test_audio_of_another_shape_is_refused(model):
 def test_the_command_writes_embeddings_and_names(tmp_path, classifier):
     (tmp_path / "bad.wav").write_text("no recording")
     output = tmp_path / "out.npz"
-    process = python(
-        *("-m", "example.embed", "--model=speech_commands"),
-        *(f"--output={output}", str(YES), str(tmp_path / "bad.wav")),
-        check=False,
+    process = run_command(
+        *("embed", "--model=speech_commands", f"--output={output}"),
+        *(str(YES), str(tmp_path / "bad.wav")),
     )
     assert process.returncode == 1 and "bad.wav" in process.stderr
     with np.load(output) as arrays:
@@ -130,8 +129,7 @@ def test_the_command_writes_embeddings_and_names(tmp_path, classifier):
     ],
 )
 def test_what_embed_needs_is_told(flags, message):
-    command = ("-m", "example.embed", "--model=speech_commands")
-    process = python(*command, *flags, check=False)
+    process = run_command("embed", "--model=speech_commands", *flags)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
     assert line.startswith("Error: ") and message in line

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from exporting import needs_tensorflow
-from tones import python
+from tones import python, run_command
 
 import leaf_audio
 from leaf_audio import data, frontend, models
@@ -448,7 +448,7 @@ def test_the_command_prints_what_it_has_written_and_nothing_else(
 
 
 def test_what_the_command_needs_is_told():
-    process = python("-m", "example.export", "--format=litert", check=False)
+    process = run_command("export", "--format=litert")
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
     assert line.startswith("Error: `output` and `format` must be given")

@@ -10,7 +10,7 @@ import soundfile
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from tones import python
+from tones import run_command
 
 import leaf_audio
 from leaf_audio import serving
@@ -240,11 +240,10 @@ def test_a_label_that_is_never_given_has_no_precision():
 def test_the_command_makes_a_classifier_and_asks_for_labels(birds, tmp_path):
     output = tmp_path / "birds.keras"
     (tmp_path / "bad.wav").write_text("no recording")
-    process = python(
-        *("-m", "example.classify_embeddings", "--model=speech_commands"),
+    process = run_command(
+        *("classify-embeddings", "--model=speech_commands"),
         *(f"--recordings={birds}", f"--output={output}", "--next=2"),
         *(str(birds / "low"), str(tmp_path / "bad.wav")),
-        check=False,
     )
     assert process.returncode == 1 and "bad.wav" in process.stderr
     assert "accuracy: 1.000" in process.stdout
@@ -268,7 +267,7 @@ def test_the_command_makes_a_classifier_and_asks_for_labels(birds, tmp_path):
     ],
 )
 def test_what_the_command_needs_is_told(flags, message):
-    process = python("-m", "example.classify_embeddings", *flags, check=False)
+    process = run_command("classify-embeddings", *flags)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
     assert line.startswith("Error: ") and message in line

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import soundfile
-from tones import bindings, python, write_tones
+from tones import bindings, python, run_command, write_tones
 
 from leaf_audio import serving
 from leaf_audio.app import configuration, predict, train
@@ -74,17 +74,16 @@ def test_means_over_windows_are_told(folder, finished, tmp_path):
     short, long = (str(tmp_path / f"{name}.wav") for name in ("short", "long"))
     soundfile.write(short, np.resize(samples, window), rate)
     soundfile.write(long, np.resize(samples, window + 1), rate)
-    command = ["-m", "example.predict", f"--workdir={finished[0]}"]
+    command = ("predict", f"--workdir={finished[0]}")
     told = "1 recording is longer than a clip of the model"
-    assert told in python(*command, short, long).stderr
-    assert "longer" not in python(*command, short).stderr
-    assert "longer" not in python(*command, "--hop=0.01", long).stderr
+    assert told in run_command(*command, short, long).stderr
+    assert "longer" not in run_command(*command, short).stderr
+    assert "longer" not in run_command(*command, "--hop=0.01", long).stderr
 
 
 def test_what_does_not_exist_is_told_by_the_name_of_its_flag():
     for flag, value in (("workdir", "nowhere"), ("model", "no.keras")):
-        command = ("-m", "example.predict", f"--{flag}={value}", "a.wav")
-        told = python(*command, check=False).stderr
+        told = run_command("predict", f"--{flag}={value}", "a.wav").stderr
         assert told.startswith(f"Error: `{flag}` must be")
         assert f"Received: {flag}={value}" in told
 
@@ -194,11 +193,8 @@ def test_the_command_tells_unusable_recordings_and_goes_on(
 ):
     (tmp_path / "none").mkdir()
     recordings = [str(tmp_path), str(tmp_path / "none")]
-    process = python(
-        *("-m", "example.predict", f"--workdir={finished[0]}"),
-        *recordings,
-        check=False,
-    )
+    flag = f"--workdir={finished[0]}"
+    process = run_command("predict", flag, *recordings)
     assert process.returncode == 1
     names = [line.split(": ")[0] for line in process.stdout.splitlines()]
     good = ["a.wav", "sub/b.wav"]
@@ -225,7 +221,7 @@ def test_what_cannot_be_used_is_named(folder, finished, tmp_path):
         predict.predict(str(finished[0]), [str(tmp_path / "none")])
     with pytest.raises(ValueError, match="must hold a finished run"):
         predict.predict(str(tmp_path), [str(broken)])
-    process = python("-m", "example.predict", check=False)
+    process = run_command("predict")
     assert process.returncode == 1 and "--workdir=" in process.stderr
 
 

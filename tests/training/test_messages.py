@@ -5,7 +5,7 @@ import shutil
 
 import keras
 import pytest
-from tones import bindings, python, write_tones
+from tones import bindings, python, run_command, write_tones
 from training_runs import Loaded, train_with
 
 from leaf_audio.app import configuration, train
@@ -130,7 +130,7 @@ def test_a_workdir_must_be_given(folder):
 
 
 def test_without_a_config_the_quickstart_is_named():
-    process = python("-m", "example.main", check=False)
+    process = run_command("train")
     assert process.returncode == 1
     assert "--gin_config=example/configs/quickstart.gin" in process.stderr
     assert len(process.stderr.splitlines()) == 1
@@ -138,14 +138,8 @@ def test_without_a_config_the_quickstart_is_named():
 
 @pytest.mark.any_backend
 def test_errors_of_use_end_in_one_line_and_a_status():
-    process = python(
-        "-m",
-        "example.main",
-        "--gin_config=mel.gin",
-        "--gin_bindings=train.num_epoch = 3",
-        check=False,
-        KERAS_BACKEND="tensorflow",
-    )
+    wrong = "--gin_bindings=train.num_epoch = 3"
+    process = run_command("train", "--gin_config=mel.gin", wrong)
     assert process.returncode == 1
     assert "train" in process.stderr and "num_epoch" in process.stderr
     assert "Traceback" not in process.stderr
