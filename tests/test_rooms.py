@@ -1,9 +1,9 @@
 """The layout of the package: a room imports only from rooms below it."""
 
 import ast
+import functools
 import pathlib
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -75,16 +75,21 @@ def imported_modules(node: ast.AST) -> list[str]:
     return []
 
 
-def imports() -> Iterator[Import]:
+@functools.cache
+def imports() -> tuple[Import, ...]:
     """Reads the imports of all rooms, also those inside functions."""
+    found = []
     for path in source_files("leaf_audio"):
         parts = path.relative_to(ROOT / "leaf_audio").with_suffix("").parts
         if parts[0] in NOT_ROOMS:
             continue
         where = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
-            for module in imported_modules(node):
-                yield Import(where, node.lineno, parts[0], module)
+            found += [
+                Import(where, node.lineno, parts[0], module)
+                for module in imported_modules(node)
+            ]
+    return tuple(found)
 
 
 def room_of(module: str) -> str | None:

@@ -4,7 +4,7 @@ import os
 import platform
 
 import pytest
-from tones import python
+from tones import python, run_command
 
 from leaf_audio.app import (
     main,
@@ -110,9 +110,9 @@ def test_every_command_prepares_for_tensorflow(monkeypatch):
         assert command.import_backend is startup.import_backend
 
 
-@pytest.mark.parametrize("name", ["export", "main", "plot", "report", "study"])
+@pytest.mark.parametrize("name", ["export", "plot", "report", "study", "train"])
 def test_a_command_without_operands_takes_none(name):
-    done = python("-m", f"example.{name}", "extra", check=False)
+    done = run_command(name, "extra")
     assert done.returncode == 1
     assert "Unexpected arguments: ['extra']." in done.stdout + done.stderr
 
@@ -121,10 +121,10 @@ def test_ctrl_c_ends_a_command_with_a_line():
     """Also while it imports its libraries."""
     code = """
 import os, signal, sys
+sys.argv = ["leaf-audio", "--gin_config=quickstart.gin"]
 from leaf_audio.app import main
 # Where the command begins to hold back messages of the imports.
 os.dup = lambda descriptor: signal.raise_signal(signal.SIGINT)
-sys.argv[1:] = ["--gin_config=quickstart.gin"]
 main.run()
 """
     done = python("-c", code, check=False)
