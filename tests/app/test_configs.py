@@ -85,7 +85,10 @@ def test_recipes_without_labels_may_follow_one_with_labels(folder, tmp_path):
     for name in ("cola", "simclr"):
         configuration.parse(
             ["mel.gin", "own_recordings.gin", f"{name}.gin"],
-            one_step(folder, tmp_path / name, seq_len=5000),
+            [
+                *one_step(folder, tmp_path / name, seq_len=5000),
+                "ResNet.widths = [4, 8]",
+            ],
         )
         assert np.isfinite(train.train()["metrics"]["test"]["loss"])
 

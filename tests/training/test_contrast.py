@@ -141,7 +141,13 @@ def pretrained(folder, tmp_path_factory):
     return workdir, train_with(folder, workdir, "train.num_epochs = 2", *COLA)
 
 
-@pytest.mark.parametrize("lines", [COLA, SIMCLR], ids=["COLA", "SimCLR"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(COLA, id="COLA"),
+        pytest.param(SIMCLR, id="SimCLR", marks=pytest.mark.slow),
+    ],
+)
 def test_resumed_pretraining_equals_uninterrupted(
     lines, folder, tmp_path, monkeypatch
 ):

@@ -231,7 +231,13 @@ def test_a_run_begins_with_frontend_and_encoder_of_a_task(
     np.testing.assert_array_equal(*kernels)
 
 
-@pytest.mark.parametrize("more", [(), (SEPARATE,)], ids=["shared", "own"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param((), id="shared", marks=pytest.mark.slow),
+        pytest.param((SEPARATE,), id="own"),
+    ],
+)
 def test_a_resumed_run_of_tasks_equals_an_uninterrupted_one(
     more, folder, noises, tmp_path, monkeypatch
 ):

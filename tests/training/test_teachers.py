@@ -241,7 +241,9 @@ def test_mixup_mixes_what_a_teacher_says_as_it_mixes_labels(audio_data):
         )
 
 
-@pytest.mark.parametrize("outputs", ["logits", "embeddings"])
+@pytest.mark.parametrize(
+    "outputs", [pytest.param("logits", marks=pytest.mark.slow), "embeddings"]
+)
 def test_resumed_distillation_equals_uninterrupted(
     outputs, finished, folder, tmp_path, monkeypatch
 ):
