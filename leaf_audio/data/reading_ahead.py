@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import weakref
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from leaf_audio.data.quiet_grain import grain
+from leaf_audio.data.watched import Watched
 
 # Each thread makes a whole batch. NumPy computes without holding up the other
 # threads, but Python does not, so that more threads than a few gain nothing.
@@ -34,7 +36,8 @@ def read_ahead(
             Default: 0.
 
     Returns:
-        The batches, in their order.
+        The batches, in their order. If a worker process ends, such as by a
+        signal, they raise a ChildProcessError.
     """
     if not worker_processes:
         options = grain.ReadOptions(_THREADS, _BATCHES_AHEAD)
@@ -47,7 +50,22 @@ def read_ahead(
         ),
         worker_init_fn=_obey_parent,
     )
-    return _ClosedAtExit(shared.map(_copied))
+    return _ClosedAtExit(Watched(shared.map(_copied), _tell_of_lost_worker))
+
+
+def _tell_of_lost_worker(error: Exception) -> None:
+    """Raises a ChildProcessError if a worker process has ended by itself.
+
+    Args:
+        error: What Grain has raised, for any reason.
+    """
+    ended = re.search(r"process was terminated.* exit code (-?\d+)", str(error))
+    if ended:
+        raise ChildProcessError(
+            "`worker_processes` must live as long as the run. Received: one of "
+            f"them has ended, with exit code {ended[1]}, such as for want of "
+            "memory. Fewer of them take less."
+        ) from error
 
 
 def _obey_parent(*_: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,6 +12,26 @@ import numpy as np
 if TYPE_CHECKING:
     import grain
     import tensorflow as tf
+
+
+@contextlib.contextmanager
+def own_errors(batches: grain.IterDataset) -> Iterator[grain.IterDataset]:
+    """Yields batches, and raises errors in making them as they are.
+
+    TensorFlow would raise an error of its own, of many lines.
+
+    Args:
+        batches: The batches, for `feed` or `feed_all` in the `with` block.
+    """
+    from leaf_audio.data.watched import Watched
+
+    errors: list[Exception] = []
+    try:
+        yield Watched(batches, errors.append)
+    except Exception as error:
+        if errors and errors[0] is not error:
+            raise errors[0] from error
+        raise
 
 
 def feed(batches: grain.IterDataset) -> Any:

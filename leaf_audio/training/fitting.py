@@ -15,7 +15,8 @@ import keras
 from leaf_audio import data
 from leaf_audio.callbacks import LogFilters, Replan
 from leaf_audio.diagnostics import learned_frontends
-from leaf_audio.training.feeding import feed
+from leaf_audio.training import processes
+from leaf_audio.training.feeding import feed, own_errors
 from leaf_audio.training.finite import TrainingStopped, check_weights
 from leaf_audio.training.optimizers import averaged_weights
 from leaf_audio.training.progress import Progress
@@ -51,9 +52,7 @@ def fit(
     share: tuple[int, int] = (0, 1),
     checkpoint_minutes: float = 10.0,
 ) -> None:
-    """Trains the epochs that are left, and saves after each of them.
-
-    A process by itself also saves within epochs.
+    """Trains the epochs that are left, and saves within and after each of them.
 
     Args:
         model: The model, built and compiled, in the state of `progress`.
@@ -77,21 +76,24 @@ def fit(
     done = len(progress.history)
     if done == num_epochs or (lower and lower.has_ended):
         return
-    is_alone = share[1] == 1
     begun = None
-    if is_alone:
-        try:
-            begun = folder.restore_within(model, progress, steps)
-        except Unusable as error:
-            tell(f"{error}: epoch {done + 1} begins again")
+    try:
+        begun = folder.restore_within(model, progress, steps, tell)
+    except Unusable as error:
+        tell(f"{error}: epoch {done + 1} begins again")
+    first_step = begun[0].steps if begun else 0
+    processes.check_equal(
+        "the same state within an epoch in all processes",
+        f"that after step {first_step}",
+    )
     if begun:
-        tell(f"going on in epoch {done + 1}, after step {begun[0].steps}")
+        tell(f"going on in epoch {done + 1}, after step {first_step}")
     # The check comes first: neither a plan nor a drift can be computed from
     # weights that are not finite. The recorder comes last. It saves the plan
     # that Replan makes for the next epoch, and logs the drift that LogFilters
     # measures.
     callbacks: list[keras.callbacks.Callback] = [
-        StopIfNotFinite(folder, progress),
+        StopIfNotFinite(folder, progress, first_step),
         Replan(),
     ]
     is_terminal = sys.stdout.isatty() and share[0] == 0
@@ -110,35 +112,36 @@ def fit(
     if lower:
         callbacks.append(lower)
     with contextlib.ExitStack() as stack:
-        if is_alone:
-            saver = SaveWithin(
-                save=functools.partial(folder.save_within, model),
-                path=folder.within,
-                progress=progress,
-                steps_per_epoch=steps,
-                minutes=checkpoint_minutes,
-                tell=tell,
-                counter=counter,
-                begun=begun,
-            )
-            callbacks.append(saver)
-            stack.enter_context(saver.listening())
+        saver = SaveWithin(
+            save=functools.partial(folder.save_within, model),
+            path=folder.within,
+            progress=progress,
+            steps_per_epoch=steps,
+            minutes=checkpoint_minutes,
+            tell=tell,
+            counter=counter,
+            begun=begun,
+        )
+        callbacks.append(saver)
+        stack.enter_context(saver.listening())
         stack.enter_context(watched_steps(model))
 
         def train(first_epoch: int, epochs: int, first_step: int) -> None:
             position = first_epoch * steps + first_step
-            model.fit(
-                feed(batches.train(first_step=position, share=share)),
-                initial_epoch=first_epoch,
-                epochs=epochs,
-                steps_per_epoch=steps - first_step,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=1 if is_terminal else 0,
-            )
+            made = batches.train(first_step=position, share=share)
+            with own_errors(made) as own:
+                model.fit(
+                    feed(own),
+                    initial_epoch=first_epoch,
+                    epochs=epochs,
+                    steps_per_epoch=steps - first_step,
+                    callbacks=callbacks,
+                    shuffle=False,
+                    verbose=1 if is_terminal else 0,
+                )
 
         if begun:
-            train(done, done + 1, begun[0].steps)
+            train(done, done + 1, first_step)
             done += 1
         if done < num_epochs and not (lower and lower.has_ended):
             train(done, num_epochs, 0)
@@ -153,15 +156,20 @@ class StopIfNotFinite(keras.callbacks.Callback):
     Args:
         folder: The folder of the run, for the message.
         progress: The epochs that are done.
+        steps_before: The number of steps of the first epoch that were done
+            before `fit`. Defaults to 0.
 
     Raises:
         TrainingStopped: In `fit`.
     """
 
-    def __init__(self, folder: Workdir, progress: Progress):
+    def __init__(
+        self, folder: Workdir, progress: Progress, steps_before: int = 0
+    ):
         super().__init__()
         self._folder = folder
         self._progress = progress
+        self._steps_before = steps_before
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if math.isfinite(logs["loss"]):
@@ -176,11 +184,13 @@ class StopIfNotFinite(keras.callbacks.Callback):
             else f"The loss is {loss}"
         )
         epoch = len(self._progress.history) + 1
+        step = self._steps_before + batch + 1
         raise stopped(
-            f"{what} at step {batch + 1} of epoch {epoch}", self._folder, epoch
+            f"{what} at step {step} of epoch {epoch}", self._folder, epoch
         )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._steps_before = 0
         check_weights(self.model, epoch + 1)
 
 

@@ -10,10 +10,11 @@ import hashlib
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -33,6 +34,18 @@ _VARIABLES = {
     "num_processes": "LEAF_AUDIO_NUM_PROCESSES",
     "process": "LEAF_AUDIO_PROCESS",
 }
+
+
+class Terminated(SystemExit):
+    """The system has asked the run to end, by SIGTERM. The state is saved.
+
+    All processes of a run raise it after the same step. If nothing catches it,
+    the process ends with the code 143, which schedulers do not take for a
+    failure of the program.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
 
 
 def join(
@@ -138,6 +151,8 @@ def failing_together() -> Iterator[None]:
         return
     try:
         yield
+    except Terminated:
+        raise
     except _errors_of_others() as error:
         _has_failed.set()
         reason = str(error).strip().splitlines()[0]
@@ -264,6 +279,20 @@ def check_equal(what: str, value: str) -> None:
             f"There must be {what}. Received: {value} in process {here}, and "
             "something else in others."
         )
+
+
+def largest(values: Sequence[float]) -> list[float]:
+    """Returns the largest of each of some values in all processes.
+
+    All processes must call this.
+
+    Args:
+        values: The values of this process, as many as in the others.
+    """
+    own = np.array(values, np.float32)
+    if position()[1] > 1:
+        own = _gathered(own).max(axis=0)
+    return own.tolist()
 
 
 def _gathered(own: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from leaf_audio import data
 from leaf_audio.training import intervals, metrics, processes
-from leaf_audio.training.feeding import feed_all
+from leaf_audio.training.feeding import feed_all, own_errors
 
 if TYPE_CHECKING:
     import grain
@@ -104,9 +104,9 @@ class Scorer:
         Returns:
             float64 array of shape (examples, labels).
         """
-        with processes.undistributed():
+        with processes.undistributed(), own_errors(self._audio) as audio:
             logits = model.predict(
-                feed_all(self._audio), steps=self._steps, verbose=verbose
+                feed_all(audio), steps=self._steps, verbose=verbose
             )
         return logits[: len(self._clips)].astype("float64")
 

@@ -4,7 +4,10 @@ An epoch of a large data set takes hours. Its state is saved from time to time,
 and when the system asks the process to end (SIGTERM), as schedulers of clusters
 do. `state_within.npz` holds it: all variables, with those of the metrics, and
 the number of steps. The batches of a step do not depend on interruptions, so
-that the position in the data is the number of the step.
+that the position in the data is the number of the step. The state that it
+replaces is kept, as `state_within_before.npz`, in case the newer is damaged.
+
+Several processes save, and end, after the same step; see `agreement`.
 """
 
 from __future__ import annotations
@@ -25,19 +28,20 @@ import numpy as np
 
 from leaf_audio.common import files
 from leaf_audio.training import finite
+from leaf_audio.training.agreement import Agreement
+from leaf_audio.training.processes import Terminated
 from leaf_audio.training.progress import Progress, same_run
 from leaf_audio.training.state import load_archive, save_archive
 
-
-class Terminated(SystemExit):
-    """The system has asked the process to end, by SIGTERM. The state is saved.
-
-    If nothing catches it, the process ends with the code 143, which schedulers
-    do not take for a failure of the program.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+__all__ = [
+    "SaveWithin",
+    "Terminated",
+    "Unusable",
+    "Within",
+    "read",
+    "run_hash",
+    "write",
+]
 
 
 @dataclasses.dataclass
@@ -65,7 +69,7 @@ def write(
     model: keras.Model,
     arrays: Mapping[str, Any],
 ) -> None:
-    """Writes the state within an epoch, in one step.
+    """Writes the state within an epoch, in one step, and keeps the one before.
 
     Args:
         path: The file.
@@ -77,28 +81,63 @@ def write(
         f"metric_{i}": finite.to_array(variable)
         for i, variable in enumerate(model.metrics_variables)
     }
-    with files.replacing(path) as partial, open(partial, "wb") as file:
-        save_archive(file, dataclasses.asdict(within), {**metrics, **arrays})
+    with files.replacing(path, before=before(path)) as partial:
+        with open(partial, "wb") as file:
+            save_archive(
+                file, dataclasses.asdict(within), {**metrics, **arrays}
+            )
+
+
+def before(path: pathlib.Path) -> pathlib.Path:
+    """Returns the file that keeps the state before the one in a file."""
+    return path.with_stem(f"{path.stem}_before")
 
 
 def read(
-    path: pathlib.Path, progress: Progress, steps_per_epoch: int
+    path: pathlib.Path,
+    progress: Progress,
+    steps_per_epoch: int,
+    tell: Callable[[str], None] = print,
 ) -> tuple[Within, dict[str, np.ndarray]] | None:
     """Reads the state within an epoch, if it is that of the next epoch.
+
+    If the newest state is damaged, the one before takes its place.
 
     Args:
         path: The file.
         progress: The epochs that are done.
         steps_per_epoch: The number of steps of an epoch.
+        tell: Is called with a line if the newest state is damaged. Defaults to
+            `print`.
 
     Returns:
         How far the epoch has come, and the arrays. None if there is no such
         file, or it is of an epoch before.
 
     Raises:
-        Unusable: If the file is damaged, or was written with other settings.
-        OSError: If it cannot be read.
+        Unusable: If no file can be used: all are damaged, or one was written
+            with other settings.
+        OSError: If a file cannot be read.
     """
+    try:
+        found = _read(path, progress, steps_per_epoch)
+    except Damaged as error:
+        found = _read(before(path), progress, steps_per_epoch)
+        if found is None:
+            raise
+        # It must not take the place of the good one at the next saving.
+        before(path).replace(path)
+        tell(f"{error}: the state before takes its place")
+    if found is None and not path.exists():
+        # Not every file system keeps one while it writes the other.
+        found = _read(before(path), progress, steps_per_epoch)
+    return found
+
+
+def _read(
+    path: pathlib.Path, progress: Progress, steps_per_epoch: int
+) -> tuple[Within, dict[str, np.ndarray]] | None:
+    """Reads the state within an epoch from one file; see `read`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -110,7 +149,7 @@ def read(
         raise
     # Any byte of the file may be damaged.
     except Exception:
-        raise Unusable(f"{path} is damaged") from None
+        raise Damaged(f"{path} is damaged") from None
     if within.epochs != len(progress.history):
         return None
     is_same = (
@@ -123,8 +162,18 @@ def read(
     return within, arrays
 
 
+def remove(path: pathlib.Path) -> None:
+    """Removes the state within an epoch, and the one before."""
+    path.unlink(missing_ok=True)
+    before(path).unlink(missing_ok=True)
+
+
 class Unusable(Exception):
     """The state within an epoch cannot be used: the epoch begins again."""
+
+
+class Damaged(Unusable):
+    """It cannot be read."""
 
 
 def run_hash(progress: Progress) -> str:
@@ -139,7 +188,8 @@ def run_hash(progress: Progress) -> str:
 class SaveWithin(keras.callbacks.Callback):
     """Saves the state within epochs, and ends the run when it is asked to.
 
-    It comes last of all callbacks.
+    It comes last of all callbacks. Several processes do all of this after the
+    same steps.
 
     Args:
         save: Is called with a `Within`, to save the state.
@@ -176,6 +226,7 @@ class SaveWithin(keras.callbacks.Callback):
         self._tell = tell
         self._counter = counter
         self._begun = begun
+        self._agreement = Agreement()
         self._steps = 0
         self._saved = time.monotonic()
         self._is_asked = threading.Event()
@@ -197,7 +248,7 @@ class SaveWithin(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._steps = 0
         if self._begun is None:
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
             return
         within, arrays = self._begun
         self._begun = None
@@ -211,11 +262,14 @@ class SaveWithin(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._steps += 1
-        is_due = time.monotonic() - self._saved > self._seconds
         # After the last step, the epoch itself is saved.
-        if self._steps == self._steps_per_epoch or not (
-            is_due or self._is_asked.is_set()
-        ):
+        if self._steps == self._steps_per_epoch:
+            return
+        is_due, is_asked = self._agreement.after_step(
+            time.monotonic() - self._saved > self._seconds,
+            self._is_asked.is_set(),
+        )
+        if not is_due and not is_asked:
             return
         if keras.backend.backend() == "jax":
             # Within an epoch, `fit` on JAX does not update the variables.
@@ -230,14 +284,17 @@ class SaveWithin(keras.callbacks.Callback):
             )
         )
         self._saved = time.monotonic()
-        self._end_if_asked()
+        self._end_if(is_asked)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        # The recorder has saved the state after the epoch.
+        remove(self._path)
         self._saved = time.monotonic()
-        self._end_if_asked()
+        (is_asked,) = self._agreement.now(self._is_asked.is_set())
+        self._end_if(is_asked)
 
-    def _end_if_asked(self) -> None:
-        if self._is_asked.is_set():
+    def _end_if(self, is_asked: bool) -> None:
+        if is_asked:
             self._tell(
                 "ended by the system (SIGTERM); all is saved, and the same "
                 "command goes on"

@@ -13,6 +13,7 @@ last model is to be kept, `best.keras` stays until the run has ended again.
 import contextlib
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -60,8 +61,8 @@ class Workdir:
         state: `state.npz`, the weights, the state of the optimizer and the
             progress after the last completed epoch. See
             `leaf_audio.training.state`.
-        within: `state_within.npz`, the same within an epoch. See
-            `leaf_audio.training.within_epoch`.
+        within: `state_within.npz`, the same within an epoch. The one before is
+            kept beside it. See `leaf_audio.training.within_epoch`.
         config: `config.gin`, every setting that was in force.
         settings: `settings.json`, the same settings as plain data: a text for
             each, by its name.
@@ -367,7 +368,11 @@ class Workdir:
             write_within(self.within, within, model, arrays_of(model))
 
     def restore_within(
-        self, model: keras.Model, progress: Progress, steps_per_epoch: int
+        self,
+        model: keras.Model,
+        progress: Progress,
+        steps_per_epoch: int,
+        tell: Callable[[str], None] = print,
     ) -> tuple[Within, dict[str, np.ndarray]] | None:
         """Loads the state within the next epoch into a model, if there is one.
 
@@ -375,6 +380,8 @@ class Workdir:
             model: A model of the same configuration, built and compiled.
             progress: The epochs that are done.
             steps_per_epoch: The number of steps of an epoch.
+            tell: Is called with a line if the newest one is damaged. Defaults
+                to `print`.
 
         Returns:
             How far the epoch has come, and the arrays of the file; or None.
@@ -382,7 +389,7 @@ class Workdir:
         Raises:
             within_epoch.Unusable: If there is one that cannot be used.
         """
-        found = read_within(self.within, progress, steps_per_epoch)
+        found = read_within(self.within, progress, steps_per_epoch, tell)
         if found is None:
             return None
         within, arrays = found

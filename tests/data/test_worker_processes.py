@@ -1,8 +1,10 @@
 """Processes make the batches that threads would make."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -33,6 +35,33 @@ def failing_elsewhere(samples):
     if multiprocessing.parent_process() is None:
         return samples
     raise ValueError("`failing` has failed.")
+
+
+def start_endless_run(tmp_path, worker_processes):
+    """Starts a run, and waits for the end of its first epoch."""
+    write_tones(tmp_path / "tones")
+    workdir = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "example.main"),
+            *main_flags(
+                bindings(
+                    tmp_path,
+                    f"train.workdir = '{workdir}'",
+                    "train.num_epochs = 100000",
+                    f"data.prepare.worker_processes = {worker_processes}",
+                )
+            ),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while not (workdir / "metrics.csv").exists() and process.poll() is None:
+        time.sleep(0.1)
+    return process
 
 
 def test_the_batches_are_the_same(tmp_path):
@@ -119,6 +148,36 @@ def test_transforms_of_a_macro_are_refused(tmp_path):
     assert "no macro, with `worker_processes`" in process.stderr
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_ends_with_a_line_if_a_process_is_killed(tmp_path, count):
+    """As the system does with the largest process, for want of memory."""
+    process = start_endless_run(tmp_path, count)
+    workers = children_of(process.pid)
+    os.kill(workers[-1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "Traceback" not in output
+    (line,) = (one for one in output.splitlines() if one.startswith("Error"))
+    assert "`worker_processes` must live as long as the run" in line
+    assert "exit code -9" in line
+
+
+def children_of(parent):
+    """Returns the processes that make batches, the newest last."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads the list of processes of Linux")
+    found = []
+    for one in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):
+            status = (pathlib.Path("/proc") / str(one) / "stat").read_text()
+            command = (pathlib.Path("/proc") / str(one) / "cmdline").read_text()
+            # After the name, which may hold spaces, comes the state.
+            own_parent = int(status.rpartition(")")[2].split()[1])
+            if own_parent == parent and "spawn_main" in command:
+                found.append(one)
+    return sorted(found)
+
+
 @pytest.mark.parametrize(
     "number, code, told",
     [
@@ -131,28 +190,7 @@ def test_transforms_of_a_macro_are_refused(tmp_path):
     ],
 )
 def test_processes_end_with_an_interrupted_run(tmp_path, number, code, told):
-    write_tones(tmp_path / "tones")
-    workdir = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "example.main"),
-            *main_flags(
-                bindings(
-                    tmp_path,
-                    f"train.workdir = '{workdir}'",
-                    "train.num_epochs = 100000",
-                    "data.prepare.worker_processes = 1",
-                )
-            ),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    while not (workdir / "metrics.csv").exists() and process.poll() is None:
-        time.sleep(0.1)
+    process = start_endless_run(tmp_path, 1)
     if number == signal.SIGKILL:
         process.kill()
     else:

@@ -1,6 +1,8 @@
 """Gradients and weights that are not finite stop a run, losses or not."""
 
 import functools
+import os
+import signal
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from leaf_audio import data, frontend, models, training
 from leaf_audio.data import audio_folder
 from leaf_audio.training import Workdir, finite, step_watch, strategies
 from leaf_audio.training.progress import Progress
+from leaf_audio.training.within_epoch import SaveWithin, Terminated
 
 # What watches the gradients is part of the compiled step.
 pytestmark = pytest.mark.compiled
@@ -123,6 +126,26 @@ def test_gradients_that_are_not_finite_stop_a_run_and_the_step_is_named(
     if epochs:
         model = Workdir(tmp_path / "run").load_best()
         assert not finite.not_finite(model.variables)
+
+
+def test_the_step_is_counted_from_the_start_of_an_epoch_that_went_on(
+    folder, tmp_path, monkeypatch
+):
+    original = SaveWithin.on_train_batch_end
+    seen = []
+
+    def asked_to_end(self, batch, logs=None):
+        seen.append(batch)
+        if len(seen) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveWithin, "on_train_batch_end", asked_to_end)
+        with pytest.raises(Terminated):
+            fit(folder, tmp_path / "run", step=6)
+    with pytest.raises(training.TrainingStopped, match="step 3 of epoch 2"):
+        fit(folder, tmp_path / "run", step=6)
 
 
 def test_a_step_that_a_loss_scale_skips_stops_nothing(folder, tmp_path):

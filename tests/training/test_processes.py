@@ -67,6 +67,21 @@ def start(tmp_path, name, count, *more, only=None, address=None):
     ]
 
 
+def ask_to_end_within_an_epoch(started, workdir, asked=1):
+    """Sends SIGTERM to one of the processes, once a step is saved."""
+    state = workdir / "state_within.npz"
+    deadline = time.monotonic() + 200
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started[asked].terminate()
+    outputs = [process.communicate(timeout=100) for process in started]
+    for process, (out, err) in zip(started, outputs, strict=True):
+        assert process.returncode == 143, out + err
+        assert "Traceback" not in err
+    assert "the same command goes on" in outputs[0][0]
+    assert state.exists()
+
+
 def start_endless_run(tmp_path):
     """Starts two processes, and waits for the end of their first epoch."""
     started = start(tmp_path, "run", 2, "train.num_epochs = 100000")
@@ -129,6 +144,27 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     (told,) = finish(start(tmp_path, "parts", 1, "train.num_epochs = 12"))
     assert "going on after epoch 7" in told
     finish(start(tmp_path, "parts", 2))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+# For runs that are stopped within an epoch.
+LONG_EPOCHS = (
+    "train.num_epochs = 2",
+    "train.steps_per_epoch = 30",
+    "AudioClassifier.dropout = 0.2",
+)
+
+
+@needs_jax
+@pytest.mark.slow
+def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
+    write_tones(tmp_path / "tones")
+    finish(start(tmp_path, "whole", 1, *LONG_EPOCHS))
+    often = "train.checkpoint_minutes = 1e-9"
+    started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
+    ask_to_end_within_an_epoch(started, tmp_path / "parts")
+    told, _ = finish(start(tmp_path, "parts", 2, *LONG_EPOCHS))
+    assert "going on in epoch 1, after step" in told
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -200,7 +236,8 @@ def test_sigterm_ends_all_processes(tmp_path):
         process.terminate()
     for process in started:
         process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGTERM
+        # A process that is asked before or after its steps ends at once.
+        assert process.returncode in (143, -signal.SIGTERM)
 
 
 @needs_jax

@@ -1,6 +1,7 @@
 """The state within an epoch: saved from time to time, and when asked to end."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -130,8 +131,14 @@ def test_a_run_that_is_asked_to_end_goes_on_where_it_was(
 
 
 @pytest.mark.slow
-def test_it_is_saved_after_some_time(folder, whole, monkeypatch):
-    """A process that is killed has lost the steps since then."""
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_it_is_saved_after_some_time(
+    folder, whole, monkeypatch, capsys, is_damaged
+):
+    """A process that is killed has lost the steps since then.
+
+    If the newest state is damaged, it has lost those since the one before.
+    """
 
     class Killed(BaseException):
         pass
@@ -145,16 +152,25 @@ def test_it_is_saved_after_some_time(folder, whole, monkeypatch):
         if len(seen) == STEPS + 5:
             raise Killed
 
+    name = f"killed-{is_damaged}"
     with monkeypatch.context() as patch:
         patch.setattr(SaveWithin, "on_train_batch_end", killed)
         with pytest.raises(Killed):
-            run(folder, "killed", "train.checkpoint_minutes = 1e-9")
-    file = folder / "killed" / "state_within.npz"
+            run(folder, name, "train.checkpoint_minutes = 1e-9")
+    file = folder / name / "state_within.npz"
     with np.load(file) as arrays:
         within = json.loads(str(arrays["progress"]))
     assert (within["epochs"], within["steps"]) == (1, 5)
-    run(folder, "killed")
-    assert_same(whole, folder / "killed")
+    if is_damaged:
+        file.write_bytes(file.read_bytes()[:-100])
+    capsys.readouterr()
+    run(folder, name)
+    told = capsys.readouterr().out
+    assert ("is damaged" in told) == is_damaged
+    assert f"in epoch 2, after step {4 if is_damaged else 5}\n" in told
+    assert_same(whole, folder / name)
+    # Nothing is left that only an interrupted epoch needs.
+    assert not list((folder / name).glob("state_within*"))
 
 
 @pytest.fixture
@@ -207,6 +223,45 @@ def test_a_damaged_state_is_of_no_use(saved):
         with contextlib.suppress(Unusable):
             found = read()
             np.testing.assert_array_equal(found[1]["variable_0"], [0, 1, 2])
+
+
+def test_the_state_before_takes_the_place_of_a_damaged_one(saved, capsys):
+    path, read = saved
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+
+    def write(steps):
+        made = dataclasses.replace(read()[0], steps=steps)
+        within_epoch.write(path, made, model, {"variable_0": np.zeros(3)})
+
+    def damage(file):
+        file.write_bytes(file.read_bytes()[:-100])
+
+    write(4)
+    damage(path)
+    found, arrays = read()
+    assert found.steps == 3
+    np.testing.assert_array_equal(arrays["variable_0"], [0, 1, 2])
+    (told,) = capsys.readouterr().out.splitlines()
+    assert told.endswith("is damaged: the state before takes its place")
+    # The good one is kept at the next saving, and not the damaged one.
+    write(5)
+    damage(path)
+    assert read()[0].steps == 3
+    write(6)
+    damage(path)
+    damage(within_epoch.before(path))
+    with pytest.raises(Unusable, match="state_within_before.npz is damaged"):
+        read()
+    within_epoch.remove(path)
+    assert read() is None
+
+
+def test_a_process_may_be_killed_between_two_states(saved):
+    """Where the file system has no links, only the one before is there then."""
+    path, read = saved
+    path.rename(within_epoch.before(path))
+    assert read()[0].steps == 3
 
 
 @pytest.mark.slow

@@ -9,8 +9,16 @@ import time
 
 import keras
 import pytest
+from test_processes import (
+    LONG_EPOCHS,
+    STEPS,
+    ask_to_end_within_an_epoch,
+    assert_same_run,
+    finish,
+    free_address,
+    losses,
+)
 from test_processes import RUN as RECIPE
-from test_processes import STEPS, assert_same_run, finish, free_address, losses
 from tones import ROOT, bindings, main_flags, write_tones
 
 from leaf_audio.training import strategies
@@ -56,20 +64,21 @@ def start(tmp_path, name, count, *more):
 
 
 @pytest.mark.slow
-def test_processes_have_the_losses_of_one(tmp_path):
-    """A run of two is stopped after 7 steps, and goes on."""
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_have_the_losses_of_one(tmp_path, count):
+    """A run of several is stopped after 7 steps, and goes on."""
     write_tones(tmp_path / "tones")
     finish(start(tmp_path, "one", 1))
-    finish(start(tmp_path, "two", 2, "train.num_epochs = 7"))
-    first, other = finish(start(tmp_path, "two", 2))
-    assert_same_run(tmp_path / "one", tmp_path / "two")
+    finish(start(tmp_path, "several", count, "train.num_epochs = 7"))
+    first, *others = finish(start(tmp_path, "several", count))
+    assert_same_run(tmp_path / "one", tmp_path / "several")
     assert len(losses(tmp_path / "one")) == STEPS
-    # The first process tells and writes, the other does neither.
+    # The first process tells and writes, the others do neither.
     assert "going on after epoch 7" in first
     assert "epoch 20/20" in first
-    assert not other
+    assert not any(others)
     assert sorted(os.listdir(tmp_path / "one")) == sorted(
-        os.listdir(tmp_path / "two")
+        os.listdir(tmp_path / "several")
     )
 
 
@@ -84,6 +93,18 @@ def test_pretraining_compares_the_clips_of_all_processes(tmp_path):
     finish(start(tmp_path, "two", 2, *more))
     assert_same_run(tmp_path / "one", tmp_path / "two")
     assert len(losses(tmp_path / "one")) == 4
+
+
+@pytest.mark.slow
+def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
+    write_tones(tmp_path / "tones")
+    finish(start(tmp_path, "whole", 1, *LONG_EPOCHS))
+    often = "train.checkpoint_minutes = 1e-9"
+    started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
+    ask_to_end_within_an_epoch(started, tmp_path / "parts")
+    told, _ = finish(start(tmp_path, "parts", 2, *LONG_EPOCHS))
+    assert "going on in epoch 1, after step" in told
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.slow
