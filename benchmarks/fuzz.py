@@ -2,12 +2,14 @@
 
     python benchmarks/fuzz.py --count=10000 --output=out.json
 
-Sound files of many formats, and tables index.csv, are changed at random: bits
-are flipped, pieces are removed, repeated, or overwritten. Each group of damaged
-recordings is prepared in a process of its own, with limited memory and time. A
-damaged recording must be skipped with a reason, or be read; a damaged table
-must be an error that names it, or be read. A process that crashes, hangs or
-fails in any other way is a fault, whose files are kept.
+Sound files of many formats, tables index.csv, and files of prepared clips are
+changed at random: bits are flipped, pieces are removed, repeated, or
+overwritten. Each group of damaged recordings is prepared in a process of its
+own, with limited memory and time. A damaged recording must be skipped with a
+reason, or be read; a damaged table must be an error that names it, or be read.
+A damaged file of prepared clips must be an error that names it, or be prepared
+again, or all of its clips must be as they were. A process that crashes, hangs
+or fails in any other way is a fault, whose files are kept.
 """
 
 import argparse
@@ -139,6 +141,76 @@ def prepare(folder: str, **options: float) -> dict[str, int]:
         return {"clips stored": stored, "clips skipped": len(found.skipped)}
 
 
+def open_prepared(folder: str) -> dict[str, int]:
+    """Reads all clips of a folder whose prepared data may be damaged."""
+    from leaf_audio import data
+
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    (shard,) = pathlib.Path(folder).rglob("*array_record*")
+    before = shard.stat().st_ino
+    found = data.audio_folder(
+        f"{folder}/recordings",
+        data_dir=f"{folder}/prepared",
+        test_fraction=1.0,
+        for_training=False,
+    )
+    expected = np.load(f"{folder}/recordings/expected.npz")
+    clips = found.clips["test"]
+    for in_memory in (False, True):
+        try:
+            read = clips.reader(in_memory)
+            for i, name in enumerate(clips.names):
+                np.testing.assert_array_equal(read(i)[0], expected[name])
+        except ValueError as error:
+            if str(shard) not in str(error):
+                raise
+            return {"files refused": 1}
+    is_new = shard.stat().st_ino != before
+    return {"files prepared again" if is_new else "files read": 1}
+
+
+def write_prepared(
+    folder: pathlib.Path, files: list[pathlib.Path], seed: int, count: int
+) -> None:
+    del count
+    base = files[0].parent / "base"
+    if not base.exists():
+        prepare_base(base, files)
+    rng = np.random.default_rng(seed)
+    shutil.copytree(base / "prepared", folder / "prepared")
+    # Times of files, which tell whether they have changed, do not.
+    (folder / "recordings").symlink_to(base / "recordings")
+    (shard,) = (folder / "prepared").rglob("*array_record*")
+    content = shard.read_bytes()
+    # The index of the records is at the end.
+    is_end = rng.random() < 0.5
+    changed = damaged(content[::-1] if is_end else content, rng)
+    if rng.random() < 0.8:
+        # A file of another size is prepared again.
+        changed = changed[: len(content)].ljust(len(content), b"\0")
+    shard.write_bytes(changed[::-1] if is_end else changed)
+
+
+def prepare_base(base: pathlib.Path, files: list[pathlib.Path]) -> None:
+    """Prepares a recording of each format, and keeps their samples."""
+    from leaf_audio import data
+
+    recordings = base / "recordings"
+    for i, file in enumerate(files):
+        (recordings / f"label{i % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, recordings / f"label{i % 2}")
+    found = data.audio_folder(
+        str(recordings),
+        data_dir=str(base / "prepared"),
+        test_fraction=1.0,
+        for_training=False,
+    )
+    clips = found.clips["test"]
+    read = clips.reader()
+    samples = {name: read(i)[0] for i, name in enumerate(clips.names)}
+    np.savez(recordings / "expected.npz", **samples)
+
+
 def write_recordings(
     folder: pathlib.Path, files: list[pathlib.Path], seed: int, count: int
 ) -> None:
@@ -168,13 +240,16 @@ def write_table(
 
 
 def run(
-    write: Callable[..., None], numbers: range, count: int, keep: pathlib.Path
+    write: Callable[..., None],
+    read: Callable[..., dict[str, int]],
+    numbers: range,
+    count: int,
+    keep: pathlib.Path,
+    **options: float,
 ) -> tuple[collections.Counter, list[str]]:
-    """Writes and prepares folders; returns counts, and faults."""
+    """Writes and reads folders; returns counts, and faults."""
     counts: collections.Counter = collections.Counter()
     faults = []
-    # All recordings go to one split, since any of them may be skipped.
-    options = {} if write is write_table else {"test_fraction": 1.0}
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(1, context)
     with tempfile.TemporaryDirectory() as work:
@@ -183,7 +258,7 @@ def run(
             folder = pathlib.Path(work, f"{write.__name__}-{number}")
             write(folder, files, number, count)
             try:
-                future = pool.submit(prepare, str(folder), **options)
+                future = pool.submit(read, str(folder), **options)
                 counts.update(future.result(timeout=MAX_SECONDS))
             except BaseException as error:
                 faults.append(f"{folder.name}: {type(error).__name__}: {error}")
@@ -204,21 +279,28 @@ def main() -> None:
     parser.add_argument("--output", help="where to write the results as JSON")
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--tables", type=int, default=1000)
+    parser.add_argument("--prepared", type=int, default=500)
     parser.add_argument("--keep", default="fuzz", help="where faults are kept")
     options = parser.parse_args()
     keep = pathlib.Path(options.keep)
     groups = range(-(-options.count // GROUP))
-    counts, faults = run(
-        write_recordings, groups, min(GROUP, options.count), keep
-    )
-    more_counts, more_faults = run(write_table, range(options.tables), 0, keep)
-    recordings, tables = dict(counts), dict(more_counts)
+    kinds = {
+        # All recordings go to one split, since any of them may be skipped.
+        "recordings": run(
+            *(write_recordings, prepare, groups),
+            *(min(GROUP, options.count), keep),
+            test_fraction=1.0,
+        ),
+        "tables": run(write_table, prepare, range(options.tables), 0, keep),
+        "prepared clips": run(
+            write_prepared, open_prepared, range(options.prepared), 0, keep
+        ),
+    }
     result = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "recordings": recordings,
-        "tables": tables,
-        "faults": faults + more_faults,
+        **{kind: dict(counts) for kind, (counts, _) in kinds.items()},
+        "faults": [one for _, faults in kinds.values() for one in faults],
     }
     if options.output:
         with open(options.output, "w", encoding="utf-8") as file:

@@ -241,7 +241,8 @@ def test_damaged_files_are_skipped_or_told(tmp_path):
     subprocess.run(
         [
             *(sys.executable, BENCHMARKS / "fuzz.py", "--count=300"),
-            *("--tables=30", f"--output={output}", f"--keep={tmp_path}"),
+            *("--tables=30", "--prepared=30"),
+            *(f"--output={output}", f"--keep={tmp_path}"),
         ],
         check=True,
     )
@@ -249,4 +250,5 @@ def test_damaged_files_are_skipped_or_told(tmp_path):
     assert content["recordings"]["clips skipped"] > 100
     assert content["recordings"]["clips stored"] > 50
     assert content["tables"]["tables refused"] > 5
+    assert content["prepared clips"]["files refused"] > 10
     assert not content["faults"]
