@@ -26,6 +26,7 @@ from leaf_audio.data import (
     decoding,
     lost_labels,
     recordings,
+    shared_audio,
     splits,
     user_files,
 )
@@ -61,8 +62,9 @@ def audio_folder(
 
     A `DataWarning` is issued for each of these: audio files and columns that
     index.csv makes no use of, what a function that makes it warns of, channels
-    that cancel each other when they are averaged, and labels that are missing
-    in validation or testing. The result's `warnings` holds the same sentences.
+    that cancel each other when they are averaged, the same audio in several
+    splits, and labels that are missing in validation or testing. The result's
+    `warnings` holds the same sentences.
 
     A file counts as changed if its relative path, its size, or one of the times
     of its last change of content and of metadata is another. Contents are not
@@ -205,19 +207,28 @@ def audio_folder(
     user_files.check_all_used("audio_folder", audio_data.skipped, on_error)
     kept = audio_data.used_labels
     lost_labels.check_splits(folder, wanted, kept, for_training)
+    usable = {
+        split: [
+            one
+            for one in found
+            if one.split == split and one.name not in audio_data.skipped
+        ]
+        for split in audio_data.clips
+    }
+    shared = shared_audio.describe(
+        [
+            shared_audio.by_content(audio_data.clips),
+            shared_audio.by_interval(folder, usable),
+        ],
+        lambda split, i: usable[split][i].name,
+    )
     audio_data = dataclasses.replace(
         audio_data,
         clips={
-            split: some.with_names(
-                [
-                    one.name
-                    for one in found
-                    if one.split == split and one.name not in audio_data.skipped
-                ]
-            )
+            split: some.with_names([one.name for one in usable[split]])
             for split, some in audio_data.clips.items()
         },
-        warnings=(*listing.warnings, *audio_data.warnings),
+        warnings=(*listing.warnings, *audio_data.warnings, *shared),
     )
     if for_training:
         lost = lost_labels.describe(kept, listing.is_drawn)

@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import downloader
 
 from leaf_audio.common import files
-from leaf_audio.data import clip_store
+from leaf_audio.data import clip_store, shared_audio
 from leaf_audio.data.clips import INT16_MAX, SPLITS, AudioData
 from leaf_audio.data.synthetic_vowels import SyntheticVowels
 
@@ -62,6 +62,9 @@ def tfds_audio(
     for_training: bool,
 ) -> AudioData:
     """Downloads and prepares a TFDS set, and opens it.
+
+    A `DataWarning` is issued if the same audio is in several splits. The
+    result's `warnings` holds the same sentence.
 
     Args:
         name: str. The name of the set in TFDS or in `BUILDERS`.
@@ -104,7 +107,7 @@ def tfds_audio(
     def describe(stored: clip_store.Stored) -> dict[str, Any]:
         return {"label_names": _label_names(name, label, stored.labels)}
 
-    return clip_store.prepare_once(
+    audio_data = clip_store.prepare_once(
         name=name,
         data_dir=data_dir,
         settings={
@@ -121,6 +124,7 @@ def tfds_audio(
         sources=lambda: _sources(builder, splits, is_drawn, clip),
         describe=describe,
     )
+    return shared_audio.warned(audio_data)
 
 
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

@@ -23,7 +23,13 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.common.listing import listed
-from leaf_audio.data import clip_store, decoding, records, user_files
+from leaf_audio.data import (
+    clip_store,
+    decoding,
+    records,
+    shared_audio,
+    user_files,
+)
 from leaf_audio.data.clips import AudioData
 
 # For each split, the names that its folder may have.
@@ -53,6 +59,9 @@ def tfrecords(
 
     Several channels are averaged. To count the records, all files are read once
     more, before the first is stored.
+
+    A `DataWarning` is issued if the same audio is in several splits. The
+    result's `warnings` holds the same sentence.
 
     Args:
         path: str. The folder that holds the folders `train`, `validation` and
@@ -141,7 +150,7 @@ def tfrecords(
             f"{' in train' if for_training else ''}. Received: "
             f"path={str(folder)!r}, with {audio_data.counts or 'none'}."
         )
-    return audio_data
+    return shared_audio.warned(audio_data)
 
 
 def _read_names(label_names: Any) -> list[str] | None:

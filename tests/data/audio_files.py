@@ -2,6 +2,7 @@
 
 import os
 import socket
+import zlib
 
 import numpy as np
 import soundfile
@@ -16,8 +17,11 @@ def sine(hz, rate=RATE, seconds=0.25, level=0.5):
 
 
 def put(path, samples=None, rate=RATE, **options):
+    """Writes a file. By default, each has a tone of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    samples = sine(440) if samples is None else samples
+    if samples is None:
+        place = "/".join(path.parts[-3:]).encode("utf-8", "surrogateescape")
+        samples = sine(440 + zlib.crc32(place) / 2**32)
     soundfile.write(path, samples, rate, **options)
     return path
 

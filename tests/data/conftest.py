@@ -12,10 +12,12 @@ from leaf_audio.data import audio_folder, split_writer
 def folder(tmp_path):
     """Two labels and three splits."""
     root = tmp_path / "clips"
-    for split, count in (("train", 3), ("validation", 1), ("test", 2)):
+    counts = (("train", 3), ("validation", 1), ("test", 2))
+    for number, (split, count) in enumerate(counts):
         for k, label in enumerate(("no", "yes")):
             for i in range(count):
-                put(root / split / label / f"{i}.wav", sine(300 + 100 * k + i))
+                hz = 300 + 100 * k + 10 * number + i
+                put(root / split / label / f"{i}.wav", sine(hz))
     return root
 
 

@@ -231,7 +231,7 @@ def test_speech_commands_has_the_published_splits(tmp_path, read_folder):
         ("no", "0c", 0),
         ("no", "0d", 0),
     ):
-        put(root / word / f"{speaker}_nohash_{take}.wav", sine(300 + take))
+        put(root / word / f"{speaker}_nohash_{take}.wav")
     put(root / "_background_noise_" / "pink_noise.wav", sine(50))
     write(root / "validation_list.txt", "yes/0b_nohash_1.wav\n")
     write(root / "testing_list.txt", "no/0c_nohash_0.wav\n")

@@ -57,9 +57,9 @@ def test_unicode_names_nested_folders_and_links_are_followed(
 @pytest.fixture
 def label_tree(tmp_path):
     root = tmp_path / "labels"
-    for label in ("no", "yes"):
+    for k, label in enumerate(("no", "yes")):
         for i in range(60):
-            put(root / label / f"{i}.wav", sine(200 + i, seconds=0.02))
+            put(root / label / f"{i}.wav", sine(200 + 60 * k + i, seconds=0.02))
     return root
 
 

@@ -1,0 +1,177 @@
+"""Finds and tells which audio is in several splits.
+
+A model that has learned a clip knows it in the test, so that the metrics are
+too good. The same samples may come from a link, from a copy, or from a
+recording that two data sets share. Segments of one file may overlap.
+"""
+
+import bisect
+import collections
+import dataclasses
+import itertools
+import math
+import os
+import pathlib
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import numpy as np
+
+from leaf_audio.data.clips import SPLITS, AudioData, Clips, DataWarning
+from leaf_audio.data.entries import Recording
+
+# Of two splits, by their names: for clips of the second one, the clip of the
+# first one that holds the same audio. Clips are numbers in their split.
+Pairs = dict[tuple[str, str], dict[int, int]]
+
+
+def by_content(clips: Mapping[str, Clips]) -> Pairs:
+    """Finds clips whose samples are the same.
+
+    Args:
+        clips: The clips of each split.
+    """
+    contents = {
+        split: np.ascontiguousarray(clips[split].content).view("V16").ravel()
+        for split in SPLITS
+        if split in clips
+    }
+    found: Pairs = {}
+    for one, other in itertools.combinations(contents, 2):
+        known, first = np.unique(contents[one], return_index=True)
+        places = np.searchsorted(known, contents[other])
+        places = np.minimum(places, len(known) - 1)
+        same = np.flatnonzero(known[places] == contents[other])
+        found[one, other] = {int(i): int(first[places[i]]) for i in same}
+    return found
+
+
+def by_interval(
+    folder: pathlib.Path, recordings: Mapping[str, Sequence[Recording]]
+) -> Pairs:
+    """Finds segments of one file that overlap.
+
+    Args:
+        folder: The folder of the files.
+        recordings: The recordings of each split. If all of them are whole
+            files, nothing is found.
+    """
+    if not any(one.is_segment for some in recordings.values() for one in some):
+        return {}
+    files = {one.file for some in recordings.values() for one in some}
+    identities = {file: _identity(folder / file) for file in files}
+    found: Pairs = {}
+    splits = [split for split in SPLITS if split in recordings]
+    for one, other in itertools.combinations(splits, 2):
+        segments: dict[Hashable, list[tuple[float, float, int]]]
+        segments = collections.defaultdict(list)
+        for i, recording in enumerate(recordings[one]):
+            identity = identities[recording.file]
+            segments[identity].append((*_interval(recording), i))
+        covers = {key: _Cover(some) for key, some in segments.items()}
+        found[one, other] = {
+            i: overlapping
+            for i, recording in enumerate(recordings[other])
+            if (cover := covers.get(identities[recording.file])) is not None
+            and (overlapping := cover.find(*_interval(recording))) is not None
+        }
+    return found
+
+
+def describe(
+    found: Sequence[Pairs], name_of: Callable[[str, int], str]
+) -> list[str]:
+    """Says which clips are in several splits.
+
+    Args:
+        found: What the functions above have found.
+        name_of: A function from a split and the number of a clip to its name.
+
+    Returns:
+        A list of one str. Or an empty list if there are no such clips.
+    """
+    joined: Pairs = collections.defaultdict(dict)
+    for pairs in found:
+        for splits, some in pairs.items():
+            joined[splits].update(some)
+    parts = []
+    for (one, other), some in joined.items():
+        if some:
+            i = min(some)
+            count = "1 clip" if len(some) == 1 else f"{len(some)} clips"
+            name, there = name_of(other, i), name_of(one, some[i])
+            parts.append(
+                f"{one} has {count} of {other}, such as {name!r} (there "
+                f"{there!r})"
+            )
+    if not parts:
+        return []
+    return [
+        "The same audio, or a part of it, is in several splits, so that their "
+        f"metrics are too good: {'; '.join(parts)}. Keep each recording in one "
+        "split."
+    ]
+
+
+def warned(audio_data: AudioData) -> AudioData:
+    """Warns of audio in several splits, and adds this to the data's warnings.
+
+    Args:
+        audio_data: The data set, whose shards hold the names of the clips.
+
+    Returns:
+        An `AudioData`.
+    """
+    sentences = describe(
+        [by_content(audio_data.clips)],
+        lambda split, i: audio_data.clips[split].source_of(i),
+    )
+    for sentence in sentences:
+        warnings.warn(sentence, DataWarning, stacklevel=3)
+    return dataclasses.replace(
+        audio_data, warnings=(*audio_data.warnings, *sentences)
+    )
+
+
+class _Cover:
+    """The segments of a file, to find one that overlaps with another.
+
+    Args:
+        segments: For each, its start, its end, and its number.
+    """
+
+    def __init__(self, segments: list[tuple[float, float, int]]):
+        segments.sort()
+        self._starts = [start for start, _, _ in segments]
+        # Of the segments up to each one, that which ends last.
+        self._last = list(itertools.accumulate(segments, _later))
+
+    def find(self, start: float, end: float) -> int | None:
+        """Returns the number of a segment that overlaps, or None."""
+        count = bisect.bisect_left(self._starts, end)
+        if not count:
+            return None
+        _, last_end, number = self._last[count - 1]
+        return number if last_end > start else None
+
+
+def _later(
+    one: tuple[float, float, int], other: tuple[float, float, int]
+) -> tuple[float, float, int]:
+    """Returns the segment that ends later."""
+    return max(one, other, key=lambda segment: segment[1])
+
+
+def _interval(recording: Recording) -> tuple[float, float]:
+    """Returns where a recording begins and ends in its file, in seconds."""
+    end = math.inf if recording.end is None else recording.end
+    return recording.start or 0.0, end
+
+
+def _identity(path: pathlib.Path) -> Hashable:
+    """Returns what names of one file have in common, such as of a link."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return str(path)
+    return stat.st_dev, stat.st_ino
