@@ -83,7 +83,7 @@ def of_tf_data(audio_data: data.AudioData, batch_size: int) -> Iterator:
     import tensorflow as tf
 
     clips = audio_data.clips["train"]
-    samples = tf.constant(clips._samples())
+    samples = tf.constant(clips._all_samples())
     offsets = tf.constant(clips.offsets)
     labels = tf.constant(clips.labels)
     count = len(clips)

@@ -92,6 +92,24 @@ def test_the_input_pipeline_is_timed(tmp_path):
 
 
 @pytest.mark.slow
+def test_leaf_stays_finite_on_hard_inputs_at_a_high_rate(tmp_path):
+    """A thousand steps, as in the benchmark, with fewer filters."""
+    output = tmp_path / "finite.json"
+    subprocess.run(
+        [
+            *(sys.executable, BENCHMARKS / "finite.py", "--filters=8"),
+            *("--input=silence", "--input=square waves", "--input=constants"),
+            f"--output={output}",
+        ],
+        check=True,
+    )
+    results = json.loads(output.read_text("utf-8"))["results"]
+    assert len(results) == 9
+    for row in results.values():
+        assert (row["steps"], row["fault"]) == (1000, None)
+
+
+@pytest.mark.slow
 def test_training_steps_are_timed(tmp_path):
     output = tmp_path / "training.json"
     subprocess.run(

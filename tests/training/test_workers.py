@@ -98,7 +98,8 @@ def test_pretraining_compares_the_clips_of_all_processes(tmp_path):
 @pytest.mark.slow
 def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
     write_tones(tmp_path / "tones")
-    finish(start(tmp_path, "whole", 1, *LONG_EPOCHS))
+    # Each process draws the dropout of its own part of a batch.
+    finish(start(tmp_path, "whole", 2, *LONG_EPOCHS))
     often = "train.checkpoint_minutes = 1e-9"
     started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
     ask_to_end_within_an_epoch(started, tmp_path / "parts")
