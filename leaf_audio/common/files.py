@@ -2,16 +2,28 @@
 
 A process may be killed at any moment. These functions leave either the old
 file or the new one, never a part of one.
+
+Until it is complete, a file has the name `.partial-<process>-<name>`. So two
+processes that write the same file do not write into each other's: the one that
+ends last replaces what the other has written. What a killed process has left
+is removed by the next one that writes into the same folder.
 """
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
+
+# Written into each page of a run. Only a file that holds it is replaced.
+PAGE_MARK = "leaf-audio report"
+
+_PARTIAL = re.compile(r"\.partial-(\d+)-.+")
 
 
 @contextlib.contextmanager
@@ -20,10 +32,10 @@ def replacing(
 ) -> Iterator[pathlib.Path]:
     """Yields a temporary path, then moves the file written there to `path`.
 
-    The temporary file lies in the same folder, under the name
-    `.partial-<name>`. It is forced to disk before the move, and the move
-    itself is forced to disk too. If an error is raised, such as for a full
-    disk, the temporary file is removed, and the file at `path` stays as it was.
+    The temporary file lies in the same folder. It is forced to disk before the
+    move, and the move itself is forced to disk too. If an error is raised, such
+    as for a full disk, the temporary file is removed, and the file at `path`
+    stays as it was.
 
     Args:
         path: The file to write or to replace. Its folder must exist.
@@ -47,9 +59,7 @@ def replacing(
     if path.is_symlink():
         # The file that the link leads to is replaced, and not the link.
         path = path.resolve()
-    # `path.name` stays at the end, since some writers choose their format by
-    # the suffix.
-    partial = path.with_name(f".partial-{path.name}")
+    partial = _partial(path)
     try:
         yield partial
         if before is not None:
@@ -95,6 +105,87 @@ def replacing_with_description(
             path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary path, then moves the folder made there to `path`.
+
+    A folder cannot be replaced in one step. The old one is moved away first,
+    and comes back if the new one cannot be moved.
+
+    Args:
+        path: The folder to write or to replace. The folder that holds it must
+            exist.
+
+    Yields:
+        The path to make the folder at.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    path = pathlib.Path(path)
+    around = _partial(path)
+    shutil.rmtree(around, ignore_errors=True)
+    around.mkdir()
+    made, before = around / "made", around / "before"
+    try:
+        yield made
+        try:
+            if path.exists():
+                os.replace(path, before)
+            os.replace(made, path)
+        except BaseException:
+            if before.exists():
+                os.replace(before, path)
+            raise
+    finally:
+        shutil.rmtree(around, ignore_errors=True)
+
+
+def is_partial(name: str) -> bool:
+    """Returns whether this is the name of a file before it is complete."""
+    return _PARTIAL.fullmatch(name) is not None
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+    """Returns the temporary name of a file, and removes what others left."""
+    _remove_leftovers(path.parent)
+    # `path.name` stays at the end, since some writers choose their format by
+    # the suffix.
+    return path.with_name(f".partial-{os.getpid()}-{path.name}")
+
+
+# Once for each folder, since a process may write thousands of files into one.
+@functools.cache
+def _remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what processes that were killed have left in a folder."""
+    with contextlib.suppress(OSError):
+        for one in folder.iterdir():
+            found = _PARTIAL.fullmatch(one.name)
+            if found is None or _is_running(int(found[1])):
+                continue
+            if one.is_dir():
+                shutil.rmtree(one, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    one.unlink()
+
+
+def _is_running(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    if os.name == "nt":
+        # `os.kill` would end it. Windows itself keeps a file that is open.
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        # It belongs to another user.
+        return True
+    return True
+
+
 def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
     """Gives a complete file its name, and forces both to disk.
 
@@ -110,7 +201,7 @@ def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 def _keep(path: pathlib.Path, before: pathlib.Path) -> None:
     """Gives a file, if it exists, a second name, in place of another file."""
-    link = before.with_name(f".partial-{before.name}")
+    link = _partial(before)
     link.unlink(missing_ok=True)
     try:
         os.link(path, link)

@@ -144,8 +144,10 @@ def _check_replaceable(file: pathlib.Path) -> None:
         return
     # A process that was killed may have left tables alone.
     own = tables.all_file_names()
-    own += [f".partial-{name}" for name in (*own, file.name)]
-    if all(one.name in own for one in file.parent.iterdir()):
+    if all(
+        one.name in own or files.is_partial(one.name)
+        for one in file.parent.iterdir()
+    ):
         return
     try:
         content = json.loads(file.read_text("utf-8"))

@@ -4,6 +4,8 @@ import contextlib
 import itertools
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +29,56 @@ def test_a_file_stays_as_it_was_if_writing_fails(tmp_path):
     files.write_text(path, "new")
     assert path.read_text() == "new"
     assert [file.name for file in tmp_path.iterdir()] == ["some.txt"]
+
+
+def test_two_processes_do_not_write_into_each_others_file(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "some.txt"
+    with files.replacing(path) as partial:
+        partial.write_text("mi")
+        with monkeypatch.context() as patch:
+            # Another process that runs.
+            patch.setattr(os, "getpid", os.getppid)
+            files.write_text(path, "theirs")
+        assert path.read_text() == "theirs"
+        with partial.open("a") as file:
+            file.write("ne")
+    assert path.read_text() == "mine"
+    assert [one.name for one in tmp_path.iterdir()] == ["some.txt"]
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    (tmp_path / f".partial-{process.pid}-other.txt").write_text("ha")
+    folder = tmp_path / f".partial-{process.pid}-model"
+    folder.mkdir()
+    (folder / "part").write_text("ha")
+    kept = {f".partial-{os.getppid()}-some.txt", ".partial-notes", ".hidden"}
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    files.write_text(tmp_path / "some.txt", "new")
+    assert {one.name for one in tmp_path.iterdir()} == {*kept, "some.txt"}
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "model"
+
+    def write(text, fails=False):
+        with files.replacing_folder(path) as made:
+            made.mkdir()
+            (made / text).write_text(text)
+            if fails:
+                raise OSError("disk full")
+
+    for text in ("old", "new"):
+        write(text)
+        assert [one.name for one in path.iterdir()] == [text]
+    with pytest.raises(OSError, match="disk full"):
+        write("other", fails=True)
+    assert [one.name for one in path.iterdir()] == ["new"]
+    assert [one.name for one in tmp_path.iterdir()] == ["model"]
 
 
 def test_the_file_that_a_link_leads_to_is_replaced(tmp_path):
