@@ -44,7 +44,6 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         folder = Workdir(gin.query_parameter("train.workdir"))
     if not processes.is_main():
         return
-    workdir = shlex.quote(str(folder.path))
     report.print_metrics(
         f"{results['data']['name']}, model of epoch {results['kept_epoch']} of "
         f"{results['timings']['epochs']}",
@@ -56,46 +55,50 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
         *([f"filters: {folder.filters}"] if folder.filters.exists() else []),
         f"config: {folder.config}",
         f"results: {folder.results}",
-        *_next_of(folder, results),
-        *(
-            [f"  {_command('plot')} --workdir={workdir}"]
-            if folder.filters.exists()
-            else []
-        ),
+        *_tables(folder, results),
+        "next:",
+        *(f"  {line}" for line in _next(folder, results)),
         f"  tensorboard --logdir={shlex.quote(str(folder.tensorboard))}",
     )
 
 
-def _next_of(folder: Workdir, results: Mapping[str, Any]) -> list[str]:
-    """Says which tables there are, and what a model can be used for."""
-    workdir = shlex.quote(str(folder.path))
+def _tables(folder: Workdir, results: Mapping[str, Any]) -> list[str]:
+    """Says which tables there are."""
     if "tasks" in results:
-        runs = [str(folder.of_task(name).path) for name in results["tasks"]]
+        runs = [folder.of_task(name).path for name in results["tasks"]]
         return [
             "a model and tables for each task, as of a run of its own:",
             *(f"  {run}" for run in runs),
-            "next:",
-            f"  {_command('predict')} --workdir={shlex.quote(runs[0])} "
-            "RECORDING.wav",
         ]
     if not results["data"]["labels"]:
+        return []
+    return [f"tables: {folder.path / 'classes_*.csv'}"]
+
+
+def _next(folder: Workdir, results: Mapping[str, Any]) -> list[str]:
+    """Says what the model can be used for, in five commands at most."""
+    run, name = folder.path, folder.path.name
+    if "tasks" in results:
+        name = next(iter(results["tasks"]))
+        run = folder.of_task(name).path
+    workdir = f"--workdir={shlex.quote(str(run))}"
+    report_line = f"{_command('report')} {workdir}"
+    embed_line = f"{_command('embed')} {workdir} --output=embeddings.npz FOLDER"
+    if not results["data"]["labels"]:
         return [
-            "next:",
-            f"  {_command('embed')} --workdir={workdir} "
-            "--output=embeddings.npz RECORDING.wav",
-            f"  {_command('classify_embeddings')} --workdir={workdir} "
-            "--recordings=FOLDER",
-            f'  --gin_bindings="train.init_from = {str(folder.path)!r}", '
-            "for a run with labels",
+            report_line,
+            embed_line,
+            f"{_command('classify_embeddings')} {workdir} --recordings=FOLDER",
+            f'--gin_bindings="train.init_from = {str(run)!r}", for a run with '
+            "labels",
         ]
     return [
-        f"tables: {folder.path / 'classes_*.csv'}",
-        "next:",
-        f"  {_command('eval')} --workdir={workdir}",
-        f"  {_command('predict')} --workdir={workdir} RECORDING.wav",
-        f"  {_command('report')} --workdir={workdir}",
-        f"  {_command('export')} --workdir={workdir} --format=litert "
-        f"--output={shlex.quote(folder.path.name)}.tflite",
+        report_line,
+        f"{_command('predict')} {workdir} RECORDING.wav",
+        f"{_command('stream')} {workdir} RECORDING.wav",
+        embed_line,
+        f"{_command('export')} {workdir} --format=litert "
+        f"--output={shlex.quote(name)}.tflite",
     ]
 
 
@@ -194,4 +197,4 @@ def _command(name: str) -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is None or not spec.name.startswith("example."):
         return f"leaf-audio {name.replace('_', '-')}"
-    return f"python -m example.{'main --mode=eval' if name == 'eval' else name}"
+    return f"python -m example.{name}"

@@ -398,10 +398,16 @@ def test_a_run_prints_a_table_and_what_to_run_next(folder, tmp_path):
         f"{results['metrics']['test']['accuracy']:.4f}",
         f"{results['metrics']['validation']['loss']:.4f}",
         f"model: {tmp_path / 'run' / 'best.keras'}",
-        f"--mode=eval --workdir={tmp_path / 'run'}",
-        f"tensorboard --logdir={tmp_path / 'run' / 'tensorboard'}",
+        f"tables: {tmp_path / 'run' / 'classes_*.csv'}",
     ):
         assert expected in process.stdout
+    *_, after = process.stdout.partition("next:\n")
+    lines = [line.strip() for line in after.splitlines()]
+    assert len(lines) <= 6
+    for name in ("report", "predict", "stream", "embed", "export"):
+        start = f"python -m example.{name} --workdir={tmp_path / 'run'}"
+        assert any(line.startswith(start) for line in lines)
+    assert lines[-1] == f"tensorboard --logdir={tmp_path}/run/tensorboard"
 
 
 @pytest.mark.any_backend
