@@ -1,6 +1,8 @@
 """What a finished run has recorded."""
 
+import ast
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +74,34 @@ def read_preparation(folder: Workdir) -> tuple[list[Callable], int | None]:
         raise ValueError(f"In {folder.settings}: {error}") from error
 
 
+def read_data_name(folder: Workdir) -> str:
+    """Reads what people call the data of a run.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        For data that lies in a folder of the user, such as recordings, the
+        name of this folder, without those above it. Otherwise the name by
+        which the data was loaded, such as that of a TFDS set.
+
+    Raises:
+        ValueError: If `results.json` or `settings.json` is damaged.
+    """
+    name = folder.read_data()["name"]
+    # Training without gin leaves no settings.
+    if not folder.settings.exists():
+        return name
+    text = run_files.read_settings(folder.settings).get(f"{name}.path", "None")
+    try:
+        path = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return name
+    # It takes both / and \, whatever system the run was made on.
+    last = pathlib.PureWindowsPath(path).name if isinstance(path, str) else ""
+    return last or name
+
+
 def read_card(folder: Workdir) -> dict[str, Any]:
     """Reads what a finished run tells about its model.
 
@@ -88,7 +118,7 @@ def read_card(folder: Workdir) -> dict[str, Any]:
     summary = folder.read_summary()
     trained_on = folder.read_data()
     return {
-        "data": trained_on["name"],
+        "data": read_data_name(folder),
         "clips": trained_on.get("counts", {}),
         **{
             name: summary[name]
