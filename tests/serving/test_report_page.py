@@ -381,8 +381,13 @@ def test_a_run_without_labels_has_curves_and_no_examples(folder, tmp_path):
     file, note = report_page.write(str(workdir))
     made = Page(file.read_text("utf-8"))
     assert "has learned without labels" in note
-    assert note in made.text and "audio_folder, no labels, at" in made.text
+    assert "The model has learned without labels" in made.text
+    assert "Data: tones, no labels, at" in made.text
     assert not made.sources("audio")
+    assert "accuracy of guessing" in made.cells
+    # What suits labels alone is not there, also not as an empty section.
+    for word in ("#labels", "#examples", "confusion", "right or wrong"):
+        assert word not in file.read_text("utf-8")
     alternatives = [a["alt"] for tag, a in made.tags if tag == "img"]
     assert {"loss", "accuracy"} <= set(alternatives)
 

@@ -18,6 +18,7 @@ _PREFIX = "val_"
 # What people call a column, where it is not its name without underscores.
 _TITLES = {
     "auc": "AUC",
+    "chance": "accuracy of guessing",
     "d_prime": "d′",
     "drift_bandwidth": "movement of the bandwidths",
     "drift_centre": "movement of the centre frequencies",

@@ -14,7 +14,9 @@ import numpy as np
 import soundfile
 
 from leaf_audio import diagnostics, frontend
+from leaf_audio.common import files
 from leaf_audio.diagnostics import figures
+from leaf_audio.serving.finished import read_data_name
 from leaf_audio.serving.report import curves
 from leaf_audio.serving.report.examples import Example, Examples
 from leaf_audio.serving.trained import TrainedClassifier
@@ -22,8 +24,6 @@ from leaf_audio.training import run_files, tables
 from leaf_audio.training.workdir import Workdir
 from leaf_audio.version import __version__
 
-# Written into each page. Only a file that holds it is replaced.
-MARK = "leaf-audio report"
 # A matrix of more labels could not be read on a screen.
 _MAX_MATRIX = 60
 _DPI = 130
@@ -72,9 +72,10 @@ def make_page(
     metrics = summary.get("metrics", {})
     is_known_config = folder.config.exists()
     return template.render(
-        mark=MARK,
+        mark=files.PAGE_MARK,
         title=f"Run {_text(folder.path.resolve().name)}",
-        summary=_summary(summary),
+        summary=_summary(summary, read_data_name(folder)),
+        has_labels=bool(recorded["labels"]),
         metrics=_metrics_table(metrics, recorded.get("counts", {})),
         curves=_curves(folder, summary.get("kept_epoch")),
         splits=[
@@ -120,14 +121,14 @@ def _text(value: Any) -> str:
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _summary(summary: Mapping[str, Any]) -> str:
+def _summary(summary: Mapping[str, Any], data_name: str) -> str:
     """Says in a line or two what was trained on what."""
     recorded = summary["data"]
     labels = len(recorded["labels"])
     each = "several labels" if recorded.get("is_multilabel") else "one label"
     told = f"{labels} labels, {each} for each clip" if labels else "no labels"
     rate = recorded.get("sample_rate") or "an unknown number of"
-    parts = [f"Data: {_text(recorded['name'])}, {told}, at {rate} Hz."]
+    parts = [f"Data: {_text(data_name)}, {told}, at {rate} Hz."]
     if "kept_epoch" in summary:
         epochs = summary.get("timings", {}).get("epochs", "?")
         parts.append(f"Model of epoch {summary['kept_epoch']} of {epochs}.")
