@@ -21,9 +21,10 @@ import tensorflow as tf
 
 import leaf_audio
 from leaf_audio import data
+from leaf_audio.common.export_formats import QUANTIZATIONS
 from leaf_audio.data import read_recording
-from leaf_audio.serving.export import QUANTIZATIONS, export
-from leaf_audio.serving.windows import files_of
+from leaf_audio.data.recordings import files_of
+from leaf_audio.serving.export import export
 
 
 def run_litert(path: pathlib.Path) -> Callable:

@@ -57,11 +57,24 @@ def main(argv: list[str]) -> None:
         )
     if given.output is not None:
         trained_flags.check_output(given.output, ".keras")
+    trained_flags.check_flags()
     escape_what_stdout_cannot_show()
     left_out = trained_flags.LeftOut()
+    unlabelled = left_out.files_of(argv[1:])
+    _check_labelled(given.recordings)
     with trained_flags.classifier_of_flags() as classifier:
-        _classify(classifier, argv[1:], left_out)
+        _classify(classifier, unlabelled, left_out)
     left_out.exit_if_any()
+
+
+def _check_labelled(folder: str) -> None:
+    """Ends the program with one line unless a folder can be understood."""
+    from leaf_audio.data.recordings import list_labelled
+
+    try:
+        list_labelled(folder)
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
 
 
 def _classify(
@@ -170,8 +183,14 @@ def _define_flags() -> None:
         "the folder has a test split.",
         **own,
     )
+    # Bounds of absl let NaN pass.
+    flags.register_validator(
+        "fraction",
+        lambda value: 0 < value <= 1,
+        "`fraction` must be a number above 0, and at most 1.",
+    )
     flags.DEFINE_integer(
-        "seed", 0, "Decides which recordings these are.", **own
+        "seed", 0, "Decides which recordings these are.", lower_bound=0, **own
     )
     flags.DEFINE_string(
         "output",

@@ -17,7 +17,6 @@ import difflib
 import inspect
 import logging
 import re
-import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 
 import gin
@@ -90,43 +89,30 @@ def parse(
     """
     gin.clear_config()
     _STATEMENTS.clear()
-    for file in files:
-        if not gin_files.is_there(file):
-            raise ValueError(
-                "`gin_config` must name a file, in the current folder or in "
-                f"{CONFIGS}. Received: gin_config={file!r}."
-            )
-    # gin logs an error for each place in which it does not find a file.
-    logging.disable(logging.ERROR)
-    try:
-        # gin checks the whole and then locks it. This takes the lock off.
-        with gin.unlock_config():
-            gin.parse_config(list(recorded))
-            gin.parse_config_files_and_bindings(
-                files, bindings, finalize_config=False
-            )
-            _STATEMENTS.extend(gin_files.read_text("\n".join(recorded)))
-            _STATEMENTS.extend(gin_files.read(files, bindings))
-            for more in list(any_frontend.for_chosen(_STATEMENTS)):
-                text = _bindings.text(more.value, {})
-                gin.parse_config(f"{more.key} = {text}")
-                _STATEMENTS.append(more)
-            gin.finalize()
-    except SyntaxError as error:
-        raise ValueError(_syntax_message(error, bindings)) from error
-    except tokenize.TokenError as error:
-        raise ValueError(
-            f"{error.args[0]}, in a config or a binding: something is opened "
-            "and never closed."
-        ) from error
-    except (OSError, ImportError) as error:
-        raise ValueError(str(error)) from error
-    except ValueError:
-        # gin shows the whole config where a macro is not defined.
-        _bindings.check_macros(gin_files.read(files, bindings))
-        raise
-    finally:
-        logging.disable(logging.NOTSET)
+    gin_files.check_there(files)
+    with gin_files.as_value_errors(bindings):
+        # gin logs an error for each place in which it does not find a file.
+        logging.disable(logging.ERROR)
+        try:
+            # gin checks the whole and then locks it. This takes the lock off.
+            with gin.unlock_config():
+                gin.parse_config(list(recorded))
+                gin.parse_config_files_and_bindings(
+                    files, bindings, finalize_config=False
+                )
+                _STATEMENTS.extend(gin_files.read_text("\n".join(recorded)))
+                _STATEMENTS.extend(gin_files.read(files, bindings))
+                for more in list(any_frontend.for_chosen(_STATEMENTS)):
+                    text = _bindings.text(more.value, {})
+                    gin.parse_config(f"{more.key} = {text}")
+                    _STATEMENTS.append(more)
+                gin.finalize()
+        except ValueError:
+            # gin shows the whole config where a macro is not defined.
+            _bindings.check_macros(gin_files.read(files, bindings))
+            raise
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def bound() -> dict[str, str]:
@@ -277,22 +263,6 @@ def _operative(are_macros: bool) -> dict[str, str]:
         for key, value in _bindings.used().items()
         if key.is_macro == are_macros
     }
-
-
-def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
-    # Removes Python's own description of a value that gin cannot read.
-    what = re.sub(r"malformed node or string.*\n *", "", error.msg)
-    if error.filename:
-        where = f"{what} in line {error.lineno} of {error.filename}"
-    else:
-        lines = "\n".join(bindings).splitlines()
-        # It is not always among them, as that of a setting which was recorded.
-        line = "\n".join(lines[(error.lineno or 0) - 1 : error.lineno])
-        where = f"{what} Received: {(line or error.text or '').strip()}"
-    return (
-        f"{where}\n(Text is quoted, a function is written @name, and what was "
-        "opened before is closed.)"
-    )
 
 
 def _suggestion(message: str) -> str:

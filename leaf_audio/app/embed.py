@@ -41,16 +41,19 @@ def main(argv: list[str]) -> None:
             f"Received: output={output}, {len(recordings)} recordings."
         )
     trained_flags.check_output(output, ".npz")
+    trained_flags.check_flags()
     escape_what_stdout_cannot_show()
     left_out = trained_flags.LeftOut()
+    files = left_out.files_of(recordings)
+    trained_flags.check_not_read(output, files)
     with trained_flags.classifier_of_flags() as classifier:
-        _write(classifier, recordings, pathlib.Path(output), left_out)
+        _write(classifier, files, pathlib.Path(output), left_out)
     left_out.exit_if_any()
 
 
 def _write(
     classifier: "TrainedClassifier",
-    recordings: Sequence[str],
+    files: Sequence[str],
     output: pathlib.Path,
     left_out: trained_flags.LeftOut,
 ) -> None:
@@ -58,23 +61,19 @@ def _write(
 
     Args:
         classifier: The classifier.
-        recordings: Names of audio files and folders.
+        files: Names of audio files.
         output: The `.npz` file. It has the arrays `embeddings`, float32 of
             shape (recordings, channels), and `files`, their names.
         left_out: What is told of recordings that cannot be read.
 
     Raises:
-        ValueError: If no recording can be read, or the model has no
-            embeddings.
+        ValueError: If the model has no embeddings.
         OSError: If the file cannot be written.
     """
     from leaf_audio import serving
     from leaf_audio.data.progress import progress
-    from leaf_audio.serving.windows import files_of
 
     given = flags.FLAGS
-    files = files_of(recordings)
-    trained_flags.check_not_read(str(output), files)
     embedded = serving.embed(
         classifier,
         files,
@@ -85,10 +84,7 @@ def _write(
     with progress(embedded, len(files), "Embedding", transient=True) as tracked:
         found = list(tracked)
     if not found:
-        raise ValueError(
-            "`recordings` must hold one that can be read. Received: "
-            f"{len(files)} that cannot."
-        )
+        left_out.exit_if_any()
     with replacing(output) as partial, open(partial, "wb") as file:
         np.savez(
             file,

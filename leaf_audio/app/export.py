@@ -7,7 +7,11 @@ from absl import flags
 
 from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import run_main
-from leaf_audio.common.export_formats import SUFFIXES
+from leaf_audio.common.export_formats import (
+    QUANTIZATIONS,
+    SUFFIXES,
+    check_request,
+)
 
 
 def run() -> None:
@@ -30,8 +34,20 @@ def main(argv: list[str]) -> None:
             "--workdir=runs/leaf --format=litert --output=leaf.tflite. "
             f"Received: output={given.output}, format={given.format}."
         )
-    if SUFFIXES[given.format]:
-        trained_flags.check_output(given.output, SUFFIXES[given.format])
+    try:
+        check_request(
+            path=given.output,
+            format=given.format,
+            quantize=given.quantize,
+            window=given.window,
+            keep_plan=given.keep_plan,
+            name="output",
+        )
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
+    if given.format == "onnx":
+        trained_flags.check_installed("tf2onnx", extra="onnx")
+    trained_flags.check_flags()
     with trained_flags.classifier_of_flags() as classifier:
         from leaf_audio.serving.export import export
 
@@ -64,7 +80,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum(
         "quantize",
         None,
-        ["float16", "int8"],
+        list(QUANTIZATIONS),
         "Stores the weights with fewer bits; only for litert.",
         **own,
     )

@@ -6,10 +6,13 @@ later one has replaced, the same files are read here a second time, with gin's
 own parser.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
 import pathlib
+import re
+import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -113,6 +116,78 @@ class Binding:
 def is_there(file: str) -> bool:
     """Returns whether a config can be found by this name."""
     return os.path.isfile(file) or _is_shipped(file)
+
+
+def check(files: Sequence[str], bindings: Sequence[str]) -> None:
+    """Raises a ValueError for mistakes that can be seen without TensorFlow.
+
+    These are files that are not there, lines that are not valid gin, and a
+    binding `audio_folder.path` of what is no folder. Nothing is executed.
+
+    Args:
+        files: Names of configs.
+        bindings: Lines in gin's syntax, which come after the files.
+    """
+    from leaf_audio.data.user_files import check_folder
+
+    check_there(files)
+    with as_value_errors(bindings):
+        read(files, bindings)
+    typed = {one.key: one.value for one in read_text("\n".join(bindings))}
+    for key, path in typed.items():
+        if str(key).endswith("audio_folder.path") and isinstance(path, str):
+            check_folder("audio_folder", path, "a folder of recordings")
+
+
+@contextlib.contextmanager
+def as_value_errors(bindings: Sequence[str]) -> Iterator[None]:
+    """Raises a ValueError in place of gin's errors about files and syntax.
+
+    Args:
+        bindings: Lines in gin's syntax that the `with` block parses, which the
+            message shows.
+    """
+    try:
+        yield
+    except SyntaxError as error:
+        raise ValueError(_syntax_message(error, bindings)) from error
+    except tokenize.TokenError as error:
+        raise ValueError(
+            f"{error.args[0]}, in a config or a binding: something is opened "
+            "and never closed."
+        ) from error
+    except (OSError, ImportError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
+    # Removes Python's own description of a value that gin cannot read.
+    what = re.sub(r"malformed node or string.*\n *", "", error.msg)
+    if error.filename:
+        where = f"{what} in line {error.lineno} of {error.filename}"
+    else:
+        lines = "\n".join(bindings).splitlines()
+        # It is not always among them, as that of a setting which was recorded.
+        line = "\n".join(lines[(error.lineno or 0) - 1 : error.lineno])
+        where = f"{what} Received: {(line or error.text or '').strip()}"
+    return (
+        f"{where}\n(Text is quoted, a function is written @name, and what was "
+        "opened before is closed.)"
+    )
+
+
+def check_there(files: Sequence[str]) -> None:
+    """Raises a ValueError unless all configs can be found.
+
+    Args:
+        files: Names of configs.
+    """
+    for file in files:
+        if not is_there(file):
+            raise ValueError(
+                "`gin_config` must name a file, in the current folder or in "
+                f"{CONFIGS}. Received: gin_config={file!r}."
+            )
 
 
 def read(files: Sequence[str], bindings: Sequence[str]) -> list[Binding]:

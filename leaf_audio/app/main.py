@@ -1,10 +1,12 @@
 """The command that trains or evaluates, and prepares the data for it."""
 
+import os
 import sys
 from typing import Any
 
 from absl import flags, logging
 
+from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import (
     escape_what_stdout_cannot_show,
     importing_libraries,
@@ -36,6 +38,8 @@ def main(argv: list[str]) -> None:
             "Error: `gin_config` must be given, such as "
             "--gin_config=example/configs/quickstart.gin. --help has the rest."
         )
+    trained_flags.check_configs(given.gin_config, _bindings())
+    _check_workdir()
     escape_what_stdout_cannot_show()
     with importing_libraries():
         import keras
@@ -62,6 +66,20 @@ def main(argv: list[str]) -> None:
         sys.exit(f"Error: {configuration.message(error)}")
     except KeyboardInterrupt:
         sys.exit(f"Interrupted. {_AFTER_INTERRUPTION[given.mode]}")
+
+
+def _check_workdir() -> None:
+    """Ends the program with one line unless `workdir` can be used."""
+    given = flags.FLAGS
+    if given.mode == "eval" and given.workdir is not None:
+        trained_flags.check_workdir(
+            given.workdir, trained_flags.AN_EPOCH, ["best.keras"]
+        )
+    elif given.workdir is not None and os.path.isfile(given.workdir):
+        sys.exit(
+            "Error: `workdir` must be a folder. "
+            f"Received: workdir={given.workdir}, a file."
+        )
 
 
 def _bindings() -> list[str]:

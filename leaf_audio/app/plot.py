@@ -6,6 +6,7 @@ python -m example.plot --workdir=runs/leaf --output=figures \
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -161,8 +162,21 @@ def _check_replaceable(files: Iterable[pathlib.Path]) -> None:
 def main(argv: list[str]) -> None:
     """Draws what the flags ask for."""
     given = flags.FLAGS
-    if given.workdir is None:
-        sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
+    trained_flags.check_workdir(
+        given.workdir, trained_flags.AN_EPOCH, ["best.keras"]
+    )
+    trained_flags.check_configs(given.gin_config)
+    trained_flags.check_installed("matplotlib", extra="plot")
+    if given.recording is not None and not os.path.isfile(given.recording):
+        sys.exit(
+            "Error: `recording` must be an audio file. "
+            f"Received: recording={given.recording}, which is none."
+        )
+    if given.output is not None and os.path.isfile(given.output):
+        sys.exit(
+            "Error: `output` must be a folder. "
+            f"Received: output={given.output}, a file."
+        )
     import_backend()
     try:
         files = draw(

@@ -98,10 +98,14 @@ def main(argv: list[str]) -> None:
         )
     if given.output is not None:
         _check_output(given.output)
+    trained_flags.check_flags()
     escape_what_stdout_cannot_show()
     left_out = trained_flags.LeftOut()
+    files = left_out.files_of(recordings)
+    if given.output is not None:
+        trained_flags.check_not_read(given.output, files)
     with trained_flags.classifier_of_flags() as classifier:
-        _predict(classifier, recordings, left_out)
+        _predict(classifier, files, left_out)
     left_out.exit_if_any()
 
 
@@ -128,17 +132,13 @@ def _check_output(output: str) -> None:
 
 def _predict(
     classifier: TrainedClassifier,
-    recordings: Sequence[str],
+    files: Sequence[str],
     left_out: trained_flags.LeftOut,
 ) -> None:
     from leaf_audio import serving
     from leaf_audio.data.progress import progress
-    from leaf_audio.serving.windows import files_of
 
     given = flags.FLAGS
-    files = files_of(recordings)
-    if given.output is not None:
-        trained_flags.check_not_read(given.output, files)
     found = serving.predict(
         classifier,
         files,

@@ -16,7 +16,7 @@ from leaf_audio.app.startup import (
     import_backend,
     run_main,
 )
-from leaf_audio.common.files import without_mark
+from leaf_audio.common import files
 
 if TYPE_CHECKING:
     from leaf_audio import data, serving
@@ -38,8 +38,13 @@ def main(argv: list[str]) -> None:
         argv: The command line without its flags: the name of the program.
     """
     given = flags.FLAGS
-    if given.workdir is None:
-        sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
+    trained_flags.check_workdir(given.workdir, "a finished run")
+    trained_flags.check_configs(given.gin_config, given.gin_bindings)
+    trained_flags.check_installed("matplotlib", "jinja2", extra="plot")
+    try:
+        _check_replaceable(_file(given.workdir, given.output))
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
     escape_what_stdout_cannot_show()
     import_backend()
     try:
@@ -83,13 +88,10 @@ def write(
         ImportError: If matplotlib or Jinja is not installed.
     """
     from leaf_audio import serving
-    from leaf_audio.common import files
     from leaf_audio.serving import report
 
     folder = serving.finished_run(workdir)
-    file = (
-        folder.path / "report.html" if output is None else pathlib.Path(output)
-    )
+    file = _file(workdir, output)
     _check_replaceable(file)
     with trained_flags.trained(workdir, configs) as classifier:
         examples = _examples(folder, classifier, configs, bindings)
@@ -99,17 +101,21 @@ def write(
     return file, examples if isinstance(examples, str) else ""
 
 
+def _file(workdir: str, output: str | None) -> pathlib.Path:
+    if output is None:
+        return pathlib.Path(workdir).expanduser() / "report.html"
+    return pathlib.Path(output)
+
+
 def _check_replaceable(file: pathlib.Path) -> None:
     """Raises a ValueError unless the page may be written to a file."""
-    from leaf_audio.serving.report.page import MARK
-
     is_html = file.suffix.lower() in (".html", ".htm") and not file.is_dir()
     if not is_html:
         raise ValueError(
             "`output` must be the name of an .html file. "
             f"Received: output={str(file)!r}."
         )
-    if without_mark([file], MARK):
+    if files.without_mark([file], files.PAGE_MARK):
         raise ValueError(
             "`output` must be a new file, or one that this command has "
             f"written. Received: output={str(file)!r}, which would be replaced."

@@ -65,6 +65,12 @@ def main(argv: list[str]) -> None:
             "Error: `rate` is the sample rate of standard input; a file tells "
             f"its own. Received: rate={given.rate} with {recording}."
         )
+    trained_flags.check_flags()
+    if recording != "-" and not os.path.isfile(recording):
+        sys.exit(
+            "Error: `recording` must be an audio file, or - for standard "
+            f"input. Received: recording={recording!r}, which is no file."
+        )
     escape_what_stdout_cannot_show()
     with trained_flags.classifier_of_flags() as classifier:
         _tell(classifier, recording)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import importing_libraries, run_main
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
         (own if is_own else others).append(binding)
     if given.workdir is not None:
         own.append(f"Study.workdir = {given.workdir!r}")
+    trained_flags.check_configs(given.gin_config, given.gin_bindings)
     more = [] if given.data_dir is None else [f"--data_dir={given.data_dir}"]
     with importing_libraries():
         from leaf_audio.app import configuration

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import importlib.util
+import math
 import os
 import pathlib
 import sys
@@ -17,6 +20,9 @@ from leaf_audio.common.included import included
 
 if TYPE_CHECKING:
     from leaf_audio.serving import TrainedClassifier
+
+# What a workdir must hold that has a model, though the run has not ended.
+AN_EPOCH = "a run with one completed epoch at least"
 
 
 def define_flags() -> None:
@@ -73,6 +79,13 @@ def define_window_flags(without_hop: str) -> None:
         f"{without_hop}.",
         **own,
     )
+    # Bounds of absl let NaN and infinity pass.
+    for name in ("window", "hop"):
+        flags.register_validator(
+            name,
+            lambda value: value is None or 0 < value < math.inf,
+            f"`{name}` must be a positive number of seconds.",
+        )
 
 
 def define_choice_flags(without_top: str) -> None:
@@ -110,14 +123,42 @@ class LeftOut:
         self._count = 0
 
     def __call__(self, recording: str, error: ValueError) -> None:
-        """Tells one recording, by the message of its error."""
+        """Tells one recording, and what is wrong with it."""
+        # The error names the recording too. Its cause is the reason alone.
+        self._tell(recording, error.__cause__ or error)
+
+    def files_of(self, recordings: Sequence[str]) -> list[str]:
+        """Lists the files that recordings and folders stand for.
+
+        Those that are not there are told. If none is left, the program ends
+        with one line.
+
+        Args:
+            recordings: Names of audio files and folders.
+        """
+        from leaf_audio.data.recordings import files_of
+
+        found = []
+        for file in files_of(recordings):
+            if os.path.exists(file):
+                found.append(file)
+            else:
+                self._tell(file, os.strerror(errno.ENOENT))
+        if not found:
+            self.exit_if_any()
+        return found
+
+    def _tell(self, recording: str, reason: object) -> None:
         self._count += 1
-        print(f"Error: {describe(error)}", file=sys.stderr, flush=True)
+        print(f"left out: {recording}: {reason}", file=sys.stderr, flush=True)
 
     def exit_if_any(self) -> None:
         """Ends the program with one line if any was left out."""
         if self._count:
-            sys.exit(f"Error: recordings left out: {self._count}.")
+            sys.exit(
+                f"Error: {self._count} recording{'s' * (self._count != 1)} "
+                "left out."
+            )
 
 
 def check_output(output: str, suffix: str = "") -> None:
@@ -139,8 +180,42 @@ def check_output(output: str, suffix: str = "") -> None:
         )
 
 
+def check_installed(*libraries: str, extra: str) -> None:
+    """Ends the program with one line unless libraries are installed.
+
+    Args:
+        *libraries: Names of modules.
+        extra: The extra of this package that installs them.
+    """
+    missing = [
+        name for name in libraries if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        sys.exit(
+            f"Error: {' and '.join(missing)} must be installed, by pip install "
+            f"'leaf_audio[{extra}]', or in a clone pip install -e '.[{extra}]'."
+        )
+
+
+def check_configs(configs: Sequence[str], bindings: Sequence[str] = ()) -> None:
+    """Ends the program with one line unless configs can be found and parsed.
+
+    Args:
+        configs: Names of gin configs.
+        bindings: Lines in gin's syntax. Default: none.
+    """
+    if not (configs or bindings):
+        return
+    from leaf_audio.app import gin_files
+
+    try:
+        gin_files.check(configs, bindings)
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
+
+
 def check_not_read(output: str, recordings: Sequence[str]) -> None:
-    """Raises ValueError if a recording is the file that will be written.
+    """Ends the program with one line if a recording would be replaced.
 
     Args:
         output: The name of the file.
@@ -149,29 +224,22 @@ def check_not_read(output: str, recordings: Sequence[str]) -> None:
     path = os.path.realpath(output)
     for recording in recordings:
         if os.path.realpath(recording) == path:
-            raise ValueError(
-                "`output` must be another file than the recordings, since it "
-                f"is replaced. Received: output={output}."
+            sys.exit(
+                "Error: `output` must be another file than the recordings, "
+                f"since it is replaced. Received: output={output}."
             )
 
 
 @contextlib.contextmanager
 def classifier_of_flags() -> Iterator[TrainedClassifier]:
-    """Loads the classifier that the flags name.
+    """Loads the classifier that the flags name. Call `check_flags` before.
 
     It is to be used in the `with` block. Functions that a config binds have no
-    bindings after it. The program ends with one line if the flags name no
-    classifier, it cannot be loaded, or the `with` block raises an error of
-    wrong input, such as a ValueError.
+    bindings after it. The program ends with one line if the classifier cannot
+    be loaded, or the `with` block raises an error of wrong input, such as a
+    ValueError.
     """
     given = flags.FLAGS
-    if (given.workdir is None) == (given.model is None):
-        sys.exit(
-            "Error: one of `workdir` and `model` must be given, such as "
-            "--workdir=runs/leaf or --model=speech_commands. Received: "
-            f"workdir={given.workdir}, model={given.model}."
-        )
-    _check_source(given.workdir, given.model)
     import_backend()
     source = given.workdir or given.model
     try:
@@ -187,24 +255,53 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
         sys.exit(f"Error: {describe(error)}")
 
 
-def _check_source(workdir: str | None, model: str | None) -> None:
-    """Ends the program with one line if a folder or file does not exist.
+def check_flags() -> None:
+    """Ends the program with one line unless the flags name a classifier.
 
-    It comes before the backend is imported, which takes seconds.
+    This and other checks of flags come before the backend is imported, which
+    takes seconds.
     """
-    # A shell does not expand the ~ of --workdir=~/runs/leaf.
-    if workdir is not None and not pathlib.Path(workdir).expanduser().is_dir():
+    given = flags.FLAGS
+    if (given.workdir is None) == (given.model is None):
         sys.exit(
-            "Error: `workdir` must be the folder of a run. "
-            f"Received: workdir={workdir}, which is no folder."
+            "Error: one of `workdir` and `model` must be given, such as "
+            "--workdir=runs/leaf or --model=speech_commands. Received: "
+            f"workdir={given.workdir}, model={given.model}."
         )
-    if model is None or model in included():
-        return
-    file = pathlib.Path(model).expanduser()
-    if file.suffix != ".keras" or not file.is_file():
+    if given.workdir is not None:
+        check_workdir(given.workdir, "a finished run")
+    elif given.model not in included():
+        file = pathlib.Path(given.model).expanduser()
+        if file.suffix != ".keras" or not file.is_file():
+            sys.exit(
+                "Error: `model` must be a .keras file that exists, or one of "
+                f"{', '.join(included())}. Received: model={given.model}."
+            )
+    check_configs(given.gin_config)
+
+
+def check_workdir(
+    workdir: str | None,
+    what: str,
+    names: Sequence[str] = ("best.keras", "results.json"),
+) -> None:
+    """Ends the program with one line unless a folder holds a run.
+
+    Args:
+        workdir: The folder.
+        what: What it must hold, in words.
+        names: The files that make it one. Default: those of a finished run.
+    """
+    if workdir is None:
+        sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
+    # A shell does not expand the ~ of --workdir=~/runs/leaf.
+    folder = pathlib.Path(workdir).expanduser()
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        why = f"without {missing[-1]}" if folder.is_dir() else "no folder"
         sys.exit(
-            "Error: `model` must be a .keras file that exists, or one of "
-            f"{', '.join(included())}. Received: model={model}."
+            f"Error: `workdir` must hold {what}. "
+            f"Received: workdir={workdir}, {why}."
         )
 
 

@@ -1,4 +1,23 @@
-"""The forms in which a trained classifier is written for other runtimes."""
+"""The forms in which a trained classifier is written for other runtimes.
+
+What can be wrong with a request is checked here, without TensorFlow, so that a
+command can tell it before it loads a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+from leaf_audio.common import files
+from leaf_audio.common.checks import (
+    check_bool,
+    check_choice,
+    check_path,
+    check_positive_int,
+    check_unless_none,
+)
 
 # For each, what the name of its file ends in; "" stands for a folder.
 SUFFIXES = {
@@ -7,3 +26,107 @@ SUFFIXES = {
     "savedmodel": "",
     "keras": ".keras",
 }
+QUANTIZATIONS = ("float16", "int8")
+# Where the description is: a member of a `.keras` file, an entry of the
+# metadata of an ONNX file. Only files that have it are replaced.
+MEMBER = "leaf_audio.json"
+METADATA = "leaf_audio"
+
+
+def check_request(
+    path: str | os.PathLike,
+    format: str,
+    quantize: str | None = None,
+    window: int | None = None,
+    keep_plan: bool = False,
+    name: str = "path",
+) -> pathlib.Path:
+    """Checks all of an export that does not depend on the classifier.
+
+    Args:
+        path: What to write; see `leaf_audio.serving.export.export`.
+        format: A key of `SUFFIXES`.
+        quantize: One of `QUANTIZATIONS`, or None.
+        window: int, in samples, or None.
+        keep_plan: bool.
+        name: What messages call `path`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If an argument is out of range, or a file would be replaced
+            that no export has written.
+    """
+    path = pathlib.Path(check_path(name, path))
+    format = check_choice("format", format, tuple(SUFFIXES))
+    check_unless_none(check_positive_int, window=window)
+    check_bool("keep_plan", keep_plan)
+    if quantize is not None:
+        check_choice("quantize", quantize, QUANTIZATIONS)
+    if format != "litert" and (quantize is not None or window is not None):
+        raise ValueError(
+            "`format` must be litert with `quantize` or `window`. Received: "
+            f"format={format}, quantize={quantize}, window={window}."
+        )
+    suffix = SUFFIXES[format]
+    if path.suffix != suffix:
+        raise ValueError(
+            f"`{name}` must end in {suffix or 'no suffix'} with "
+            f"format={format}. Received: {name}={str(path)!r}."
+        )
+    is_place = path.parent.is_dir() and not path.is_dir()
+    if format != "savedmodel" and not is_place:
+        raise ValueError(
+            f"`{name}` must be a file in a folder that exists. "
+            f"Received: {name}={str(path)!r}."
+        )
+    _check_replaceable(path, format, name)
+    if keep_plan and format == "keras":
+        raise ValueError(
+            "`keep_plan` must be False with format=keras, which keeps a plan "
+            "anyway. Received: keep_plan=True."
+        )
+    return path
+
+
+def _check_replaceable(path: pathlib.Path, format: str, name: str) -> None:
+    """Raises a ValueError if a file exists that no export has written."""
+    found: list[pathlib.Path] = []
+    if format == "litert":
+        about = beside(path)
+        if not _is_description(about):
+            found = [one for one in (path, about) if os.path.lexists(one)]
+    elif format == "savedmodel":
+        if path.exists() and not _is_description(inside(path)):
+            found = [path]
+    else:
+        mark = {"onnx": METADATA, "keras": MEMBER}[format]
+        found = files.without_mark([path], mark)
+    if found:
+        raise ValueError(
+            f"`{name}` must be new, or what an export has written before. "
+            f"Received: {name}={str(path)!r}, and "
+            f"{' and '.join(map(str, found))} would be replaced."
+        )
+
+
+def beside(path: pathlib.Path) -> pathlib.Path:
+    """Returns the file that describes a `.tflite` file."""
+    return path.with_suffix(".json")
+
+
+def inside(path: pathlib.Path) -> pathlib.Path:
+    """Returns the file that describes a SavedModel."""
+    return path / "assets.extra" / "leaf_audio.json"
+
+
+def _is_description(path: pathlib.Path) -> bool:
+    """Returns whether a file is a description that `export` has written."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    # Those of earlier versions have these keys too.
+    keys = {"labels", "sample_rate", "window", "preparation"}
+    return isinstance(content, dict) and keys <= content.keys()

@@ -10,6 +10,7 @@ does not list are left out with a warning.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import warnings
@@ -111,6 +112,57 @@ def list_recordings(
         if is_drawn:
             splits.check_drawn(fractions, entries, recordings)
     return Listing(recordings, messages, is_drawn, is_multilabel)
+
+
+def list_labelled(folder: str) -> Listing:
+    """Lists the recordings of a folder of whole files with one label each.
+
+    Args:
+        folder: str. The folder: `<label>/*`, `<split>/<label>/*`, or with an
+            index.csv.
+
+    Returns:
+        A `Listing`.
+
+    Raises:
+        ValueError: The folder is not one of these, or has fewer than two
+            labels, recordings with several labels, or parts of files. The
+            message calls it `recordings`.
+    """
+    path = pathlib.Path(folder)
+    if not path.is_dir():
+        raise ValueError(
+            "`recordings` must be a folder of labelled recordings. "
+            f"Received: recordings={folder!r}."
+        )
+    without_label = [file for file in audio_files(path) if "/" not in file]
+    if without_label and not (path / INDEX).is_file():
+        raise ValueError(
+            "`recordings` must hold audio files in folders named by label, or "
+            f"an {INDEX} that names the labels. Received: "
+            f"recordings={folder!r} with {count_files(without_label)} in no "
+            "such folder."
+        )
+    try:
+        listing = list_recordings(path, for_training=False)
+    except ValueError as error:
+        # What is a setting of training there is an argument here.
+        text = str(error).replace("`audio_folder.path`", "`recordings`")
+        raise ValueError(text) from error
+    parts = any(one.is_segment for one in listing.recordings)
+    if parts or listing.is_multilabel:
+        raise ValueError(
+            "`recordings` must be whole files with one label each. Received: "
+            f"recordings={folder!r} with "
+            f"{'parts of files' if parts else 'several labels'}."
+        )
+    labels = {one.labels[0] for one in listing.recordings}
+    if len(labels) < 2:
+        raise ValueError(
+            "`recordings` must have at least two labels. Received: "
+            f"recordings={folder!r} with {sorted(labels)}."
+        )
+    return listing
 
 
 def _list_entries(
@@ -239,6 +291,28 @@ def _check_labels(folder: pathlib.Path, recordings: list[Recording]) -> None:
             f"recordings share. Received: path={str(folder)!r}, with "
             f"{sorted(*sets)}."
         )
+
+
+def files_of(recordings: Sequence[str]) -> list[str]:
+    """Lists the files that names of files and folders stand for.
+
+    Args:
+        recordings: Names of audio files and folders.
+
+    Returns:
+        Each file once. A folder stands for the audio files below it; one that
+        holds none stays as it is.
+    """
+    return list(dict.fromkeys(itertools.chain(*map(_files, recordings))))
+
+
+def _files(name: str) -> list[str]:
+    if not os.path.isdir(name):
+        return [name]
+    found = [
+        os.path.join(name, file) for file in audio_files(pathlib.Path(name))
+    ]
+    return found or [name]
 
 
 def audio_files(folder: pathlib.Path) -> list[str]:

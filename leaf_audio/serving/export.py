@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import os
 import pathlib
 import tempfile
 import warnings
@@ -17,28 +15,18 @@ import numpy as np
 
 from leaf_audio import data
 from leaf_audio.common import files
-from leaf_audio.common.checks import (
-    check_bool,
-    check_choice,
-    check_path,
-    check_positive_int,
-    check_unless_none,
-)
-from leaf_audio.common.export_formats import SUFFIXES
+from leaf_audio.common.export_formats import beside, check_request, inside
 from leaf_audio.common.portable import portable_operations
 from leaf_audio.data.quiet import only_from
 from leaf_audio.frontend import Leaf
 from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.models.contrastive import Contrastive
-from leaf_audio.serving import onnx_files, packed
+from leaf_audio.serving import onnx_files
 from leaf_audio.serving.portable_preparation import Step, cut, prepare, split
 from leaf_audio.serving.trained import Path, TrainedClassifier
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-FORMATS = tuple(SUFFIXES)
-QUANTIZATIONS = ("float16", "int8")
 
 
 def export(
@@ -103,32 +91,9 @@ def export(
     Warns:
         data.DataWarning: If the caller must do more than padding and cropping.
     """
-    path = pathlib.Path(check_path("path", path))
-    format = check_choice("format", format, FORMATS)
-    check_unless_none(check_positive_int, window=window)
-    check_bool("keep_plan", keep_plan)
-    if quantize is not None:
-        quantize = check_choice("quantize", quantize, QUANTIZATIONS)
-    if format != "litert" and (quantize is not None or window is not None):
-        raise ValueError(
-            "`format` must be litert with `quantize` or `window`. Received: "
-            f"format={format}, quantize={quantize}, window={window}."
-        )
-    suffix = SUFFIXES[format]
-    if path.suffix != suffix:
-        raise ValueError(
-            f"`path` must end in {suffix or 'no suffix'} with format={format}. "
-            f"Received: path={str(path)!r}."
-        )
-    is_place = path.parent.is_dir() and not path.is_dir()
-    if format != "savedmodel" and not is_place:
-        raise ValueError(
-            "`path` must be a file in a folder that exists. "
-            f"Received: path={str(path)!r}."
-        )
-    _check_replaceable(path, format)
+    path = check_request(path, format, quantize, window, keep_plan)
     if keep_plan:
-        _check_plans(classifier, format)
+        _check_plans(classifier)
     if format == "keras":
         classifier.save(path)
         return [path]
@@ -157,50 +122,17 @@ def export(
     return written
 
 
-def _check_replaceable(path: pathlib.Path, format: str) -> None:
-    """Raises a ValueError if a file exists that `export` has not written."""
-    found: list[pathlib.Path] = []
-    if format == "litert":
-        about = _beside(path)
-        if not _is_description(about):
-            found = [one for one in (path, about) if os.path.lexists(one)]
-    elif format == "savedmodel":
-        if path.exists() and not _is_description(_inside(path)):
-            found = [path]
-    else:
-        mark = {"onnx": onnx_files.METADATA, "keras": packed.MEMBER}[format]
-        found = files.without_mark([path], mark)
-    if found:
-        raise ValueError(
-            "`path` must be new, or what an export has written before. "
-            f"Received: path={str(path)!r}, and {' and '.join(map(str, found))}"
-            " would be replaced."
-        )
-
-
-def _is_description(path: pathlib.Path) -> bool:
-    """Returns whether a file is a description that `export` has written."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    # Those of earlier versions have these keys too.
-    keys = {"labels", "sample_rate", "window", "preparation"}
-    return isinstance(content, dict) and keys <= content.keys()
-
-
-def _check_plans(classifier: TrainedClassifier, format: str) -> None:
+def _check_plans(classifier: TrainedClassifier) -> None:
     """Renews plans that do not hold, and checks that there are some."""
     planned = [
         one
         for one in find_layers(classifier.model, Leaf)
         if one.plan is not None
     ]
-    if format == "keras" or not planned:
+    if not planned:
         raise ValueError(
-            "`keep_plan` must be False with format=keras, and without a Leaf "
-            f"that follows a plan. Received: keep_plan=True, format={format}, "
-            f"{len(planned)} frontends with a plan."
+            "`keep_plan` must be False without a Leaf that follows a plan. "
+            "Received: keep_plan=True, no frontend with a plan."
         )
     for one in planned:
         one.replan(if_needed=True)
@@ -301,30 +233,12 @@ def _write_saved_model(
     endpoint: _Endpoint, path: pathlib.Path, keep_plan: bool
 ) -> list[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=".partial-"
-    ) as partial:
-        folder = pathlib.Path(partial) / "model"
+    with files.replacing_folder(path) as folder:
         _save(endpoint, folder, keep_plan)
-        about = _inside(folder)
+        about = inside(folder)
         about.parent.mkdir()
         files.write_json(about, endpoint.describe())
-        # It is removed with the temporary folder.
-        before = pathlib.Path(partial) / "before"
-        try:
-            if path.exists():
-                os.replace(path, before)
-            os.replace(folder, path)
-        except BaseException:
-            if before.exists():
-                os.replace(before, path)
-            raise
     return [path]
-
-
-def _inside(path: pathlib.Path) -> pathlib.Path:
-    """Returns the file that describes a SavedModel."""
-    return path / "assets.extra" / "leaf_audio.json"
 
 
 def _write_onnx(
@@ -345,17 +259,12 @@ def _write_litert(
     quantize: str | None,
     keep_plan: bool,
 ) -> list[pathlib.Path]:
-    about = _beside(path)
+    about = beside(path)
     content = _convert(endpoint, quantize, keep_plan)
     with files.replacing_with_description(path, about) as partials:
         partials[0].write_bytes(content)
         files.write_json(partials[1], endpoint.describe())
     return [path, about]
-
-
-def _beside(path: pathlib.Path) -> pathlib.Path:
-    """Returns the file that describes a `.tflite` file."""
-    return path.with_suffix(".json")
 
 
 def _check_window(classifier: TrainedClassifier, window: int | None) -> int:

@@ -24,7 +24,7 @@ from leaf_audio.common.checks import (
     check_seed,
     check_share,
 )
-from leaf_audio.data.recordings import list_recordings
+from leaf_audio.data.recordings import list_labelled
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving.embeddings import embed
 from leaf_audio.serving.trained import TrainedClassifier
@@ -108,29 +108,19 @@ def read_labelled(
         ValueError: If the folder cannot be understood, has fewer than two
             labels, recordings with several labels, or parts of files.
     """
-    path = pathlib.Path(folder)
-    if not path.is_dir():
-        raise ValueError(
-            "`recordings` must be a folder of labelled recordings. "
-            f"Received: recordings={folder!r}."
-        )
-    listing = list_recordings(path, for_training=False)
-    known = {str(path / one.file): one for one in listing.recordings}
-    parts = any(one.is_segment for one in listing.recordings)
-    if parts or listing.is_multilabel:
-        raise ValueError(
-            "`recordings` must be whole files with one label each. Received: "
-            f"recordings={folder!r} with "
-            f"{'parts of files' if parts else 'several labels'}."
-        )
+    listing = list_labelled(folder)
+    known = {
+        str(pathlib.Path(folder, one.file)): one for one in listing.recordings
+    }
     found = list(embed(classifier, list(known), on_unusable=on_unusable))
     entries = [known[one.recording] for one in found]
     names = [entry.labels[0] for entry in entries]
     labels, targets = np.unique(names, return_inverse=True)
     if len(labels) < 2:
         raise ValueError(
-            "`recordings` must have at least two labels. Received: "
-            f"recordings={folder!r} with {list(map(str, labels))}."
+            "`recordings` must have at least two labels of which a recording "
+            f"can be read. Received: recordings={folder!r} with "
+            f"{list(map(str, labels))}."
         )
     own = [entry.group or entry.file for entry in entries]
     return Labelled(

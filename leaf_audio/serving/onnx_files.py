@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-# Under this name, the metadata of a file hold its description.
-METADATA = "leaf_audio"
+from leaf_audio.common.export_formats import METADATA
+
 # The oldest version of ONNX's operations that has all that are needed. The
 # older it is, the more runtimes read the file.
 _OPSET = 17

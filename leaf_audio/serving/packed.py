@@ -28,12 +28,11 @@ from leaf_audio.common.checks import (
     check_share,
     check_unless_none,
 )
+from leaf_audio.common.export_formats import MEMBER
 from leaf_audio.common.serialization import load_model
 from leaf_audio.data.decoding import check_sample_rate
 from leaf_audio.serving import preparation
 
-# The name of the description within a file.
-MEMBER = "leaf_audio.json"
 _FORMAT = 1
 _WEIGHTS = "model.weights.h5"
 # Of the 24 significant bits of a float32, these many are rounded off.

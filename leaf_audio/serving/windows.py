@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,8 @@ from leaf_audio.common.checks import (
     check_positive_int,
     check_unless_none,
 )
-from leaf_audio.data.recordings import audio_files
+from leaf_audio.data.decoding import UnusableFileError, naming
+from leaf_audio.data.recordings import files_of
 from leaf_audio.serving.batching import BATCH_SIZE, in_batches
 from leaf_audio.serving.trained import TrainedClassifier
 from leaf_audio.serving.window_sizes import in_samples
@@ -104,28 +104,6 @@ def rows_of_windows(
     )
 
 
-def files_of(recordings: Sequence[str]) -> list[str]:
-    """Lists the files that names of files and folders stand for.
-
-    Args:
-        recordings: Names of audio files and folders.
-
-    Returns:
-        Each file once. A folder stands for the audio files below it; one that
-        holds none stays as it is.
-    """
-    return list(dict.fromkeys(itertools.chain(*map(_files, recordings))))
-
-
-def _files(name: str) -> list[str]:
-    if not os.path.isdir(name):
-        return [name]
-    found = [
-        os.path.join(name, file) for file in audio_files(pathlib.Path(name))
-    ]
-    return found or [name]
-
-
 class _Place(NamedTuple):
     """Where a window is: its recording, and its ends in samples."""
 
@@ -144,11 +122,8 @@ def _clips(
     for recording in files_of(recordings):
         try:
             if os.path.isdir(recording):
-                raise ValueError(
-                    "`recording` must be an audio file or a folder with audio "
-                    f"files. Received: recording={recording!r}, a folder "
-                    "without any."
-                )
+                with naming(recording):
+                    raise UnusableFileError("it is a folder without any audio")
             samples = data.read_recording(recording, classifier.sample_rate)
         except ValueError as error:
             if on_unusable is None:

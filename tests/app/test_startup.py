@@ -84,12 +84,14 @@ print(_pywrap_util_port.IsMklEnabled())
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is for x86"
 )
-def test_other_commands_than_training_use_onednn_too(monkeypatch):
+def test_other_commands_than_training_use_onednn_too(monkeypatch, tmp_path):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    # The workdir is missing, so the command ends after its imports.
-    process = python("-c", COMMAND, "predict", "--workdir=missing", "some.wav")
+    # The file is no model, so the command ends after its imports.
+    model = tmp_path / "some.keras"
+    model.write_text("no model")
+    process = python("-c", COMMAND, "predict", f"--model={model}", __file__)
     end, is_used = process.stdout.splitlines()
-    assert "a finished run" in end
+    assert "must be a .keras file" in end
     assert is_used == "True"
 
 

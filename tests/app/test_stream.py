@@ -50,7 +50,7 @@ def test_a_file_is_told_window_by_window(tmp_path, two_words):
     unread = run_command("stream", MODEL, str(tmp_path / "none.wav"))
     assert unread.returncode == 1
     assert unread.stderr.count("\n") == 1
-    assert "none.wav': No such file" in unread.stderr
+    assert "none.wav', which is no file" in unread.stderr
 
 
 @pytest.mark.slow
