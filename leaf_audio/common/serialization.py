@@ -12,6 +12,7 @@ file to run. So in safe mode a partial may hold functions of this package only,
 with plain arguments, and no argument may be a class.
 """
 
+import contextvars
 import functools
 import inspect
 import os
@@ -22,6 +23,7 @@ import keras
 import numpy as np
 
 _PARTIAL = "functools.partial"
+_IS_LOADING = contextvars.ContextVar("is_loading", default=False)
 
 # Functions of Keras that compute something from a tensor and do nothing else.
 _KERAS_FUNCTIONS = ("keras.src.activations.activations", "keras.src.ops")
@@ -56,6 +58,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
       ValueError: The file cannot be loaded. The message names it, and says what
         Keras found wrong.
     """
+    token = _IS_LOADING.set(True)
     try:
         return keras.models.load_model(path, compile=False)
     # A file that was damaged or made up can raise about any error in Keras.
@@ -66,6 +69,17 @@ def load_model(path: str | os.PathLike) -> keras.Model:
             f"{str(path)!r} must be a model that can be loaded. Received: "
             f"{reason}"
         ) from error
+    finally:
+        _IS_LOADING.reset(token)
+
+
+def is_loading() -> bool:
+    """Returns whether `load_model` builds layers, whose weights it reads next.
+
+    What is made for the values of weights need not be made for initial ones
+    then.
+    """
+    return _IS_LOADING.get()
 
 
 def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:

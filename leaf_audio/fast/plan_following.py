@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.serialization import is_loading
 from leaf_audio.common.tracing import in_own_thread
 
 Tensor = Any
@@ -74,8 +75,11 @@ class PlanFollower:
         `fit` and `tf.function` build a model while they trace a graph, where
         weights have no values yet. The graph follows the plan of that moment,
         so the plan cannot wait. It is made for the values that the initializers
-        give.
+        give. If a file with weights is being loaded, it waits for those.
         """
+        if is_loading():
+            self.expect_weights()
+            return
         parameters = self.parameters()
         if parameters is None:
             parameters = in_own_thread(self._initial_parameters)

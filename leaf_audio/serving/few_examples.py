@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 from sklearn import linear_model, model_selection, neighbors, pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -27,6 +26,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.data.recordings import list_labelled
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving.embeddings import embed
+from leaf_audio.serving.threads import one_thread
 from leaf_audio.serving.trained import TrainedClassifier
 from leaf_audio.training import intervals
 
@@ -298,16 +298,8 @@ def _fit(
             "or another `seed` may help."
         )
     estimator = make_estimator(targets, labelled.groups[train], method, seed)
-    with _one_thread():
+    with one_thread():
         return estimator.fit(labelled.embeddings[train], targets)
-
-
-def _one_thread() -> threadpoolctl.threadpool_limits:
-    """Has many small problems be solved by one thread each.
-
-    To wait for other threads took several times as long as to solve them.
-    """
-    return threadpoolctl.threadpool_limits(1)
 
 
 def _fewest_groups(labelled: Labelled) -> int:
@@ -379,7 +371,7 @@ def with_labels(
             f"Received: {type(classifier.model).__name__}."
         )
     estimator = make_estimator(labelled.targets, labelled.groups, seed=seed)
-    with _one_thread():
+    with one_thread():
         estimator.fit(labelled.embeddings, labelled.targets)
     scaler, logistic = (step for _, step in estimator.steps)
     logistic = getattr(logistic, "best_estimator_", logistic)

@@ -25,6 +25,7 @@ from leaf_audio.serving.finished import (
     read_preparation,
 )
 from leaf_audio.serving.streaming import ClassifierStream
+from leaf_audio.serving.threads import one_thread
 from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
@@ -128,7 +129,8 @@ class TrainedClassifier:
         if transform_fns is None:
             transform_fns, evaluation_hop = read_preparation(folder)
         trained_on = folder.read_data()
-        model = folder.load_best()
+        with one_thread():
+            model = folder.load_best()
         frontend = getattr(model, "frontend", None)
         rate = trained_on.get("sample_rate") or getattr(
             frontend, "sample_rate", None
@@ -168,7 +170,8 @@ class TrainedClassifier:
         Raises:
             ValueError: If the file cannot be loaded, or holds a model alone.
         """
-        model, fields = packed.read(path)
+        with one_thread():
+            model, fields = packed.read(path)
         try:
             return cls(model=model, **fields)
         except ValueError as error:

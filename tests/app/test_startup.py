@@ -95,6 +95,18 @@ def test_other_commands_than_training_use_onednn_too(monkeypatch, tmp_path):
     assert is_used == "True"
 
 
+def test_commands_leave_numpy_one_thread():
+    code = """
+import sys
+sys.argv[0] = "leaf-audio"
+from leaf_audio.app import startup
+startup.limit_threads_of_numpy()
+import threadpoolctl
+print(*{one["num_threads"] for one in threadpoolctl.threadpool_info()})
+"""
+    assert python("-c", code, OPENBLAS_NUM_THREADS="4").stdout.strip() == "1"
+
+
 def test_every_command_prepares_for_tensorflow(monkeypatch):
     # So that the variable is as before after the test.
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")

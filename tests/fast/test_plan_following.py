@@ -7,6 +7,8 @@ from keras import ops
 from leaf_pairs import kernels, leaf_and_exact, log_error, noise
 
 from leaf_audio import callbacks, fast, frontend
+from leaf_audio.common.serialization import load_model
+from leaf_audio.fast import filterbank
 
 
 def test_filters_that_have_left_the_plan_are_computed_exactly():
@@ -304,3 +306,25 @@ def test_weights_of_another_window_are_refused(tmp_path):
     other.build((None, 1600))
     with pytest.raises(ValueError, match=r"\[201, 80\].*\[401, 160\]"):
         other.load_weights(tmp_path / "leaf.weights.h5")
+
+
+def test_a_file_is_loaded_with_one_search_for_a_plan(tmp_path, monkeypatch):
+    """That for the weights in it, and none for initial ones before."""
+    leaf, _ = leaf_and_exact()
+    model = keras.Sequential([keras.Input((None,)), leaf])
+    kernel, _ = kernels(leaf)
+    kernel.assign(kernel * np.array([[1.0, 0.5]], "float32"))
+    x = noise(2, 4000)
+    expected = model(x)
+    model.save(tmp_path / "model.keras")
+    searched = []
+
+    def search(parameters, *arguments):
+        searched.append(parameters)
+        return fast.make_plan(parameters, *arguments)
+
+    monkeypatch.setattr(filterbank, "make_plan", search)
+    loaded = load_model(tmp_path / "model.keras")
+    assert len(searched) == 1
+    np.testing.assert_array_equal(loaded(x), expected)
+    assert len(searched) == 1
