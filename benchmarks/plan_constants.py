@@ -262,7 +262,10 @@ def predicted(own: fast.Plan, geometry: fast.Geometry) -> tuple[float, float]:
         used.append((option, np.array(group.filters)))
         for filter_ in group.filters:
             sigma, width, _ = own.parameters[filter_].tolist()
-            squares += option.error(sigma, width, geometry) ** 2
+            (error,) = search.predicted_errors(
+                [option], sigma, width, geometry, tolerance=0.0
+            )
+            squares += error**2
             cost += option.cost(geometry)
     cost += search.shared_cost(used, own.parameters, geometry)
     return math.sqrt(squares / len(own.parameters)), cost

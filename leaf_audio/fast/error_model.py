@@ -31,9 +31,6 @@ from leaf_audio import impulse_responses
 from leaf_audio.fast.constants import CONSTANTS
 from leaf_audio.fast.plan import Geometry
 
-# A predicted error below this is taken for 0 at shorter hops.
-_NEGLIGIBLE = 1e-5
-
 # Added to the variance of samples. Without it, the equations for the weights of
 # samples that lie close together would be nearly singular.
 _NUGGET = 1e-6
@@ -236,12 +233,6 @@ def sampling_error(
     """
     if hop == 1:
         return 0.0
-    if 2 * hop <= sigma:
-        # Short hops are slow to predict. They need not be where twice the hop
-        # errs too little to matter.
-        error = sampling_error(sigma, width, 2 * hop, geometry)
-        if error < _NEGLIGIBLE:
-            return error
     size = geometry.window_size
     samples = geometry.sample_positions(hop)
     margin = CONSTANTS.width_margin

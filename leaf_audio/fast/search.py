@@ -32,6 +32,9 @@ _MAX_LOG_MULTIPLIER = 16.0
 _PARTS = 16
 _DIVISIONS = 6
 
+# A sampling error below this share of the tolerance does not matter.
+_NEGLIGIBLE = 0.03
+
 
 def make_plan(
     parameters: np.ndarray, geometry: Geometry, tolerance: float
@@ -64,7 +67,7 @@ def make_plan(
     options = _options(geometry, sigma.max())
     errors = np.array(
         [
-            [option.error(*widths, geometry) for option in options]
+            predicted_errors(options, *widths, geometry, tolerance)
             for widths in zip(sigma.tolist(), width.tolist(), strict=True)
         ]
     )
@@ -124,20 +127,6 @@ class SparseOption:
     hop: int
     taps: int
 
-    def error(self, sigma: float, width: float, geometry: Geometry) -> float:
-        """Predicts the relative error of a filter's pooled energies.
-
-        Args:
-          sigma: Standard deviation of the filter, in samples.
-          width: Pooling width, as a share of half the window.
-          geometry: Sizes.
-        """
-        cut = error_model.truncation_error(
-            sigma, self.taps, geometry.kernel_size
-        )
-        sampling = error_model.sampling_error(sigma, width, self.hop, geometry)
-        return math.hypot(CONSTANTS.truncation_weight * cut, sampling)
-
     def cost(self, geometry: Geometry) -> float:
         """Returns the multiply-adds per sample of audio for one filter."""
         per_sample = geometry.energies_per_stride(self.hop) / geometry.stride
@@ -183,22 +172,6 @@ class SpectralOption:
     """
 
     max_offset: int
-
-    def error(self, sigma: float, width: float, geometry: Geometry) -> float:
-        """Predicts the relative error of a filter's pooled energies.
-
-        Infinite for filters that decay to nearly 0 within their kernel.
-
-        Args:
-          sigma: Standard deviation of the filter, in samples.
-          width: Pooling width, as a share of half the window.
-          geometry: Sizes.
-        """
-        longest = 2 * CONSTANTS.max_spectral_deviations * sigma
-        if geometry.kernel_size > longest:
-            return math.inf
-        errors = error_model.offset_errors(sigma, width, geometry)
-        return errors[CONSTANTS.offsets.index(self.max_offset)]
 
     def cost(self, geometry: Geometry) -> float:
         """Returns the multiply-adds per sample of audio for one filter.
@@ -259,6 +232,52 @@ def _options(geometry: Geometry, longest_hop: float) -> list[Option]:
 
 def _odd(length: float) -> int:
     return 2 * (int(length) // 2) + 1
+
+
+def predicted_errors(
+    options: Sequence[Option],
+    sigma: float,
+    width: float,
+    geometry: Geometry,
+    tolerance: float,
+) -> list[float]:
+    """Predicts the relative errors of a filter's pooled energies.
+
+    Args:
+      options: Ways to compute the filter.
+      sigma: Standard deviation of the filter, in samples.
+      width: Pooling width, as a share of half the window.
+      geometry: Sizes.
+      tolerance: That of the plan.
+
+    Returns:
+      An error for each option. It is infinite for spectra of a filter that
+      decays to nearly 0 within its kernel.
+    """
+    # Short hops are slow to predict. Where a longer one errs too little to
+    # matter, they get its error.
+    sampling: dict[int, float] = {}
+    error = math.inf
+    hops = {one.hop for one in options if isinstance(one, SparseOption)}
+    for hop in sorted(hops, reverse=True):
+        if error > _NEGLIGIBLE * tolerance:
+            error = error_model.sampling_error(sigma, width, hop, geometry)
+        sampling[hop] = error
+    by_offset: dict[int, float] = {}
+    if geometry.kernel_size <= 2 * CONSTANTS.max_spectral_deviations * sigma:
+        found = error_model.offset_errors(sigma, width, geometry)
+        by_offset = dict(zip(CONSTANTS.offsets, found, strict=True))
+    errors = []
+    for one in options:
+        if isinstance(one, SpectralOption):
+            errors.append(by_offset.get(one.max_offset, math.inf))
+            continue
+        cut = error_model.truncation_error(
+            sigma, one.taps, geometry.kernel_size
+        )
+        cut *= CONSTANTS.truncation_weight
+        errors.append(math.hypot(cut, sampling[one.hop]))
+    return errors
 
 
 def shared_cost(
