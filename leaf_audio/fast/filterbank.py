@@ -148,8 +148,9 @@ class PlannedFilterbank(PlanFollower):
         is traced.
         """
         parameters = self._parameters()
-        lowest = ops.cast(self._plan.lowest, parameters.dtype)
-        highest = ops.cast(self._plan.highest, parameters.dtype)
+        lowest, highest = (
+            ops.cast(one, parameters.dtype) for one in self._plan.bounds()
+        )
         inside = ops.logical_and(parameters >= lowest, parameters <= highest)
         return ops.logical_not(ops.all(inside))
 

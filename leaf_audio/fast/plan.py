@@ -227,20 +227,20 @@ class Plan:
     centre_margins: np.ndarray
     groups: tuple[SparseGroup | SpectralGroup, ...]
 
-    @property
-    def lowest(self) -> np.ndarray:
-        """Least parameters for which the plan holds, `(filters, 3)`."""
-        widths, centres = self.parameters[:, :2], self.parameters[:, 2]
-        return np.column_stack(
-            [widths / _MARGINS, centres - self.centre_margins]
-        )
+    def bounds(self, share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the least and the greatest parameters for which it holds.
 
-    @property
-    def highest(self) -> np.ndarray:
-        """Greatest parameters for which the plan holds, `(filters, 3)`."""
+        Args:
+          share: Share of the margins that may be used up.
+
+        Returns:
+          Two arrays of the shape of `parameters`.
+        """
         widths, centres = self.parameters[:, :2], self.parameters[:, 2]
-        return np.column_stack(
-            [widths * _MARGINS, centres + self.centre_margins]
+        factors, distances = _MARGINS**share, share * self.centre_margins
+        return (
+            np.column_stack([widths / factors, centres - distances]),
+            np.column_stack([widths * factors, centres + distances]),
         )
 
     def has_room(self, parameters: np.ndarray) -> bool:
@@ -253,10 +253,6 @@ class Plan:
           True if each parameter lies well within the margins: they would have
           to move further before the plan no longer holds.
         """
-        grown = np.abs(np.log(parameters[:, :2] / self.parameters[:, :2]))
-        moved = np.abs(parameters[:, 2] - self.parameters[:, 2])
-        usable = CONSTANTS.usable_margin
-        return bool(
-            np.all(grown <= usable * np.log(_MARGINS))
-            and np.all(moved <= usable * self.centre_margins)
-        )
+        lowest, highest = self.bounds(CONSTANTS.usable_margin)
+        inside = (lowest <= parameters) & (parameters <= highest)
+        return bool(np.all(inside))
