@@ -44,9 +44,7 @@ class SparseEnergies:
     Attributes:
       filters: Positions of the filters in the filterbank, in the order of the
         outputs.
-      start: First sample of audio that is needed, in the grid's time.
-      reach: Number of samples needed from the start of the last frame's window
-        on, counted from `start`.
+      reach: Number of samples needed from the first one for the last frame on.
     """
 
     def __init__(
@@ -57,8 +55,6 @@ class SparseEnergies:
         blocks = grid.computed_frames + self._overlap - 1
         self._members = [_Member(group, geometry, blocks) for group in groups]
         self.filters = [n for group in groups for n in group.filters]
-        # A convolution with "same" padding centres tap (kernel_size - 1) // 2.
-        self.start = -((geometry.kernel_size - 1) // 2)
         self.reach = self._overlap * geometry.stride + max(
             member.reach for member in self._members
         )
@@ -72,7 +68,8 @@ class SparseEnergies:
         """Computes all frames, and the frames near an edge separately.
 
         Args:
-          audio: `(batch, time)`, from `start` on.
+          audio: `(batch, time)`, from the first sample that the first frame
+            depends on.
           filters: Real and imaginary parts of the whole filterbank, each
             `(kernel_size, all filters)`.
           windows: `(filters, window_size, 1 + edges)`; see
@@ -243,7 +240,7 @@ class _Member:
         """Computes the energies at every hop-th sample.
 
         Args:
-          audio: `(batch, time)`, from `SparseEnergies.start` on.
+          audio: `(batch, time)`; see `SparseEnergies.__call__`.
           kernel: `(conv_taps, step, channels)`; see `layout`.
 
         Returns:

@@ -210,9 +210,10 @@ def planned_energies(
     spectral = [one for one in plan.groups if isinstance(one, SpectralGroup)]
     if spectral:
         parts.append(SpectralEnergies(spectral, geometry, grid))
-    ahead = max(0, *(-part.start for part in parts))
-    beyond = max(part.start + part.reach for part in parts)
-    padded = grid.pad(audio, ahead, beyond)
+    # A convolution with "same" padding centres this tap.
+    middle = (geometry.kernel_size - 1) // 2
+    reach = max(part.reach for part in parts)
+    padded = grid.pad(audio, middle, reach - middle)
 
     # The filters of a group are put side by side.
     order = np.concatenate([part.filters for part in parts])
@@ -222,8 +223,7 @@ def planned_energies(
     sizes = [len(part.filters) for part in parts]
     frames, edges = [], []
     for part, some in zip(parts, split_by(windows, sizes, axis=0), strict=True):
-        own = padded[:, ahead + part.start :]
-        inner, near_edges = part(own, filters, some)
+        inner, near_edges = part(padded, filters, some)
         frames.append(inner)
         edges.append(near_edges)
 

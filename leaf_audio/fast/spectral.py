@@ -45,9 +45,7 @@ class SpectralEnergies:
     Attributes:
       filters: Positions of the filters in the filterbank, in the order of the
         outputs.
-      start: First sample of audio that is needed, in the grid's time.
-      reach: Number of samples needed from the start of the last frame's window
-        on, counted from `start`.
+      reach: Number of samples needed from the first one for the last frame on.
     """
 
     def __init__(
@@ -64,8 +62,6 @@ class SpectralEnergies:
         groups = sorted(groups, key=lambda group: -group.max_offset)
         self.filters = [n for group in groups for n in group.filters]
         self._tiers = tiers(groups)
-        # A convolution with "same" padding centres this tap.
-        self.start = -self._middle_of_kernel
         self._strides = -(-geometry.frame_length // geometry.stride)
         self.reach = self._strides * geometry.stride
 
@@ -75,7 +71,8 @@ class SpectralEnergies:
         """Computes all frames, and the frames near an edge separately.
 
         Args:
-          audio: `(batch, time)`, from `start` on.
+          audio: `(batch, time)`, from the first sample that the first frame
+            depends on.
           filters: Real and imaginary parts of the whole filterbank, each
             `(kernel_size, all filters)`.
           windows: `(filters, window_size, 1 + edges)`; see
