@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
             f"Received: output={output}, {len(recordings)} recordings."
         )
     trained_flags.check_output(output, ".npz")
-    trained_flags.check_flags()
+    trained_flags.check_flags(needs_labels=False)
     escape_what_stdout_cannot_show()
     left_out = trained_flags.LeftOut()
     files = left_out.files_of(recordings)

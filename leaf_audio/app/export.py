@@ -47,7 +47,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"Error: {error}")
     if given.format == "onnx":
         trained_flags.check_installed("tf2onnx", extra="onnx")
-    trained_flags.check_flags()
+    trained_flags.check_flags(needs_labels=given.format != "keras")
+    trained_flags.check_folder_of(given.output)
     with trained_flags.classifier_of_flags() as classifier:
         from leaf_audio.serving.export import export
 

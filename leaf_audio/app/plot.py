@@ -177,6 +177,9 @@ def main(argv: list[str]) -> None:
             "Error: `output` must be a folder. "
             f"Received: output={given.output}, a file."
         )
+    trained_flags.check_folder_of(
+        pathlib.Path(given.output or given.workdir).expanduser() / "x"
+    )
     import_backend()
     try:
         files = draw(

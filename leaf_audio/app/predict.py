@@ -128,6 +128,7 @@ def _check_output(output: str) -> None:
                 f"which would be replaced. Received: output={output}, with "
                 f"{len(held)} of them, such as {held[0].name}."
             )
+        trained_flags.check_folder_of(os.path.join(output, "x"))
 
 
 def _predict(

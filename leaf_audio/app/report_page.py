@@ -41,10 +41,12 @@ def main(argv: list[str]) -> None:
     trained_flags.check_workdir(given.workdir, "a finished run")
     trained_flags.check_configs(given.gin_config, given.gin_bindings)
     trained_flags.check_installed("matplotlib", "jinja2", extra="plot")
+    file = _file(given.workdir, given.output)
     try:
-        _check_replaceable(_file(given.workdir, given.output))
+        _check_replaceable(file)
     except ValueError as error:
         sys.exit(f"Error: {error}")
+    trained_flags.check_folder_of(file)
     escape_what_stdout_cannot_show()
     import_backend()
     try:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
+import json
 import math
 import os
 import pathlib
 import sys
+import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from leaf_audio.app.startup import import_backend
+from leaf_audio.common.export_formats import MEMBER
 from leaf_audio.common.included import included
 
 if TYPE_CHECKING:
@@ -178,6 +182,28 @@ def check_output(output: str, suffix: str = "") -> None:
             f"Error: `output` must be a file {ending}in a folder that exists. "
             f"Received: output={output}."
         )
+    check_folder_of(path)
+
+
+def check_folder_of(output: str | os.PathLike) -> None:
+    """Ends the program with one line unless files can be written to a folder.
+
+    Args:
+        output: The name of a file or folder. If the folder that would hold it
+            does not exist, the nearest one above it is tried.
+    """
+    folder = pathlib.Path(output).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        # The file has no name, and is gone at once.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        sys.exit(
+            "Error: `output` must be in a folder that can be written to. "
+            f"Received: output={output}: {error.strerror}."
+        )
 
 
 def check_installed(*libraries: str, extra: str) -> None:
@@ -255,11 +281,15 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
         sys.exit(f"Error: {describe(error)}")
 
 
-def check_flags() -> None:
+def check_flags(needs_labels: bool = True) -> None:
     """Ends the program with one line unless the flags name a classifier.
 
     This and other checks of flags come before the backend is imported, which
     takes seconds.
+
+    Args:
+        needs_labels: Whether the classifier must have labels. A model that was
+            trained without them has embeddings only. Default: True.
     """
     given = flags.FLAGS
     if (given.workdir is None) == (given.model is None):
@@ -277,7 +307,33 @@ def check_flags() -> None:
                 "Error: `model` must be a .keras file that exists, or one of "
                 f"{', '.join(included())}. Received: model={given.model}."
             )
+    if needs_labels:
+        _check_labels(given.workdir, given.model)
     check_configs(given.gin_config)
+
+
+def _check_labels(workdir: str | None, model: str | None) -> None:
+    """Ends the program with one line if a model was trained without labels."""
+    labels = None
+    damage = (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile)
+    # Of damage, those functions tell that load the model.
+    with contextlib.suppress(*damage):
+        if workdir is not None:
+            results = pathlib.Path(workdir).expanduser() / "results.json"
+            labels = json.loads(results.read_text("utf-8"))["data"]["labels"]
+        elif model not in included():
+            with zipfile.ZipFile(
+                pathlib.Path(model or "").expanduser()
+            ) as file:
+                labels = json.loads(file.read(MEMBER))["labels"]
+    if labels == []:
+        name = "model" if workdir is None else "workdir"
+        sys.exit(
+            f"Error: `{name}` must have labels. Received: "
+            f"{name}={model if workdir is None else workdir}, which was "
+            "trained without; the commands embed and classify_embeddings "
+            "take it."
+        )
 
 
 def check_workdir(

@@ -69,8 +69,9 @@ def replacing(
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError) and error.errno and not error.filename:
-            # Writing to a file that is open does not name it.
+        # Writing to a file that is open does not name it.
+        is_ours = isinstance(error, OSError) and error.errno
+        if is_ours and error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
 

@@ -21,6 +21,8 @@ WRONG = {
         (["--model=nothere.keras", "DATA"], "`model` must be a .keras file"),
         ([BOX, "--gin_config=no.gin", "DATA"], "`gin_config` must name a file"),
         ([BOX, "--output=no/x.csv", "DATA"], "`output` must be a file"),
+        ([BOX, "--output=/proc/x.csv", "DATA"], "can be written to.*/proc/x"),
+        (["--workdir=RUN", "DATA"], "`workdir` must have labels"),
     ],
     "embed": [
         ([BOX, "--output=x.npz", "no.wav"], "left out: no.wav: No such file"),
@@ -125,7 +127,8 @@ def test_a_mistake_is_told_before_the_backend_is_imported(tmp_path, name):
     for file in ("DATA/a/0.wav", "DATA/b/0.wav", "RUN/best.keras"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
-    (tmp_path / "RUN" / "results.json").touch()
+    results = {"data": {"name": "audio_folder", "labels": []}}
+    (tmp_path / "RUN" / "results.json").write_text(json.dumps(results))
     before = sorted(tmp_path.rglob("*"))
     arguments = [
         [re.sub("DATA|RUN", rf"{tmp_path}/\g<0>", one) for one in some]
