@@ -69,10 +69,10 @@ def replacing(
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        # Writing to a file that is open does not name it.
-        is_ours = isinstance(error, OSError) and error.errno
-        if is_ours and error.filename in (None, str(partial)):
-            error.filename = str(path)
+        if isinstance(error, OSError) and error.errno:
+            # Writing to a file that is open does not name it.
+            if error.filename in (None, str(partial)):
+                error.filename = str(path)
         raise
 
 
