@@ -148,7 +148,7 @@ def test_transforms_of_a_macro_are_refused(tmp_path):
     assert "no macro, with `worker_processes`" in process.stderr
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_ends_with_a_line_if_a_process_is_killed(tmp_path, count):
     """As the system does with the largest process, for want of memory."""
     process = start_endless_run(tmp_path, count)
