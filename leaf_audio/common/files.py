@@ -3,10 +3,11 @@
 A process may be killed at any moment. These functions leave either the old
 file or the new one, never a part of one.
 
-Until it is complete, a file has the name `.partial-<process>-<name>`. So two
-processes that write the same file do not write into each other's: the one that
-ends last replaces what the other has written. What a killed process has left
-is removed by the next one that writes into the same folder.
+Until it is complete, a file has the name `.partial-<machine>-<process>-<name>`.
+So two processes that write the same file do not write into each other's: the
+one that ends last replaces what the other has written. What a killed process
+has left is removed by the next one on the same machine that writes into the
+same folder.
 """
 
 import contextlib
@@ -15,15 +16,17 @@ import functools
 import json
 import os
 import pathlib
+import platform
 import re
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 # Written into each page of a run. Only a file that holds it is replaced.
 PAGE_MARK = "leaf-audio report"
 
-_PARTIAL = re.compile(r"\.partial-(\d+)-.+")
+_PARTIAL = re.compile(r"\.partial-([0-9a-f]{8})-(\d+)-.+")
 
 
 @contextlib.contextmanager
@@ -152,7 +155,17 @@ def _partial(path: pathlib.Path) -> pathlib.Path:
     _remove_leftovers(path.parent)
     # `path.name` stays at the end, since some writers choose their format by
     # the suffix.
-    return path.with_name(f".partial-{os.getpid()}-{path.name}")
+    return path.with_name(f".partial-{_machine()}-{os.getpid()}-{path.name}")
+
+
+@functools.cache
+def _machine() -> str:
+    """Returns a word for this machine, by its name.
+
+    A folder may be shared with machines, or containers, whose processes have
+    the same numbers.
+    """
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 # Once for each folder, since a process may write thousands of files into one.
@@ -162,7 +175,9 @@ def _remove_leftovers(folder: pathlib.Path) -> None:
     with contextlib.suppress(OSError):
         for one in folder.iterdir():
             found = _PARTIAL.fullmatch(one.name)
-            if found is None or _is_running(int(found[1])):
+            if found is None or found[1] != _machine():
+                continue
+            if _is_running(int(found[2])):
                 continue
             if one.is_dir():
                 shutil.rmtree(one, ignore_errors=True)

@@ -49,16 +49,31 @@ def test_two_processes_do_not_write_into_each_others_file(
 
 
 def test_what_a_killed_process_has_left_is_removed(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    (tmp_path / f".partial-{process.pid}-other.txt").write_text("ha")
-    folder = tmp_path / f".partial-{process.pid}-model"
-    folder.mkdir()
-    (folder / "part").write_text("ha")
-    kept = {f".partial-{os.getppid()}-some.txt", ".partial-notes", ".hidden"}
+    path = tmp_path / "some.txt"
+    code = f"""
+import os, signal
+from leaf_audio.common import files
+with files.replacing_folder({str(tmp_path / "model")!r}) as made:
+    made.mkdir()
+    with files.replacing({str(path)!r}) as partial:
+        partial.write_text("ha")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    left = sorted(one.name for one in tmp_path.iterdir())
+    assert [files.is_partial(name) for name in left] == [True, True]
+    of_machine = left[0].rsplit("-", 2)[0]
+    number = int(left[0].split("-")[2])
+    kept = {
+        # Another process that runs, and one of another machine.
+        f"{of_machine}-{os.getppid()}-some.txt",
+        f".partial-00000000-{number}-some.txt",
+        ".partial-notes",
+        ".hidden",
+    }
     for name in kept:
         (tmp_path / name).write_text("mine")
-    files.write_text(tmp_path / "some.txt", "new")
+    files.write_text(path, "new")
     assert {one.name for one in tmp_path.iterdir()} == {*kept, "some.txt"}
 
 

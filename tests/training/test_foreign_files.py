@@ -135,7 +135,7 @@ def test_an_evaluation_replaces_only_an_evaluation(tmp_path):
             evaluation._check_replaceable(file)
     # A process that was killed may have left tables without it.
     file.rename(file.with_name("classes_test.csv"))
-    file.with_name(".partial-123-confusion_test.png").touch()
+    file.with_name(".partial-0123abcd-45-confusion_test.png").touch()
     evaluation._check_replaceable(file)
     file.with_name("notes.csv").touch()
     with pytest.raises(ValueError, match="must be new or hold an evaluation"):
