@@ -127,8 +127,8 @@ class FrameGrid:
           `edge_frames`. In a `ClipGrid` each of those has a column for each
           example.
         """
-        positions: Any = np.arange(self._window, dtype="int32")[:, None]
         xp = np if isinstance(self._end_frame, int) else ops
+        positions: Any = xp.arange(self._window, dtype="int32")[:, None]
         inside = [np.ones((self._window, 1), bool)]
         for frame in self.edge_frames():
             time = positions + (frame * self._stride - self._begin)
