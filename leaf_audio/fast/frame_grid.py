@@ -71,8 +71,9 @@ class FrameGrid:
         self.num_frames, self._begin = frame_layout(
             self._time, window, stride, padding
         )
+        most = self._most_padding()
         before, after = {
-            "same": (window // 2, window // 2),
+            "same": (most, most),
             "centred": (window // 2, window - 1 - window // 2),
             "causal": (window - 1, 0),
             "valid": (0, 0),
@@ -87,6 +88,13 @@ class FrameGrid:
         self.computed_frames = at_least(self.num_frames, self._least)
         # One more than the number of the last frame near the end.
         self._end_frame = self.computed_frames
+
+    def _most_padding(self) -> int:
+        """Returns how far "same" windows may reach over an end, in samples."""
+        if not self._known:
+            return self._window // 2
+        last = self._begin + self._time - self._window
+        return max((self.num_frames - 1) * self._stride - last, 0)
 
     def pad(self, audio: Tensor, ahead: int, beyond: int) -> Tensor:
         """Pads audio with zeros to cover the grid.
@@ -219,6 +227,10 @@ class FrameGrid:
         first = self.num_first
         end = self.computed_frames - self.num_last
         last = edges[:, first:]
+        if isinstance(self._begin, int):
+            # With "same" padding, one frame fewer may reach over the beginning
+            # than over the end.
+            first = min(first, -(-self._begin // self._stride))
         if self._padding == "centred" and self.num_last:
             last = ops.where(self._reach_over(), last, frames[:, end:])
         return ops.concatenate(
@@ -267,6 +279,9 @@ class ClipGrid(FrameGrid):
         self._time = lengths
         self._end_frame = at_least(frames, self._least)
 
+    def _most_padding(self) -> int:
+        return self._window // 2
+
     def pad(self, audio: Tensor, ahead: int, beyond: int) -> Tensor:
         count = ahead + self.computed_frames * self._stride + beyond
         return delayed(audio, ahead + self._begin, count)
@@ -298,18 +313,17 @@ class ClipGrid(FrameGrid):
 
     def join(self, frames: Tensor, edges: Tensor) -> Tensor:
         first = self.num_first
-        last = edges[:, first:]
-        begin = (self._end_frame - self.num_last)[:, None]
         numbers = ops.arange(self.computed_frames)[None]
-        place = numbers - begin
-        is_last = ops.logical_and(place >= 0, place < self.num_last)
-        if self._padding == "centred":
-            over = (
-                numbers * self._stride + self._window
-                > (self._begin + self._time)[:, None]
-            )
-            is_last = ops.logical_and(is_last, over)
-        frames = ops.concatenate([edges[:, :first], frames[:, first:]], axis=1)
+        start = numbers * self._stride - self._begin[:, None]
+        joined = ops.concatenate([edges[:, :first], frames[:, first:]], axis=1)
+        frames = ops.where((start < 0)[..., None], joined, frames)
         if not self.num_last:
             return frames
-        return ops.where(is_last[..., None], take_rows(last, place), frames)
+        place = numbers - (self._end_frame - self.num_last)[:, None]
+        is_last = ops.logical_and(place >= 0, place < self.num_last)
+        over = start + self._window > self._time[:, None]
+        return ops.where(
+            ops.logical_and(is_last, over)[..., None],
+            take_rows(edges[:, first:], place),
+            frames,
+        )
