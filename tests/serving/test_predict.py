@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zipfile
 
 import gin
 import keras
@@ -41,6 +42,18 @@ def finished(folder):
         ),
     )
     return workdir, train.train()
+
+
+def test_the_card_names_the_folder_of_the_recordings(folder, finished):
+    workdir, results = finished
+    assert results["data"]["name"] == "audio_folder"
+    classifier = serving.load(workdir)
+    assert classifier.card["data"] == "tones"
+    classifier.save(folder / "tones.keras")
+    # Nobody else is told where the recordings lie.
+    with zipfile.ZipFile(folder / "tones.keras") as archive:
+        for name in archive.namelist():
+            assert str(folder).encode() not in archive.read(name)
 
 
 def test_predictions_are_as_good_as_the_evaluation(folder, finished):
