@@ -135,7 +135,8 @@ def check(files: Sequence[str], bindings: Sequence[str]) -> None:
         read(files, bindings)
     typed = {one.key: one.value for one in read_text("\n".join(bindings))}
     for key, path in typed.items():
-        if str(key).endswith("audio_folder.path") and isinstance(path, str):
+        names = str(key).split("/")[-1].split(".")
+        if names[-2:] == ["audio_folder", "path"] and isinstance(path, str):
             check_folder("audio_folder", path, "a folder of recordings")
 
 

@@ -150,13 +150,20 @@ def prefer_onednn() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
+_THREADED = ("OPENBLAS", "OMP", "MKL")
+
+
 def limit_threads_of_numpy() -> None:
     """Has NumPy solve systems of equations with one thread each.
+
+    A number of threads that the user has set in the environment stays.
 
     Those of a plan of LEAF are small and many. On a machine that has other work
     to do, to wait for other threads took ten times as long as to solve them.
     TensorFlow, JAX and PyTorch have threads of their own, and keep them.
     """
+    if any(f"{name}_NUM_THREADS" in os.environ for name in _THREADED):
+        return
     import numpy as np  # noqa: F401 - its library must have been loaded
     import threadpoolctl
 

@@ -315,9 +315,9 @@ def check_flags(needs_labels: bool = True) -> None:
 def _check_labels(workdir: str | None, model: str | None) -> None:
     """Ends the program with one line if a model was trained without labels."""
     labels = None
-    damage = (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile)
-    # Of damage, those functions tell that load the model.
-    with contextlib.suppress(*damage):
+    # Of damage, which raises errors of many types, those functions tell that
+    # load the model.
+    with contextlib.suppress(Exception):
         if workdir is not None:
             results = pathlib.Path(workdir).expanduser() / "results.json"
             labels = json.loads(results.read_text("utf-8"))["data"]["labels"]

@@ -146,8 +146,11 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def is_partial(name: str) -> bool:
-    """Returns whether this is the name of a file before it is complete."""
-    return _PARTIAL.fullmatch(name) is not None
+    """Returns whether this is the name of a file before it is complete.
+
+    Those of earlier versions have neither machine nor process.
+    """
+    return name.startswith(".partial-")
 
 
 def _partial(path: pathlib.Path) -> pathlib.Path:
@@ -190,8 +193,8 @@ def _is_running(process: int) -> bool:
     if process == os.getpid():
         return True
     if os.name == "nt":
-        # `os.kill` would end it. Windows itself keeps a file that is open.
-        return False
+        # `os.kill` would end it.
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -7,6 +7,7 @@ TensorFlow is imported by the methods that need it.
 """
 
 import concurrent.futures
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -192,7 +193,9 @@ class Clips:
             Such as the path of a recording in its folder, with the segment if
             it is a part of the file. "" if the source has no names.
         """
-        return records.file_of(self._source[int(self._first_records[index])])
+        record = int(self._first_records[index])
+        with self._naming_damage(record):
+            return records.file_of(self._source[record])
 
     def dataset(self) -> "tf.data.Dataset":
         """Returns all pairs of samples and label, in stored order."""
@@ -257,9 +260,7 @@ class Clips:
         self, record: int, start: int, stop: int
     ) -> tuple[np.ndarray, float]:
         """Returns the integers of a part of a record, and their full scale."""
-        # A damaged shard is noticed by ArrayRecord, which compares hashes, or
-        # by libsndfile. Their errors are of many types.
-        try:
+        with self._naming_damage(record):
             content, full_scale, sha256 = records.audio_of(self._source[record])
             if (
                 self.hashes is not None
@@ -269,6 +270,15 @@ class Clips:
             integers = flac.decode(content, start, stop)
             if len(integers) != stop - start:
                 raise ValueError(f"{len(integers)} of {stop - start} samples")
+        return integers, full_scale
+
+    @contextlib.contextmanager
+    def _naming_damage(self, record: int) -> Iterator[None]:
+        """Raises errors in reading a record as one that names its file."""
+        # A damaged shard is noticed by ArrayRecord, which compares hashes, or
+        # by libsndfile. Their errors are of many types.
+        try:
+            yield
         except MemoryError:
             raise
         except Exception as error:
@@ -281,7 +291,6 @@ class Clips:
                 f"of {self._file_of(record)} ({reason}). Remove its folder, "
                 "and the audio is prepared anew."
             ) from error
-        return integers, full_scale
 
     def _file_of(self, record: int) -> pathlib.Path:
         """Returns the shard that holds a record."""

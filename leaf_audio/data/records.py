@@ -215,7 +215,26 @@ class _Instruction:
     examples_in_shard: int
 
 
+def import_libraries() -> None:
+    """Imports what reads and writes records.
+
+    While these libraries are imported for the first time, they replace Python's
+    function for imports, and other threads cannot import all that they need. So
+    it must be done before threads start: those of a progress bar, too.
+    """
+    _array_record()
+    from tensorflow_datasets.proto import tf_example_pb2  # noqa: F401
+
+
 def _array_record() -> tuple[Any, Any]:
+    """Imports the library that stores records.
+
+    Returns:
+        Its modules `array_record_data_source` and `array_record_module`.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
     try:
         from array_record.python import (
             array_record_data_source,

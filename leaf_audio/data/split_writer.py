@@ -154,6 +154,7 @@ def write_split(
     def encoded(clip: Clip) -> Iterator[flac.Encoded]:
         return _encoded(clip, split, sample_rate)
 
+    records.import_libraries()
     shard = None
     # Unfinished generators that are left to the garbage collector would join
     # their threads at an arbitrary point of the program, for instance while

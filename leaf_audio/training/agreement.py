@@ -6,9 +6,11 @@ import time
 
 from leaf_audio.training import processes
 
-# In seconds. To ask the other processes takes them some milliseconds, and
+# Seconds between two times of asking. To ask takes some milliseconds, and
 # schedulers leave a process half a minute and more between SIGTERM and SIGKILL.
 _BETWEEN = 2.0
+# Steps may become slower than those before.
+_MOST_STEPS = 50
 
 
 class Agreement:
@@ -17,7 +19,7 @@ class Agreement:
     A process that trains with others cannot save its state, or end, by itself:
     the others would wait for it in their next step. So all of them ask each
     other, after steps that all of them know beforehand, about two seconds
-    apart. A process by itself asks itself after each step.
+    apart, and at least after every fiftieth step. A process by itself asks itself after each step.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,8 @@ class Agreement:
         All processes must call this, after each of their steps.
 
         Args:
-            *wishes: What this process wishes, in the order of the others.
+            *wishes: What this process wishes. All of them name the same things
+                in the same order.
         """
         self._left -= 1
         if self._left and not self._is_alone:
@@ -41,7 +44,7 @@ class Agreement:
         *found, slowest = processes.largest([*wishes, seconds])
         # All processes compute the same number. The first steps are slow.
         steps = int(self._gap * _BETWEEN / max(slowest, 1e-9))
-        self._gap = max(1, min(steps, 2 * self._gap))
+        self._gap = max(1, min(steps, 2 * self._gap, _MOST_STEPS))
         return self._begin(found)
 
     def now(self, *wishes: bool) -> list[bool]:
@@ -50,7 +53,8 @@ class Agreement:
         All processes must call this at the same place.
 
         Args:
-            *wishes: What this process wishes, in the order of the others.
+            *wishes: What this process wishes. All of them name the same things
+                in the same order.
         """
         return self._begin(processes.largest(wishes))
 

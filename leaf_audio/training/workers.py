@@ -6,8 +6,11 @@ defines it. Each computes the gradients of its part of a batch.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import signal
+import threading
 from typing import Any
 
 import numpy as np
@@ -59,12 +62,21 @@ class Workers(tf.distribute.MultiWorkerMirroredStrategy):
         Args:
             own: The array of this process, of the same shape in each.
         """
+        return self._own(self._gather(tf.constant(own[None]))).numpy()
 
-        def gather() -> tf.Tensor:
-            replica = tf.distribute.get_replica_context()
-            return replica.all_gather(tf.constant(own[None]), axis=0)
+    @functools.cached_property
+    def _gather(self) -> Any:
+        # One function for all calls: each new one would be traced, and kept.
+        @tf.function(reduce_retracing=True)
+        def gather(own: tf.Tensor) -> Any:
+            def gather_here() -> tf.Tensor:
+                # Unlike `own`, its copy has the device of the process.
+                copy = tf.identity(own)
+                return tf.distribute.get_replica_context().all_gather(copy, 0)
 
-        return self._own(self.run(tf.function(gather))).numpy()
+            return self.run(gather_here)
+
+        return gather
 
     def position(self) -> tuple[int, int]:
         """Returns which process this is, and how many there are."""
@@ -93,7 +105,11 @@ def join() -> Workers:
     meeting.wait_for_addresses(
         addresses[index], addresses[:index] + addresses[index + 1 :]
     )
+    # TensorFlow would take SIGTERM for itself, and the process would go on.
+    before = signal.getsignal(signal.SIGTERM)
     strategy = Workers()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
     own = len(strategy.extended.worker_devices)
     if own > 1:
         raise ValueError(

@@ -262,10 +262,12 @@ def test_every_flipped_bit_of_a_shard_is_harmless_or_told(tmp_path, in_memory):
             opened = prepare(tmp_path, REFUSED).clips["train"]
             read = opened.reader(in_memory)
             found = [read(i)[0] for i in range(2)]
+            names = [opened.source_of(i) for i in range(2)]
         except ValueError as error:
             assert "Prepared clips must be as they were" in str(error)
             told += 1
             continue
+        assert names == ["clip 0", "clip 1"]
         for one, other in zip(found, sound, strict=True):
             np.testing.assert_array_equal(one, other)
     assert told > 9

@@ -51,6 +51,12 @@ def test_different_recordings_are_nothing_to_tell(recordings, tmp_path):
     assert shared(recordings, tmp_path) == []
 
 
+def test_digital_silence_is_nothing_to_tell(recordings, tmp_path):
+    for split in SPLITS:
+        put(recordings / split / "silence" / "0.wav", 0 * sine(300))
+    assert shared(recordings, tmp_path) == []
+
+
 def by_copy(source, target):
     shutil.copy(source, target)
 
@@ -164,6 +170,9 @@ def test_the_search_among_many_clips_is_quick():
         def __init__(self, seed, count):
             rng = np.random.default_rng(seed)
             self.content = rng.integers(256, size=(count, 16), dtype=np.uint8)
+
+        def reader(self, in_memory):
+            return lambda number: (np.array([0.0, 0.1], np.float32), 0)
 
     many = {"train": Many(0, 80_000), "test": Many(1, 20_000)}
     many["test"].content[7] = many["train"].content[12_345]

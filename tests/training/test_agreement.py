@@ -75,6 +75,16 @@ def test_processes_ask_each_other_every_two_seconds(run_two):
     assert all(b <= 2 * a for a, b in zip(gaps, gaps[1:], strict=False))
 
 
+def test_they_do_not_ask_too_late_where_steps_become_slow(run_two):
+    seconds = [[*[0.001] * 500, *[0.5] * 100]] * 2
+    one, other = run_two(seconds, [never, never])
+    assert one == other
+    asked = sorted(one)
+    gaps = [b - a for a, b in zip(asked, asked[1:], strict=False)]
+    assert max(gaps) == 50
+    assert gaps[-1] == 4
+
+
 def test_the_wish_of_one_process_is_that_of_all(run_two):
     seconds = [[0.1] * 200] * 2
     answers = run_two(seconds, [never, lambda step: step >= 100])

@@ -63,6 +63,40 @@ def start(tmp_path, name, count, *more):
     return started
 
 
+def test_a_process_that_has_joined_obeys_sigterm_and_traces_once():
+    code = """
+import os, signal, time
+import numpy as np
+from leaf_audio.training import workers
+workers.join()
+for i in range(5):
+    own = np.array([i, workers.joined().position()[0]], np.float32)
+    found = workers.joined().gathered(own)
+    assert found.tolist() == [[i, 0], [i, 1]], found
+assert workers.joined()._gather.experimental_get_tracing_count() == 1
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(20)
+"""
+    cluster = {"worker": [free_address() for _ in range(2)]}
+    started = []
+    for index in range(2):
+        task = {"type": "worker", "index": index}
+        config = json.dumps({"cluster": cluster, "task": task})
+        environment = {"PYTHONPATH": str(ROOT), "TF_CONFIG": config}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                env={**os.environ, **environment},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    told = [one.communicate(timeout=300)[1] for one in started]
+    ended = [one.returncode for one in started]
+    # One of them may end first, and the other by an error that tells of it.
+    assert -signal.SIGTERM in ended, told
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_have_the_losses_of_one(tmp_path, count):
