@@ -200,7 +200,9 @@ def _length_after_speed_change() -> int | None:
     _, *following = names[names.index("data.speed_change") :]
     if following[:1] != ["data.align"]:
         return None
-    return gin.get_bindings("data.align").get("seq_len")
+    length = gin.get_bindings("data.align").get("seq_len")
+    # `align` tells of a length that is not valid, by its own name.
+    return length if isinstance(length, int) and length > 0 else None
 
 
 # gin does not look through `functools.wraps`.

@@ -18,8 +18,8 @@ class Agreement:
 
     A process that trains with others cannot save its state, or end, by itself:
     the others would wait for it in their next step. So all of them ask each
-    other, after steps that all of them know beforehand, about two seconds
-    apart, and at least after every fiftieth step. A process by itself asks itself after each step.
+    other, after steps that all of them know beforehand, about two seconds and
+    at most fifty steps apart. A process by itself asks itself after each step.
     """
 
     def __init__(self) -> None:

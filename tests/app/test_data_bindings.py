@@ -189,6 +189,20 @@ def test_speed_change_takes_its_length_from_align(listed, is_cropped):
         assert not is_short(change)
 
 
+def test_align_itself_tells_of_a_length_that_is_not_valid():
+    gin.parse_config(
+        """
+        data.prepare.transform_fns = [@speed_change, @align]
+        align.seq_len = 1.2
+        """
+    )
+    clip = np.ones(9000, np.float32)
+    change = gin.get_configurable("speed_change")
+    assert len(change(clip, rng=np.random.default_rng(0))) > 8000
+    with pytest.raises(ValueError, match="`align.seq_len` must be a positive"):
+        gin.get_configurable("align")(clip, rng=np.random.default_rng(0))
+
+
 def test_speed_change_takes_whole_clips_where_the_list_is_a_macro():
     gin.parse_config(
         """
