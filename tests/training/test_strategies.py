@@ -73,11 +73,11 @@ def run_on_two(tmp_path, strategy, program, on=(), recipe=MODEL, **environment):
     return runs
 
 
-def assert_same(one, two):
+def assert_same(one, two, atol=2e-5):
     np.testing.assert_allclose(one[2], two[2], rtol=1e-5)
     assert one[1].keys() == two[1].keys()
     for name, value in one[1].items():
-        np.testing.assert_allclose(value, two[1][name], rtol=2e-3, atol=2e-5)
+        np.testing.assert_allclose(value, two[1][name], rtol=2e-3, atol=atol)
     for split, metrics in one[0]["metrics"].items():
         other = two[0]["metrics"][split]
         assert metrics["accuracy"] == other["accuracy"]
@@ -267,7 +267,9 @@ def test_pretraining_on_two_jax_devices_is_that_on_one(recipe, tmp_path):
         recipe=recipe,
         XLA_FLAGS="--xla_force_host_platform_device_count=2",
     )
-    assert_same(one, two)
+    # Similarities are divided by a small temperature, and differences by
+    # rounding with them: in an average of gradients up to 6e-5.
+    assert_same(one, two, atol=2e-4)
 
 
 @needs_jax
