@@ -35,7 +35,7 @@ class Replan(keras.callbacks.Callback):
     Args:
       check_freq: Positive integer. Number of steps between checks within an
         epoch. Only Leaf needs them: its steps can become slow before an
-        epoch ends. A check takes about 2 ms. Defaults to 20.
+        epoch ends. Defaults to 20.
 
     Raises:
       ValueError: If `check_freq` is not a positive integer.

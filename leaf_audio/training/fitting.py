@@ -28,13 +28,12 @@ from leaf_audio.training.step_watch import (
     watched_steps,
 )
 from leaf_audio.training.tensorboard import TensorBoardLog
-from leaf_audio.training.within_epoch import SaveWithin, Terminated, Unusable
+from leaf_audio.training.within_epoch import SaveWithin, Unusable
 from leaf_audio.training.workdir import Workdir
 
 __all__ = [
     "Recorder",
     "StopIfNotFinite",
-    "Terminated",
     "TrainingStopped",
     "fit",
 ]
@@ -71,7 +70,7 @@ def fit(
 
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
-        Terminated: If the system has asked the process to end.
+        processes.Terminated: If the system has asked the process to end.
     """
     done = len(progress.history)
     if done == num_epochs or (lower and lower.has_ended):

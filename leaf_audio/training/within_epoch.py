@@ -33,16 +33,6 @@ from leaf_audio.training.processes import Terminated
 from leaf_audio.training.progress import Progress, same_run
 from leaf_audio.training.state import load_archive, save_archive
 
-__all__ = [
-    "SaveWithin",
-    "Terminated",
-    "Unusable",
-    "Within",
-    "read",
-    "run_hash",
-    "write",
-]
-
 
 @dataclasses.dataclass
 class Within:

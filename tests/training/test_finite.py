@@ -13,8 +13,9 @@ from tones import SAMPLE_RATE, python, write_tones
 from leaf_audio import data, frontend, models, training
 from leaf_audio.data import audio_folder
 from leaf_audio.training import Workdir, finite, step_watch, strategies
+from leaf_audio.training.processes import Terminated
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.within_epoch import SaveWithin, Terminated
+from leaf_audio.training.within_epoch import SaveWithin
 
 # What watches the gradients is part of the compiled step.
 pytestmark = pytest.mark.compiled

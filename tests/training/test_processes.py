@@ -155,17 +155,28 @@ LONG_EPOCHS = (
 )
 
 
-@needs_jax
-@pytest.mark.slow
-def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
+def assert_two_go_on_within_an_epoch(start, tmp_path, count):
+    """Ends two processes within an epoch, and lets them go on.
+
+    Args:
+        start: The function that starts the processes of a run.
+        tmp_path: The folder of the runs.
+        count: How many processes the uninterrupted run has.
+    """
     write_tones(tmp_path / "tones")
-    finish(start(tmp_path, "whole", 1, *LONG_EPOCHS))
+    finish(start(tmp_path, "whole", count, *LONG_EPOCHS))
     often = "train.checkpoint_minutes = 1e-9"
     started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
     ask_to_end_within_an_epoch(started, tmp_path / "parts")
     told, _ = finish(start(tmp_path, "parts", 2, *LONG_EPOCHS))
     assert "going on in epoch 1, after step" in told
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@needs_jax
+@pytest.mark.slow
+def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
+    assert_two_go_on_within_an_epoch(start, tmp_path, count=1)
 
 
 @needs_jax

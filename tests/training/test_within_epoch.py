@@ -16,13 +16,9 @@ from tones import LEAF, ROOT, bindings, main_flags, write_tones
 
 from leaf_audio.app import configuration, train
 from leaf_audio.training import within_epoch
+from leaf_audio.training.processes import Terminated
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.within_epoch import (
-    SaveWithin,
-    Terminated,
-    Unusable,
-    Within,
-)
+from leaf_audio.training.within_epoch import SaveWithin, Unusable, Within
 
 pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("fresh_gin")]
 # There, `Dropout` draws from generators of PyTorch, whose states are not saved.

@@ -9,16 +9,15 @@ import time
 
 import keras
 import pytest
+from test_processes import RUN as RECIPE
 from test_processes import (
-    LONG_EPOCHS,
     STEPS,
-    ask_to_end_within_an_epoch,
     assert_same_run,
+    assert_two_go_on_within_an_epoch,
     finish,
     free_address,
     losses,
 )
-from test_processes import RUN as RECIPE
 from tones import ROOT, bindings, main_flags, write_tones
 
 from leaf_audio.training import strategies
@@ -131,15 +130,8 @@ def test_pretraining_compares_the_clips_of_all_processes(tmp_path):
 
 @pytest.mark.slow
 def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
-    write_tones(tmp_path / "tones")
     # Each process draws the dropout of its own part of a batch.
-    finish(start(tmp_path, "whole", 2, *LONG_EPOCHS))
-    often = "train.checkpoint_minutes = 1e-9"
-    started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
-    ask_to_end_within_an_epoch(started, tmp_path / "parts")
-    told, _ = finish(start(tmp_path, "parts", 2, *LONG_EPOCHS))
-    assert "going on in epoch 1, after step" in told
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_two_go_on_within_an_epoch(start, tmp_path, count=2)
 
 
 @pytest.mark.slow
