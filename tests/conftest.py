@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Two processes run tests. Further threads of each would wait for a core.
@@ -36,6 +37,14 @@ _EAGER_ROOMS = {"app", "serving", "training"}
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 REAL_DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has tests, and the programs that they start, end by Ctrl-C.
+
+    A shell that starts the tests in the background has them ignore it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,6 @@
 """The command that trains or evaluates, and prepares the data for it."""
 
-import os
+import pathlib
 import sys
 from typing import Any
 
@@ -14,7 +14,7 @@ from leaf_audio.app.startup import (
 )
 
 _AFTER_INTERRUPTION = {
-    "train": "The same command goes on after the last epoch.",
+    "train": "The same command goes on from the last state that was saved.",
     "eval": "Nothing was written.",
     "prepare": "The same command goes on.",
 }
@@ -75,11 +75,14 @@ def _check_workdir() -> None:
         trained_flags.check_workdir(
             given.workdir, trained_flags.AN_EPOCH, ["best.keras"]
         )
-    elif given.workdir is not None and os.path.isfile(given.workdir):
-        sys.exit(
-            "Error: `workdir` must be a folder. "
-            f"Received: workdir={given.workdir}, a file."
-        )
+    elif given.workdir is not None:
+        path = pathlib.Path(given.workdir)
+        for part in (path, *path.parents):
+            if part.is_file():
+                sys.exit(
+                    "Error: `workdir` must be a folder. "
+                    f"Received: workdir={path}, where {part} is a file."
+                )
 
 
 def _bindings() -> list[str]:

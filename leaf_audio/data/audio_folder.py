@@ -216,11 +216,9 @@ def audio_folder(
         for split in audio_data.clips
     }
     shared = shared_audio.describe(
-        [
-            shared_audio.by_content(audio_data.clips),
-            shared_audio.by_interval(folder, usable),
-        ],
+        audio_data.clips,
         lambda split, i: usable[split][i].name,
+        overlapping=shared_audio.by_interval(folder, usable),
     )
     audio_data = dataclasses.replace(
         audio_data,

@@ -1,4 +1,4 @@
-"""Finds and tells which audio is in several splits.
+"""Finds and tells which audio is in several splits, or has different labels.
 
 A model that has learned a clip knows it in the test, so that the metrics are
 too good. The same samples may come from a link or from a copy. Segments of one
@@ -23,6 +23,8 @@ from leaf_audio.data.entries import Recording
 # Of two splits, by their names: for clips of the second one, the clip of the
 # first one that holds the same audio. Clips are numbers in their split.
 Pairs = dict[tuple[str, str], dict[int, int]]
+# A split, and the number of a clip in it.
+Place = tuple[str, int]
 
 
 def by_content(clips: Mapping[str, Clips]) -> Pairs:
@@ -31,11 +33,7 @@ def by_content(clips: Mapping[str, Clips]) -> Pairs:
     Args:
         clips: The clips of each split.
     """
-    contents = {
-        split: np.ascontiguousarray(clips[split].content).view("V16").ravel()
-        for split in SPLITS
-        if split in clips
-    }
+    contents = _contents(clips)
     found: Pairs = {}
     for one, other in itertools.combinations(contents, 2):
         known, first = np.unique(contents[one], return_index=True)
@@ -49,6 +47,58 @@ def by_content(clips: Mapping[str, Clips]) -> Pairs:
             if contents[other][i].tobytes() not in silent
         }
     return found
+
+
+def _contents(clips: Mapping[str, Clips]) -> dict[str, np.ndarray]:
+    """Returns the hashes of the clips of each split, as one value each."""
+    return {
+        split: np.ascontiguousarray(clips[split].content).view("V16").ravel()
+        for split in SPLITS
+        if split in clips
+    }
+
+
+def with_other_labels(clips: Mapping[str, Clips]) -> list[tuple[Place, Place]]:
+    """Finds clips whose samples are those of a clip with other labels.
+
+    Args:
+        clips: The clips of each split.
+
+    Returns:
+        For each such clip, its place and that of the first clip with its
+        samples.
+    """
+    contents = _contents(clips)
+    places = [(split, len(some)) for split, some in contents.items()]
+    ends = np.cumsum([0, *(count for _, count in places)])
+
+    def place(number: int) -> Place:
+        k = int(np.searchsorted(ends, number, side="right")) - 1
+        return places[k][0], int(number - ends[k])
+
+    _, first, group = np.unique(
+        np.concatenate(list(contents.values())),
+        return_index=True,
+        return_inverse=True,
+    )
+    found = []
+    for number in np.flatnonzero(first[group] != np.arange(len(group))):
+        (split, i), (other, j) = place(number), place(first[group[number]])
+        if np.any(clips[split].labels[i] != clips[other].labels[j]):
+            found.append(((split, i), (other, j)))
+    silent = {
+        split: _silent(
+            clips[split],
+            some,
+            np.array([i for (own, i), _ in found if own == split], int),
+        )
+        for split, some in contents.items()
+    }
+    return [
+        ((split, i), other)
+        for (split, i), other in found
+        if contents[split][i].tobytes() not in silent[split]
+    ]
 
 
 def _silent(
@@ -99,17 +149,56 @@ def by_interval(
 
 
 def describe(
-    found: Sequence[Pairs], name_of: Callable[[str, int], str]
+    clips: Mapping[str, Clips],
+    name_of: Callable[[str, int], str],
+    overlapping: Pairs | None = None,
 ) -> list[str]:
-    """Says which clips are in several splits.
+    """Says which audio is in several splits, and which has different labels.
 
     Args:
-        found: What the functions above have found.
+        clips: The clips of each split.
+        name_of: A function from a split and the number of a clip to its name.
+        overlapping: What `by_interval` has found, or None.
+
+    Returns:
+        A list of sentences, empty if there are no such clips.
+    """
+    return [
+        *_describe_splits([by_content(clips), overlapping or {}], name_of),
+        *_describe_labels(with_other_labels(clips), name_of),
+    ]
+
+
+def describe_between_sets(
+    clips: Mapping[str, Clips],
+    set_of: Callable[[str, int], int],
+    name_of: Callable[[str, int], str],
+) -> list[str]:
+    """Says which audio is in one split of a data set, and in one of another.
+
+    Args:
+        clips: The clips of each split, of all data sets.
+        set_of: A function from a split and the number of a clip to the number
+            of its data set.
         name_of: A function from a split and the number of a clip to its name.
 
     Returns:
-        A list of one str. Or an empty list if there are no such clips.
+        As `describe`.
     """
+    found = {
+        (one, other): {
+            i: there
+            for i, there in pairs.items()
+            if set_of(other, i) != set_of(one, there)
+        }
+        for (one, other), pairs in by_content(clips).items()
+    }
+    return _describe_splits([found], name_of)
+
+
+def _describe_splits(
+    found: Sequence[Pairs], name_of: Callable[[str, int], str]
+) -> list[str]:
     joined: Pairs = collections.defaultdict(dict)
     for pairs in found:
         for splits, some in pairs.items():
@@ -133,8 +222,22 @@ def describe(
     ]
 
 
+def _describe_labels(
+    found: Sequence[tuple[Place, Place]], name_of: Callable[[str, int], str]
+) -> list[str]:
+    if not found:
+        return []
+    one, other = found[0]
+    have = "1 clip has" if len(found) == 1 else f"{len(found)} clips have"
+    return [
+        f"The same audio has different labels: {have} other labels than the "
+        f"first clip with the same samples, such as {name_of(*one)!r} (first "
+        f"{name_of(*other)!r}). Remove one of them, or correct its labels."
+    ]
+
+
 def warned(audio_data: AudioData) -> AudioData:
-    """Warns of audio in several splits, and adds this to the data's warnings.
+    """Warns of what `describe` says, and adds it to the data's warnings.
 
     Args:
         audio_data: The data set, whose shards hold the names of the clips.
@@ -142,10 +245,8 @@ def warned(audio_data: AudioData) -> AudioData:
     Returns:
         An `AudioData`.
     """
-    sentences = describe(
-        [by_content(audio_data.clips)],
-        lambda split, i: audio_data.clips[split].source_of(i),
-    )
+    clips = audio_data.clips
+    sentences = describe(clips, lambda split, i: clips[split].source_of(i))
     for sentence in sentences:
         warnings.warn(sentence, DataWarning, stacklevel=3)
     return dataclasses.replace(

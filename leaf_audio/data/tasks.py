@@ -13,6 +13,7 @@ import functools
 import hashlib
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,10 +25,16 @@ from leaf_audio.common.checks import (
     check_positive,
     check_unless_none,
 )
-from leaf_audio.data import clip_store, decoding
+from leaf_audio.data import clip_store, decoding, shared_audio
 from leaf_audio.data.audio_folder import DEFAULT_SAMPLE_RATE
 from leaf_audio.data.balance import BalancedOrder
-from leaf_audio.data.clips import SPLITS, AudioData, Clips, Task
+from leaf_audio.data.clips import (
+    SPLITS,
+    AudioData,
+    Clips,
+    DataWarning,
+    Task,
+)
 from leaf_audio.data.passes import Passes
 
 _NAME = re.compile(r"\w[\w-]*", re.ASCII)
@@ -87,6 +94,19 @@ def tasks(
     ]
     sizes = [len(one.label_names) for one in found.values()]
     firsts = dict(zip(found, np.cumsum([0, *sizes]).tolist(), strict=False))
+    joined = {
+        split: JoinedClips(
+            {
+                firsts[name]: one.clips[split]
+                for name, one in found.items()
+                if split in one.clips
+            }
+        )
+        for split in splits
+    }
+    shared = _describe_shared(found, joined)
+    for sentence in shared:
+        warnings.warn(sentence, DataWarning, stacklevel=2)
     return AudioData(
         name="tasks",
         label_names=tuple(
@@ -95,16 +115,7 @@ def tasks(
             for label in one.label_names
         ),
         sample_rate=next(iter(found.values())).sample_rate,
-        clips={
-            split: JoinedClips(
-                {
-                    firsts[name]: one.clips[split]
-                    for name, one in found.items()
-                    if split in one.clips
-                }
-            )
-            for split in splits
-        },
+        clips=joined,
         skipped={
             f"{name}: {file}": reason
             for name, one in found.items()
@@ -112,10 +123,13 @@ def tasks(
         },
         fingerprint=_fingerprint(found),
         path=", ".join(one.path for one in found.values()),
-        warnings=tuple(
-            f"{name}: {sentence}"
-            for name, one in found.items()
-            for sentence in (*one.warnings, *_without_split(one, splits))
+        warnings=(
+            *(
+                f"{name}: {sentence}"
+                for name, one in found.items()
+                for sentence in (*one.warnings, *_without_split(one, splits))
+            ),
+            *shared,
         ),
         tasks=tuple(
             Task(name, one.name, one.label_names, shares[name])
@@ -231,6 +245,23 @@ def _without_split(one: AudioData, splits: Iterable[str]) -> list[str]:
     ]
 
 
+def _describe_shared(
+    found: Mapping[str, AudioData], joined: Mapping[str, "JoinedClips"]
+) -> list[str]:
+    """Says which clips of a task are in another split of another task."""
+    names = list(found)
+    ends = np.cumsum([len(one.label_names) for one in found.values()])
+
+    def task_of(split: str, i: int) -> int:
+        label = joined[split].labels[i]
+        return int(np.searchsorted(ends, label, side="right"))
+
+    def name_of(split: str, i: int) -> str:
+        return f"{names[task_of(split, i)]}: {joined[split].source_of(i)}"
+
+    return shared_audio.describe_between_sets(joined, task_of, name_of)
+
+
 def _fingerprint(found: Mapping[str, AudioData]) -> str:
     lines = [f"{name} {one.fingerprint}" for name, one in found.items()]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -322,9 +353,19 @@ class JoinedClips(Clips):
         self._first_clips = np.cumsum([0, *map(len, parts)])
 
     @property
+    def content(self) -> np.ndarray:
+        """A hash of the samples of each clip; see `Clips.content`."""
+        return np.concatenate([part.content for part in self.joined])
+
+    @property
     def nbytes(self) -> int:
         """The size in bytes that all clips take in memory."""
         return sum(part.nbytes for part in self.joined)
+
+    def source_of(self, index: int) -> str:
+        """Returns where a clip comes from; see `Clips.source_of`."""
+        number, own = self._place_of(index)
+        return self.joined[number].source_of(own)
 
     def reader(
         self, in_memory: bool = False
@@ -340,10 +381,15 @@ class JoinedClips(Clips):
         begin: int = 0,
         end: int | None = None,
     ) -> tuple[np.ndarray, np.int32]:
+        number, own = self._place_of(index)
+        audio, _ = readers[number](own, begin, end)
+        return audio, np.int32(self.labels[index])
+
+    def _place_of(self, index: int) -> tuple[int, int]:
+        """Returns the data set of a clip, and the number of the clip in it."""
         firsts = self._first_clips
         number = int(np.searchsorted(firsts, index, side="right")) - 1
-        audio, _ = readers[number](index - int(firsts[number]), begin, end)
-        return audio, np.int32(self.labels[index])
+        return number, index - int(firsts[number])
 
 
 def _joined_groups(parts: Sequence[Clips]) -> np.ndarray | None:

@@ -7,6 +7,7 @@ embeddings takes the place of its last layer, which takes seconds.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -123,8 +124,9 @@ def read_labelled(
             f"{list(map(str, labels))}."
         )
     own = [entry.group or entry.file for entry in entries]
+    files = [one.recording for one in found]
     return Labelled(
-        files=[one.recording for one in found],
+        files=files,
         embeddings=np.stack([one.mean for one in found]),
         targets=targets,
         labels=[str(label) for label in labels],
@@ -132,8 +134,36 @@ def read_labelled(
         is_test=np.array(
             [one.split == "test" and not listing.is_drawn for one in entries]
         ),
-        remarks=listing.warnings,
+        remarks=(
+            *listing.warnings,
+            *_describe_copies(files, targets),
+        ),
     )
+
+
+def _describe_copies(files: Sequence[str], targets: np.ndarray) -> list[str]:
+    """Says which recordings are copies of others."""
+    first: dict[bytes, int] = {}
+    copies = []
+    for i, file in enumerate(files):
+        content = hashlib.sha256(pathlib.Path(file).read_bytes()).digest()
+        if first.setdefault(content, i) != i:
+            copies.append((i, first[content]))
+    if not copies:
+        return []
+    differing = [(i, j) for i, j in copies if targets[i] != targets[j]]
+    # A second label is the worse fault, so that it is the example.
+    i, j = (differing or copies)[0]
+    count = (
+        "1 recording is a copy"
+        if len(copies) == 1
+        else (f"{len(copies)} recordings are copies")
+    )
+    return [
+        f"{count} of another one, {len(differing)} with another label, such as "
+        f"{files[i]!r} (first {files[j]!r}). Remove copies: with them, scores "
+        "are too good, or too bad where labels differ."
+    ]
 
 
 def make_estimator(

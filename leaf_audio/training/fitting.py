@@ -71,22 +71,28 @@ def fit(
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
         processes.Terminated: If the system has asked the process to end.
+        KeyboardInterrupt: If the user has pressed Ctrl-C.
     """
     done = len(progress.history)
-    if done == num_epochs or (lower and lower.has_ended):
-        return
+    is_complete = done == num_epochs or (lower and lower.has_ended)
     begun = None
     try:
-        begun = folder.restore_within(model, progress, steps, tell)
+        if not is_complete:
+            begun = folder.restore_within(model, progress, steps, tell)
     except Unusable as error:
         tell(f"{error}: epoch {done + 1} begins again")
     first_step = begun[0].steps if begun else 0
+    if begun:
+        where = f"in epoch {done + 1} of {folder.path}, after step {first_step}"
+        tell(f"going on {where}")
+    elif done:
+        tell(f"going on after epoch {done} of {folder.path}")
+    if is_complete:
+        return
     processes.check_equal(
         "the same state within an epoch in all processes",
         f"that after step {first_step}",
     )
-    if begun:
-        tell(f"going on in epoch {done + 1}, after step {first_step}")
     # The check comes first: neither a plan nor a drift can be computed from
     # weights that are not finite. The recorder comes last. It saves the plan
     # that Replan makes for the next epoch, and logs the drift that LogFilters

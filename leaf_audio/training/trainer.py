@@ -267,7 +267,7 @@ class _Run:
         )
 
     def begin_or_continue(self, progress: Progress | None) -> None:
-        """Settles which epochs are done, and tells so."""
+        """Settles which epochs are done."""
         watched = next(iter(self._batches.evaluation))
         chosen = self._chosen_by_validation()
         if watched != "validation" and chosen:
@@ -286,10 +286,6 @@ class _Run:
         self._accept_old_fingerprint(progress, identity)
         defaults = _defaults(self._config, self._observer)
         check_same_run(self._folder, progress, identity, defaults)
-        self._observer.tell(
-            f"going on after epoch {len(progress.history)} of "
-            f"{self._folder.path}"
-        )
         self._progress = progress
 
     def _accept_old_fingerprint(

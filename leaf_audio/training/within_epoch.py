@@ -1,11 +1,12 @@
 """Saves the state of a run within an epoch, and goes on from there.
 
 An epoch of a large data set takes hours. Its state is saved from time to time,
-and when the system asks the process to end (SIGTERM), as schedulers of clusters
-do. `state_within.npz` holds it: all variables, with those of the metrics, and
-the number of steps. The batches of a step do not depend on interruptions, so
-that the position in the data is the number of the step. The state that it
-replaces is kept, as `state_within_before.npz`, in case the newer is damaged.
+and when the process is asked to end: by the system (SIGTERM), as schedulers of
+clusters do, or by the user (SIGINT, Ctrl-C). `state_within.npz` holds it: all
+variables, with those of the metrics, and the number of steps. The batches of a
+step do not depend on interruptions, so that the position in the data is the
+number of the step. The state that it replaces is kept, as
+`state_within_before.npz`, in case the newer is damaged.
 
 Several processes save, and end, after the same step; see `agreement`.
 """
@@ -18,6 +19,7 @@ import hashlib
 import json
 import pathlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -193,7 +195,8 @@ class SaveWithin(keras.callbacks.Callback):
             metrics; or None.
 
     Raises:
-        Terminated: In `fit`, after SIGTERM.
+        Terminated: In `fit`, after SIGTERM, or if another process was asked.
+        KeyboardInterrupt: In `fit`, after SIGINT.
     """
 
     def __init__(
@@ -219,21 +222,39 @@ class SaveWithin(keras.callbacks.Callback):
         self._agreement = Agreement()
         self._steps = 0
         self._saved = time.monotonic()
-        self._is_asked = threading.Event()
+        # The signal that asked this process to end.
+        self._asked_by: signal.Signals | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Within the `with` block, SIGTERM ends the run after its step."""
+        """Within the `with` block, SIGTERM and SIGINT end the run after a step.
+
+        A second SIGINT ends it at once. A program that ignores SIGINT, as one
+        in the background does, goes on doing so.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(
-            signal.SIGTERM, lambda number, frame: self._is_asked.set()
-        )
+        before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            before[signal.SIGINT] = signal.default_int_handler
+        for number in before:
+            signal.signal(number, self._ask)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self._asked_by = signal.Signals(number)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            # Not by `tell`: the signal may come while that writes.
+            print(
+                "\nThe step is finished and saved. Ctrl-C again ends at once.",
+                file=sys.stderr,
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._steps = 0
@@ -257,7 +278,7 @@ class SaveWithin(keras.callbacks.Callback):
             return
         is_due, is_asked = self._agreement.after_step(
             time.monotonic() - self._saved > self._seconds,
-            self._is_asked.is_set(),
+            self._asked_by is not None,
         )
         if not is_due and not is_asked:
             return
@@ -280,13 +301,15 @@ class SaveWithin(keras.callbacks.Callback):
         # The recorder has saved the state after the epoch.
         remove(self._path)
         self._saved = time.monotonic()
-        (is_asked,) = self._agreement.now(self._is_asked.is_set())
+        (is_asked,) = self._agreement.now(self._asked_by is not None)
         self._end_if(is_asked)
 
     def _end_if(self, is_asked: bool) -> None:
-        if is_asked:
-            self._tell(
-                "ended by the system (SIGTERM); all is saved, and the same "
-                "command goes on"
-            )
-            raise Terminated
+        if not is_asked:
+            return
+        by_user = self._asked_by == signal.SIGINT
+        self._tell(
+            f"ended by {'Ctrl-C' if by_user else 'the system (SIGTERM)'}; all "
+            "is saved, and the same command goes on"
+        )
+        raise KeyboardInterrupt if by_user else Terminated

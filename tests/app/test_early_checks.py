@@ -86,6 +86,10 @@ WRONG = {
             ["--gin_config=quickstart.gin", "--workdir=DATA/a/0.wav"],
             "`workdir` must be a folder",
         ),
+        (
+            ["--gin_config=quickstart.gin", "--workdir=DATA/a/0.wav/run"],
+            "a/0.wav is a file",
+        ),
     ],
     "study": [(["--gin_config=nothere.gin"], "`gin_config` must name a file")],
 }

@@ -104,6 +104,32 @@ def test_a_copy_within_a_split_is_nothing_to_tell(recordings, tmp_path):
     assert shared(recordings, tmp_path) == []
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_audio_with_two_labels_is_told(recordings, tmp_path, split):
+    put(recordings / split / "yes" / "again.wav", sine(300))
+    told = [
+        one
+        for one in shared(recordings, tmp_path)
+        if "different labels: 1 clip has" in one
+    ]
+    (line,) = told
+    assert f"'{split}/yes/again.wav' (first 'train/no/300.wav')" in line
+
+
+def test_audio_with_other_labels_of_several_is_told(tmp_path):
+    folder = tmp_path / "recordings"
+    for i, hz in enumerate((300, 400, 400, 400, 0)):
+        put(folder / f"{i}.wav", sine(hz))
+    put(folder / "5.wav", 0 * sine(300))
+    lines = ["file,labels,split", "0.wav,a;b,train", "1.wav,a;b,train"]
+    lines += ["2.wav,b;a,train", "3.wav,b,train", "4.wav,a,train"]
+    lines += ["5.wav,b,train"]
+    (folder / "index.csv").write_text("\n".join(lines))
+    (told,) = shared(folder, tmp_path)
+    assert "1 clip has other labels" in told
+    assert "'3.wav' (first '1.wav')" in told
+
+
 @pytest.mark.parametrize(
     "held_out, count",
     [
@@ -150,9 +176,9 @@ def test_long_recordings_are_compared_by_all_of_their_records(tmp_path):
     ):
         put(folder / name, np.concatenate(parts))
     assert shared(folder, tmp_path) == []
-    put(folder / "test/yes/long.wav", np.concatenate([first, second]))
+    put(folder / "test/no/long.wav", np.concatenate([first, second]))
     (told,) = shared(folder, tmp_path)
-    assert "'test/yes/long.wav' (there 'train/no/long.wav'" in told
+    assert "'test/no/long.wav' (there 'train/no/long.wav'" in told
 
 
 def test_records_of_any_source_tell_the_names_of_clips(tmp_path):

@@ -28,7 +28,13 @@ def clip(value, label):
     return Clip(np.full(LENGTH, value / 64, "float32"), label, f"clip {value}")
 
 
-def reader(name, counts, first=0, **changes):
+def ramp(value, label):
+    """A clip that is not the same value throughout, as silence is."""
+    samples = (value + np.linspace(0, 1, LENGTH)) / 64
+    return Clip(samples.astype("float32"), label, f"clip {value}")
+
+
+def reader(name, counts, first=0, make=clip, **changes):
     """A reader of a data set with `counts` clips in each split."""
     labels = LABELS[name]
 
@@ -37,7 +43,7 @@ def reader(name, counts, first=0, **changes):
         return store(
             data_dir,
             {
-                split: [clip(next(numbers), i % len(labels)) for i in range(n)]
+                split: [make(next(numbers), i % len(labels)) for i in range(n)]
                 for split, n in counts.items()
             },
             labels,
@@ -280,3 +286,25 @@ def test_two_views_have_no_tasks_and_the_numbers_of_their_clips(tmp_path):
         for views, number in zip(audio, labels, strict=True)
     }
     assert len({*first.values()}) == len(first)
+
+
+def test_audio_in_splits_of_two_tasks_is_told(tmp_path):
+    sets = {
+        "words": reader("words", {"train": 6, "test": 2}, 40, ramp),
+        # Its values 40 to 42, in the test split, are those of the other's
+        # first training clips.
+        "animals": reader("animals", {"train": 20, "test": 3}, 20, ramp),
+    }
+    with pytest.warns(data.DataWarning, match="several splits") as caught:
+        found = load(tmp_path, sets)
+    (told,) = found.warnings
+    assert told == str(caught[0].message)
+    assert "train has 3 clips of test" in told
+    assert "'animals: clip 40' (there 'words: clip 40')" in told
+
+
+def test_clips_of_joined_sets_have_the_names_of_their_sets(tmp_path):
+    clips = load(tmp_path).clips["test"]
+    assert [clips.source_of(i) for i in range(len(clips))] == [
+        *("clip 30", "clip 31", "clip 32", "clip 46", "clip 47"),
+    ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 
 import keras
 import numpy as np
@@ -271,3 +272,14 @@ def test_what_the_command_needs_is_told(flags, message):
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
     assert line.startswith("Error: ") and message in line
+
+
+def test_copies_are_told(classifier, birds, tmp_path):
+    folder = tmp_path / "birds"
+    shutil.copytree(birds, folder)
+    assert few_examples.read_labelled(classifier, str(folder)).remarks == ()
+    shutil.copy(folder / "low" / "1.wav", folder / "low" / "again.wav")
+    shutil.copy(folder / "low" / "2.wav", folder / "high" / "other.wav")
+    (told,) = few_examples.read_labelled(classifier, str(folder)).remarks
+    assert "2 recordings are copies of another one, 1 with another" in told
+    assert str(folder / "high" / "other.wav") in told

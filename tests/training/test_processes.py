@@ -169,7 +169,7 @@ def assert_two_go_on_within_an_epoch(start, tmp_path, count):
     started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
     ask_to_end_within_an_epoch(started, tmp_path / "parts")
     told, _ = finish(start(tmp_path, "parts", 2, *LONG_EPOCHS))
-    assert "going on in epoch 1, after step" in told
+    assert "going on in epoch 1 of" in told
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 

@@ -83,15 +83,15 @@ def assert_same(one, other):
         )
 
 
-def stop_at(monkeypatch, step):
-    """Has the system ask the run to end, in a step counted over all epochs."""
+def stop_at(monkeypatch, step, number=signal.SIGTERM):
+    """Sends a signal to the run, in a step counted over all epochs."""
     original = SaveWithin.on_train_batch_end
     seen = []
 
     def asked(self, batch, logs=None):
         seen.append(batch)
         if len(seen) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         original(self, batch, logs)
 
     monkeypatch.setattr(SaveWithin, "on_train_batch_end", asked)
@@ -121,9 +121,39 @@ def test_a_run_that_is_asked_to_end_goes_on_where_it_was(
     told = capsys.readouterr().out
     if step % STEPS:
         epoch, done = divmod(step, STEPS)
-        assert f"going on in epoch {epoch + 1}, after step {done}\n" in told
+        place = f"in epoch {epoch + 1} of {folder / name}, after step {done}\n"
+        assert f"going on {place}" in told
     assert_same(whole, folder / name)
     assert not (folder / name / "state_within.npz").exists()
+
+
+def test_ctrl_c_ends_the_run_after_its_step(folder, whole, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, "interrupted")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    told = capsys.readouterr()
+    assert "all is saved, and the same command goes on" in told.out
+    assert "Ctrl-C again ends at once" in told.err
+    run(folder, "interrupted")
+    assert "in epoch 1 of" in capsys.readouterr().out
+    assert_same(whole, folder / "interrupted")
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(folder, monkeypatch, capsys):
+    original = SaveWithin.on_train_batch_end
+
+    def pressed_twice(self, batch, logs=None):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        original(self, batch, logs)
+
+    monkeypatch.setattr(SaveWithin, "on_train_batch_end", pressed_twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, "at-once")
+    assert "all is saved" not in capsys.readouterr().out
+    assert not (folder / "at-once" / "state_within.npz").exists()
 
 
 @pytest.mark.slow
