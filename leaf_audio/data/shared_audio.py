@@ -72,7 +72,7 @@ def with_other_labels(clips: Mapping[str, Clips]) -> list[tuple[Place, Place]]:
     places = [(split, len(some)) for split, some in contents.items()]
     ends = np.cumsum([0, *(count for _, count in places)])
 
-    def place(number: int) -> Place:
+    def place(number: np.integer) -> Place:
         k = int(np.searchsorted(ends, number, side="right")) - 1
         return places[k][0], int(number - ends[k])
 
@@ -81,9 +81,10 @@ def with_other_labels(clips: Mapping[str, Clips]) -> list[tuple[Place, Place]]:
         return_index=True,
         return_inverse=True,
     )
+    first_of = first[group]
     found = []
-    for number in np.flatnonzero(first[group] != np.arange(len(group))):
-        (split, i), (other, j) = place(number), place(first[group[number]])
+    for number in np.flatnonzero(first_of != np.arange(len(group))):
+        (split, i), (other, j) = place(number), place(first_of[number])
         if np.any(clips[split].labels[i] != clips[other].labels[j]):
             found.append(((split, i), (other, j)))
     silent = {

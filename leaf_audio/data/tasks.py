@@ -94,7 +94,7 @@ def tasks(
     ]
     sizes = [len(one.label_names) for one in found.values()]
     firsts = dict(zip(found, np.cumsum([0, *sizes]).tolist(), strict=False))
-    joined = {
+    joined: dict[str, Clips] = {
         split: JoinedClips(
             {
                 firsts[name]: one.clips[split]
@@ -246,7 +246,7 @@ def _without_split(one: AudioData, splits: Iterable[str]) -> list[str]:
 
 
 def _describe_shared(
-    found: Mapping[str, AudioData], joined: Mapping[str, "JoinedClips"]
+    found: Mapping[str, AudioData], joined: Mapping[str, Clips]
 ) -> list[str]:
     """Says which clips of a task are in another split of another task."""
     names = list(found)
