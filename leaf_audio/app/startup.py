@@ -73,7 +73,6 @@ def importing_libraries() -> Iterator[None]:
     """
     keep_freed_memory()
     prefer_onednn()
-    limit_threads_of_numpy()
     with without_startup_messages():
         yield
 
@@ -148,26 +147,6 @@ def prefer_onednn() -> None:
     takes longer. TensorFlow reads the setting when it is imported.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-
-_THREADED = ("OPENBLAS", "OMP", "MKL")
-
-
-def limit_threads_of_numpy() -> None:
-    """Has NumPy solve systems of equations with one thread each.
-
-    A number of threads that the user has set in the environment stays.
-
-    Those of a plan of LEAF are small and many. On a machine that has other work
-    to do, to wait for other threads took ten times as long as to solve them.
-    TensorFlow, JAX and PyTorch have threads of their own, and keep them.
-    """
-    if any(f"{name}_NUM_THREADS" in os.environ for name in _THREADED):
-        return
-    import numpy as np  # noqa: F401 - its library must have been loaded
-    import threadpoolctl
-
-    threadpoolctl.threadpool_limits(1, "blas")
 
 
 def _check_backend() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from leaf_audio.common.threads import one_thread
 from leaf_audio.fast import error_model
 from leaf_audio.fast.constants import CONSTANTS
 from leaf_audio.fast.plan import (
@@ -62,6 +63,14 @@ def make_plan(
             "widths, and finite centre frequencies. Received: "
             f"{parameters.tolist()}."
         )
+    # Hundreds of small systems of equations are solved.
+    with one_thread():
+        return _make_plan(parameters, geometry, tolerance)
+
+
+def _make_plan(
+    parameters: np.ndarray, geometry: Geometry, tolerance: float
+) -> Plan:
     sigma = _on_grid(parameters[:, 0])
     width = _on_grid(parameters[:, 1])
     options = _options(geometry, sigma.max())

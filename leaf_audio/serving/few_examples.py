@@ -24,10 +24,10 @@ from leaf_audio.common.checks import (
     check_seed,
     check_share,
 )
+from leaf_audio.common.threads import one_thread
 from leaf_audio.data.recordings import list_labelled
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving.embeddings import embed
-from leaf_audio.serving.threads import one_thread
 from leaf_audio.serving.trained import TrainedClassifier
 from leaf_audio.training import intervals
 

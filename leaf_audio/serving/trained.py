@@ -25,7 +25,6 @@ from leaf_audio.serving.finished import (
     read_preparation,
 )
 from leaf_audio.serving.streaming import ClassifierStream
-from leaf_audio.serving.threads import one_thread
 from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
@@ -129,8 +128,7 @@ class TrainedClassifier:
         if transform_fns is None:
             transform_fns, evaluation_hop = read_preparation(folder)
         trained_on = folder.read_data()
-        with one_thread():
-            model = folder.load_best()
+        model = folder.load_best()
         frontend = getattr(model, "frontend", None)
         rate = trained_on.get("sample_rate") or getattr(
             frontend, "sample_rate", None
@@ -170,8 +168,7 @@ class TrainedClassifier:
         Raises:
             ValueError: If the file cannot be loaded, or holds a model alone.
         """
-        with one_thread():
-            model, fields = packed.read(path)
+        model, fields = packed.read(path)
         try:
             return cls(model=model, **fields)
         except ValueError as error:

@@ -95,25 +95,6 @@ def test_other_commands_than_training_use_onednn_too(monkeypatch, tmp_path):
     assert is_used == "True"
 
 
-@pytest.mark.parametrize(
-    "given, threads",
-    [({}, "1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2")],
-    ids=["by default", "as the user says"],
-)
-def test_commands_leave_numpy_one_thread(monkeypatch, given, threads):
-    for name in ("OPENBLAS", "OMP", "MKL"):
-        monkeypatch.delenv(f"{name}_NUM_THREADS", raising=False)
-    code = """
-import sys
-sys.argv[0] = "leaf-audio"
-from leaf_audio.app import startup
-startup.limit_threads_of_numpy()
-import numpy, threadpoolctl
-print(*{one["num_threads"] for one in threadpoolctl.threadpool_info()})
-"""
-    assert python("-c", code, **given).stdout.strip() == threads
-
-
 def test_every_command_prepares_for_tensorflow(monkeypatch):
     # So that the variable is as before after the test.
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -4,9 +4,11 @@ import importlib
 import itertools
 
 import numpy as np
+import threadpoolctl
 from leaf_pairs import leaf_and_exact
 
 from leaf_audio import fast
+from leaf_audio.fast import error_model
 
 
 def test_hops_cover_strides_that_few_divide():
@@ -40,3 +42,26 @@ def test_no_pair_of_bins_is_planned_twice():
 
 def test_the_old_name_of_the_module_still_works():
     assert importlib.import_module("leaf_audio.planning") is fast
+
+
+def test_a_plan_is_searched_with_one_thread_of_numpy(monkeypatch):
+    """Small systems of equations would wait for each other's threads."""
+
+    def threads():
+        found = threadpoolctl.threadpool_info()
+        return {
+            one["num_threads"] for one in found if one["user_api"] == "blas"
+        }
+
+    seen = []
+    original = error_model.truncation_error
+
+    def watched(*args):
+        seen.append(threads())
+        return original(*args)
+
+    monkeypatch.setattr(error_model, "truncation_error", watched)
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        leaf_and_exact(n_filters=8)
+        assert threads() == {2}
+    assert seen and all(one == {1} for one in seen)
