@@ -71,7 +71,7 @@ def fit(
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
         processes.Terminated: If the system has asked the process to end.
-        KeyboardInterrupt: If the user has pressed Ctrl-C.
+        processes.Interrupted: If the user has pressed Ctrl-C.
     """
     done = len(progress.history)
     is_complete = done == num_epochs or (lower and lower.has_ended)

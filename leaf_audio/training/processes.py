@@ -48,6 +48,14 @@ class Terminated(SystemExit):
         super().__init__(128 + signal.SIGTERM)
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user has asked the run to end, by Ctrl-C. The state is saved.
+
+    Other processes, which the user has not asked, raise `Terminated` after the
+    same step.
+    """
+
+
 def join(
     address: str | None, num_processes: int | None, process: int | None
 ) -> None:
@@ -151,7 +159,7 @@ def failing_together() -> Iterator[None]:
         return
     try:
         yield
-    except Terminated:
+    except (Terminated, Interrupted):
         raise
     except _errors_of_others() as error:
         _has_failed.set()

@@ -31,7 +31,7 @@ import numpy as np
 from leaf_audio.common import files
 from leaf_audio.training import finite
 from leaf_audio.training.agreement import Agreement
-from leaf_audio.training.processes import Terminated
+from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import Progress, same_run
 from leaf_audio.training.state import load_archive, save_archive
 
@@ -196,7 +196,7 @@ class SaveWithin(keras.callbacks.Callback):
 
     Raises:
         Terminated: In `fit`, after SIGTERM, or if another process was asked.
-        KeyboardInterrupt: In `fit`, after SIGINT.
+        Interrupted: In `fit`, after SIGINT.
     """
 
     def __init__(
@@ -312,4 +312,4 @@ class SaveWithin(keras.callbacks.Callback):
             f"ended by {'Ctrl-C' if by_user else 'the system (SIGTERM)'}; all "
             "is saved, and the same command goes on"
         )
-        raise KeyboardInterrupt if by_user else Terminated
+        raise Interrupted if by_user else Terminated

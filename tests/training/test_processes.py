@@ -67,16 +67,25 @@ def start(tmp_path, name, count, *more, only=None, address=None):
     ]
 
 
-def ask_to_end_within_an_epoch(started, workdir, asked=1):
-    """Sends SIGTERM to one of the processes, once a step is saved."""
+def ask_to_end_within_an_epoch(started, workdir, asked):
+    """Sends a signal to some of the processes, once a step is saved.
+
+    Args:
+        started: The processes.
+        workdir: The folder of the run.
+        asked: The signal for each process that is sent one.
+    """
     state = workdir / "state_within.npz"
     deadline = time.monotonic() + 200
     while not state.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    started[asked].terminate()
+    for i, number in asked.items():
+        started[i].send_signal(number)
     outputs = [process.communicate(timeout=100) for process in started]
-    for process, (out, err) in zip(started, outputs, strict=True):
-        assert process.returncode == 143, out + err
+    for i, (out, err) in enumerate(outputs):
+        # Ctrl-C ends as it does without several processes.
+        code = 1 if asked.get(i) == signal.SIGINT else 143
+        assert started[i].returncode == code, out + err
         assert "Traceback" not in err
     assert "the same command goes on" in outputs[0][0]
     assert state.exists()
@@ -155,19 +164,33 @@ LONG_EPOCHS = (
 )
 
 
-def assert_two_go_on_within_an_epoch(start, tmp_path, count):
+# To one process, such as by a scheduler; to the first one, by its user; and to
+# both, in one terminal.
+ASKED = pytest.mark.parametrize(
+    "asked",
+    [
+        {1: signal.SIGTERM},
+        {0: signal.SIGINT},
+        {0: signal.SIGINT, 1: signal.SIGINT},
+    ],
+    ids=["SIGTERM to the second", "Ctrl-C to the first", "Ctrl-C to both"],
+)
+
+
+def assert_two_go_on_within_an_epoch(start, tmp_path, count, asked):
     """Ends two processes within an epoch, and lets them go on.
 
     Args:
         start: The function that starts the processes of a run.
         tmp_path: The folder of the runs.
         count: How many processes the uninterrupted run has.
+        asked: As `ask_to_end_within_an_epoch`.
     """
     write_tones(tmp_path / "tones")
     finish(start(tmp_path, "whole", count, *LONG_EPOCHS))
     often = "train.checkpoint_minutes = 1e-9"
     started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
-    ask_to_end_within_an_epoch(started, tmp_path / "parts")
+    ask_to_end_within_an_epoch(started, tmp_path / "parts", asked)
     told, _ = finish(start(tmp_path, "parts", 2, *LONG_EPOCHS))
     assert "going on in epoch 1 of" in told
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -175,8 +198,9 @@ def assert_two_go_on_within_an_epoch(start, tmp_path, count):
 
 @needs_jax
 @pytest.mark.slow
-def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
-    assert_two_go_on_within_an_epoch(start, tmp_path, count=1)
+@ASKED
+def test_all_processes_save_within_an_epoch_when_asked_to_end(tmp_path, asked):
+    assert_two_go_on_within_an_epoch(start, tmp_path, count=1, asked=asked)
 
 
 @needs_jax

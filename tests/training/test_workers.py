@@ -9,8 +9,8 @@ import time
 
 import keras
 import pytest
-from test_processes import RUN as RECIPE
 from test_processes import (
+    ASKED,
     STEPS,
     assert_same_run,
     assert_two_go_on_within_an_epoch,
@@ -18,6 +18,7 @@ from test_processes import (
     free_address,
     losses,
 )
+from test_processes import RUN as RECIPE
 from tones import ROOT, bindings, main_flags, write_tones
 
 from leaf_audio.training import strategies
@@ -129,9 +130,10 @@ def test_pretraining_compares_the_clips_of_all_processes(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_processes_save_within_an_epoch_when_one_is_asked_to_end(tmp_path):
+@ASKED
+def test_all_processes_save_within_an_epoch_when_asked_to_end(tmp_path, asked):
     # Each process draws the dropout of its own part of a batch.
-    assert_two_go_on_within_an_epoch(start, tmp_path, count=2)
+    assert_two_go_on_within_an_epoch(start, tmp_path, count=2, asked=asked)
 
 
 @pytest.mark.slow
