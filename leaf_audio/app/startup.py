@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 
 from absl import app, flags
 
+from leaf_audio.common import output
+
 _BACKENDS = ("tensorflow", "jax", "torch")
 _HELP = frozenset(("--help", "-help", "-h", "-?"))
 # The names of these settings in glibc's malloc.h, and large sizes in bytes.
@@ -46,9 +48,8 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
     except KeyboardInterrupt:
         sys.exit("Interrupted.")
     except BrokenPipeError:
-        # The program that reads the output, such as `head`, has ended. What is
-        # left in the buffer goes nowhere, and Python says nothing of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The program that reads the output, such as `head`, has ended.
+        output.discard(sys.stdout.fileno())
         sys.exit(1)
 
 

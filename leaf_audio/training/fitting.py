@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
+import gc
 import math
 import sys
 import time
@@ -28,7 +30,7 @@ from leaf_audio.training.step_watch import (
     watched_steps,
 )
 from leaf_audio.training.tensorboard import TensorBoardLog
-from leaf_audio.training.within_epoch import SaveWithin, Unusable
+from leaf_audio.training.within_epoch import Damaged, SaveWithin
 from leaf_audio.training.workdir import Workdir
 
 __all__ = [
@@ -70,16 +72,21 @@ def fit(
 
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
+        ValueError: If the state within an epoch is that of another run.
         processes.Terminated: If the system has asked the process to end.
         processes.Interrupted: If the user has pressed Ctrl-C.
     """
+    # TensorFlow's iterator is in a cycle, which Python would collect when its
+    # threads cannot run any more. It would wait for one of them for ever.
+    atexit.unregister(gc.collect)
+    atexit.register(gc.collect)
     done = len(progress.history)
     is_complete = done == num_epochs or (lower and lower.has_ended)
     begun = None
     try:
         if not is_complete:
             begun = folder.restore_within(model, progress, steps, tell)
-    except Unusable as error:
+    except Damaged as error:
         tell(f"{error}: epoch {done + 1} begins again")
     first_step = begun[0].steps if begun else 0
     if begun:
@@ -112,7 +119,15 @@ def fit(
     if counter:
         callbacks.insert(0, counter)
     callbacks.append(
-        Recorder(folder, progress, batches, num_epochs, tell, counter)
+        Recorder(
+            folder,
+            progress,
+            batches,
+            num_epochs,
+            tell,
+            counter,
+            seconds_before=begun[0].seconds if begun else 0.0,
+        )
     )
     if lower:
         callbacks.append(lower)
@@ -260,6 +275,8 @@ class Recorder(keras.callbacks.Callback):
             one step in a hundred was slow.
         counter: Counts the slow steps. Defaults to None, for a model that has
             none.
+        seconds_before: How long the steps of the first epoch took that were
+            done before `fit`. Defaults to 0.
 
     Raises:
         TrainingStopped: In `fit`, if the validation loss is not finite.
@@ -273,11 +290,13 @@ class Recorder(keras.callbacks.Callback):
         num_epochs: int,
         tell: Callable[[str], None],
         counter: CountSlowSteps | None = None,
+        seconds_before: float = 0.0,
     ):
         super().__init__()
         self._folder = folder
         self._progress = progress
         self._counter = counter
+        self._seconds_before = seconds_before
         self._num_epochs = num_epochs
         self._tell = tell
         split, some = next(iter(batches.evaluation.items()))
@@ -287,7 +306,8 @@ class Recorder(keras.callbacks.Callback):
         self._log = TensorBoardLog(folder.tensorboard, progress.history)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._start = time.monotonic()
+        self._start = time.monotonic() - self._seconds_before
+        self._seconds_before = 0.0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         with averaged_weights(self.model):

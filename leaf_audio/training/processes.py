@@ -37,7 +37,7 @@ _VARIABLES = {
 
 
 class Terminated(SystemExit):
-    """The system has asked the run to end, by SIGTERM. The state is saved.
+    """The system has asked the run to end, by SIGTERM or SIGHUP.
 
     All processes of a run raise it after the same step. If nothing catches it,
     the process ends with the code 143, which schedulers do not take for a

@@ -2,8 +2,9 @@
 
 An epoch of a large data set takes hours. Its state is saved from time to time,
 and when the process is asked to end: by the system (SIGTERM), as schedulers of
-clusters do, or by the user (SIGINT, Ctrl-C). `state_within.npz` holds it: all
-variables, with those of the metrics, and the number of steps. The batches of a
+clusters do, by the end of a terminal (SIGHUP), or by the user (SIGINT, Ctrl-C).
+`state_within.npz` holds it: all variables, with those of the metrics, and the
+number of steps. The batches of a
 step do not depend on interruptions, so that the position in the data is the
 number of the step. The state that it replaces is kept, as
 `state_within_before.npz`, in case the newer is damaged.
@@ -17,6 +18,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -28,7 +30,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from leaf_audio.common import files
+from leaf_audio.common import files, output
 from leaf_audio.training import finite
 from leaf_audio.training.agreement import Agreement
 from leaf_audio.training.processes import Interrupted, Terminated
@@ -46,6 +48,7 @@ class Within:
         steps_per_epoch: The number of steps of an epoch.
         slow: How many of them were computed outside a plan of LEAF.
         run: A hash of the settings and the data of the run.
+        seconds: How long they took.
     """
 
     epochs: int = 0
@@ -53,6 +56,7 @@ class Within:
     steps_per_epoch: int = 0
     slow: int = 0
     run: str = ""
+    seconds: float = 0.0
 
 
 def write(
@@ -107,8 +111,8 @@ def read(
         file, or it is of an epoch before.
 
     Raises:
-        Unusable: If no file can be used: all are damaged, or one was written
-            with other settings.
+        Damaged: If all files are damaged.
+        ValueError: If a file was written with other settings or data.
         OSError: If a file cannot be read.
     """
     try:
@@ -150,7 +154,13 @@ def _read(
         and within.run == run_hash(progress)
     )
     if not is_same:
-        raise Unusable(f"{path} was written with other settings")
+        raise ValueError(
+            "`workdir` must be new, or hold a run with the same settings and "
+            f"data. Received: {path}, which a run with others has written "
+            f"after step {within.steps} of epoch {within.epochs + 1}. Choose "
+            f"another `workdir`, or remove {path.stem}*.npz there to begin the "
+            "epoch again."
+        )
     return within, arrays
 
 
@@ -160,12 +170,8 @@ def remove(path: pathlib.Path) -> None:
     before(path).unlink(missing_ok=True)
 
 
-class Unusable(Exception):
-    """The state within an epoch cannot be used: the epoch begins again."""
-
-
-class Damaged(Unusable):
-    """It cannot be read."""
+class Damaged(Exception):
+    """The state within an epoch cannot be read: the epoch begins again."""
 
 
 def run_hash(progress: Progress) -> str:
@@ -195,7 +201,8 @@ class SaveWithin(keras.callbacks.Callback):
             metrics; or None.
 
     Raises:
-        Terminated: In `fit`, after SIGTERM, or if another process was asked.
+        Terminated: In `fit`, after SIGTERM or SIGHUP, or if another process was
+            asked.
         Interrupted: In `fit`, after SIGINT.
     """
 
@@ -222,47 +229,67 @@ class SaveWithin(keras.callbacks.Callback):
         self._agreement = Agreement()
         self._steps = 0
         self._saved = time.monotonic()
+        self._began = self._saved
         # The signal that asked this process to end.
         self._asked_by: signal.Signals | None = None
+        self._terminals: list[int] = []
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Within the `with` block, SIGTERM and SIGINT end the run after a step.
+        """Within the `with` block, signals end the run after its step.
 
-        A second SIGINT ends it at once. A program that ignores SIGINT, as one
-        in the background does, goes on doing so.
+        These are SIGTERM, SIGHUP and SIGINT, of which a second one ends it at
+        once. A program that ignores SIGHUP or SIGINT goes on doing so, such as
+        one that was started in the background, or by `nohup`.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            before[signal.SIGINT] = signal.default_int_handler
-        for number in before:
+        self._terminals = [one for one in (1, 2) if os.isatty(one)]
+        handlers = _handlers()
+        for number in handlers:
             signal.signal(number, self._ask)
         try:
             yield
+        except ChildProcessError:
+            if self._asked_by is None:
+                raise
+            # The signal has reached workers that had just been started, too.
+            raise self._end() from None
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
+        # After the last look at what was asked.
+        (is_asked,) = self._agreement.now(self._asked_by is not None)
+        self._end_if(is_asked)
 
     def _ask(self, number: int, frame: Any) -> None:
-        self._asked_by = signal.Signals(number)
+        if self._asked_by is None:
+            self._asked_by = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            # Not by `tell`: the signal may come while that writes.
-            print(
-                "\nThe step is finished and saved. Ctrl-C again ends at once.",
-                file=sys.stderr,
-            )
+            # Not by `tell`: the signal may come while that writes. Whoever
+            # reads stderr, such as `tee`, may have ended by the same signal.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                print(
+                    "\nEnding after this step, or the evaluation that has "
+                    "begun, and saving. Ctrl-C again ends at once.",
+                    file=sys.stderr,
+                )
+        elif number != signal.SIGTERM:
+            # The terminal is gone: what is written there would be an error.
+            for one in self._terminals:
+                output.discard(one)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._steps = 0
+        self._began = time.monotonic()
         if self._begun is None:
             remove(self._path)
             return
         within, arrays = self._begun
         self._begun = None
+        self._began -= within.seconds
         self._steps = within.steps
         if self._counter is not None:
             self._counter.steps += within.steps
@@ -292,6 +319,7 @@ class SaveWithin(keras.callbacks.Callback):
                 steps_per_epoch=self._steps_per_epoch,
                 slow=self._counter.slow if self._counter else 0,
                 run=run_hash(self._progress),
+                seconds=time.monotonic() - self._began,
             )
         )
         self._saved = time.monotonic()
@@ -307,9 +335,40 @@ class SaveWithin(keras.callbacks.Callback):
     def _end_if(self, is_asked: bool) -> None:
         if not is_asked:
             return
+        if self._asked_by is None:
+            who = "another process"
+        elif self._asked_by == signal.SIGINT:
+            who = "Ctrl-C"
+        else:
+            who = f"the system ({self._asked_by.name})"
+        try:
+            self._tell(
+                f"ended by {who}; all is saved, and the same command goes on"
+            )
+            sys.stdout.flush()
+        except OSError:
+            # Whoever reads it has ended by the same signal.
+            output.discard(1)
+        raise self._end()
+
+    def _end(self) -> BaseException:
+        """Returns what ends the run."""
         by_user = self._asked_by == signal.SIGINT
-        self._tell(
-            f"ended by {'Ctrl-C' if by_user else 'the system (SIGTERM)'}; all "
-            "is saved, and the same command goes on"
-        )
-        raise Interrupted if by_user else Terminated
+        return Interrupted() if by_user else Terminated()
+
+
+def _handlers() -> dict[int, Any]:
+    """Returns the signals that ask a run to end, with their handlers so far."""
+    found = {}
+    for name, usual in (
+        ("SIGTERM", None),
+        ("SIGINT", signal.default_int_handler),
+        # Windows has none.
+        ("SIGHUP", signal.SIG_DFL),
+    ):
+        number = getattr(signal, name, None)
+        handler = None if number is None else signal.getsignal(number)
+        # One that Python has not set could not be set again.
+        if handler is not None and usual in (None, handler):
+            found[number] = handler
+    return found

@@ -387,7 +387,8 @@ class Workdir:
             How far the epoch has come, and the arrays of the file; or None.
 
         Raises:
-            within_epoch.Unusable: If there is one that cannot be used.
+            within_epoch.Damaged: If there is one that cannot be read.
+            ValueError: If it was written with other settings or data.
         """
         found = read_within(self.within, progress, steps_per_epoch, tell)
         if found is None:

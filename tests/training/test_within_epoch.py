@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -15,10 +16,11 @@ import pytest
 from tones import LEAF, ROOT, bindings, main_flags, write_tones
 
 from leaf_audio.app import configuration, train
+from leaf_audio.common import output
 from leaf_audio.training import within_epoch
-from leaf_audio.training.processes import Terminated
+from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.within_epoch import SaveWithin, Unusable, Within
+from leaf_audio.training.within_epoch import Damaged, SaveWithin, Within
 
 pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("fresh_gin")]
 # There, `Dropout` draws from generators of PyTorch, whose states are not saved.
@@ -156,6 +158,80 @@ def test_a_second_ctrl_c_ends_the_run_at_once(folder, monkeypatch, capsys):
     assert not (folder / "at-once" / "state_within.npz").exists()
 
 
+class Broken(io.StringIO):
+    """Where a program has read that has ended by the same signal."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_has_ended_by_ctrl_c_costs_nothing(
+    folder, monkeypatch, stream
+):
+    """As `tee` does in `python -m example.main ... 2>&1 | tee log`."""
+    name = f"without-{stream}"
+    discarded = []
+    original = SaveWithin.on_train_batch_end
+    seen = []
+
+    def interrupted(self, batch, logs=None):
+        seen.append(batch)
+        if len(seen) == 3:
+            monkeypatch.setattr(sys, stream, Broken())
+            signal.raise_signal(signal.SIGINT)
+        original(self, batch, logs)
+
+    monkeypatch.setattr(SaveWithin, "on_train_batch_end", interrupted)
+    monkeypatch.setattr(output, "discard", discarded.append)
+    with pytest.raises(Interrupted):
+        run(folder, name)
+    assert (folder / name / "state_within.npz").exists()
+    assert discarded == ([1] if stream == "stdout" else [])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
+def test_the_end_of_a_terminal_ends_the_run_after_its_step(
+    folder, monkeypatch, capsys
+):
+    discarded = []
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 2)
+    monkeypatch.setattr(output, "discard", discarded.append)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGHUP)
+        with pytest.raises(Terminated):
+            run(folder, "hung-up")
+    assert "ended by the system (SIGHUP)" in capsys.readouterr().out
+    assert discarded == [2]
+    assert (folder / "hung-up" / "state_within.npz").exists()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_a_program_that_ignores_signals_goes_on_doing_so(monkeypatch):
+    heard = within_epoch._handlers
+    assert signal.SIGINT in heard()
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert signal.SIGINT not in heard()
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    # Of a program that Python is a part of.
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    assert heard() == {}
+
+
+def test_other_settings_in_the_first_epoch_are_refused(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Terminated):
+            run(folder, "changed")
+    state = folder / "changed" / "state_within.npz"
+    before = state.read_bytes()
+    with pytest.raises(ValueError, match="after step 3 of epoch 1"):
+        run(folder, "changed", "train.learning_rate = 0.5")
+    assert state.read_bytes() == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_damaged", [False, True])
 def test_it_is_saved_after_some_time(
@@ -216,15 +292,15 @@ def saved(tmp_path):
     return path, read
 
 
-def test_a_state_of_something_else_is_of_no_use(saved):
+def test_a_state_of_something_else_is_refused(saved):
     path, read = saved
     for other in ({"steps": 7}, {"progress": Progress({"a": "c"})}):
-        with pytest.raises(Unusable, match="state_within.npz.*other settings"):
+        with pytest.raises(ValueError, match="state_within.npz.*with others"):
             read(**other)
     # A rate that falls until the last epoch would fall in another way.
     falling = Progress({"a": "b"})
     falling.begin_schedule(5, moves=True)
-    with pytest.raises(Unusable, match="other settings"):
+    with pytest.raises(ValueError, match="with others"):
         read(progress=falling)
     assert read(progress=Progress({"a": "b"}, [{"epoch": 1}])) is None
     moved = Progress({"a": "b", "train.workdir": "elsewhere"})
@@ -239,14 +315,14 @@ def test_a_damaged_state_is_of_no_use(saved):
     whole = path.read_bytes()
     for content in (b"", whole[:-100]):
         path.write_bytes(content)
-        with pytest.raises(Unusable, match="state_within.npz is damaged"):
+        with pytest.raises(Damaged, match="state_within.npz is damaged"):
             read()
     rng = np.random.default_rng(0)
     for position in rng.integers(len(whole), size=200):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
-        with contextlib.suppress(Unusable):
+        with contextlib.suppress(Damaged):
             found = read()
             np.testing.assert_array_equal(found[1]["variable_0"], [0, 1, 2])
 
@@ -277,7 +353,7 @@ def test_the_state_before_takes_the_place_of_a_damaged_one(saved, capsys):
     write(6)
     damage(path)
     damage(within_epoch.before(path))
-    with pytest.raises(Unusable, match="state_within_before.npz is damaged"):
+    with pytest.raises(Damaged, match="state_within_before.npz is damaged"):
         read()
     within_epoch.remove(path)
     assert read() is None
