@@ -139,7 +139,8 @@ def fold_tree(tmp_path):
     root = tmp_path / "folds"
     for fold in range(1, 5):
         for label in ("no", "yes"):
-            put(root / f"fold{fold}" / label / "x.wav", sine(300 + fold))
+            hz = 300 + fold + 50 * (label == "yes")
+            put(root / f"fold{fold}" / label / "x.wav", sine(hz))
     return root
 
 

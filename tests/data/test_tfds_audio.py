@@ -168,7 +168,7 @@ def test_keys_lead_into_nested_features_and_integers_are_labels(load):
     def notes(split):
         for pitch in (0, 2, 5):
             yield {
-                "sound": {"wave": int16(sine(300))},
+                "sound": {"wave": int16(sine(300 + pitch))},
                 "note": {"pitch": pitch},
             }
 
@@ -254,7 +254,7 @@ def test_an_undeclared_rate_must_be_given_before_resampling(load):
 
     def examples(split):
         for i in range(3):
-            yield {"audio": sine(300).astype(np.float32), "label": i}
+            yield {"audio": sine(300 + i).astype(np.float32), "label": i}
 
     with pytest.raises(ValueError, match="`source_sample_rate`"):
         load(features, examples, sample_rate=4000)
