@@ -104,7 +104,11 @@ def tasks(
         )
         for split in splits
     }
-    shared = _describe_shared(found, joined)
+    of_tasks = tuple(
+        Task(name, one.name, one.label_names, shares[name])
+        for name, one in found.items()
+    )
+    shared = _describe_shared(of_tasks, joined)
     for sentence in shared:
         warnings.warn(sentence, DataWarning, stacklevel=2)
     return AudioData(
@@ -131,10 +135,7 @@ def tasks(
             ),
             *shared,
         ),
-        tasks=tuple(
-            Task(name, one.name, one.label_names, shares[name])
-            for name, one in found.items()
-        ),
+        tasks=of_tasks,
     )
 
 
@@ -246,18 +247,16 @@ def _without_split(one: AudioData, splits: Iterable[str]) -> list[str]:
 
 
 def _describe_shared(
-    found: Mapping[str, AudioData], joined: Mapping[str, Clips]
+    of_tasks: Sequence[Task], joined: Mapping[str, Clips]
 ) -> list[str]:
     """Says which clips of a task are in another split of another task."""
-    names = list(found)
-    ends = np.cumsum([len(one.label_names) for one in found.values()])
 
     def task_of(split: str, i: int) -> int:
-        label = joined[split].labels[i]
-        return int(np.searchsorted(ends, label, side="right"))
+        return int(task_numbers(of_tasks, joined[split].labels[i]))
 
     def name_of(split: str, i: int) -> str:
-        return f"{names[task_of(split, i)]}: {joined[split].source_of(i)}"
+        name = of_tasks[task_of(split, i)].name
+        return f"{name}: {joined[split].source_of(i)}"
 
     return shared_audio.describe_between_sets(joined, task_of, name_of)
 

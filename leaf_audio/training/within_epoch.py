@@ -4,10 +4,9 @@ An epoch of a large data set takes hours. Its state is saved from time to time,
 and when the process is asked to end: by the system (SIGTERM), as schedulers of
 clusters do, by the end of a terminal (SIGHUP), or by the user (SIGINT, Ctrl-C).
 `state_within.npz` holds it: all variables, with those of the metrics, and the
-number of steps. The batches of a
-step do not depend on interruptions, so that the position in the data is the
-number of the step. The state that it replaces is kept, as
-`state_within_before.npz`, in case the newer is damaged.
+number of steps. The batches of a step do not depend on interruptions, so that
+the position in the data is the number of the step. The state that it replaces
+is kept, as `state_within_before.npz`, in case the newer is damaged.
 
 Several processes save, and end, after the same step; see `agreement`.
 """
