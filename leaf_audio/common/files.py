@@ -219,21 +219,22 @@ def move(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def _keep(path: pathlib.Path, before: pathlib.Path) -> None:
-    """Gives a file, if it exists, a second name, in place of another file."""
-    link = _partial(before)
-    link.unlink(missing_ok=True)
+    """Keeps a file, if it exists, under a second name as well."""
+    kept = _partial(before)
+    kept.unlink(missing_ok=True)
     try:
-        os.link(path, link)
-    except FileNotFoundError:
-        return
-    except OSError:
-        # Not every file system has links. A process that is killed after this
-        # move leaves `before` alone.
-        os.replace(path, before)
-        return
-    os.replace(link, before)
-    # Nothing is moved between two names of one file.
-    link.unlink(missing_ok=True)
+        try:
+            os.link(path, kept)
+        except FileNotFoundError:
+            return
+        except OSError:
+            # Not every file system has links, and none leads to another one.
+            shutil.copyfile(path, kept)
+            _force_to_disk(kept)
+        os.replace(kept, before)
+    finally:
+        # It is left by an error, and where both were names of one file.
+        kept.unlink(missing_ok=True)
 
 
 def without_mark(

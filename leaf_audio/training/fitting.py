@@ -161,10 +161,33 @@ def fit(
                 )
 
         if begun:
-            train(done, done + 1, first_step)
+            if first_step < steps:
+                train(done, done + 1, first_step)
+            else:
+                end_epoch(model, callbacks, done)
             done += 1
         if done < num_epochs and not (lower and lower.has_ended):
             train(done, num_epochs, 0)
+
+
+def end_epoch(
+    model: keras.Model, callbacks: list[keras.callbacks.Callback], epoch: int
+) -> None:
+    """Does what `fit` does after the last step of an epoch.
+
+    Args:
+        model: The model, built and compiled.
+        callbacks: Are called as for an epoch without a step.
+        epoch: The number of the epoch, from 0.
+    """
+    together = keras.callbacks.CallbackList(
+        callbacks, model=model, verbose=0, epochs=epoch + 1, steps=0
+    )
+    together.on_train_begin()
+    together.on_epoch_begin(epoch)
+    metrics = model.get_metrics_result()
+    together.on_epoch_end(epoch, {k: float(v) for k, v in metrics.items()})
+    together.on_train_end()
 
 
 class StopIfNotFinite(keras.callbacks.Callback):
@@ -239,7 +262,7 @@ class CountSlowSteps(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         # Keras takes the logs of the last step for those of the epoch if they
         # hold more than metrics.
-        logs.pop(OUTSIDE_PLAN)
+        logs.pop(OUTSIDE_PLAN, None)
         metrics = self.model.get_metrics_result()
         logs.update({name: float(value) for name, value in metrics.items()})
 

@@ -8,6 +8,9 @@ number of steps. The batches of a step do not depend on interruptions, so that
 the position in the data is the number of the step. The state that it replaces
 is kept, as `state_within_before.npz`, in case the newer is damaged.
 
+The evaluation of an epoch may take long. So the state after its last step is
+saved too, and a run that goes on from there only evaluates.
+
 Several processes save, and end, after the same step; see `agreement`.
 """
 
@@ -35,6 +38,9 @@ from leaf_audio.training.agreement import Agreement
 from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import Progress, same_run
 from leaf_audio.training.state import load_archive, save_archive
+
+# A run saves before the evaluation of an epoch if it would lose more than this.
+_BEFORE_EVALUATION_S = 60.0
 
 
 @dataclasses.dataclass
@@ -115,7 +121,7 @@ def read(
         OSError: If a file cannot be read.
     """
     try:
-        found = _read(path, progress, steps_per_epoch)
+        return _read(path, progress, steps_per_epoch)
     except Damaged as error:
         found = _read(before(path), progress, steps_per_epoch)
         if found is None:
@@ -123,9 +129,6 @@ def read(
         # It must not take the place of the good one at the next saving.
         before(path).replace(path)
         tell(f"{error}: the state before takes its place")
-    if found is None and not path.exists():
-        # Not every file system keeps one while it writes the other.
-        found = _read(before(path), progress, steps_per_epoch)
     return found
 
 
@@ -149,7 +152,7 @@ def _read(
         return None
     is_same = (
         within.steps_per_epoch == steps_per_epoch
-        and 0 < within.steps < steps_per_epoch
+        and 0 < within.steps <= steps_per_epoch
         and within.run == run_hash(progress)
     )
     if not is_same:
@@ -299,11 +302,13 @@ class SaveWithin(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._steps += 1
-        # After the last step, the epoch itself is saved.
+        seconds, ask = self._seconds, self._agreement.after_step
         if self._steps == self._steps_per_epoch:
-            return
-        is_due, is_asked = self._agreement.after_step(
-            time.monotonic() - self._saved > self._seconds,
+            # The evaluation comes, during which no process asks another.
+            seconds = min(seconds, _BEFORE_EVALUATION_S)
+            ask = self._agreement.now
+        is_due, is_asked = ask(
+            time.monotonic() - self._saved > seconds,
             self._asked_by is not None,
         )
         if not is_due and not is_asked:

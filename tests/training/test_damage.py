@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import shutil
@@ -119,6 +120,37 @@ def test_a_state_of_a_later_version_is_not_damaged(tmp_path):
     np.savez(saved.newest, progress=np.array(json.dumps(fields)), **arrays)
     with pytest.raises(ValueError, match="or of an earlier .* with .'mood'"):
         saved.read()
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_file_system_without_links_keeps_the_file_before(
+    tmp_path, monkeypatch, is_full
+):
+    """Nor can a link lead to another file system."""
+
+    def refuse(*paths):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def fill(source, target):
+        target.write_text("t")
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    path, before = tmp_path / "file", tmp_path / "before"
+    path.write_text("two")
+    before.write_text("one")
+    monkeypatch.setattr(os, "link", refuse)
+    if is_full:
+        monkeypatch.setattr(shutil, "copyfile", fill)
+        expected = {"file": "two", "before": "one"}
+        outcome = pytest.raises(OSError, match="No space left")
+    else:
+        expected = {"file": "three", "before": "two"}
+        outcome = contextlib.nullcontext()
+    with outcome, files.replacing(path, before=before) as partial:
+        partial.write_text("three")
+    found = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert found == expected
 
 
 @pytest.mark.any_backend

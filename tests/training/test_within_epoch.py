@@ -17,7 +17,7 @@ from tones import LEAF, ROOT, bindings, main_flags, write_tones
 
 from leaf_audio.app import configuration, train
 from leaf_audio.common import output
-from leaf_audio.training import within_epoch
+from leaf_audio.training import fitting, within_epoch
 from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.within_epoch import Damaged, SaveWithin, Within
@@ -121,12 +121,45 @@ def test_a_run_that_is_asked_to_end_goes_on_where_it_was(
     assert "the same command goes on" in capsys.readouterr().out
     run(folder, name)
     told = capsys.readouterr().out
-    if step % STEPS:
-        epoch, done = divmod(step, STEPS)
-        place = f"in epoch {epoch + 1} of {folder / name}, after step {done}\n"
-        assert f"going on {place}" in told
+    epoch, done = divmod(step - 1, STEPS)
+    place = f"in epoch {epoch + 1} of {folder / name}, after step {done + 1}\n"
+    assert f"going on {place}" in told
     assert_same(whole, folder / name)
     assert not (folder / name / "state_within.npz").exists()
+
+
+def test_a_kill_during_an_evaluation_costs_no_step(
+    folder, whole, monkeypatch, capsys
+):
+    """After a long epoch. It is only evaluated when the run goes on."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, epoch, logs=None):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(within_epoch, "_BEFORE_EVALUATION_S", 0.0)
+        patch.setattr(fitting.Recorder, "on_epoch_end", killed)
+        with pytest.raises(Killed):
+            run(folder, "evaluated")
+    steps = []
+    original = SaveWithin.on_train_batch_end
+
+    def counted(self, batch, logs=None):
+        steps.append(batch)
+        original(self, batch, logs)
+
+    capsys.readouterr()
+    monkeypatch.setattr(SaveWithin, "on_train_batch_end", counted)
+    run(folder, "evaluated")
+    assert f"in epoch 1 of {folder / 'evaluated'}, after step {STEPS}\n" in (
+        capsys.readouterr().out
+    )
+    assert len(steps) == (EPOCHS - 1) * STEPS
+    assert_same(whole, folder / "evaluated")
+    assert not list((folder / "evaluated").glob("state_within*"))
 
 
 def test_ctrl_c_ends_the_run_after_its_step(folder, whole, monkeypatch, capsys):
@@ -357,13 +390,6 @@ def test_the_state_before_takes_the_place_of_a_damaged_one(saved, capsys):
         read()
     within_epoch.remove(path)
     assert read() is None
-
-
-def test_a_process_may_be_killed_between_two_states(saved):
-    """Where the file system has no links, only the one before is there then."""
-    path, read = saved
-    path.rename(within_epoch.before(path))
-    assert read()[0].steps == 3
 
 
 @pytest.mark.slow
