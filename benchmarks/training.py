@@ -22,7 +22,7 @@ work of the machine slows all of them alike; with --recordings, one frontend
 follows the other, since batches are made ahead. "× first row" is the time of a
 step divided by that behind the first frontend. "first step" includes building
 the model, planning its filters and compiling it; that of the first model also
-includes what the backend does once.
+includes what the backend does once. "leaf, exact" has no plan.
 """
 
 import argparse
@@ -46,10 +46,21 @@ with startup.importing_libraries():
 
 SAMPLE_RATE = 16000
 LABELS = 10
+# The config of each frontend, and bindings.
 FRONTENDS = {
-    "mel": "mel.gin",
-    "leaf": "leaf.gin",
-    "efficient_leaf": "efficient_leaf.gin",
+    "mel": ("mel.gin",),
+    "leaf": ("leaf.gin",),
+    "efficient_leaf": ("efficient_leaf.gin",),
+    "leaf, exact": ("leaf.gin", "Leaf.tolerance = 0"),
+    "leaf, fixed filters": ("leaf.gin", "Leaf.learn_filters = False"),
+    "sincnet": ("sincnet.gin",),
+    "sincnet_plus": ("sincnet_plus.gin",),
+    "tfbanks": ("tfbanks.gin",),
+    "wavegram": (
+        "mel.gin",
+        "AudioClassifier.frontend = @WaveGram()",
+        "spec_augment = False",
+    ),
 }
 ENCODERS = {
     "ResNet": [],
@@ -71,14 +82,14 @@ class Measured:
 
     def __init__(
         self,
-        config: str,
+        name: str,
         encoder: str,
         seconds: int,
         pretraining: str | None,
         recordings: str | None,
         data_dir: str,
     ):
-        more = []
+        config, *more = FRONTENDS[name]
         if pretraining is not None:
             more += [
                 f"train.pretraining = {PRETRAINING[pretraining]}",
@@ -159,9 +170,7 @@ def measure(
     measured = {}
     for name in names:
         for method in (None, *pretraining):
-            one = Measured(
-                FRONTENDS[name], encoder, seconds, method, recordings, data_dir
-            )
+            one = Measured(name, encoder, seconds, method, recordings, data_dir)
             measured[f"{name} {method}" if method else name] = one
             if recordings is not None:
                 # The first steps take batches that were made before them.

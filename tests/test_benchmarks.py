@@ -39,6 +39,20 @@ def test_frontends_are_timed_and_their_memory_is_measured(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_search_of_plans_is_timed():
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "plan_search.py"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    rows = [line.rsplit(maxsplit=2) for line in done.stdout.splitlines()[1:]]
+    assert rows[-1][0] == "building"
+    for _, first, others in rows:
+        assert 0 < float(others) < float(first) < 10
+
+
+@pytest.mark.slow
 def test_encoders_are_probed(tmp_path):
     generator = np.random.default_rng(0)
     for name in ("train/a", "train/b", "test/a", "test/b"):
@@ -115,7 +129,7 @@ def test_training_steps_are_timed(tmp_path):
     subprocess.run(
         [
             *(sys.executable, BENCHMARKS / "training.py", "--rounds=2"),
-            *("--frontend=mel", "--frontend=efficient_leaf"),
+            *("--frontend=mel", "--frontend=leaf, exact"),
             *("--encoder=ResNet", "--seconds=1", "--pretraining=cola"),
             f"--output={output}",
         ],
