@@ -12,6 +12,7 @@ import numpy as np
 from leaf_audio import diagnostics
 from leaf_audio.common import files
 from leaf_audio.common.checks import (
+    check_bool,
     check_path,
     check_positive_int,
     check_unless_none,
@@ -98,10 +99,13 @@ class LogFilters(keras.callbacks.Callback):
         parameters are missing if `fit` builds the model. An existing file is
         replaced. If `fit` starts at a later epoch, the rows of the epochs
         before it are kept. Defaults to None.
+      goes_on: Boolean. Whether the first epoch of `fit` has had steps before,
+        such as in a process that was interrupted. The weights are then not
+        those from before the epoch, which the file has. Defaults to False.
 
     Raises:
-      ValueError: In `fit`, if the model does not have exactly one frontend with
-        learnable filters.
+      ValueError: If `goes_on` is not a bool. In `fit`, if the model does not
+        have exactly one frontend with learnable filters.
 
     Example:
 
@@ -111,10 +115,13 @@ class LogFilters(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, path: str | os.PathLike | None = None):
+    def __init__(
+        self, path: str | os.PathLike | None = None, goes_on: bool = False
+    ):
         super().__init__()
         check_unless_none(check_path, path=path)
         self.path = None if path is None else pathlib.Path(path)
+        self.goes_on = check_bool("goes_on", goes_on)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._rows: list[dict[str, Any]] | None = None
@@ -130,23 +137,30 @@ class LogFilters(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._rows is not None:
             return
-        self._rows = []
-        if self.path is not None and epoch and self.path.exists():
-            self._rows = self._read_rows(epoch)
+        goes_on, self.goes_on = self.goes_on, False
+        rows = []
+        if self.path is not None and self.path.exists() and (epoch or goes_on):
+            rows = self._read_rows(epoch)
+        self._rows = [row for row in rows if int(row["epoch"]) < epoch]
         # On TensorFlow, `fit` builds a model in its first step, after this
         # method was called.
         self._waits_for_build = not self._frontend.built
-        if not self._waits_for_build:
+        if goes_on and len(self._rows) < len(rows):
+            self._rows = rows
+        elif goes_on and epoch == 0:
+            self._add_initial(epoch)
+        elif not self._waits_for_build:
             self._add(epoch, self._parameters())
+        self._write()
 
     def _read_rows(self, before: int) -> list[dict[str, Any]]:
-        """Reads the rows of the epochs before one."""
+        """Reads the rows of the epochs up to the beginning of one."""
         try:
             with open(self.path, encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             if any(None in row or None in row.values() for row in rows):
                 raise ValueError("rows differ in length")
-            return [row for row in rows if int(row["epoch"]) < before]
+            return [row for row in rows if int(row["epoch"]) <= before]
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             warnings.warn(
                 f"{self.path} is no log of filters and will be replaced: the "
@@ -159,12 +173,15 @@ class LogFilters(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._waits_for_build:
             self._waits_for_build = False
-            self._add(epoch, diagnostics.filters(self._frontend, initial=True))
+            self._add_initial(epoch)
         for name, moved in diagnostics.drift(self._frontend).items():
             logs[f"drift_{name}"] = float(np.abs(moved).mean())
         self._add(epoch + 1, self._parameters())
-        if self.path is not None:
-            self._write()
+        self._write()
+
+    def _add_initial(self, epoch: int) -> None:
+        """Adds the filters before training, without PCEN's parameters."""
+        self._add(epoch, diagnostics.filters(self._frontend, initial=True))
 
     def _parameters(self) -> dict[str, np.ndarray]:
         return {
@@ -178,6 +195,8 @@ class LogFilters(keras.callbacks.Callback):
             self._rows.append({"epoch": epoch, "filter": n, **row})
 
     def _write(self) -> None:
+        if self.path is None or not self._rows:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Rows that were read may have other columns.
         columns = dict.fromkeys(

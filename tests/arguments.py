@@ -274,6 +274,7 @@ EXCEPTIONS = {
     "smoothing_coefficient.hop_length": "positive",
     "speed_change.seq_len": "size or none",
     "PCENLayer.like_librosa.hop_length": "positive",
+    "LogFilters.goes_on": "bool",
     "LogFilters.path": "path or none",
     "prepare.seed": "seed",
     "TrainingConfig.seed": "seed",

@@ -134,16 +134,20 @@ class LeftOut:
     def files_of(self, recordings: Sequence[str]) -> list[str]:
         """Lists the files that recordings and folders stand for.
 
-        Those that are not there are told. If none is left, the program ends
-        with one line.
+        Those that are not there are told. If none is left, or a folder cannot
+        be read, the program ends with one line.
 
         Args:
             recordings: Names of audio files and folders.
         """
         from leaf_audio.data.recordings import files_of
 
+        try:
+            listed = files_of(recordings)
+        except OSError as error:
+            sys.exit(f"Error: {error}")
         found = []
-        for file in files_of(recordings):
+        for file in listed:
             if os.path.exists(file):
                 found.append(file)
             else:

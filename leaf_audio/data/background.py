@@ -1,6 +1,7 @@
 """Adds background recordings to clips, such as noise of a street or a room."""
 
 import functools
+import os
 import pathlib
 import threading
 
@@ -14,6 +15,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.data.augmentation import add_at_snr, check_order, happens
 from leaf_audio.data.decoding import read_recording
 from leaf_audio.data.extensions import EXTENSIONS
+from leaf_audio.data.recordings import audio_files
 from leaf_audio.data.transforms import check_decibels
 
 # Several threads augment at the same time. The first of them decodes a folder,
@@ -88,14 +90,13 @@ def background_noise(
 @functools.lru_cache(maxsize=8)
 def _recordings(folder: str | None, sample_rate: int) -> list[np.ndarray]:
     """Decodes all recordings of a folder, sorted by path."""
-    files = sorted(
-        path
-        for path in (pathlib.Path(folder).rglob("*") if folder else ())
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+    files = audio_files(pathlib.Path(folder)) if folder else []
     if not files:
         raise ValueError(
             "`background_noise.folder` must be a folder with audio files "
             f"({', '.join(EXTENSIONS)}). Received: folder={folder!r}."
         )
-    return [read_recording(str(file), sample_rate) for file in files]
+    return [
+        read_recording(os.path.join(folder, file), sample_rate)
+        for file in files
+    ]

@@ -337,9 +337,14 @@ def walk_audio_files(folder: pathlib.Path) -> Iterator[str]:
     Args:
         folder: pathlib.Path. The folder. If it does not exist, nothing is
             yielded.
+
+    Raises:
+        OSError: If a folder cannot be read. Its recordings would be missed.
     """
     seen = set()
-    for root, directories, files in os.walk(folder, followlinks=True):
+    for root, directories, files in os.walk(
+        folder, onerror=_refuse_unreadable, followlinks=True
+    ):
         real = os.path.realpath(root)
         if real in seen:
             # A symbolic link leads back to a folder that was visited before.
@@ -354,3 +359,8 @@ def walk_audio_files(folder: pathlib.Path) -> Iterator[str]:
             paths.append(root)
         for path in paths:
             yield os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error

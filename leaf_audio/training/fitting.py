@@ -114,7 +114,7 @@ def fit(
         # short.
         callbacks.append(keras.callbacks.ProgbarLogger())
     if len(learned_frontends(model)) == 1:
-        callbacks.append(LogFilters(folder.filters))
+        callbacks.append(LogFilters(folder.filters, goes_on=bool(begun)))
     counter = CountSlowSteps() if exact_outside_plan(model) else None
     if counter:
         callbacks.insert(0, counter)

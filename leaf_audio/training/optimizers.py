@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from leaf_audio.convolution import SincConv1D
@@ -261,18 +262,27 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
     if not optimizer.use_ema or not int(optimizer.iterations):
         yield
         return
-    own = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    own = [_copy_of(variable) for variable in model.trainable_variables]
     # There is no public way to them.
     averages = optimizer._model_variables_moving_average
     for variable, average in zip(
         optimizer._trainable_variables, averages, strict=True
     ):
-        variable.assign(average)
+        variable.assign(_copy_of(average))
     try:
         yield
     finally:
         for variable, value in zip(model.trainable_variables, own, strict=True):
             variable.assign(value)
+
+
+def _copy_of(variable: keras.Variable) -> np.ndarray:
+    """Returns the values of a variable, in memory of their own.
+
+    JAX would have two variables share them, and PyTorch an array and a
+    variable: what a step does to one of them would befall the other.
+    """
+    return np.array(ops.convert_to_numpy(variable))
 
 
 def _innermost(optimizer: Any) -> Any:

@@ -185,6 +185,29 @@ def test_a_log_goes_on_where_training_does(tmp_path):
     assert epochs == [0] * 3 + [1] * 3 + [2] * 3
 
 
+def test_a_log_keeps_the_filters_from_before_a_begun_epoch(tmp_path):
+    leaf = frontend.Leaf(n_filters=3)
+    model = keras.Sequential([leaf, keras.layers.Flatten()])
+    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=False)
+    x = np.random.default_rng(0).normal(0, 0.1, (2, 320)).astype("float32")
+    path = tmp_path / "filters.csv"
+
+    def fit(goes_on):
+        log = callbacks.LogFilters(path, goes_on=goes_on)
+        model.fit(x, np.zeros((2, 6)), verbose=0, callbacks=[log])
+        with open(path, encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [int(row["epoch"]) for row in rows] == [0] * 3 + [1] * 3
+        return [float(row["centre_hz"]) for row in rows[:3]]
+
+    before = fit(goes_on=False)
+    moved = diagnostics.filters(leaf)["centre_hz"]
+    assert np.abs(moved - before).max() > 0
+    assert fit(goes_on=True) == before
+    path.unlink()
+    np.testing.assert_allclose(fit(goes_on=True), before, rtol=1e-5)
+
+
 def test_filters_longer_than_the_transform_are_measured_whole():
     leaf = built(n_filters=1, sample_rate=384000, tolerance=0)
     hz, power = diagnostics.responses(leaf)

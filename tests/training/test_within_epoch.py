@@ -62,7 +62,16 @@ def whole(folder):
 
 
 def assert_same(one, other):
-    """All but durations agree: of each epoch, and of the model."""
+    """All but durations agree: of each epoch, the filters, and the model."""
+    filters = [
+        np.genfromtxt(path / "filters.csv", delimiter=",", names=True)
+        for path in (one, other)
+    ]
+    assert filters[0].dtype.names == filters[1].dtype.names
+    for name in filters[0].dtype.names:
+        np.testing.assert_allclose(
+            filters[0][name], filters[1][name], rtol=1e-5
+        )
     rows = [
         (path / "metrics.csv").read_text().splitlines() for path in (one, other)
     ]
