@@ -64,6 +64,9 @@ def main(argv: list[str]) -> None:
         # they were raised.
         logging.debug("", exc_info=True)
         sys.exit(f"Error: {configuration.message(error)}")
+    except run.processes.Interrupted:
+        # What was saved has been told.
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(f"Interrupted. {_AFTER_INTERRUPTION[given.mode]}")
 

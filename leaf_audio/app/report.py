@@ -67,7 +67,7 @@ def print_data(
         lines += [f"  {file}: {reason}" for file, reason in some]
         if len(skipped) > len(some):
             rest = len(skipped) - len(some)
-            lines.append(f"  and {rest} more, which {results} will name")
+            lines.append(f"  and {rest} more; all will be in {results}")
     lines += [f"warning: {sentence}" for sentence in audio_data.warnings]
     print_lines(*lines)
 

@@ -5,9 +5,12 @@ import ctypes
 import importlib.util
 import io
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from absl import app, flags
 
@@ -38,6 +41,7 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
             raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
         main(argv)
 
+    sys.unraisablehook = _obey_ctrl_c
     try:
         if _HELP.intersection(sys.argv[1:]):
             # absl itself would end with an exit code of failure.
@@ -51,6 +55,21 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
         # The program that reads the output, such as `head`, has ended.
         output.discard(sys.stdout.fileno())
         sys.exit(1)
+
+
+def _obey_ctrl_c(unraisable: Any) -> None:
+    """Repeats a Ctrl-C that came where Python can raise no error.
+
+    JAX has Python call it at each garbage collection. An error there is told
+    and then forgotten.
+    """
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+        return
+    # Not at once: this function is called there, too.
+    again = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 def _help(main: Callable[[list[str]], None], operands: str) -> str:
@@ -74,8 +93,39 @@ def importing_libraries() -> Iterator[None]:
     """
     keep_freed_memory()
     prefer_onednn()
-    with without_startup_messages():
+    with without_startup_messages(), _interruptible():
         yield
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Has Ctrl-C end the `with` block, whatever libraries do with the error.
+
+    Some catch every error where they try an import, and some raise another one
+    since the import has failed.
+    """
+    usual = signal.default_int_handler
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+    is_asked = threading.Event()
+
+    def interrupt(*_: Any) -> None:
+        is_asked.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception:
+        if is_asked.is_set():
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if is_asked.is_set():
+        raise KeyboardInterrupt
 
 
 def import_backend() -> None:

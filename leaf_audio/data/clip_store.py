@@ -143,7 +143,8 @@ def prepare_once(
     except OSError as error:
         raise ValueError(
             "`data_dir` must be a folder that can be written to, or made. "
-            f"Received: data_dir={data_dir!r}: {error}."
+            f"Received: data_dir={data_dir!r}, where {error.filename} cannot "
+            f"be made: {error.strerror}."
         ) from error
     with one_at_a_time(home / f"{source_state}.lock"):
         # Another process may have prepared them meanwhile.

@@ -37,12 +37,20 @@ class Claim:
         removed again at its end.
 
         Raises:
-            ValueError: If another process has locked the folder.
+            ValueError: If another process has locked the folder, or it cannot
+                be created.
         """
         paths = (self._lock, *self._lock.parents)
         made = [path for path in paths if not path.exists()]
         is_marked = self.is_marked()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                "`workdir` must be a folder that can be written to, or made. "
+                f"Received: workdir={str(self._folder)!r}, where "
+                f"{error.filename} cannot be made: {error.strerror}."
+            ) from error
         lock = filelock.FileLock(self._lock)
         try:
             lock.acquire(timeout=0)

@@ -48,17 +48,17 @@ def saved_variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def check_weights(model: keras.Model, epoch: int) -> None:
-    """Raises TrainingStopped if the weights after an epoch are not finite.
+def check_weights(model: keras.Model, when: str) -> None:
+    """Raises TrainingStopped if the weights are not finite.
 
     Args:
         model: The model, compiled. The state of its optimizer is checked too.
-        epoch: The number of the epoch, from 1.
+        when: The time, for the message, such as "after epoch 3".
     """
     found = not_finite(saved_variables(model))
     if found:
         raise TrainingStopped(
-            f"The weights are not finite after epoch {epoch}: training was "
+            f"The weights are not finite {when}: training was "
             "stopped, and this epoch is not saved. Not finite: "
             f"{listed(found, 3)}. A lower train.learning_rate may help."
         )

@@ -234,7 +234,7 @@ class StopIfNotFinite(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._steps_before = 0
-        check_weights(self.model, epoch + 1)
+        check_weights(self.model, f"after epoch {epoch + 1}")
 
 
 class CountSlowSteps(keras.callbacks.Callback):

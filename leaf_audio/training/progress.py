@@ -223,5 +223,6 @@ def check_same_run(
         raise ValueError(
             "`workdir` must be new or hold a run of the same configuration. "
             f"Received: workdir={str(folder.path)!r}, whose run differs in: "
-            f"{'; '.join(differing)}."
+            f"{'; '.join(differing)}. Give them as they were, or choose "
+            "another workdir."
         )

@@ -109,7 +109,8 @@ class SavedState:
             return progress, arrays
         raise ValueError(
             "`workdir` must hold a readable state. Received: "
-            f"{'; '.join(problems)}."
+            f"{'; '.join(problems)}. This run cannot go on: choose another "
+            "workdir. Its best.keras can be used if it is whole."
         )
 
 

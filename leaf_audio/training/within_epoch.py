@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 import signal
@@ -36,7 +34,7 @@ from leaf_audio.common import files, output
 from leaf_audio.training import finite
 from leaf_audio.training.agreement import Agreement
 from leaf_audio.training.processes import Interrupted, Terminated
-from leaf_audio.training.progress import Progress, same_run
+from leaf_audio.training.progress import Progress, differences, same_run
 from leaf_audio.training.state import load_archive, save_archive
 
 # A run saves before the evaluation of an epoch if it would lose more than this.
@@ -52,7 +50,7 @@ class Within:
         steps: The number of steps of the next one that are done.
         steps_per_epoch: The number of steps of an epoch.
         slow: How many of them were computed outside a plan of LEAF.
-        run: A hash of the settings and the data of the run.
+        run: The settings and the data of the run, by name.
         seconds: How long they took.
     """
 
@@ -60,7 +58,7 @@ class Within:
     steps: int = 0
     steps_per_epoch: int = 0
     slow: int = 0
-    run: str = ""
+    run: dict[str, str] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -143,6 +141,9 @@ def _read(
     try:
         fields, arrays = load_archive(content)
         within = Within(**fields)
+        # Earlier versions wrote a hash of the settings.
+        if not isinstance(within.run, dict):
+            raise ValueError("it does not name the settings of its run")
     except MemoryError:
         raise
     # Any byte of the file may be damaged.
@@ -150,17 +151,17 @@ def _read(
         raise Damaged(f"{path} is damaged") from None
     if within.epochs != len(progress.history):
         return None
-    is_same = (
-        within.steps_per_epoch == steps_per_epoch
-        and 0 < within.steps <= steps_per_epoch
-        and within.run == run_hash(progress)
+    differing = differences(
+        {**within.run, "steps in an epoch": str(within.steps_per_epoch)},
+        {**settings_of(progress), "steps in an epoch": str(steps_per_epoch)},
     )
-    if not is_same:
+    if differing:
         raise ValueError(
-            "`workdir` must be new, or hold a run with the same settings and "
-            f"data. Received: {path}, which a run with others has written "
-            f"after step {within.steps} of epoch {within.epochs + 1}. Choose "
-            f"another `workdir`, or remove {path.stem}*.npz there to begin the "
+            "`workdir` must be new, or hold a run of the same configuration. "
+            f"Received: {path}, saved after step {within.steps} of epoch "
+            f"{within.epochs + 1}, whose run differs in: "
+            f"{'; '.join(differing)}. Give them as they were, or choose "
+            f"another workdir, or remove {path.stem}*.npz there to begin the "
             "epoch again."
         )
     return within, arrays
@@ -176,13 +177,12 @@ class Damaged(Exception):
     """The state within an epoch cannot be read: the epoch begins again."""
 
 
-def run_hash(progress: Progress) -> str:
-    """Returns a hash of what makes a run this one and no other."""
-    known: Any = same_run(progress.identity)
+def settings_of(progress: Progress) -> dict[str, str]:
+    """Returns what makes a run this one and no other, by name."""
+    known = same_run(progress.identity)
     if progress.moves:
-        known = [known, progress.ends]
-    text = json.dumps(known, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+        known["train.num_epochs"] = " and ".join(map(str, progress.ends))
+    return known
 
 
 class SaveWithin(keras.callbacks.Callback):
@@ -322,7 +322,7 @@ class SaveWithin(keras.callbacks.Callback):
                 steps=self._steps,
                 steps_per_epoch=self._steps_per_epoch,
                 slow=self._counter.slow if self._counter else 0,
-                run=run_hash(self._progress),
+                run=settings_of(self._progress),
                 seconds=time.monotonic() - self._began,
             )
         )
@@ -345,9 +345,12 @@ class SaveWithin(keras.callbacks.Callback):
             who = "Ctrl-C"
         else:
             who = f"the system ({self._asked_by.name})"
+        # The bar of a terminal has not ended its line.
+        begin = "\n" if sys.stdout.isatty() else ""
         try:
             self._tell(
-                f"ended by {who}; all is saved, and the same command goes on"
+                f"{begin}ended by {who}; all is saved, and the same command "
+                "goes on"
             )
             sys.stdout.flush()
         except OSError:

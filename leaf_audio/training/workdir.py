@@ -353,19 +353,24 @@ class Workdir:
             TrainingStopped: If a weight is not finite. Nothing is written then,
                 and the state before stays.
         """
-        finite.check_weights(model, len(progress.history))
+        finite.check_weights(model, f"after epoch {len(progress.history)}")
         self._saved.write(progress, arrays_of(model))
         self.agree(model, progress)
 
     def save_within(self, model: keras.Model, within: Within) -> None:
-        """Writes the state within an epoch, unless a weight is not finite.
+        """Writes the state within an epoch.
 
         Args:
             model: The model, built and compiled.
             within: How far the epoch has come.
+
+        Raises:
+            TrainingStopped: If a weight is not finite. Nothing is written then,
+                and the state before stays.
         """
-        if not finite.not_finite(finite.saved_variables(model)):
-            write_within(self.within, within, model, arrays_of(model))
+        when = f"after step {within.steps} of epoch {within.epochs + 1}"
+        finite.check_weights(model, when)
+        write_within(self.within, within, model, arrays_of(model))
 
     def restore_within(
         self,

@@ -55,7 +55,7 @@ def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
     many = describe(capsys, ("a",), skipped)
     assert "skipped: 9 files that" in many
     assert many.count("it is empty") == 3
-    assert many.endswith("  and 6 more, which run/results.json will name\n")
+    assert many.endswith("  and 6 more; all will be in run/results.json\n")
 
 
 def test_lengths_are_told_in_seconds(capsys):

@@ -119,6 +119,55 @@ def test_a_command_without_operands_takes_none(name):
     assert "Unexpected arguments: ['extra']." in done.stdout + done.stderr
 
 
+def assert_interrupted(done):
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "Interrupted."
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("outcome", ["pass", "raise ImportError from None"])
+def test_ctrl_c_ends_imports_whatever_a_library_does(outcome):
+    code = f"""
+import signal, sys
+from leaf_audio.app import startup
+
+def main(argv):
+    with startup.importing_libraries():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            {outcome}
+    print("went on")
+
+sys.argv = ["leaf-audio"]
+startup.run_main(main)
+"""
+    assert_interrupted(python("-c", code, check=False))
+
+
+def test_ctrl_c_during_a_garbage_collection_is_obeyed():
+    """Python raises no error there."""
+    code = """
+import gc, signal, sys, time
+from leaf_audio.app import startup
+
+def press(phase, info):
+    gc.callbacks.remove(press)
+    signal.raise_signal(signal.SIGINT)
+
+def main(argv):
+    gc.callbacks.append(press)
+    gc.collect()
+    time.sleep(60)
+    print("went on")
+
+sys.argv = ["leaf-audio"]
+startup.run_main(main)
+"""
+    assert_interrupted(python("-c", code, check=False))
+
+
 def test_ctrl_c_ends_a_command_with_a_line():
     """Also while it imports its libraries."""
     code = """
@@ -129,7 +178,4 @@ from leaf_audio.app import main
 os.dup = lambda descriptor: signal.raise_signal(signal.SIGINT)
 main.run()
 """
-    done = python("-c", code, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "Interrupted."
-    assert "Traceback" not in done.stderr
+    assert_interrupted(python("-c", code, check=False))

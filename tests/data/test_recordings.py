@@ -1,6 +1,7 @@
 """Listing a folder: layouts, labels, splits, index.csv."""
 
 import csv
+import errno
 import os
 import shutil
 
@@ -52,6 +53,22 @@ def test_unicode_names_nested_folders_and_links_are_followed(
         result = read_folder(folder)
     assert result.label_names == ("größe", "no", "yes")
     assert labels_of(result).count("größe") == 3
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(
+    folder, read_folder, monkeypatch
+):
+    """Otherwise its recordings would be missing without a word."""
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("yes"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="denied: .*yes"):
+        read_folder(folder)
 
 
 @pytest.fixture

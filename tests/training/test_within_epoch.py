@@ -269,7 +269,10 @@ def test_other_settings_in_the_first_epoch_are_refused(folder, monkeypatch):
             run(folder, "changed")
     state = folder / "changed" / "state_within.npz"
     before = state.read_bytes()
-    with pytest.raises(ValueError, match="after step 3 of epoch 1"):
+    was = (
+        r"after step 3 of epoch 1, .* train.learning_rate \(was 0.01, is 0.5\)"
+    )
+    with pytest.raises(ValueError, match=was):
         run(folder, "changed", "train.learning_rate = 0.5")
     assert state.read_bytes() == before
 
@@ -323,7 +326,7 @@ def saved(tmp_path):
     progress = Progress({"a": "b"})
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    made = Within(0, 3, 8, 0, within_epoch.run_hash(progress))
+    made = Within(0, 3, 8, 0, within_epoch.settings_of(progress))
     path = tmp_path / "state_within.npz"
     within_epoch.write(path, made, model, {"variable_0": np.arange(3.0)})
 
@@ -336,13 +339,16 @@ def saved(tmp_path):
 
 def test_a_state_of_something_else_is_refused(saved):
     path, read = saved
-    for other in ({"steps": 7}, {"progress": Progress({"a": "c"})}):
-        with pytest.raises(ValueError, match="state_within.npz.*with others"):
+    for other, differing in (
+        ({"steps": 7}, r"steps in an epoch \(was 8, is 7\)"),
+        ({"progress": Progress({"a": "c"})}, r"a \(was b, is c\)"),
+    ):
+        with pytest.raises(ValueError, match=f"state_within.npz.*{differing}"):
             read(**other)
     # A rate that falls until the last epoch would fall in another way.
     falling = Progress({"a": "b"})
     falling.begin_schedule(5, moves=True)
-    with pytest.raises(ValueError, match="with others"):
+    with pytest.raises(ValueError, match="num_epochs .was not set, is 5"):
         read(progress=falling)
     assert read(progress=Progress({"a": "b"}, [{"epoch": 1}])) is None
     moved = Progress({"a": "b", "train.workdir": "elsewhere"})
@@ -359,6 +365,14 @@ def test_a_damaged_state_is_of_no_use(saved):
         path.write_bytes(content)
         with pytest.raises(Damaged, match="state_within.npz is damaged"):
             read()
+    path.write_bytes(whole)
+    content = dataclasses.replace(read()[0], run="0123456789abcdef")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    within_epoch.write(path, content, model, {"variable_0": np.zeros(3)})
+    within_epoch.before(path).unlink()
+    with pytest.raises(Damaged, match="state_within.npz is damaged"):
+        read()
     rng = np.random.default_rng(0)
     for position in rng.integers(len(whole), size=200):
         damaged = bytearray(whole)
