@@ -98,6 +98,11 @@ def list_recordings(
         folder, has_folds, label_separator, allow_unlabelled, index
     )
     if not entries:
+        if index is None and (folder / INDEX).is_file():
+            raise ValueError(
+                f"`{INDEX}` must have a line for each recording. "
+                f"Received: {folder / INDEX} without one."
+            )
         raise ValueError(
             "`audio_folder.path` must hold audio files "
             f"({', '.join(EXTENSIONS)}) in folders named by label. "

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from audio_files import RATE, audio_of, labels_of, put
 
-from leaf_audio.data import DataWarning, index_csv
+from leaf_audio.data import DataWarning, index_csv, recordings
 
 pytestmark = pytest.mark.any_backend
 
@@ -303,6 +303,12 @@ def test_files_elsewhere_can_be_listed_once(tmp_path):
     )
     with pytest.raises(ValueError, match="must not be listed twice"):
         index_csv.read_index(root)
+
+
+def test_an_index_without_a_line_is_told(tmp_path):
+    (tmp_path / "index.csv").write_text("file,label\n")
+    with pytest.raises(ValueError, match="a line for each recording"):
+        recordings.list_recordings(tmp_path)
 
 
 def test_a_null_byte_in_a_name_is_told(tmp_path):
