@@ -233,7 +233,7 @@ def _keep(path: pathlib.Path, before: pathlib.Path) -> None:
             _force_to_disk(kept)
         os.replace(kept, before)
     finally:
-        # It is left by an error, and where both were names of one file.
+        # An error leaves it. So does a move between two names of one file.
         kept.unlink(missing_ok=True)
 
 

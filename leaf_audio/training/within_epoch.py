@@ -3,8 +3,8 @@
 An epoch of a large data set takes hours. Its state is saved from time to time,
 and when the process is asked to end: by the system (SIGTERM), as schedulers of
 clusters do, by the end of a terminal (SIGHUP), or by the user (SIGINT, Ctrl-C).
-`state_within.npz` holds it: all variables, with those of the metrics, and the
-number of steps. The batches of a step do not depend on interruptions, so that
+`state_within.npz` holds it: the number of steps and all variables, also those
+of the metrics. The batches of a step do not depend on interruptions, so that
 the position in the data is the number of the step. The state that it replaces
 is kept, as `state_within_before.npz`, in case the newer is damaged.
 
@@ -304,7 +304,7 @@ class SaveWithin(keras.callbacks.Callback):
         self._steps += 1
         seconds, ask = self._seconds, self._agreement.after_step
         if self._steps == self._steps_per_epoch:
-            # The evaluation comes, during which no process asks another.
+            # The evaluation is next. Processes do not ask each other in it.
             seconds = min(seconds, _BEFORE_EVALUATION_S)
             ask = self._agreement.now
         is_due, is_asked = ask(

@@ -177,17 +177,16 @@ ASKED = pytest.mark.parametrize(
 )
 
 
-def assert_two_go_on_within_an_epoch(start, tmp_path, count, asked):
+def assert_two_go_on_within_an_epoch(start, tmp_path, asked):
     """Ends two processes within an epoch, and lets them go on.
 
     Args:
         start: The function that starts the processes of a run.
         tmp_path: The folder of the runs.
-        count: How many processes the uninterrupted run has.
         asked: As `ask_to_end_within_an_epoch`.
     """
     write_tones(tmp_path / "tones")
-    finish(start(tmp_path, "whole", count, *LONG_EPOCHS))
+    finish(start(tmp_path, "whole", 2, *LONG_EPOCHS))
     often = "train.checkpoint_minutes = 1e-9"
     started = start(tmp_path, "parts", 2, *LONG_EPOCHS, often)
     ask_to_end_within_an_epoch(started, tmp_path / "parts", asked)
@@ -200,7 +199,7 @@ def assert_two_go_on_within_an_epoch(start, tmp_path, count, asked):
 @pytest.mark.slow
 @ASKED
 def test_all_processes_save_within_an_epoch_when_asked_to_end(tmp_path, asked):
-    assert_two_go_on_within_an_epoch(start, tmp_path, count=1, asked=asked)
+    assert_two_go_on_within_an_epoch(start, tmp_path, asked=asked)
 
 
 @needs_jax

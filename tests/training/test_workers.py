@@ -133,7 +133,7 @@ def test_pretraining_compares_the_clips_of_all_processes(tmp_path):
 @ASKED
 def test_all_processes_save_within_an_epoch_when_asked_to_end(tmp_path, asked):
     # Each process draws the dropout of its own part of a batch.
-    assert_two_go_on_within_an_epoch(start, tmp_path, count=2, asked=asked)
+    assert_two_go_on_within_an_epoch(start, tmp_path, asked=asked)
 
 
 @pytest.mark.slow
