@@ -6,9 +6,10 @@ A small run, of LEAF on the embedded vowels with SpecAugment, dropout and batch
 normalization, is trained once without interruption. Then the same command meets
 each kind of fault, and is given again. It must then end with exit status 0, and
 with the metrics of the uninterrupted run: those of each epoch, and those of the
-kept model on each split. The state is saved after each step, so that many kills
-come while a file is written. The first process must have ended as
-docs/training.md says. Folders of runs for which any of this fails are kept.
+kept model on each split. The log of the filters must be the same, too. The
+state is saved after each step, so that many kills come while a file is written.
+The first process must have ended as docs/training.md says. Folders of runs for
+which any of this fails are kept.
 
 The faults: SIGKILL at a random moment; SIGKILL when half of a file is written;
 a disk that is full when half of a file is written; SIGTERM at a random moment;
@@ -236,7 +237,7 @@ def end_of(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def metrics_of(workdir: pathlib.Path) -> dict[str, float]:
-    """Returns all metrics of a run, but no durations."""
+    """Returns all metrics and filters of a run, but no durations."""
     results = json.loads((workdir / "results.json").read_text("utf-8"))
     found = dict(numbers_in("results", results["metrics"]))
     with open(workdir / "metrics.csv", newline="", encoding="utf-8") as file:
@@ -245,6 +246,11 @@ def metrics_of(workdir: pathlib.Path) -> dict[str, float]:
             number = row.pop("epoch")
             for name, value in row.items():
                 found[f"epoch {number}, {name}"] = float(value)
+    with open(workdir / "filters.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            which = f"epoch {row.pop('epoch')}, filter {row.pop('filter')}"
+            for name, value in row.items():
+                found[f"{which}, {name}"] = float(value)
     return found
 
 
