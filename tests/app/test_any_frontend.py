@@ -49,7 +49,7 @@ def test_every_shipped_combination_is_silent(config, recipe):
 @pytest.mark.parametrize(
     "config",
     ["leaf_custom.gin", "leaf_erb.gin", "leaf_efficientnet_b0.gin"]
-    + ["quickstart.gin"],
+    + ["mel_pcen.gin", "quickstart.gin"],
 )
 def test_every_other_shipped_config_is_silent(config):
     small = ["PANN.depth = 2"] if config == "leaf_custom.gin" else []

@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_gin")]
 STEPS = 20
 # `own_recordings.gin` is tried behind each of them too.
 FRONTENDS = (
-    *("efficient_leaf", "leaf", "leaf_erb", "mel", "sincnet"),
-    *("sincnet_plus", "tfbanks"),
+    *("efficient_leaf", "leaf", "leaf_erb", "mel", "mel_pcen"),
+    *("sincnet", "sincnet_plus", "tfbanks"),
 )
 OTHERS = ("leaf_custom", "leaf_efficientnet_b0", "quickstart")
 RECIPE = ["audio_folder.gin", "own_recordings.gin"]

@@ -29,6 +29,7 @@ FRONTENDS = {
     "leaf_erb.gin": ["Leaf.n_filters = 8"],
     "efficient_leaf.gin": ["EfficientLeaf.n_filters = 8"],
     "mel.gin": [],
+    "mel_pcen.gin": [],
     "sincnet.gin": [],
     "sincnet_plus.gin": [],
     "tfbanks.gin": [],
