@@ -181,7 +181,7 @@ def children_of(parent):
 @pytest.mark.parametrize(
     "number, code, told",
     [
-        (signal.SIGINT, 1, "Interrupted"),
+        (signal.SIGINT, 1, "ended by Ctrl-C"),
         # Threads alone are ended by it in `test_within_epoch.py`.
         pytest.param(
             *(signal.SIGTERM, 143, "all is saved"), marks=pytest.mark.slow
