@@ -49,6 +49,7 @@ LABELS = 10
 # The config of each frontend, and bindings.
 FRONTENDS = {
     "mel": ("mel.gin",),
+    "mel_pcen": ("mel_pcen.gin",),
     "leaf": ("leaf.gin",),
     "efficient_leaf": ("efficient_leaf.gin",),
     "leaf, exact": ("leaf.gin", "Leaf.tolerance = 0"),

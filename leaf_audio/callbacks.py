@@ -137,17 +137,17 @@ class LogFilters(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._rows is not None:
             return
-        goes_on, self.goes_on = self.goes_on, False
+        keeps = epoch > 0 or self.goes_on
         rows = []
-        if self.path is not None and self.path.exists() and (epoch or goes_on):
+        if keeps and self.path is not None and self.path.exists():
             rows = self._read_rows(epoch)
         self._rows = [row for row in rows if int(row["epoch"]) < epoch]
         # On TensorFlow, `fit` builds a model in its first step, after this
         # method was called.
         self._waits_for_build = not self._frontend.built
-        if goes_on and len(self._rows) < len(rows):
+        if self.goes_on and len(self._rows) < len(rows):
             self._rows = rows
-        elif goes_on and epoch == 0:
+        elif self.goes_on and epoch == 0:
             self._add_initial(epoch)
         elif not self._waits_for_build:
             self._add(epoch, self._parameters())

@@ -237,6 +237,27 @@ def _keep(path: pathlib.Path, before: pathlib.Path) -> None:
         kept.unlink(missing_ok=True)
 
 
+def make_folder(path: pathlib.Path, name: str, given: Any) -> None:
+    """Makes a folder, unless it is there.
+
+    Args:
+        path: The folder.
+        name: The name of the argument that it comes from, for the message.
+        given: The value of the argument.
+
+    Raises:
+        ValueError: If the folder cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"`{name}` must be a folder that can be written to, or made. "
+            f"Received: {name}={given!r}, where {error.filename} cannot be "
+            f"made: {error.strerror}."
+        ) from error
+
+
 def without_mark(
     paths: Iterable[str | os.PathLike], mark: str
 ) -> list[pathlib.Path]:

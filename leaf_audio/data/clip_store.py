@@ -138,14 +138,7 @@ def prepare_once(
     found = _read(name, final)
     if found is not None:
         return found
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            "`data_dir` must be a folder that can be written to, or made. "
-            f"Received: data_dir={data_dir!r}, where {error.filename} cannot "
-            f"be made: {error.strerror}."
-        ) from error
+    files.make_folder(home, "data_dir", data_dir)
     with one_at_a_time(home / f"{source_state}.lock"):
         # Another process may have prepared them meanwhile.
         found = _read(name, final)

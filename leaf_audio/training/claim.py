@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import filelock
 
+from leaf_audio.common import files
+
 _CLAIM = "This folder holds a run of leaf_audio.\n"
 
 
@@ -43,14 +45,7 @@ class Claim:
         paths = (self._lock, *self._lock.parents)
         made = [path for path in paths if not path.exists()]
         is_marked = self.is_marked()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                "`workdir` must be a folder that can be written to, or made. "
-                f"Received: workdir={str(self._folder)!r}, where "
-                f"{error.filename} cannot be made: {error.strerror}."
-            ) from error
+        files.make_folder(self._folder, "workdir", str(self._folder))
         lock = filelock.FileLock(self._lock)
         try:
             lock.acquire(timeout=0)

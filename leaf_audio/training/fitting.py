@@ -185,9 +185,13 @@ def end_epoch(
     )
     together.on_train_begin()
     together.on_epoch_begin(epoch)
-    metrics = model.get_metrics_result()
-    together.on_epoch_end(epoch, {k: float(v) for k, v in metrics.items()})
+    together.on_epoch_end(epoch, _metrics_of(model))
     together.on_train_end()
+
+
+def _metrics_of(model: keras.Model) -> dict[str, float]:
+    metrics = model.get_metrics_result()
+    return {name: float(value) for name, value in metrics.items()}
 
 
 class StopIfNotFinite(keras.callbacks.Callback):
@@ -263,8 +267,7 @@ class CountSlowSteps(keras.callbacks.Callback):
         # Keras takes the logs of the last step for those of the epoch if they
         # hold more than metrics.
         logs.pop(OUTSIDE_PLAN, None)
-        metrics = self.model.get_metrics_result()
-        logs.update({name: float(value) for name, value in metrics.items()})
+        logs.update(_metrics_of(self.model))
 
 
 def stopped(reason: str, folder: Workdir, epoch: int) -> TrainingStopped:

@@ -217,12 +217,39 @@ def check_same_run(
     Raises:
         ValueError: If another setting differs. The message names each.
     """
-    was, now = same_run(progress.identity), same_run(identity)
+    check_same_settings(
+        f"workdir={str(folder.path)!r}",
+        same_run(progress.identity),
+        same_run(identity),
+        defaults,
+    )
+
+
+def check_same_settings(
+    found: str,
+    was: Mapping[str, str],
+    now: Mapping[str, str],
+    defaults: Mapping[str, str] | None = None,
+    otherwise: str = "",
+) -> None:
+    """Checks that two configurations of a run are the same.
+
+    Args:
+        found: Where the earlier one was found, for the message.
+        was: The earlier settings, by name.
+        now: The later settings, by name.
+        defaults: As in `differences`.
+        otherwise: What else may be done, after "choose another workdir".
+            Defaults to nothing.
+
+    Raises:
+        ValueError: If a setting differs. The message names each.
+    """
     differing = differences(was, now, defaults)
     if differing:
         raise ValueError(
             "`workdir` must be new or hold a run of the same configuration. "
-            f"Received: workdir={str(folder.path)!r}, whose run differs in: "
+            f"Received: {found}, whose run differs in: "
             f"{'; '.join(differing)}. Give them as they were, or choose "
-            "another workdir."
+            f"another workdir{otherwise}."
         )

@@ -34,7 +34,11 @@ from leaf_audio.common import files, output
 from leaf_audio.training import finite
 from leaf_audio.training.agreement import Agreement
 from leaf_audio.training.processes import Interrupted, Terminated
-from leaf_audio.training.progress import Progress, differences, same_run
+from leaf_audio.training.progress import (
+    Progress,
+    check_same_settings,
+    same_run,
+)
 from leaf_audio.training.state import load_archive, save_archive
 
 # A run saves before the evaluation of an epoch if it would lose more than this.
@@ -144,6 +148,8 @@ def _read(
         # Earlier versions wrote a hash of the settings.
         if not isinstance(within.run, dict):
             raise ValueError("it does not name the settings of its run")
+        if not 0 < within.steps <= within.steps_per_epoch:
+            raise ValueError("it has a step that the epoch does not have")
     except MemoryError:
         raise
     # Any byte of the file may be damaged.
@@ -151,19 +157,13 @@ def _read(
         raise Damaged(f"{path} is damaged") from None
     if within.epochs != len(progress.history):
         return None
-    differing = differences(
+    check_same_settings(
+        f"{path}, saved after step {within.steps} of epoch {within.epochs + 1}",
         {**within.run, "steps in an epoch": str(within.steps_per_epoch)},
         {**settings_of(progress), "steps in an epoch": str(steps_per_epoch)},
+        otherwise=f", or remove {path.stem}*.npz there to begin the epoch "
+        "again",
     )
-    if differing:
-        raise ValueError(
-            "`workdir` must be new, or hold a run of the same configuration. "
-            f"Received: {path}, saved after step {within.steps} of epoch "
-            f"{within.epochs + 1}, whose run differs in: "
-            f"{'; '.join(differing)}. Give them as they were, or choose "
-            f"another workdir, or remove {path.stem}*.npz there to begin the "
-            "epoch again."
-        )
     return within, arrays
 
 

@@ -119,53 +119,52 @@ def test_a_command_without_operands_takes_none(name):
     assert "Unexpected arguments: ['extra']." in done.stdout + done.stderr
 
 
-def assert_interrupted(done):
+def assert_interrupted(code):
+    done = python("-c", code, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1] == "Interrupted."
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("outcome", ["pass", "raise ImportError from None"])
-def test_ctrl_c_ends_imports_whatever_a_library_does(outcome):
-    code = f"""
-import signal, sys
+def command(*lines):
+    """Returns the code of a command that does what some lines say."""
+    body = "\n".join(f"    {line}" for line in lines)
+    return f"""
+import gc, signal, sys, time
 from leaf_audio.app import startup
 
+def press(*_):
+    gc.callbacks.clear()
+    signal.raise_signal(signal.SIGINT)
+
 def main(argv):
-    with startup.importing_libraries():
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except BaseException:
-            {outcome}
+{body}
     print("went on")
 
 sys.argv = ["leaf-audio"]
 startup.run_main(main)
 """
-    assert_interrupted(python("-c", code, check=False))
+
+
+@pytest.mark.parametrize("outcome", ["pass", "raise ImportError from None"])
+def test_ctrl_c_ends_imports_whatever_a_library_does(outcome):
+    assert_interrupted(
+        command(
+            "with startup.importing_libraries():",
+            "    try:",
+            "        press()",
+            "    except BaseException:",
+            f"        {outcome}",
+        )
+    )
 
 
 def test_ctrl_c_during_a_garbage_collection_is_obeyed():
     """Python raises no error there."""
-    code = """
-import gc, signal, sys, time
-from leaf_audio.app import startup
-
-def press(phase, info):
-    gc.callbacks.remove(press)
-    signal.raise_signal(signal.SIGINT)
-
-def main(argv):
-    gc.callbacks.append(press)
-    gc.collect()
-    time.sleep(60)
-    print("went on")
-
-sys.argv = ["leaf-audio"]
-startup.run_main(main)
-"""
-    assert_interrupted(python("-c", code, check=False))
+    assert_interrupted(
+        command("gc.callbacks.append(press)", "gc.collect()", "time.sleep(60)")
+    )
 
 
 def test_ctrl_c_ends_a_command_with_a_line():
@@ -178,4 +177,4 @@ from leaf_audio.app import main
 os.dup = lambda descriptor: signal.raise_signal(signal.SIGINT)
 main.run()
 """
-    assert_interrupted(python("-c", code, check=False))
+    assert_interrupted(code)

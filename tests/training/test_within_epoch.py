@@ -366,13 +366,15 @@ def test_a_damaged_state_is_of_no_use(saved):
         with pytest.raises(Damaged, match="state_within.npz is damaged"):
             read()
     path.write_bytes(whole)
-    content = dataclasses.replace(read()[0], run="0123456789abcdef")
+    good = read()[0]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    within_epoch.write(path, content, model, {"variable_0": np.zeros(3)})
-    within_epoch.before(path).unlink()
-    with pytest.raises(Damaged, match="state_within.npz is damaged"):
-        read()
+    for wrong in ({"run": "0123456789abcdef"}, {"steps": 0}, {"steps": 9}):
+        content = dataclasses.replace(good, **wrong)
+        within_epoch.write(path, content, model, {"variable_0": np.zeros(3)})
+        within_epoch.before(path).unlink()
+        with pytest.raises(Damaged, match="state_within.npz is damaged"):
+            read()
     rng = np.random.default_rng(0)
     for position in rng.integers(len(whole), size=200):
         damaged = bytearray(whole)
