@@ -21,15 +21,18 @@ Values are medians. The steps go in rounds over the frontends, so that other
 work of the machine slows all of them alike; with --recordings, one frontend
 follows the other, since batches are made ahead. "× first row" is the time of a
 step divided by that behind the first frontend. "first step" includes building
-the model, planning its filters and compiling it; that of the first model also
-includes what the backend does once. "leaf, exact" has no plan.
+the model, planning its filters and compiling it, in a process of its own for
+each row, as for a person who starts a run. "leaf, exact" has no plan.
 """
 
 import argparse
+import concurrent.futures
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from leaf_audio.app import startup
 
@@ -158,6 +161,19 @@ class Measured:
         self.waits.append(begin - start)
 
 
+def first_step_alone(*what: Any) -> float:
+    """Returns the seconds that a first step takes in a new process."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
+        return pool.submit(_first_step, *what).result()
+
+
+def _first_step(*what: Any) -> float:
+    one = Measured(*what)
+    one.end()
+    return one.first_step
+
+
 def measure(
     names: list[str],
     encoder: str,
@@ -168,11 +184,13 @@ def measure(
     data_dir: str,
 ) -> dict[str, dict[str, float]]:
     """Measures frontends, before one encoder."""
-    measured = {}
+    measured, first_steps = {}, {}
     for name in names:
         for method in (None, *pretraining):
-            one = Measured(name, encoder, seconds, method, recordings, data_dir)
-            measured[f"{name} {method}" if method else name] = one
+            row = f"{name} {method}" if method else name
+            what = (name, encoder, seconds, method, recordings, data_dir)
+            first_steps[row] = first_step_alone(*what)
+            one = measured[row] = Measured(*what)
             if recordings is not None:
                 # The first steps take batches that were made before them.
                 for _ in range(rounds):
@@ -193,7 +211,7 @@ def measure(
             "step_ms": 1000 * taken,
             "clips_per_second": one.batch_size / taken,
             "times_first": taken / first,
-            "first_step_seconds": one.first_step,
+            "first_step_seconds": first_steps[name],
         }
         if recordings is not None:
             rows[name]["waits"] = sum(one.waits) / sum(one.steps)

@@ -91,7 +91,13 @@ def build(
         taught=taught,
         tasks=tasks,
     )
-    outputs = model(keras.ops.zeros(_input_shape(config, example_shape)))
+    # Symbolically: JAX would compile each operation of a call by itself.
+    inputs = keras.KerasTensor(_input_shape(config, example_shape))
+    model.build(inputs.shape)
+    outputs = keras.tree.map_structure(
+        lambda spec: keras.ops.zeros(spec.shape, spec.dtype),
+        model.compute_output_spec(inputs),
+    )
     if init_from is not None:
         initial.take_from(init_from, model)
     _check_frontend_rate(config, model)

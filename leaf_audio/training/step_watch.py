@@ -56,11 +56,11 @@ def watched_steps(model: keras.Model) -> Iterator[None]:
     """
     optimizer = model.optimizer
     leafs = exact_outside_plan(model)
-    # JAX passes the state of the optimizer before the gradients, and the values
-    # of the weights after them.
+    # JAX passes the values of all variables to a step, and the state of the
+    # optimizer before the gradients.
     is_jax = keras.backend.backend() == "jax"
     method = "stateless_apply" if is_jax else "apply"
-    apply, compute_metrics = getattr(optimizer, method), model.compute_metrics
+    apply, train_step = getattr(optimizer, method), model.train_step
     # tf.distribute runs the step of each device in a thread of its own.
     step = threading.local()
 
@@ -72,29 +72,32 @@ def watched_steps(model: keras.Model) -> Iterator[None]:
             scale = _value_of(optimizer.dynamic_scale, optimizer, state)
             step.is_finite = ops.logical_or(step.is_finite, scale > 1)
         if leafs:
-            values = args[2] if is_jax else None
-            step.outside = _is_outside(leafs, model, values)
+            # Only now: without a graph, a forward pass plans anew if it must.
+            step.outside = _is_outside(leafs, model, step.state)
         return apply(*args, **kwargs)
 
-    def compute_metrics_watched(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        logs = compute_metrics(*args, **kwargs)
+    def train_step_watched(*args: Any) -> Any:
+        step.state = args[0] if is_jax else None
+        result = train_step(*args)
+        step.state = None
+        logs = result[0] if is_jax else result
         is_finite = step.__dict__.pop("is_finite", None)
         if is_finite is None:
-            return logs
+            return result
         loss = ops.convert_to_tensor(logs["loss"])
         logs = {**logs, "loss": ops.where(is_finite, loss, math.nan)}
         if leafs:
             logs[OUTSIDE_PLAN] = step.__dict__.pop("outside")
-        return logs
+        return (logs, result[1]) if is_jax else logs
 
     # Keras would track what is assigned in the usual way.
     object.__setattr__(optimizer, method, apply_watched)
-    object.__setattr__(model, "compute_metrics", compute_metrics_watched)
+    object.__setattr__(model, "train_step", train_step_watched)
     try:
         yield
     finally:
         object.__delattr__(optimizer, method)
-        object.__delattr__(model, "compute_metrics")
+        object.__delattr__(model, "train_step")
 
 
 def _all_finite(gradients: Iterable[Any]) -> Any:
@@ -110,20 +113,26 @@ def _all_finite(gradients: Iterable[Any]) -> Any:
 def _is_outside(
     leafs: Sequence[PlannedFrontend],
     model: keras.Model,
-    values: Sequence[Any] | None,
+    state: Sequence[Sequence[Any]] | None,
 ) -> Any:
     """Returns 1 if a frontend's weights lie outside its plan, or else 0.
 
     Args:
         leafs: The frontends.
         model: The model that they belong to.
-        values: The values of the model's trainable weights. None reads them
-            from the weights, before the step changes them.
+        state: The values of the model's trainable weights and of its other
+            ones, as JAX passes them to a step. None reads them from the
+            weights.
     """
     scope: Any = contextlib.nullcontext()
-    if values is not None:
-        pairs = zip(model.trainable_variables, values, strict=True)
-        scope = keras.StatelessScope(state_mapping=list(pairs))
+    if state is not None:
+        trainable, others = state[:2]
+        scope = keras.StatelessScope(
+            state_mapping=[
+                *zip(model.trainable_variables, trainable, strict=True),
+                *zip(model.non_trainable_variables, others, strict=True),
+            ]
+        )
     with scope:
         outside = [ops.cast(leaf.has_left_plan(), "float32") for leaf in leafs]
     return ops.max(ops.stack(outside))

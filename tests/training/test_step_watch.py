@@ -16,9 +16,15 @@ EPOCHS, STEPS = 3, 2
 
 
 @pytest.mark.compiled
-def test_steps_outside_the_plan_are_counted_on_every_backend():
+@pytest.mark.parametrize("learn_filters", [True, False])
+def test_steps_outside_the_plan_are_counted_on_every_backend(learn_filters):
     """In the second of three epochs, the filters are elsewhere."""
-    leaf = frontend.Leaf(n_filters=2, sample_rate=4000, compression_fn=None)
+    leaf = frontend.Leaf(
+        n_filters=2,
+        sample_rate=4000,
+        compression_fn=None,
+        learn_filters=learn_filters,
+    )
     model = keras.Sequential(
         [
             keras.Input((400,)),
