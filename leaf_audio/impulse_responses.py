@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from leaf_audio.common.lean_ops import clip
+
 Tensor = Any
 
 WINDOWS = ("hamming", "hanning", "squared_hanning", "tf_hann")
@@ -117,7 +119,10 @@ def clip_lowpass_width(width: Tensor, kernel_size: int) -> Tensor:
     Returns:
       An array of the same shape and kind.
     """
-    return _namespace(width).clip(width, 2.0 / kernel_size, 0.5)
+    narrowest = 2.0 / kernel_size
+    if isinstance(width, np.ndarray):
+        return np.clip(width, narrowest, 0.5)
+    return clip(width, narrowest, 0.5)
 
 
 def gaussian_lowpass(width: Tensor, kernel_size: int) -> Tensor:

@@ -1,9 +1,13 @@
-"""Operations with gradients that cost no more than the operation itself.
+"""Operations that cost no more than what they compute.
 
 The time of a training step is the time of its passes over large arrays.
 TensorFlow's own gradients of squared slices, of slices and of gathers take
 several passes, some of them on one core. The gradients here take one pass. On
 other backends, the backend's own gradients are used.
+
+On PyTorch, Keras makes a tensor of each number that is an argument. A GPU gets
+it by a copy from the host, for which both wait. The operations here pass
+numbers on.
 """
 
 from collections.abc import Sequence
@@ -14,6 +18,28 @@ import numpy as np
 from keras import ops
 
 Tensor = Any
+
+
+def clip(
+    x: Tensor, low: float | None = None, high: float | None = None
+) -> Tensor:
+    """Limits the values of an array to a range.
+
+    Args:
+      x: Array of any shape.
+      low: Least value, a number. Defaults to None, for no limit.
+      high: Greatest value, likewise. At least one of the two must be given.
+
+    Returns:
+      An array of the shape of `x`.
+    """
+    if keras.backend.backend() == "torch":
+        return ops.convert_to_tensor(x).clamp(low, high)
+    if low is None:
+        return ops.minimum(x, high)
+    if high is None:
+        return ops.maximum(x, low)
+    return ops.clip(x, low, high)
 
 
 def complex_energies(parts_apart: Tensor) -> Tensor:
@@ -105,6 +131,8 @@ def split_by(x: Tensor, sizes: Sequence[int], axis: int) -> list[Tensor]:
     """
     if len(sizes) == 1:
         return [x]
+    if keras.backend.backend() == "torch":
+        return list(x.split(list(sizes), dim=axis))
     ends = np.cumsum(sizes)[:-1].tolist()
     if not on_tensorflow():
         return ops.split(x, ends, axis=axis)

@@ -23,7 +23,7 @@ from keras import ops
 from leaf_audio import impulse_responses
 from leaf_audio.common.checks import check_bool, check_size
 from leaf_audio.common.keras_checks import check_constraint
-from leaf_audio.common.lean_ops import complex_energies
+from leaf_audio.common.lean_ops import clip, complex_energies
 from leaf_audio.convolution.base import (
     ParametricConv1D,
     Shape,
@@ -70,11 +70,11 @@ class GaborConstraint(keras.constraints.Constraint):
 
     def __call__(self, w: Any) -> Any:
         unit = math.sqrt(2 * math.log(2)) / math.pi
-        centre = ops.clip(w[:, 0], 0.0, math.pi)
+        centre = clip(w[:, 0], 0.0, math.pi)
         # For a kernel shorter than `min_size`, the upper bound would otherwise
         # be below the lower bound.
         longest = max(self.kernel_size, self.min_size) * unit
-        sigma = ops.clip(w[:, 1], self.min_size * unit, longest)
+        sigma = clip(w[:, 1], self.min_size * unit, longest)
         return ops.stack([centre, sigma], axis=1)
 
     def get_config(self) -> dict[str, Any]:

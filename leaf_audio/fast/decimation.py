@@ -87,47 +87,55 @@ class SparseEnergies:
         weights = ops.concatenate(
             [member.weights(some) for member, some in own], axis=-1
         )
+        # On PyTorch, constants are copied to the device now. After the
+        # energies, the copies would wait for them.
+        pooling = self._pooling_kernels(weights[0])
+        # Groups differ in their number of energies, so the sums of all groups
+        # are one product with a matrix of zeros and ones.
+        sums = ops.cast(np.tile(self._owned, (self._overlap, 1)), windows.dtype)
         own = zip(self._members, kernels, strict=True)
         energies = [member.energies(audio, kernel) for member, kernel in own]
-        runs = self._pooled_together()
         energies = [
-            ops.concatenate(energies[slice(*run)], axis=-1) for run in runs
+            ops.concatenate(energies[slice(*run)], axis=-1)
+            for run in self._pooled_together()
         ]
         edges = None
         if self._grid.num_first:
             energies, near = self._grid.cut_edges(energies, self._overlap)
-            edges = self._pool_edges(near, weights[1:])
-        inner = split_by(
-            weights[0], [some.shape[-1] for some in energies], axis=-1
-        )
-        frames = [
-            self._pool(some, own_weights, self._members[slice(*run)])
-            for some, own_weights, run in zip(
-                energies, inner, runs, strict=True
-            )
-        ]
+            edges = self._pool_edges(near, weights[1:], sums)
+        frames = map(valid_conv1d, energies, pooling)
         # For an empty batch, TensorFlow's outputs have another shape.
         shape = (self._grid.computed_frames, len(self.filters))
-        return reshape_each(ops.concatenate(frames, axis=-1), shape), edges
+        return reshape_each(
+            ops.concatenate(list(frames), axis=-1), shape
+        ), edges
 
-    def _pool(
-        self, energies: Tensor, weights: Tensor, members: Sequence["_Member"]
-    ) -> Tensor:
-        """Pools all frames as if the audio had no edges.
+    def _pooling_kernels(self, weights: Tensor) -> list[Tensor]:
+        """Computes kernels that pool all frames as if the audio had no edges.
 
         Args:
-          energies: `(batch, blocks, channels)`, those of some groups.
-          weights: `(overlap, channels)`.
-          members: The groups.
+          weights: `(overlap, channels)`, those of all groups.
 
         Returns:
-          An array `(batch, frames, filters of the groups)`.
+          For each run of groups an array `(overlap, channels, filters)`.
         """
-        owners = np.concatenate([member.owners for member in members])
-        filters = [n for member in members for n in member.group.filters]
+        runs = [self._members[slice(*run)] for run in self._pooled_together()]
+        owners = [
+            np.concatenate([member.owners for member in run]) for run in runs
+        ]
+        filters = [
+            [n for one in run for n in one.group.filters] for run in runs
+        ]
         # No channel adds to a filter that it does not belong to.
-        owned = ops.cast(np.equal(owners[:, None], filters), weights.dtype)
-        return valid_conv1d(energies, weights[..., None] * owned)
+        owned = [
+            ops.cast(np.equal(some[:, None], own), weights.dtype)
+            for some, own in zip(owners, filters, strict=True)
+        ]
+        parts = split_by(weights, [len(some) for some in owners], axis=-1)
+        return [
+            part[..., None] * own
+            for part, own in zip(parts, owned, strict=True)
+        ]
 
     def _pooled_together(self) -> list[tuple[int, int]]:
         """Lists runs of groups whose energies one convolution pools."""
@@ -161,23 +169,23 @@ class SparseEnergies:
             )
         ]
 
-    def _pool_edges(self, energies: Tensor, weights: Tensor) -> Tensor:
+    def _pool_edges(
+        self, energies: Tensor, weights: Tensor, sums: Tensor
+    ) -> Tensor:
         """Pools the frames near an edge, of all groups.
 
         Args:
           energies: `(batch, edges, overlap, channels)`.
           weights: `(columns, overlap, channels)`, without column 0.
+          sums: `(overlap * channels, filters)`, 1 where a channel belongs to a
+            filter, or else 0.
 
         Returns:
           An array `(batch, edges, filters)`.
         """
-        overlap, channels = self._overlap, len(self._owned)
-        size = overlap * channels
+        size = sums.shape[0]
         weighted = reshape_each(energies, (self._grid.num_edges, size))
         weighted *= self._grid.by_example(ops.reshape(weights, (-1, size)))
-        # Groups differ in their number of energies, so the sums of all groups
-        # are one product with a matrix of zeros and ones.
-        sums = ops.cast(np.tile(self._owned, (overlap, 1)), weighted.dtype)
         return ops.cast(ops.matmul(weighted, sums), weighted.dtype)
 
 

@@ -227,11 +227,7 @@ def planned_energies(
         frames.append(inner)
         edges.append(near_edges)
 
-    def in_order(found: list[Tensor]) -> Tensor:
-        joined = ops.concatenate(found, axis=-1)
-        return reorder(joined, np.argsort(order), axis=-1)
-
-    outputs = in_order(frames)
+    outputs = ops.concatenate(frames, axis=-1)
     if grid.num_first:
-        outputs = grid.join(outputs, in_order(edges))
-    return outputs[:, : grid.num_frames]
+        outputs = grid.join(outputs, ops.concatenate(edges, axis=-1))
+    return reorder(outputs[:, : grid.num_frames], np.argsort(order), axis=-1)

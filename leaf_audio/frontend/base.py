@@ -74,6 +74,7 @@ from leaf_audio.common.framing import (
     zero_where_masked,
 )
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.lean_ops import clip
 from leaf_audio.common.portable import is_portable
 from leaf_audio.common.serialization import deserialize, serialize
 from leaf_audio.common.sizes import frame_sizes, wide_dtype
@@ -452,7 +453,7 @@ class Frontend(Holdable, Streamable, KnownArguments, keras.Model):
             # LiteRT of TensorFlow 2.21 refuses a maximum after a max-pooling.
             over = ops.relu(energies - self._energy_floor)
             return over + self._energy_floor
-        return ops.maximum(energies, self._energy_floor)
+        return clip(energies, low=self._energy_floor)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         self._check_inputs(input_shape)

@@ -15,6 +15,7 @@ from keras import layers, ops
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_choice, check_positive, check_size
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.lean_ops import clip
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.models.chain import Shape, Tensor, from_config_with_objects
@@ -383,4 +384,4 @@ class SimCLR(Contrastive):
 def _unit(vectors: Tensor) -> Tensor:
     """Brings vectors to the length 1. The gradient at 0 is finite."""
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squares, 1e-12))
+    return vectors * ops.rsqrt(clip(squares, low=1e-12))

@@ -19,6 +19,7 @@ from leaf_audio.common.checks import (
     check_positive,
 )
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.lean_ops import clip
 from leaf_audio.common.sizes import wide_dtype
 
 Tensor = Any
@@ -89,7 +90,7 @@ def db_compression(
         check_not_negative("top_db", top_db)
 
     scale = 20 / power / math.log(10)
-    level = scale * ops.log(ops.maximum(inputs, amin ** (power / 2)))
+    level = scale * ops.log(clip(inputs, low=amin ** (power / 2)))
     if isinstance(ref, str):
         level = level - _maximum_of_each(level)
     else:

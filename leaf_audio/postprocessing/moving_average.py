@@ -19,7 +19,7 @@ from leaf_audio.common.checks import (
     check_positive,
 )
 from leaf_audio.common.keras_checks import check_layer_arguments
-from leaf_audio.common.lean_ops import on_tensorflow
+from leaf_audio.common.lean_ops import clip, on_tensorflow
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.postprocessing.parameters import (
@@ -286,8 +286,8 @@ class ExponentialMovingAverage(KnownArguments, keras.layers.Layer):
         """Returns s as the layer uses it, of shape `(channels,)` or `(1,)`."""
         if self._log:
             smooth = exp_within_limits(ops.convert_to_tensor(self.log_smooth))
-            return ops.minimum(smooth, 1)
-        return ops.clip(ops.convert_to_tensor(self.smooth), 0.0, 1.0)
+            return clip(smooth, high=1.0)
+        return clip(ops.convert_to_tensor(self.smooth), 0.0, 1.0)
 
     def call(
         self, inputs: Tensor, initial_state: Tensor | None = None

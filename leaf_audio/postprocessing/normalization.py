@@ -17,6 +17,7 @@ from leaf_audio.common.checks import (
     check_rate,
 )
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.lean_ops import clip
 from leaf_audio.common.sizes import wide_dtype
 
 Tensor = Any
@@ -81,7 +82,7 @@ class InstanceNormalization(KnownArguments, keras.layers.Layer):
             valid = ops.ones_like(x[:, :, :1])
         else:
             valid = ops.cast(mask, dtype)[:, :, None]
-        count = ops.maximum(ops.sum(valid, axis=1, keepdims=True), 1.0)
+        count = clip(ops.sum(valid, axis=1, keepdims=True), low=1.0)
         mean = ops.sum(valid * x, axis=1, keepdims=True) / count
         centred = x - mean
         square = valid * ops.square(centred)

@@ -19,6 +19,7 @@ from leaf_audio.common.checks import (
     check_positive,
 )
 from leaf_audio.common.keras_checks import check_initializer
+from leaf_audio.common.lean_ops import clip
 from leaf_audio.initializers import ArrayInit
 
 Tensor = Any
@@ -136,4 +137,4 @@ def weight_initializer(value: Any, log: bool) -> Callable:
 
 def exp_within_limits(log: Tensor) -> Tensor:
     """Computes a parameter from its logarithm, clipped to [1e-6, 1e6]."""
-    return ops.exp(ops.clip(log, math.log(SMALLEST), math.log(LARGEST)))
+    return ops.exp(clip(log, math.log(SMALLEST), math.log(LARGEST)))

@@ -18,6 +18,7 @@ from leaf_audio.common.checks import (
     check_positive,
 )
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.lean_ops import clip
 from leaf_audio.common.serialization import serialize
 from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.postprocessing.moving_average import (
@@ -360,15 +361,15 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
             )
         else:
             alpha = self._weight("alpha")
-            delta = ops.clip(self._weight("delta"), SMALLEST, LARGEST)
-            root = ops.clip(self._weight("root"), SMALLEST, LARGEST)
+            delta = clip(self._weight("delta"), SMALLEST, LARGEST)
+            root = clip(self._weight("root"), SMALLEST, LARGEST)
             exponent = 1.0 / root
         clamp = not self._log if self.clamp is None else self.clamp
         largest = 1.0 if clamp else _LARGEST_EXPONENT
         return {
-            "alpha": ops.minimum(alpha, largest),
+            "alpha": clip(alpha, high=largest),
             "delta": delta,
-            "exponent": ops.minimum(exponent, largest),
+            "exponent": clip(exponent, high=largest),
             "smooth": self.ema.coefficient(),
         }
 
@@ -408,7 +409,7 @@ class PCENLayer(KnownArguments, keras.layers.Layer):
           must be built.
         """
         dtype = self.ema.compute_dtype
-        energy = ops.maximum(ops.cast(inputs, dtype), 0.0)
+        energy = clip(ops.cast(inputs, dtype), low=0.0)
         if initial_state is not None:
             before = ops.cast(initial_state, dtype)
             initial_state = ops.where(before < 0, _first(energy), before)
@@ -469,10 +470,10 @@ def _normalize(
     that small energies keep their digits. The limits keep numbers far beyond
     those of audio from overflowing, and their gradients from becoming NaN.
     """
-    gain = ops.exp(ops.minimum(-alpha * ops.log(level), _MAX_LOG))
-    gained = ops.minimum(energy * gain, _MAX_GAINED)
-    log_scale = ops.minimum(power * ops.log(delta), _MAX_LOG)
-    room = _MAX_LOG - ops.maximum(log_scale, 0.0)
+    gain = ops.exp(clip(-alpha * ops.log(level), high=_MAX_LOG))
+    gained = clip(energy * gain, high=_MAX_GAINED)
+    log_scale = clip(power * ops.log(delta), high=_MAX_LOG)
+    room = _MAX_LOG - clip(log_scale, low=0.0)
     exponent = ops.minimum(power * ops.log1p(gained / delta), room)
     return ops.exp(log_scale) * ops.expm1(exponent)
 

@@ -22,6 +22,7 @@ from leaf_audio.common.checks import (
     check_share,
 )
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.lean_ops import clip
 
 Tensor = Any
 Shape = tuple[int | None, ...]
@@ -56,7 +57,7 @@ def warp_anchor(
         ops.cast(value, "float32")
         for value in (origin_draw, shift_draw, length)
     )
-    origin = 1 + ops.floor(origin_draw * ops.maximum(length - 2, 0))
+    origin = 1 + ops.floor(origin_draw * clip(length - 2, low=0))
     shift = ops.floor(shift_draw * (2 * max_frames + 1)) - max_frames
     bound = ops.floor(max_ratio * length)
     return origin, origin + ops.clip(shift, -bound, bound)
@@ -86,7 +87,7 @@ def time_warp_positions(
         for value in (origin, destination, length)
     )
     movable = length >= 2
-    destination = ops.clip(destination, 1, ops.maximum(length - 1, 1))
+    destination = ops.minimum(clip(destination, low=1), clip(length - 1, low=1))
     rest = ops.where(movable, length - destination, 1)
     frames = ops.cast(ops.arange(num_frames), "float32")[None]
     before = frames * (origin / destination)
@@ -183,7 +184,7 @@ def spans(
     size_draws = ops.cast(size_draws, "float32")
     start_draws = ops.cast(start_draws, "float32")
     length = ops.cast(length, "float32")[:, None]
-    cap = ops.maximum(ops.floor(max_ratio * length), 1)
+    cap = clip(ops.floor(max_ratio * length), low=1)
     # The limit `length` matters for examples without a valid frame.
     size = ops.minimum(
         ops.floor(size_draws * max_size), ops.minimum(cap, length)

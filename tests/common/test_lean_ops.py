@@ -6,6 +6,7 @@ import pytest
 from gradients import grad_mean_square
 from keras import ops
 
+from leaf_audio import frontend
 from leaf_audio.common import lean_ops
 
 
@@ -84,3 +85,38 @@ def test_parts_of_a_split_have_the_sizes_asked_for(sizes):
     np.testing.assert_array_equal(
         ops.convert_to_numpy(ops.concatenate(parts)), noise(5, 2)
     )
+
+
+@pytest.mark.parametrize("low, high", [(-0.5, None), (None, 0.5), (-0.5, 0.5)])
+def test_values_beyond_a_limit_are_clipped_and_have_no_slope(low, high):
+    x = noise(4, 5)
+    clipped = lean_ops.clip(ops.convert_to_tensor(x), low=low, high=high)
+    expected = np.clip(x, low, high)
+    np.testing.assert_array_equal(ops.convert_to_numpy(clipped), expected)
+    np.testing.assert_allclose(
+        slope(lambda x: lean_ops.clip(x, low=low, high=high), x),
+        np.where(expected == x, 2 * x / x.size, 0),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="for tensors of PyTorch"
+)
+def test_no_number_is_copied_to_the_device_in_a_call(monkeypatch):
+    """A GPU would wait for the copy."""
+    import torch
+
+    leaf = frontend.Leaf(n_filters=4)
+    audio = ops.convert_to_tensor(noise(1, 4000))
+    leaf(audio)
+    as_tensor, numbers = torch.as_tensor, []
+
+    def watched(value, *args, **kwargs):
+        if isinstance(value, int | float):
+            numbers.append(value)
+        return as_tensor(value, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "as_tensor", watched)
+    leaf(audio)
+    assert numbers == []
