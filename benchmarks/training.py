@@ -218,15 +218,14 @@ def measure(
     return rows
 
 
-def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
-    table = rich.table.Table("encoder, clips", "frontend")
+def print_tables(results: dict[str, dict[str, dict[str, float]]]) -> None:
     headings = ("a step", "clips/s", "× first row", "first step", "waits")
-    for heading in headings:
-        table.add_column(heading, justify="right")
     for size, rows in results.items():
+        table = rich.table.Table("frontend", title=size)
+        for heading in headings:
+            table.add_column(heading, justify="right")
         for name, row in rows.items():
             table.add_row(
-                size,
                 name,
                 f"{row['step_ms']:.0f} ms",
                 f"{row['clips_per_second']:.0f}",
@@ -234,8 +233,7 @@ def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
                 f"{row['first_step_seconds']:.1f} s",
                 f"{row['waits']:.1%}" if "waits" in row else "",
             )
-        table.add_section()
-    rich.console.Console(width=80).print(table)
+        rich.console.Console(width=80).print(table)
 
 
 def main() -> None:
@@ -257,7 +255,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as data_dir:
         results = measure_all(options, data_dir)
-    print_table(results)
+    print_tables(results)
     if options.output:
         frontends.write(options.output, results)
 
