@@ -132,7 +132,7 @@ def split_by(x: Tensor, sizes: Sequence[int], axis: int) -> list[Tensor]:
     if len(sizes) == 1:
         return [x]
     if keras.backend.backend() == "torch":
-        return list(x.split(list(sizes), dim=axis))
+        return list(ops.convert_to_tensor(x).split(list(sizes), dim=axis))
     ends = np.cumsum(sizes)[:-1].tolist()
     if not on_tensorflow():
         return ops.split(x, ends, axis=axis)

@@ -20,7 +20,10 @@ from leaf_audio.diagnostics import learned_frontends
 from leaf_audio.training import processes
 from leaf_audio.training.feeding import feed, own_errors
 from leaf_audio.training.finite import TrainingStopped, check_weights
-from leaf_audio.training.optimizers import averaged_weights
+from leaf_audio.training.optimizers import (
+    averaged_weights,
+    without_final_averages,
+)
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.schedules import ReduceOnPlateau, Scaled
 from leaf_audio.training.scorers import scorer_of
@@ -145,6 +148,7 @@ def fit(
         callbacks.append(saver)
         stack.enter_context(saver.listening())
         stack.enter_context(watched_steps(model))
+        stack.enter_context(without_final_averages(model))
 
         def train(first_epoch: int, epochs: int, first_step: int) -> None:
             position = first_epoch * steps + first_step

@@ -276,6 +276,25 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
+@contextlib.contextmanager
+def without_final_averages(model: keras.Model) -> Iterator[None]:
+    """Within the `with` block, `fit` ends with the weights of its last step.
+
+    With an optimizer made with `use_ema=True`, `fit` would replace them by
+    their averages, and another `fit` would go on from these.
+
+    Args:
+        model: The model, compiled.
+    """
+    name = "finalize_variable_values"
+    # Keras would track what is assigned in the usual way.
+    object.__setattr__(model.optimizer, name, lambda variables: None)
+    try:
+        yield
+    finally:
+        object.__delattr__(model.optimizer, name)
+
+
 def _copy_of(variable: keras.Variable) -> np.ndarray:
     """Returns the values of a variable, in memory of their own.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -38,7 +38,7 @@ def exact_outside_plan(model: keras.Model) -> list[PlannedFrontend]:
 
 @contextlib.contextmanager
 def watched_steps(model: keras.Model) -> Iterator[None]:
-    """Within the `with` block, the logs of a step of `fit` tell more.
+    """Adds to the logs of each step of `fit`, within the `with` block.
 
     After a step whose gradients are not finite, `on_train_batch_end` receives a
     loss of NaN. The sum of all gradients is computed within the step. NaN and
@@ -56,11 +56,12 @@ def watched_steps(model: keras.Model) -> Iterator[None]:
     """
     optimizer = model.optimizer
     leafs = exact_outside_plan(model)
-    # JAX passes the values of all variables to a step, and the state of the
-    # optimizer before the gradients.
+    # JAX passes the state of the optimizer before the gradients, and the values
+    # of the trainable variables after them. A variable itself has no value in a
+    # step.
     is_jax = keras.backend.backend() == "jax"
     method = "stateless_apply" if is_jax else "apply"
-    apply, train_step = getattr(optimizer, method), model.train_step
+    apply, compute_metrics = getattr(optimizer, method), model.compute_metrics
     # tf.distribute runs the step of each device in a thread of its own.
     step = threading.local()
 
@@ -72,32 +73,45 @@ def watched_steps(model: keras.Model) -> Iterator[None]:
             scale = _value_of(optimizer.dynamic_scale, optimizer, state)
             step.is_finite = ops.logical_or(step.is_finite, scale > 1)
         if leafs:
-            # Only now: without a graph, a forward pass plans anew if it must.
-            step.outside = _is_outside(leafs, model, step.state)
+            values = (args[2], step.__dict__.pop("others")) if is_jax else None
+            # After the forward pass: without a graph, it makes a new plan for
+            # weights that have left theirs.
+            step.outside = _is_outside(leafs, model, values)
         return apply(*args, **kwargs)
 
-    def train_step_watched(*args: Any) -> Any:
-        step.state = args[0] if is_jax else None
-        result = train_step(*args)
-        step.state = None
-        logs = result[0] if is_jax else result
+    def compute_loss_watched(*args: Any, **kwargs: Any) -> Any:
+        step.others = args[1]
+        return compute_loss(*args, **kwargs)
+
+    def compute_metrics_watched(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        logs = compute_metrics(*args, **kwargs)
         is_finite = step.__dict__.pop("is_finite", None)
         if is_finite is None:
-            return result
+            return logs
         loss = ops.convert_to_tensor(logs["loss"])
         logs = {**logs, "loss": ops.where(is_finite, loss, math.nan)}
         if leafs:
             logs[OUTSIDE_PLAN] = step.__dict__.pop("outside")
-        return (logs, result[1]) if is_jax else logs
+        return logs
 
-    # Keras would track what is assigned in the usual way.
-    object.__setattr__(optimizer, method, apply_watched)
-    object.__setattr__(model, "train_step", train_step_watched)
+    watched: list[tuple[Any, str, Callable]] = [
+        (optimizer, method, apply_watched),
+        (model, "compute_metrics", compute_metrics_watched),
+    ]
+    if is_jax:
+        compute_loss = model.compute_loss_and_updates
+        watched.append(
+            (model, "compute_loss_and_updates", compute_loss_watched)
+        )
+    # Not `train_step`, which JAX compiles anew only if it is another function
+    # than before. Keras would track what is assigned in the usual way.
+    for one, name, function in watched:
+        object.__setattr__(one, name, function)
     try:
         yield
     finally:
-        object.__delattr__(optimizer, method)
-        object.__delattr__(model, "train_step")
+        for one, name, _ in watched:
+            object.__delattr__(one, name)
 
 
 def _all_finite(gradients: Iterable[Any]) -> Any:
@@ -113,26 +127,26 @@ def _all_finite(gradients: Iterable[Any]) -> Any:
 def _is_outside(
     leafs: Sequence[PlannedFrontend],
     model: keras.Model,
-    state: Sequence[Sequence[Any]] | None,
+    values: tuple[Sequence[Any], Sequence[Any]] | None,
 ) -> Any:
     """Returns 1 if a frontend's weights lie outside its plan, or else 0.
 
     Args:
         leafs: The frontends.
         model: The model that they belong to.
-        state: The values of the model's trainable weights and of its other
-            ones, as JAX passes them to a step. None reads them from the
-            weights.
+        values: The values of the model's trainable variables, and those of its
+            other ones. None reads them from the variables, before the step
+            changes them.
     """
     scope: Any = contextlib.nullcontext()
-    if state is not None:
-        trainable, others = state[:2]
-        scope = keras.StatelessScope(
-            state_mapping=[
-                *zip(model.trainable_variables, trainable, strict=True),
-                *zip(model.non_trainable_variables, others, strict=True),
-            ]
-        )
+    if values is not None:
+        variables = (model.trainable_variables, model.non_trainable_variables)
+        pairs = [
+            pair
+            for some, own in zip(variables, values, strict=True)
+            for pair in zip(some, own, strict=True)
+        ]
+        scope = keras.StatelessScope(state_mapping=pairs)
     with scope:
         outside = [ops.cast(leaf.has_left_plan(), "float32") for leaf in leafs]
     return ops.max(ops.stack(outside))

@@ -36,7 +36,8 @@ def best_thresholds(labels: np.ndarray, logits: np.ndarray) -> list[float]:
         logits: Array of the same shape.
 
     Returns:
-        A probability for each label. It is 0.5 for a label that no clip has.
+        A probability for each label. It is 0.5 for a label that no clip has,
+        and for one whose probabilities are all 0.
     """
     return [
         _best_threshold(present, probabilities)
@@ -57,4 +58,7 @@ def _best_threshold(present: np.ndarray, probabilities: np.ndarray) -> float:
     # No threshold lies between clips of one probability.
     f1[falling == following] = -1
     best = int(f1.argmax())
+    if f1[best] < 0:
+        # All probabilities are 0.
+        return DEFAULT_THRESHOLD
     return float((falling[best] + following[best]) / 2)

@@ -71,32 +71,6 @@ def test_a_scaled_rate_follows_its_schedule_and_is_saved():
     assert float(constant(7)) == pytest.approx(0.1)
 
 
-def test_a_step_is_compiled_for_the_rate_after_a_plateau():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    plateau = ReduceOnPlateau(factor=0.5, patience=1, min_learning_rate=0.3)
-    rate = schedules.create(plateau, 1.0, 0, 10)
-    model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
-    progress, told = Progress({}), []
-
-    class Recorded(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            weights.append(model.get_weights()[1].item())
-            progress.history.append({"val_loss": 1.0})
-
-    lower = fitting.LowerRate(plateau, rate, 1.0, progress, told.append)
-    weights = [0.0]
-    # The gradient of the bias is 2 * bias + 2 for inputs of 0.
-    model.fit(
-        np.zeros((1, 1)),
-        -np.ones((1, 1)),
-        epochs=9,
-        verbose=0,
-        callbacks=[Recorded(), lower],
-    )
-    steps = np.diff(weights) / (-2 * np.array(weights[:-1]) - 2)
-    np.testing.assert_allclose(steps, [1, 1, 0.5], rtol=1e-5)
-
-
 def test_a_run_that_has_ended_at_its_floor_is_not_trained_further(tmp_path):
     results = {"timings": {"epochs": 3}}
     (tmp_path / "results.json").write_text(json.dumps(results))

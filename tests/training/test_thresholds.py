@@ -57,3 +57,10 @@ def test_clips_of_one_probability_are_not_told_apart():
 def test_large_logits_are_no_overflow():
     found = sigmoid(np.array([-800.0, -40.0, 0.0, 800.0]))
     np.testing.assert_allclose(found, [0, np.exp(-40), 0.5, 1], rtol=1e-12)
+
+
+def test_a_label_whose_probabilities_are_all_zero_is_given_to_no_clip():
+    logits = np.array([[-800.0], [-900.0]])
+    (found,) = best_thresholds(np.array([[1], [0]]), logits)
+    assert found == 0.5
+    assert not (sigmoid(logits) >= found).any()

@@ -137,6 +137,23 @@ def test_a_run_that_is_asked_to_end_goes_on_where_it_was(
     assert not (folder / name / "state_within.npz").exists()
 
 
+def test_averaged_weights_go_on_as_they_were(folder, monkeypatch):
+    """`fit` ends with the averages, with which no step must begin."""
+    averaged = (
+        "train.optimizer = @AdamW",
+        "AdamW.use_ema = True",
+        "AdamW.ema_momentum = 0.9",
+    )
+    with configuration.restored():
+        run(folder, "averaged", *averaged)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Terminated), configuration.restored():
+            run(folder, "averaged-asked", *averaged)
+    run(folder, "averaged-asked", *averaged)
+    assert_same(folder / "averaged", folder / "averaged-asked")
+
+
 def test_a_kill_during_an_evaluation_costs_no_step(
     folder, whole, monkeypatch, capsys
 ):
