@@ -22,7 +22,7 @@ work of the machine slows all of them alike; with --recordings, one frontend
 follows the other, since batches are made ahead. "× first row" is the time of a
 step divided by that behind the first frontend. "first step" includes building
 the model, planning its filters and compiling it, in a process of its own for
-each row, as for a person who starts a run. "leaf, exact" has no plan.
+each row. "leaf, exact" has no plan.
 """
 
 import argparse
@@ -161,15 +161,19 @@ class Measured:
         self.waits.append(begin - start)
 
 
-def first_step_alone(*what: Any) -> float:
-    """Returns the seconds that a first step takes in a new process."""
+def first_step_alone(what: dict[str, Any]) -> float:
+    """Returns the seconds that a first step takes in a new process.
+
+    Args:
+        what: The arguments of `Measured`.
+    """
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
-        return pool.submit(_first_step, *what).result()
+        return pool.submit(_first_step, what).result()
 
 
-def _first_step(*what: Any) -> float:
-    one = Measured(*what)
+def _first_step(what: dict[str, Any]) -> float:
+    one = Measured(**what)
     one.end()
     return one.first_step
 
@@ -188,9 +192,16 @@ def measure(
     for name in names:
         for method in (None, *pretraining):
             row = f"{name} {method}" if method else name
-            what = (name, encoder, seconds, method, recordings, data_dir)
-            first_steps[row] = first_step_alone(*what)
-            one = measured[row] = Measured(*what)
+            what = {
+                "name": name,
+                "encoder": encoder,
+                "seconds": seconds,
+                "pretraining": method,
+                "recordings": recordings,
+                "data_dir": data_dir,
+            }
+            first_steps[row] = first_step_alone(what)
+            one = measured[row] = Measured(**what)
             if recordings is not None:
                 # The first steps take batches that were made before them.
                 for _ in range(rounds):

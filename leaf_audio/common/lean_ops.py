@@ -1,12 +1,11 @@
-"""Operations that cost no more than what they compute.
+"""Operations without the costs that Keras or a backend adds to them.
 
-The time of a training step is the time of its passes over large arrays.
 TensorFlow's own gradients of squared slices, of slices and of gathers take
-several passes, some of them on one core. The gradients here take one pass. On
-other backends, the backend's own gradients are used.
+several passes over large arrays, some of them on one core. The gradients here
+take one pass. On other backends, the backend's own gradients are used.
 
 On PyTorch, Keras makes a tensor of each number that is an argument. A GPU gets
-it by a copy from the host, for which both wait. The operations here pass
+it by a copy from the host, for which both wait. `clip` and `split_by` pass
 numbers on.
 """
 
@@ -23,11 +22,12 @@ Tensor = Any
 def clip(
     x: Tensor, low: float | None = None, high: float | None = None
 ) -> Tensor:
-    """Limits the values of an array to a range.
+    """Limits the values of an array to a range of which the limits are numbers.
 
     Args:
       x: Array of any shape.
-      low: Least value, a number. Defaults to None, for no limit.
+      low: Least value, a Python number within the range of the dtype. Defaults
+        to None, for no limit.
       high: Greatest value, likewise. At least one of the two must be given.
 
     Returns:

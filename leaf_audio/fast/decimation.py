@@ -80,12 +80,17 @@ class SparseEnergies:
           no edges, and `(batch, edges, filters)`, the frames near an edge; None
           if the grid has no such frames.
         """
-        sizes = [len(member.group.filters) for member in self._members]
         kernels = self._polyphase_kernels(filters)
-        parts = split_by(windows, sizes, axis=0)
-        own = zip(self._members, parts, strict=True)
+        sizes = [len(member.group.filters) for member in self._members]
+        windows_of_members = split_by(windows, sizes, axis=0)
         weights = ops.concatenate(
-            [member.weights(some) for member, some in own], axis=-1
+            [
+                member.weights(own_windows)
+                for member, own_windows in zip(
+                    self._members, windows_of_members, strict=True
+                )
+            ],
+            axis=-1,
         )
         # On PyTorch, constants are copied to the device now. After the
         # energies, the copies would wait for them.
@@ -93,8 +98,10 @@ class SparseEnergies:
         # Groups differ in their number of energies, so the sums of all groups
         # are one product with a matrix of zeros and ones.
         sums = ops.cast(np.tile(self._owned, (self._overlap, 1)), windows.dtype)
-        own = zip(self._members, kernels, strict=True)
-        energies = [member.energies(audio, kernel) for member, kernel in own]
+        energies = [
+            member.energies(audio, kernel)
+            for member, kernel in zip(self._members, kernels, strict=True)
+        ]
         energies = [
             ops.concatenate(energies[slice(*run)], axis=-1)
             for run in self._pooled_together()
@@ -119,23 +126,20 @@ class SparseEnergies:
         Returns:
           For each run of groups an array `(overlap, channels, filters)`.
         """
-        runs = [self._members[slice(*run)] for run in self._pooled_together()]
-        owners = [
-            np.concatenate([member.owners for member in run]) for run in runs
-        ]
-        filters = [
-            [n for one in run for n in one.group.filters] for run in runs
-        ]
-        # No channel adds to a filter that it does not belong to.
-        owned = [
-            ops.cast(np.equal(some[:, None], own), weights.dtype)
-            for some, own in zip(owners, filters, strict=True)
-        ]
-        parts = split_by(weights, [len(some) for some in owners], axis=-1)
-        return [
-            part[..., None] * own
-            for part, own in zip(parts, owned, strict=True)
-        ]
+        kernels = []
+        first = 0
+        for run in self._pooled_together():
+            members = self._members[slice(*run)]
+            owners = np.concatenate([member.owners for member in members])
+            filters = [n for member in members for n in member.group.filters]
+            # No channel adds to a filter that it does not belong to.
+            is_owner = np.equal(owners[:, None], filters)
+            end = first + len(owners)
+            kernels.append(
+                weights[:, first:end, None] * ops.cast(is_owner, weights.dtype)
+            )
+            first = end
+        return kernels
 
     def _pooled_together(self) -> list[tuple[int, int]]:
         """Lists runs of groups whose energies one convolution pools."""
