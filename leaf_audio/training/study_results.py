@@ -233,11 +233,13 @@ def _drift(folder: pathlib.Path) -> float | None:
 
 
 def _interval(differences: Sequence[float]) -> str:
-    """Formats a mean with its 95 % interval."""
+    """Formats a mean with its 95 % interval, if differences have a spread."""
     if not differences:
         return "–"
     mean = np.mean(differences)
-    if len(differences) < 2:
+    # Differences that agree to the last digit, as with a few test clips, tell
+    # nothing about their spread.
+    if np.ptp(differences) < 1e-9:
         return f"{mean:+.1f}"
     error = np.std(differences, ddof=1) / np.sqrt(len(differences))
     half = stats.t.ppf(0.975, len(differences) - 1) * error

@@ -100,6 +100,12 @@ def test_the_difference_to_the_first_variant_has_an_interval(two):
     assert study_results.cells(rows[1])[2] == "-8.0 (-33.4 to +17.4)"
 
 
+def test_equal_differences_have_no_interval(two):
+    finished(two.run_folder("mel", 1), 0.8)
+    rows = study_results.collect(two)
+    assert study_results.cells(rows[1])[2] == "-10.0"
+
+
 def test_another_metric_and_epochs_of_no_time_are_not_compared(two):
     path = two.run_folder("mel", 0) / "results.json"
     results = json.loads(path.read_text())
