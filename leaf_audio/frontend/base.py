@@ -451,8 +451,7 @@ class Frontend(Holdable, Streamable, KnownArguments, keras.Model):
             return energies
         if is_portable():
             # LiteRT of TensorFlow 2.21 refuses a maximum after a max-pooling.
-            over = ops.relu(energies - self._energy_floor)
-            return over + self._energy_floor
+            return ops.relu(energies - self._energy_floor) + self._energy_floor
         return clip(energies, low=self._energy_floor)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -251,8 +251,11 @@ def test_a_reader_that_has_ended_by_ctrl_c_costs_nothing(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has none")
 def test_the_end_of_a_terminal_ends_the_run_after_its_step(
-    folder, monkeypatch, capsys
+    folder, monkeypatch, capsys, request
 ):
+    # nohup has the tests ignore it.
+    usual = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, usual))
     discarded = []
     monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 2)
     monkeypatch.setattr(output, "discard", discarded.append)
