@@ -98,7 +98,7 @@ def watched_steps(model: keras.Model) -> Iterator[None]:
         (optimizer, method, apply_watched),
         (model, "compute_metrics", compute_metrics_watched),
     ]
-    if is_jax:
+    if is_jax and leafs:
         compute_loss = model.compute_loss_and_updates
         watched.append(
             (model, "compute_loss_and_updates", compute_loss_watched)
