@@ -126,20 +126,18 @@ class SparseEnergies:
         Returns:
           For each run of groups an array `(overlap, channels, filters)`.
         """
-        kernels = []
-        first = 0
+        # No channel adds to a filter that it does not belong to.
+        owned = []
         for run in self._pooled_together():
             members = self._members[slice(*run)]
             owners = np.concatenate([member.owners for member in members])
             filters = [n for member in members for n in member.group.filters]
-            # No channel adds to a filter that it does not belong to.
-            is_owner = np.equal(owners[:, None], filters)
-            end = first + len(owners)
-            kernels.append(
-                weights[:, first:end, None] * ops.cast(is_owner, weights.dtype)
-            )
-            first = end
-        return kernels
+            owned.append(np.equal(owners[:, None], filters))
+        parts = split_by(weights, [len(one) for one in owned], axis=-1)
+        return [
+            part[..., None] * ops.cast(one, weights.dtype)
+            for part, one in zip(parts, owned, strict=True)
+        ]
 
     def _pooled_together(self) -> list[tuple[int, int]]:
         """Lists runs of groups whose energies one convolution pools."""

@@ -17,6 +17,7 @@ from keras import ops
 
 from leaf_audio.convolution import SincConv1D
 from leaf_audio.frontend.layer_calls import find_layers
+from leaf_audio.training.replaced_methods import replaced
 
 
 def spare_from_decay(
@@ -234,15 +235,13 @@ def frontend_rate(
             rate = own_rate if is_own else learning_rate
             update(*map(list, zip(*pairs, strict=True)), rate * scale)
 
-    # There is no public way to give variables a rate of their own. Keras would
-    # track what is assigned in the usual way.
-    object.__setattr__(optimizer, "_backend_update_step", update_in_groups)
     # A step that was compiled before would not know.
     model.train_function = None
     try:
-        yield
+        # There is no public way to give variables a rate of their own.
+        with replaced(optimizer, "_backend_update_step", update_in_groups):
+            yield
     finally:
-        object.__delattr__(optimizer, "_backend_update_step")
         model.train_function = None
 
 
@@ -276,8 +275,9 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-@contextlib.contextmanager
-def without_final_averages(model: keras.Model) -> Iterator[None]:
+def without_final_averages(
+    model: keras.Model,
+) -> contextlib.AbstractContextManager[None]:
     """Within the `with` block, `fit` ends with the weights of its last step.
 
     With an optimizer made with `use_ema=True`, `fit` would replace them by
@@ -287,12 +287,7 @@ def without_final_averages(model: keras.Model) -> Iterator[None]:
         model: The model, compiled.
     """
     name = "finalize_variable_values"
-    # Keras would track what is assigned in the usual way.
-    object.__setattr__(model.optimizer, name, lambda variables: None)
-    try:
-        yield
-    finally:
-        object.__delattr__(model.optimizer, name)
+    return replaced(model.optimizer, name, lambda variables: None)
 
 
 def _copy_of(variable: keras.Variable) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from keras import ops
 
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.frontend.planned import PlannedFrontend
+from leaf_audio.training.replaced_methods import replaced
 
 # In the logs of a step: 1 if it was computed outside a plan, or else 0.
 OUTSIDE_PLAN = "outside_plan"
@@ -94,24 +95,17 @@ def watched_steps(model: keras.Model) -> Iterator[None]:
             logs[OUTSIDE_PLAN] = step.__dict__.pop("outside")
         return logs
 
-    watched: list[tuple[Any, str, Callable]] = [
-        (optimizer, method, apply_watched),
-        (model, "compute_metrics", compute_metrics_watched),
-    ]
-    if is_jax and leafs:
-        compute_loss = model.compute_loss_and_updates
-        watched.append(
-            (model, "compute_loss_and_updates", compute_loss_watched)
-        )
     # Not `train_step`, which JAX compiles anew only if it is another function
-    # than before. Keras would track what is assigned in the usual way.
-    for one, name, function in watched:
-        object.__setattr__(one, name, function)
-    try:
+    # than before.
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(replaced(optimizer, method, apply_watched))
+        name = "compute_metrics"
+        stack.enter_context(replaced(model, name, compute_metrics_watched))
+        if is_jax and leafs:
+            name = "compute_loss_and_updates"
+            compute_loss = getattr(model, name)
+            stack.enter_context(replaced(model, name, compute_loss_watched))
         yield
-    finally:
-        for one, name, _ in watched:
-            object.__delattr__(one, name)
 
 
 def _all_finite(gradients: Iterable[Any]) -> Any:
