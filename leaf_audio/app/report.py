@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_LABELS = 20
 _MAX_SKIPPED = 3
+_FEW_CLIPS = 10
 # The columns of the table of metrics, by the names of the metrics.
 _OF_ONE_LABEL = {
     "accuracy": "accuracy",
@@ -132,10 +133,29 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
     samples = np.concatenate(
         [np.diff(clips.offsets) for clips in audio_data.clips.values()]
     )
+    hop = batches.evaluation_hop
+    chunks = f"; in evaluation a chunk every {hop / rate:.2f} s" if hop else ""
     print_lines(
-        f"length: {samples.min() / rate:.2f} to {samples.max() / rate:.2f} s, "
-        f"brought to {shape[0] / rate:.2f} s: {shape[0]} samples at {rate:g} Hz"
+        f"length: {samples.min() / rate:.2f} to {samples.max() / rate:.2f} s; "
+        f"the model gets {shape[0] / rate:.2f} s{chunks} "
+        f"({shape[0]} samples at {rate:g} Hz)"
     )
+
+
+def print_few(audio_data: AudioData) -> None:
+    """Says so if there are few clips of a label to learn from.
+
+    Args:
+        audio_data: The data set, with labels and clips for training.
+    """
+    counts = audio_data.clips["train"].count_labels(len(audio_data.label_names))
+    rarest = int(counts.argmin())
+    if counts[rarest] < _FEW_CLIPS:
+        clips = "1 clip" if counts[rarest] == 1 else f"{counts[rarest]} clips"
+        print_lines(
+            f"few: train has {clips} of {audio_data.label_names[rarest]!r}; "
+            "docs/few-examples.md has another way for so few"
+        )
 
 
 def print_storage(audio_data: AudioData) -> None:

@@ -12,6 +12,9 @@ from leaf_audio.app.startup import importing_libraries, run_main
 if TYPE_CHECKING:
     from leaf_audio.training.study import Study
 
+# How many columns of the table are printed.
+_COLUMNS = 4
+
 
 def run() -> None:
     """Runs the command, with the flags of the command line."""
@@ -47,8 +50,8 @@ def main(argv: list[str]) -> None:
         study_results.write(made, rows)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
-    _print_table(study_results.COLUMNS, map(study_results.cells, rows))
-    print(f"results: {made.folder / 'results.md'}")
+    print_table(study_results.headings(rows), map(study_results.cells, rows))
+    print(f"results, with more columns: {made.folder / 'results.md'}")
 
 
 def read(configs: Sequence[str], bindings: Sequence[str]) -> "Study":
@@ -125,23 +128,26 @@ def check_settings(
     return settings
 
 
-def _print_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]]
-) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints the first columns of a table, as many as fit into a terminal.
+
+    Args:
+        headings: Those of all columns.
+        rows: The cells of each row.
+    """
     import rich.box
     import rich.console
     import rich.table
 
-    # Little space between the columns, so that all headings fit into a
-    # terminal of 80 columns.
+    # Little space between the columns.
     table = rich.table.Table(
         box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
     )
-    for heading in headings:
+    for heading in headings[:_COLUMNS]:
         widest = max(map(len, heading.split()))
         table.add_column(heading, min_width=widest, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*row[:_COLUMNS])
     rich.console.Console().print(table)
 
 

@@ -203,6 +203,8 @@ class _TrainingObserver(Observer):
         configuration.check_all_used()
         report.print_lines(*configuration.dropped())
         super().data_loaded(audio_data, batches, report_file)
+        if batches.views == 1:
+            report.print_few(audio_data)
         report.print_sources(self._config)
 
 

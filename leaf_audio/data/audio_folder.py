@@ -62,9 +62,9 @@ def audio_folder(
 
     A `DataWarning` is issued for each of these: audio files and columns that
     index.csv makes no use of, what a function that makes it warns of, channels
-    that cancel each other when they are averaged, the same audio in several
-    splits, and labels that are missing in validation or testing. The result's
-    `warnings` holds the same sentences.
+    that cancel each other when they are averaged, silent recordings, the same
+    audio in several splits, and labels that are missing in validation or
+    testing. The result's `warnings` holds the same sentences.
 
     A file counts as changed if its relative path, its size, or one of the times
     of its last change of content and of metadata is another. Contents are not

@@ -37,6 +37,7 @@ import filelock
 import numpy as np
 
 from leaf_audio.common import files
+from leaf_audio.common.listing import listed
 from leaf_audio.data import records
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.split_writer import (
@@ -57,6 +58,8 @@ FINGERPRINT_PREFIX = f"v{FORMAT}-"
 # A training run may last for days and still read clips that have become
 # outdated since it began. A preparation that was interrupted may be continued.
 _UNUSED_S = 14 * 24 * 3600
+# How many clips a warning names.
+_MAX_NAMED_CLIPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +123,7 @@ def prepare_once(
             `Source`. It is not called if the clips are stored already.
         describe: Function of what was stored. It returns a dict with
             `label_names` and optionally `warnings`, as `AudioData` holds them.
+            A warning of silent clips is added to these.
         title: str or None. What the progress bar calls the data set. None is
             `name`. Default: None.
 
@@ -203,13 +207,17 @@ def _complete(
     describe: Callable[[Stored], dict[str, Any]],
 ) -> None:
     """Writes what is needed to read the shards of a folder."""
-    skipped, remarked = {}, []
+    total = Written()
     for some in written.values():
-        skipped.update(some.skipped)
-        remarked += some.remarked
+        total.extend(some)
+    skipped = total.skipped
     written = {split: some for split, some in written.items() if some.lengths}
     labels = {split: some.labels for split, some in written.items()}
-    info = describe(Stored(labels, skipped, remarked))
+    info = describe(Stored(labels, skipped, total.remarked))
+    info["warnings"] = [
+        *info.get("warnings", ()),
+        *_describe_silent(total.silent),
+    ]
     label_names = info["label_names"]
     is_multilabel = False
     for split, some in written.items():
@@ -249,6 +257,17 @@ def _complete(
     path = directory / "info.json"
     files.write_json(path, info | {"checksum": _digest(info)})
     remove_summaries(directory)
+
+
+def _describe_silent(names: Sequence[str]) -> list[str]:
+    if not names:
+        return []
+    are = "1 clip is" if len(names) == 1 else f"{len(names)} clips are"
+    some = listed(map(repr, names), _MAX_NAMED_CLIPS)
+    return [
+        f"{are} silent, since the samples do not change: {some}. Check these, "
+        "unless you want to learn silence."
+    ]
 
 
 def _fingerprint(

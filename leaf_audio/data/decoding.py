@@ -204,7 +204,7 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
     """Reads one recording that a user has named.
 
     This is `decode` with messages that name the recording. It issues a
-    `DataWarning` if the channels of the recording cancel each other.
+    `DataWarning` if the recording is silent, or its channels cancel each other.
 
     Args:
         recording: str. Path of the audio file.
@@ -226,6 +226,12 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
         warnings.warn(
             f"The channels of {recording!r} cancel each other: their mean, "
             "which is used, is close to silence.",
+            DataWarning,
+            stacklevel=2,
+        )
+    elif (samples == samples[0]).all():
+        warnings.warn(
+            f"{recording!r} is silent: the samples do not change.",
             DataWarning,
             stacklevel=2,
         )

@@ -37,6 +37,7 @@ class Encoded:
         length: The number of samples.
         sha256: The first 16 bytes of the hash of the integers and of the full
             scale.
+        is_constant: Whether all samples have the same value.
     """
 
     flac: bytes
@@ -44,6 +45,7 @@ class Encoded:
     bits: int
     length: int
     sha256: bytes
+    is_constant: bool
 
     @property
     def nbytes(self) -> int:
@@ -55,7 +57,8 @@ def encode(samples: np.ndarray, bits: int, sample_rate: int | None) -> Encoded:
     """Encodes samples.
 
     Args:
-        samples: Array of shape (time,): int16, stored as it is, or float32.
+        samples: Array of shape (time,), with at least one sample: int16, stored
+            as it is, or float32.
         bits: 16 or 24. How many bits float32 is rounded to. With 16, steps are
             2**-15, as in most audio files, or more where samples exceed 1. What
             a decoder makes of a file of 16 bits is thus stored exactly. With
@@ -82,7 +85,12 @@ def encode(samples: np.ndarray, bits: int, sample_rate: int | None) -> Encoded:
     digest = hashlib.sha256(np.float64(full_scale).tobytes())
     digest.update(np.ascontiguousarray(integers).astype("<i4").data)
     return Encoded(
-        buffer.getvalue(), full_scale, bits, len(samples), digest.digest()[:16]
+        flac=buffer.getvalue(),
+        full_scale=full_scale,
+        bits=bits,
+        length=len(samples),
+        sha256=digest.digest()[:16],
+        is_constant=bool((integers == integers[0]).all()),
     )
 
 

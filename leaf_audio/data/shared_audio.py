@@ -238,7 +238,7 @@ def _describe_labels(
 
 
 def warned(audio_data: AudioData) -> AudioData:
-    """Warns of what `describe` says, and adds it to the data's warnings.
+    """Adds what `describe` says to the data's warnings, and issues all of them.
 
     Args:
         audio_data: The data set, whose shards hold the names of the clips.
@@ -247,12 +247,13 @@ def warned(audio_data: AudioData) -> AudioData:
         An `AudioData`.
     """
     clips = audio_data.clips
-    sentences = describe(clips, lambda split, i: clips[split].source_of(i))
+    sentences = [
+        *audio_data.warnings,
+        *describe(clips, lambda split, i: clips[split].source_of(i)),
+    ]
     for sentence in sentences:
         warnings.warn(sentence, DataWarning, stacklevel=3)
-    return dataclasses.replace(
-        audio_data, warnings=(*audio_data.warnings, *sentences)
-    )
+    return dataclasses.replace(audio_data, warnings=tuple(sentences))
 
 
 class _Cover:

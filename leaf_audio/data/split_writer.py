@@ -90,6 +90,8 @@ class Written:
         bits: The values of `flac.Encoded.bits` that occur.
         skipped: The reason for each clip that was skipped, by its name.
         remarked: The names of the clips with a remark.
+        silent: The names of the clips without a remark whose samples all have
+            the same value.
         shards: The shards that hold the clips.
     """
 
@@ -102,12 +104,13 @@ class Written:
     bits: list[int] = dataclasses.field(default_factory=list)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     remarked: list[str] = dataclasses.field(default_factory=list)
+    silent: list[str] = dataclasses.field(default_factory=list)
     shards: list[records.Shard] = dataclasses.field(default_factory=list)
 
     def extend(self, other: "Written") -> None:
         """Adds what other shards hold."""
         self.count += other.count
-        for name in ("lengths", "labels", "groups", "hashes", "remarked"):
+        for name in _LISTS:
             getattr(self, name).extend(getattr(other, name))
         self.full_scales = sorted({*self.full_scales, *other.full_scales})
         self.bits = sorted({*self.bits, *other.bits})
@@ -116,6 +119,7 @@ class Written:
 
 
 _FIELDS = dataclasses.fields(Written)
+_LISTS = ("lengths", "labels", "groups", "hashes", "remarked", "silent")
 
 
 def write_split(
@@ -317,6 +321,8 @@ class _ShardWriter:
                 )
             )
             start += part.length
+        is_remarked = clip.remark()
+        is_silent = all(part.is_constant for part in parts)
         self._written.extend(
             Written(
                 count=1,
@@ -326,7 +332,8 @@ class _ShardWriter:
                 hashes=[part.sha256.hex() for part in parts],
                 full_scales=[part.full_scale for part in parts],
                 bits=[part.bits for part in parts],
-                remarked=[clip.name] if clip.remark() else [],
+                remarked=[clip.name] if is_remarked else [],
+                silent=[clip.name] if is_silent and not is_remarked else [],
             )
         )
 

@@ -18,13 +18,13 @@ from leaf_audio.training import run_files
 from leaf_audio.training.study import FIGURES, Study
 from leaf_audio.training.workdir import Workdir
 
-# The headings of the table.
+# The headings of the table. The first ones fit into a terminal of 80 columns.
 COLUMNS = (
     "frontend",
     "test accuracy",
     "difference",
-    "validation accuracy",
     "an epoch",
+    "validation accuracy",
     "parameters",
     "of the frontend",
     "filters moved by",
@@ -132,6 +132,16 @@ def _compared(
     }
 
 
+def headings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns `COLUMNS` with the name of the metric that some rows have.
+
+    Args:
+        rows: What `collect` returned.
+    """
+    name = _name_of_metric(rows)
+    return [one.replace("accuracy", name) for one in COLUMNS]
+
+
 def cells(row: Mapping[str, Any]) -> list[str]:
     """Formats a row of `collect` as cells of a table.
 
@@ -154,8 +164,8 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         row["name"],
         test,
         _interval([100 * one for one in row["differences"].values()]),
-        validation,
         epoch,
+        validation,
         f"{row['parameters']:,}",
         f"{row['frontend_parameters']:,}",
         _spread(row["drift_hz"], "{:.2f} Hz"),
@@ -172,9 +182,7 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
         study: The study.
         rows: What `collect` returned.
     """
-    name = _name_of_metric(rows)
-    headings = [one.replace("accuracy", name) for one in COLUMNS]
-    lines = [headings, ["---"] * len(COLUMNS), *map(cells, rows)]
+    lines = [headings(rows), ["---"] * len(COLUMNS), *map(cells, rows)]
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     files.write_text(study.folder / "results.md", text)
     files.write_text(

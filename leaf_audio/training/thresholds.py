@@ -6,10 +6,18 @@ if the probability reaches a threshold of its own. One half is a poor threshold
 for rare labels, whose probabilities rarely get so high.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from leaf_audio.common.listing import listed
 
 # For a label that no clip has, so that nothing can be measured.
 DEFAULT_THRESHOLD = 0.5
+# A threshold that fewer clips with the label have chosen is one of chance.
+_FEW_CLIPS = 5
+# How many labels a warning names.
+_MAX_NAMED_LABELS = 5
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -44,6 +52,30 @@ def best_thresholds(labels: np.ndarray, logits: np.ndarray) -> list[float]:
         for present, probabilities in zip(
             np.asarray(labels).T > 0, sigmoid(logits).T, strict=True
         )
+    ]
+
+
+def describe_few(labels: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Says which thresholds are chosen by few clips that have the label.
+
+    Args:
+        labels: As in `best_thresholds`.
+        names: The name of each label.
+
+    Returns:
+        A warning, or an empty list.
+    """
+    counts = (np.asarray(labels) > 0).sum(axis=0)
+    few = [
+        f"{name!r} ({count})"
+        for name, count in zip(names, counts, strict=True)
+        if count < _FEW_CLIPS
+    ]
+    if not few:
+        return []
+    return [
+        "warning: thresholds are chosen by few clips, fewer than "
+        f"{_FEW_CLIPS} with the label: {listed(few, _MAX_NAMED_LABELS)}"
     ]
 
 

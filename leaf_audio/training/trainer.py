@@ -42,7 +42,7 @@ from leaf_audio.training.scoring import (
     metrics_of,
     score_splits,
 )
-from leaf_audio.training.thresholds import best_thresholds
+from leaf_audio.training.thresholds import best_thresholds, describe_few
 from leaf_audio.training.workdir import Workdir
 
 
@@ -479,8 +479,11 @@ class _Run:
     def _thresholds(self, outcomes: Mapping[str, Outcome]) -> dict[str, float]:
         """Chooses a threshold for each label, by the split that is watched."""
         watched = outcomes[next(iter(self._batches.evaluation))]
+        names = self._data.label_names
+        for line in describe_few(watched.labels, names):
+            self._observer.tell(line)
         found = best_thresholds(watched.labels, watched.logits)
-        return dict(zip(self._data.label_names, found, strict=True))
+        return dict(zip(names, found, strict=True))
 
 
 def _settings(config: TrainingConfig, observer: Observer) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import types
 
 import numpy as np
+import pytest
 
 from leaf_audio import training
 from leaf_audio.app import report
@@ -61,11 +62,28 @@ def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
 def test_lengths_are_told_in_seconds(capsys):
     split = clips.Clips(None, [], 1, np.array([0, 4, 10]), [0, 1])
     some = clips.AudioData("set", ("a", "b"), 4, {"train": split}, {}, "", "")
-    report.print_lengths(some, types.SimpleNamespace(example_shape=(6,)))
-    told = capsys.readouterr().out
-    assert told == (
-        "length: 1.00 to 1.50 s, brought to 1.50 s: 6 samples at 4 Hz\n"
+    batches = types.SimpleNamespace(example_shape=(6,), evaluation_hop=None)
+    report.print_lengths(some, batches)
+    assert capsys.readouterr().out == (
+        "length: 1.00 to 1.50 s; the model gets 1.50 s (6 samples at 4 Hz)\n"
     )
+    batches = types.SimpleNamespace(example_shape=(4,), evaluation_hop=2)
+    report.print_lengths(some, batches)
+    assert capsys.readouterr().out == (
+        "length: 1.00 to 1.50 s; the model gets 1.00 s; in evaluation a chunk "
+        "every 0.50 s (4 samples at 4 Hz)\n"
+    )
+
+
+@pytest.mark.parametrize("labels", [[0] * 10 + [1] * 9, [0, 1] * 10])
+def test_few_clips_of_a_label_are_told(capsys, labels):
+    split = clips.Clips(
+        None, [], 1, np.arange(len(labels) + 1), np.array(labels)
+    )
+    some = clips.AudioData("set", ("a", "b"), 4, {"train": split}, {}, "", "")
+    report.print_few(some)
+    told = capsys.readouterr().out
+    assert ("train has 9 clips of 'b'" in told) == (labels.count(1) == 9)
 
 
 def test_the_table_of_metrics_has_the_interval_of_the_main_one(capsys):

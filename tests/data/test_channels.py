@@ -79,3 +79,13 @@ def test_a_recording_to_predict_is_named_if_its_channels_cancel(tmp_path):
         samples = data.read_recording(path, RATE)
     assert np.abs(samples).max() < 1e-4
     data.read_recording(str(put(tmp_path / "y.wav")), RATE)
+
+
+def test_silent_recordings_are_named(folder, read_folder):
+    put(folder / "train/yes/muted.wav", np.zeros(RATE))
+    with pytest.warns(data.DataWarning, match="1 clip is silent.*yes/muted"):
+        result = read_folder(folder)
+    assert len(result.warnings) == 1
+    path = str(folder / "train/yes/muted.wav")
+    with pytest.warns(data.DataWarning, match="muted.wav' is silent"):
+        data.read_recording(path, RATE)

@@ -152,6 +152,21 @@ def test_remarks_reach_the_description(tmp_path):
     assert seen[0].labels == {"train": [2, 1, 2]}
 
 
+def test_silent_clips_are_counted_and_the_first_named(tmp_path):
+    constant = [
+        Clip(np.full(50, value, np.float32), 0, f"{value}.wav")
+        for value in (0.0, 0.25, 0.5, 0.75)
+    ]
+    data = prepare(tmp_path, {"train": [*constant, *clips(0, 3)]})
+    (told,) = data.warnings
+    assert told.startswith("4 clips are silent")
+    assert "'0.0.wav', '0.25.wav', '0.5.wav' and 1 more" in told
+    almost = np.zeros(50, np.float32)
+    almost[7] = 1e-3
+    data = prepare(tmp_path, {"test": [Clip(almost, 0)]}, state=["y"])
+    assert data.warnings == ()
+
+
 def test_prepared_clips_are_used_again(tmp_path):
     first = prepare(tmp_path)
     again = prepare(tmp_path, REFUSED)

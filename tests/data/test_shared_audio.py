@@ -54,7 +54,8 @@ def test_different_recordings_are_nothing_to_tell(recordings, tmp_path):
 def test_digital_silence_is_nothing_to_tell(recordings, tmp_path):
     for split in SPLITS:
         put(recordings / split / "silence" / "0.wav", 0 * sine(300))
-    assert shared(recordings, tmp_path) == []
+    (told,) = shared(recordings, tmp_path)
+    assert "3 clips are silent" in told and "same audio" not in told
 
 
 def by_copy(source, target):
@@ -125,7 +126,8 @@ def test_audio_with_other_labels_of_several_is_told(tmp_path):
     lines += ["2.wav,b;a,train", "3.wav,b,train", "4.wav,a,train"]
     lines += ["5.wav,b,train"]
     (folder / "index.csv").write_text("\n".join(lines))
-    (told,) = shared(folder, tmp_path)
+    silent, told = shared(folder, tmp_path)
+    assert "2 clips are silent" in silent
     assert "1 clip has other labels" in told
     assert "'3.wav' (first '1.wav')" in told
 

@@ -186,7 +186,11 @@ def test_groups_of_tasks_stay_apart(tmp_path):
 
 def test_a_task_without_validation_has_no_clips_there(tmp_path):
     splits = {"train": 4, "validation": 3, "test": 2}
-    sets = {**SETS, "words": reader("words", splits, first=40)}
+    animals = {"train": COUNTS[0], "test": 3}
+    sets = {
+        "words": reader("words", splits, first=40, make=ramp),
+        "animals": reader("animals", animals, make=ramp),
+    }
     found = load(tmp_path, sets)
     assert list(found.clips) == ["train", "validation", "test"]
     # The labels of the animals come first.

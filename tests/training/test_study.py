@@ -78,15 +78,15 @@ def test_a_row_has_mean_and_deviation_over_the_finished_seeds(two):
         "LEAF, one",
         "85.0 ± 7.1 %",
         "–",
-        "42.5 ± 3.5 %",
         "85.0 s",
+        "42.5 ± 3.5 %",
         "12,345",
         "280",
         "5.00 ± 7.07 Hz",
     ]
     # Only seed 0 is finished: 0.7 against 0.8, and 70 s against 85 s.
     assert study_results.cells(rows[1])[1:5] == [
-        *("70.0 %", "-10.0", "35.0 %", "70.0 s (0.82 ×)")
+        *("70.0 %", "-10.0", "70.0 s (0.82 ×)", "35.0 %")
     ]
     assert study_results.cells(rows[1])[-1] == "–"
 
@@ -225,6 +225,19 @@ def test_a_study_that_was_moved_keeps_its_runs(two, tmp_path, monkeypatch):
     assert "--data_dir=elsewhere" in command
 
 
+def test_the_printed_table_has_a_line_for_each_row_in_80_columns(two, capsys):
+    finished(two.run_folder("mel", 1), 0.72)
+    rows = study_results.collect(two)
+    rows[1]["name"] = "SincNet+, fixed filters"
+    study_command.print_table(
+        study_results.headings(rows), map(study_results.cells, rows)
+    )
+    *_, first, second = capsys.readouterr().out.rstrip().splitlines()
+    assert "LEAF, one" in first and "85.0 ± 7.1 %" in first
+    assert "SincNet+, fixed filters" in second and "(0.8" in second
+    assert max(len(first), len(second)) <= 80
+
+
 def test_a_split_that_is_not_there_has_no_accuracy(two):
     path = two.run_folder("mel", 0) / "results.json"
     results = json.loads(path.read_text())
@@ -232,7 +245,8 @@ def test_a_split_that_is_not_there_has_no_accuracy(two):
     path.write_text(json.dumps(results))
     rows = study_results.collect(two)
     study_results.write(two, rows)
-    assert study_results.cells(rows[1])[1:4] == ["–", "–", "35.0 %"]
+    assert study_results.cells(rows[1])[1:3] == ["–", "–"]
+    assert study_results.cells(rows[1])[4] == "35.0 %"
 
 
 @pytest.mark.parametrize(
@@ -308,8 +322,8 @@ def test_a_study_of_several_labels_shows_their_metric(tmp_path):
     assert row["metric"] == "map" and row["test"] == [0.25]
     study_results.write(made, [row])
     heading, _, line = (tmp_path / "results.md").read_text().splitlines()
-    assert "| test mAP | difference | validation mAP |" in heading
-    assert "| 25.0 % | – | – |" in line
+    assert "| test mAP | difference | an epoch | validation mAP |" in heading
+    assert "| 25.0 % | – | 50.0 s | – |" in line
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from leaf_audio.training.thresholds import best_thresholds, sigmoid
+from leaf_audio.training.thresholds import (
+    best_thresholds,
+    describe_few,
+    sigmoid,
+)
 
 pytestmark = pytest.mark.any_backend
 
@@ -64,3 +68,11 @@ def test_a_label_whose_probabilities_are_all_zero_is_given_to_no_clip():
     (found,) = best_thresholds(np.array([[1], [0]]), logits)
     assert found == 0.5
     assert not (sigmoid(logits) >= found).any()
+
+
+def test_thresholds_of_few_clips_are_told_with_their_labels():
+    labels = np.zeros((9, 3), bool)
+    labels[:5, 0] = labels[:4, 1] = True
+    assert describe_few(labels[:, :1], ["often"]) == []
+    (told,) = describe_few(labels, ["often", "rare", "never"])
+    assert told.endswith("with the label: 'rare' (4), 'never' (0)")
