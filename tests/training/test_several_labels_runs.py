@@ -21,7 +21,7 @@ from leaf_audio.app import (
     run,
     train,
 )
-from leaf_audio.training import Workdir, fitting
+from leaf_audio.training import Workdir, fitting, thresholds
 
 pytestmark = pytest.mark.usefixtures("fresh_gin")
 
@@ -379,6 +379,16 @@ def test_a_loss_of_one_label_is_refused_when_the_data_is_known(
     loss = "train.loss = 'sparse_categorical_crossentropy'"
     with pytest.raises(ValueError, match="targets of shape .batch, labels"):
         train_with(mixtures, tmp_path / "run", *SETTINGS, loss)
+
+
+def test_thresholds_of_few_clips_are_told(
+    mixtures, tmp_path, capsys, monkeypatch
+):
+    # 16 of the clips that choose the thresholds have each label.
+    monkeypatch.setattr(thresholds, "_FEW_CLIPS", 17)
+    train_with(mixtures, tmp_path / "run", *SETTINGS, "train.num_epochs = 1")
+    told = capsys.readouterr().out
+    assert f"fewer than 17 with the label: {NAMES[0]!r} (16), " in told
 
 
 def test_what_the_data_is_is_told(mixtures, tmp_path, no_data, capsys):
