@@ -10,8 +10,9 @@ own_recordings.gin, and five_seconds.gin for clips of five seconds; the learning
 rate is constant. The encoder is the residual network of that recipe, or
 EfficientNet-B0. With --pretraining, a row is added for each frontend that
 learns without labels, of as many clips of the same length, two views of each.
-A step is compiled; its clips are noise in memory, so that
-reading and augmenting them is left out (`benchmarks/data.py` measures that).
+A step is compiled, and watched as in a run; its clips are noise in memory, so
+that reading and augmenting them is left out (`benchmarks/data.py` measures
+that).
 
 With --recordings, the clips are read from a folder and augmented as the recipe
 says, while the model trains. "waits" is then the share of the time in which no
@@ -27,6 +28,7 @@ each row. "leaf, exact" has no plan.
 
 import argparse
 import concurrent.futures
+import contextlib
 import multiprocessing
 import statistics
 import tempfile
@@ -46,6 +48,7 @@ with startup.importing_libraries():
 
     from leaf_audio.app import configuration, train
     from leaf_audio.training import building
+    from leaf_audio.training.step_watch import watched_steps
 
 SAMPLE_RATE = 16000
 LABELS = 10
@@ -135,6 +138,8 @@ class Measured:
             example_shape=(seconds * SAMPLE_RATE,),
             learning_rate=settings.learning_rate,
         )
+        self._watch = contextlib.ExitStack()
+        self._watch.enter_context(watched_steps(self._model))
         self._model.train_on_batch(*next(self._batches))
         self.first_step = time.perf_counter() - start
 
@@ -148,8 +153,9 @@ class Measured:
             yield audio, labels
 
     def end(self) -> None:
-        """Ends the threads that make batches."""
+        """Ends the threads that make batches, and the watch."""
         self._batches.close()
+        self._watch.close()
 
     def step(self) -> None:
         """Takes a step, and records its time."""
@@ -214,6 +220,8 @@ def measure(
         for _ in range(rounds):
             for one in measured.values():
                 one.step()
+        for one in measured.values():
+            one.end()
     first = statistics.median(next(iter(measured.values())).steps)
     rows = {}
     for name, one in measured.items():
