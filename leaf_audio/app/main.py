@@ -58,7 +58,8 @@ def main(argv: list[str]) -> None:
             "eval": run.evaluate,
             "prepare": run.prepare,
         }
-        commands[given.mode](given.gin_config, _bindings())
+        with trained_flags.plain_warnings():
+            commands[given.mode](given.gin_config, _bindings())
     except run.EXPECTED_ERRORS as error:
         # The message is enough for these errors. --verbosity=1 shows where
         # they were raised.

@@ -143,18 +143,19 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
 
 
 def print_few(audio_data: AudioData) -> None:
-    """Says so if there are few clips of a label to learn from.
+    """Says so if there are few clips of most labels to learn from.
 
     Args:
         audio_data: The data set, with labels and clips for training.
     """
+    if audio_data.is_multilabel or audio_data.tasks:
+        # `classify_embeddings` takes one set with one label for each clip.
+        return
     counts = audio_data.clips["train"].count_labels(len(audio_data.label_names))
-    rarest = int(counts.argmin())
-    if counts[rarest] < _FEW_CLIPS:
-        clips = "1 clip" if counts[rarest] == 1 else f"{counts[rarest]} clips"
+    if np.median(counts) < _FEW_CLIPS:
         print_lines(
-            f"few: train has {clips} of {audio_data.label_names[rarest]!r}; "
-            "docs/few-examples.md has another way for so few"
+            f"few: train has {counts.min()} to {counts.max()} clips of a "
+            "label; `classify_embeddings` needs fewer than a training"
         )
 
 

@@ -12,7 +12,7 @@ from leaf_audio.app.startup import importing_libraries, run_main
 if TYPE_CHECKING:
     from leaf_audio.training.study import Study
 
-# How many columns of the table are printed.
+# How many columns of the table are printed. They fit into 80 characters.
 _COLUMNS = 4
 
 
@@ -129,7 +129,7 @@ def check_settings(
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints the first columns of a table, as many as fit into a terminal.
+    """Prints the first four columns of a table.
 
     Args:
         headings: Those of all columns.

@@ -274,7 +274,7 @@ def classifier_of_flags() -> Iterator[TrainedClassifier]:
     source = given.workdir or given.model
     try:
         with (
-            _plain_warnings(),
+            plain_warnings(),
             trained(source, given.gin_config) as classifier,
         ):
             yield classifier
@@ -366,7 +366,7 @@ def check_workdir(
 
 
 @contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
+def plain_warnings() -> Iterator[None]:
     """Tells warnings about recordings without the line of code."""
     from leaf_audio import data
 

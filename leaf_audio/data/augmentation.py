@@ -31,8 +31,8 @@ from leaf_audio.data.transforms import MAX_CLIP_SAMPLES, check_decibels
 
 # Beyond, the spectrum of a noise could not be held in float32.
 _MAX_EXPONENT = 8
-# Beyond, a clip would fill the memory, or have no sample left.
-_MAX_SPEED = 100
+# Of a long clip, training reads eight examples; see `batches`.
+_MAX_SPEED = 8
 
 # In a narrower range, hundredths would be too few speeds. It is a little less
 # than 0.1, which 1.05 - 0.95 is not in floating point.
@@ -328,7 +328,7 @@ def speed_change(
         samples: float32 array of shape (time,).
         min_factor: float, at least 0.01. The smallest factor. Below 1 is
             slower, lower and longer. Default: 0.9.
-        max_factor: float, at most 100. The largest factor. Above 1 is faster,
+        max_factor: float, at most 8. The largest factor. Above 1 is faster,
             higher and shorter. Default: 1.1.
         seq_len: int, in samples, or None. The `seq_len` of the `align` that
             follows. Clips longer than `seq_len * max_factor` are cropped to
@@ -408,7 +408,8 @@ def add_at_snr(
     Returns:
         A float32 array of shape (time,).
     """
-    level = noise.std()
+    # In float64, since squares of a steep noise exceed float32.
+    level = noise.std(dtype=np.float64)
     if not level:
         return samples
     factor = np.float32(

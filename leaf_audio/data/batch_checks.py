@@ -52,6 +52,8 @@ def checked_targets(more_targets: Any, clips: int) -> np.ndarray | None:
         and more_targets.ndim == 2
         and len(more_targets) == clips
         and more_targets.dtype.kind == "f"
+        and more_targets.shape[1]
+        and np.isfinite(more_targets).all()
     ):
         return more_targets.astype(np.float32, copy=False)
     received = (
@@ -60,6 +62,7 @@ def checked_targets(more_targets: Any, clips: int) -> np.ndarray | None:
         else f"more_targets={more_targets!r}"
     )
     raise ValueError(
-        f"`more_targets` must be an array of floats of shape ({clips}, size), "
-        f"a row for each training clip, or None. Received: {received}."
+        "`more_targets` must be an array of finite floats of shape "
+        f"({clips}, size), a row for each training clip, or None. "
+        f"Received: {received}."
     )

@@ -37,7 +37,7 @@ class Encoded:
         length: The number of samples.
         sha256: The first 16 bytes of the hash of the integers and of the full
             scale.
-        is_constant: Whether all samples have the same value.
+        constant: The value of all samples, or None if they differ.
     """
 
     flac: bytes
@@ -45,7 +45,7 @@ class Encoded:
     bits: int
     length: int
     sha256: bytes
-    is_constant: bool
+    constant: float | None
 
     @property
     def nbytes(self) -> int:
@@ -84,13 +84,15 @@ def encode(samples: np.ndarray, bits: int, sample_rate: int | None) -> Encoded:
     )
     digest = hashlib.sha256(np.float64(full_scale).tobytes())
     digest.update(np.ascontiguousarray(integers).astype("<i4").data)
+    first = integers[0]
+    constant = None if (integers != first).any() else first / full_scale
     return Encoded(
         flac=buffer.getvalue(),
         full_scale=full_scale,
         bits=bits,
         length=len(samples),
         sha256=digest.digest()[:16],
-        is_constant=bool((integers == integers[0]).all()),
+        constant=constant,
     )
 
 

@@ -298,7 +298,7 @@ def _check_labels(folder: pathlib.Path, recordings: list[Recording]) -> None:
         )
 
 
-def files_of(recordings: Sequence[str]) -> list[str]:
+def files_of(recordings: Sequence[str | os.PathLike]) -> list[str]:
     """Lists the files that names of files and folders stand for.
 
     Args:
@@ -308,7 +308,8 @@ def files_of(recordings: Sequence[str]) -> list[str]:
         Each file once. A folder stands for the audio files below it; one that
         holds none stays as it is.
     """
-    return list(dict.fromkeys(itertools.chain(*map(_files, recordings))))
+    names = map(os.fspath, recordings)
+    return list(dict.fromkeys(itertools.chain(*map(_files, names))))
 
 
 def _files(name: str) -> list[str]:

@@ -322,7 +322,8 @@ class _ShardWriter:
             )
             start += part.length
         is_remarked = clip.remark()
-        is_silent = all(part.is_constant for part in parts)
+        values = {part.constant for part in parts}
+        is_silent = len(values) == 1 and None not in values
         self._written.extend(
             Written(
                 count=1,

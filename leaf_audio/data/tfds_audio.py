@@ -63,8 +63,9 @@ def tfds_audio(
 ) -> AudioData:
     """Downloads and prepares a TFDS set, and opens it.
 
-    A `DataWarning` is issued if the same audio is in several splits. The
-    result's `warnings` holds the same sentence.
+    A `DataWarning` is issued if clips are silent, and if the same audio is in
+    several splits or has several labels. The result's `warnings` holds the same
+    sentences.
 
     Args:
         name: str. The name of the set in TFDS or in `BUILDERS`.

@@ -60,8 +60,9 @@ def tfrecords(
     Several channels are averaged. To count the records, all files are read once
     more, before the first is stored.
 
-    A `DataWarning` is issued if the same audio is in several splits. The
-    result's `warnings` holds the same sentence.
+    A `DataWarning` is issued if clips are silent, and if the same audio is in
+    several splits or has several labels. The result's `warnings` holds the same
+    sentences.
 
     Args:
         path: str. The folder that holds the folders `train`, `validation` and

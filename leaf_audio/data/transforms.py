@@ -94,7 +94,8 @@ def loudness_normalization(
     """
     # The squares of samples above 1e19 are infinite in float32.
     level = float(samples.std(dtype=np.float64))
-    return _to_level(samples, level, target_db, max_gain_db)
+    name = "loudness_normalization"
+    return _to_level(name, samples, level, target_db, max_gain_db)
 
 
 def peak_normalization(
@@ -119,14 +120,24 @@ def peak_normalization(
             300.
     """
     peak = float(np.abs(samples).max(initial=0))
-    return _to_level(samples, peak, target_db, max_gain_db)
+    name = "peak_normalization"
+    return _to_level(name, samples, peak, target_db, max_gain_db)
 
 
 def _to_level(
-    samples: np.ndarray, level: float, target_db: float, max_gain_db: float
+    name: str,
+    samples: np.ndarray,
+    level: float,
+    target_db: float,
+    max_gain_db: float,
 ) -> np.ndarray:
-    target = 10 ** (check_decibels("target_db", target_db) / 20)
-    max_gain = 10 ** (check_decibels("max_gain_db", max_gain_db) / 20)
+    target, max_gain = (
+        10 ** (check_decibels(f"{name}.{key}", value) / 20)
+        for key, value in (
+            ("target_db", target_db),
+            ("max_gain_db", max_gain_db),
+        )
+    )
     # Written without a division by `level`, which is 0 for silence.
     gain = max_gain if target >= max_gain * level else target / level
     return samples * np.float32(gain)
@@ -156,9 +167,17 @@ def transform(
         A float32 array, the transformed clip.
 
     Raises:
-        ValueError: `transform_fns` is not a sequence of such functions.
+        ValueError: `transform_fns` is not a sequence of such functions, or
+            `samples` is not such an array.
     """
-    return Chain(transform_fns)(np.asarray(samples))
+    samples = np.asarray(samples)
+    if samples.ndim != 1 or samples.dtype.kind not in "fiu":
+        raise ValueError(
+            "`samples` must be an array of shape (time,), of floats or "
+            f"integers. Received: an array of shape {samples.shape} and dtype "
+            f"{samples.dtype}."
+        )
+    return Chain(transform_fns)(samples)
 
 
 def example_shape(

@@ -9,6 +9,7 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from leaf_audio.common.arguments import KnownArguments
@@ -124,7 +125,7 @@ class AudioClassifier(KnownArguments, keras.Model):
         self._pool = GlobalPooling(pooling, dtype=dtype)
         self._drop = layers.Dropout(dropout, dtype=dtype)
         self.head = layers.Dense(
-            num_outputs,
+            self.num_outputs,
             # An untrained model gives all classes about the same probability,
             # whatever the scale of the embedding. With Keras' default, the loss
             # began at several times that of guessing.
@@ -193,11 +194,30 @@ class AudioClassifier(KnownArguments, keras.Model):
         Returns:
           A new model with `outputs` outputs. It shares no weights with this
           one.
+
+        Raises:
+          ValueError: If this model is not built, or the arrays do not fit it or
+            each other.
         """
+        _check_built("The classifier", self)
+        kernel, bias = np.asarray(kernel), np.asarray(bias)
+        fits = kernel.ndim == 2 and bias.shape == kernel.shape[1:] != (0,)
+        if not fits:
+            raise ValueError(
+                "`kernel` must have the shape (channels, outputs), and `bias` "
+                f"the shape (outputs,). Received: arrays of shape "
+                f"{kernel.shape} and {bias.shape}."
+            )
         config = {**self.get_config(), "num_outputs": len(bias)}
         copy = type(self).from_config(config)
         copy.build(input_shape or self.get_build_config()["input_shape"])
         copy.take_weights(self)
+        channels = copy.head.kernel.shape[0]
+        if len(kernel) != channels:
+            raise ValueError(
+                f"`kernel` must have a row for each of {channels} channels. "
+                f"Received: an array of shape {kernel.shape}."
+            )
         copy.head.set_weights([kernel, bias])
         return copy
 
@@ -236,8 +256,10 @@ class AudioClassifier(KnownArguments, keras.Model):
 
         Raises:
           ValueError: If a part has other weights or computes something else
-            from them. Nothing is changed then.
+            from them, or one of the two is not built. Nothing is changed then.
         """
+        _check_built("The classifier", self)
+        _check_built("`other`", other)
         pairs = []
         for name, argument in _PARTS.items():
             own, given = getattr(self, name), getattr(other, name)
@@ -362,6 +384,16 @@ def _described(part: layers.Layer | None) -> str:
     if part is None:
         return "none"
     return f"a {type(part).__name__} with {part.count_params()} weights"
+
+
+def _check_built(name: str, model: "AudioClassifier") -> None:
+    """Checks that the parts have weights. The model itself may have no head."""
+    parts = [getattr(model, part) for part in _PARTS]
+    if not all(part is None or part.built for part in parts):
+        raise ValueError(
+            f"{name} must be built, by `build` or a call. Received: "
+            f"{model.name}, which has no weights yet."
+        )
 
 
 def _check_layer(name: str, value: Any) -> layers.Layer | None:

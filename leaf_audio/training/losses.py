@@ -1,7 +1,9 @@
 """The loss of a classifier, and the accuracy that is shown beside it."""
 
 import difflib
+import functools
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +13,16 @@ from keras import ops
 from leaf_audio.common.checks import check_rate
 from leaf_audio.common.keras_checks import is_function
 
-# Losses of Keras that take probabilities. The model gives logits.
-_OF_PROBABILITIES = (
-    keras.losses.Dice,
-    keras.losses.KLDivergence,
-    keras.losses.Poisson,
-    keras.losses.Tversky,
-)
+# The model gives logits, and the targets are ones, zeros or shares.
+_REFUSED = {
+    keras.losses.CategoricalGeneralizedCrossEntropy: "probabilities",
+    keras.losses.Circle: "embeddings",
+    keras.losses.CTC: "sequences",
+    keras.losses.Dice: "probabilities",
+    keras.losses.KLDivergence: "probabilities",
+    keras.losses.Poisson: "probabilities",
+    keras.losses.Tversky: "probabilities",
+}
 # The losses of Keras, by their names in lower case and without underscores.
 _CLASSES = {
     name.lower(): value
@@ -83,27 +88,32 @@ def make(loss: Any, label_smoothing: float = 0.0) -> Any:
     """Makes a loss of logits from what a user may give.
 
     Args:
-        loss: The name of a loss of Keras, such as "binary_focal_crossentropy";
-            a class of losses, or a `functools.partial` of it; a loss; or a
+        loss: The name of a loss of Keras, such as "binary_focal_crossentropy",
+            or Keras' function of this name; a class of losses; a
+            `functools.partial` of such a function or class; a loss; or a
             function of targets and logits.
         label_smoothing: float. Is passed on to a name or a class, and must be 0
-            for a loss or a function. Defaults to 0.
+            for a loss, for a function of one's own, and for a partial with its
+            own. Defaults to 0.
 
     Returns:
         A loss, or the function. A loss with the attribute `from_logits` has the
         value True there.
 
     Raises:
-        ValueError: If `loss` is something else, or takes probabilities, or
-            takes no label smoothing where some is asked for.
+        ValueError: If `loss` is something else, or takes something else than
+            logits, or takes no label smoothing where some is asked for.
     """
-    maker = _class_of(loss) if isinstance(loss, str) else loss
+    maker = (
+        _class_of(loss) if isinstance(loss, str) else _without_function(loss)
+    )
     is_class = _is_loss_class(getattr(maker, "func", maker))
     made = _call(loss, maker, label_smoothing) if is_class else loss
     if not isinstance(made, keras.losses.Loss) and not is_function(made):
         raise _error(loss, _ALLOWED)
-    if isinstance(made, _OF_PROBABILITIES):
-        raise _error(loss, "a loss of logits", ", which takes probabilities")
+    if type(made) in _REFUSED:
+        taken = _REFUSED[type(made)]
+        raise _error(loss, "a loss of logits", f", which takes {taken}")
     if getattr(made, "from_logits", True) is not True:
         raise _error(loss, "a loss of logits, by from_logits=True")
     if label_smoothing and not is_class:
@@ -127,9 +137,11 @@ def check_fits(loss: Any, targets: Any, logits: Any) -> None:
         value = keras.losses.get(loss)(targets, logits)
     # A function of the user's own may raise anything.
     except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # Without the names of TensorFlow's own functions.
+        text = re.sub(r"\{\{.*?\}\}", "", str(error))
+        lines = text.strip().splitlines() or [type(error).__name__]
         raise _error(
-            loss,
+            loss.loss if isinstance(loss, OfShares) else loss,
             "computed from targets and logits of shape (batch, labels)",
             f", which failed: {lines[0].rstrip('.')}",
         ) from error
@@ -159,6 +171,20 @@ def _class_of(name: str) -> type[keras.losses.Loss]:
     raise ValueError(f"{_error(name, _ALLOWED)}{hint}")
 
 
+def _without_function(loss: Any) -> Any:
+    """Puts the class in the place of Keras' function, or of a partial of it.
+
+    Such a function takes probabilities, and its class logits if it is asked to.
+    """
+    function = getattr(loss, "func", loss)
+    name = getattr(function, "__name__", "")
+    if getattr(keras.losses, name, None) is not function:
+        return loss
+    if function is loss:
+        return _class_of(name)
+    return functools.partial(_class_of(name), *loss.args, **loss.keywords)
+
+
 def _is_loss_class(value: Any) -> bool:
     base = keras.losses.Loss
     return (
@@ -169,9 +195,15 @@ def _is_loss_class(value: Any) -> bool:
 def _call(loss: Any, maker: Callable, label_smoothing: float) -> Any:
     """Makes a loss of logits by its class."""
     taken = inspect.signature(getattr(maker, "func", maker)).parameters
+    own = getattr(maker, "keywords", {})
     settings: dict[str, Any] = {}
-    if "from_logits" in taken:
+    if "from_logits" in {*taken} - {*own}:
         settings["from_logits"] = True
+    if label_smoothing and "label_smoothing" in own:
+        raise ValueError(
+            "`label_smoothing` must be 0 for a loss that has its own. "
+            f"Received: label_smoothing={label_smoothing!r}, loss={loss!r}."
+        )
     if label_smoothing:
         if "label_smoothing" not in taken:
             raise ValueError(

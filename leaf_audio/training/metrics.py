@@ -60,7 +60,8 @@ def scores(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
     - "accuracy": the share of clips whose label has the highest logit.
     - "loss": the mean cross-entropy, in nats.
     - "top5_accuracy": the share of clips whose label is among the five highest
-      logits. Only with more than five labels.
+      logits. Of equal logits, the first ones count as higher, as for
+      "accuracy". Only with more than five labels.
     - "balanced_accuracy": the mean recall over the labels that occur.
     - "macro_f1": the mean F1 score over the labels that occur.
 
@@ -83,7 +84,8 @@ def scores(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         to 1. If a logit is not finite, there is only a "loss" of NaN.
 
     Raises:
-        ValueError: If the shapes do not fit each other.
+        ValueError: If the shapes do not fit each other, or a label is out of
+            range.
     """
     targets, logits = _checked(targets, logits)
     if not np.isfinite(logits).all():
@@ -110,9 +112,9 @@ def _scores_of_one(targets: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         "loss": -own.mean(),
     }
     if logits.shape[1] > _TOP:
-        values["top5_accuracy"] = sklearn_metrics.top_k_accuracy_score(
-            targets, logits, k=_TOP, labels=np.arange(logits.shape[1])
-        )
+        # scikit-learn's function counts the last of equal logits as higher.
+        top = np.argsort(-logits, axis=-1, kind="stable")[:, :_TOP]
+        values["top5_accuracy"] = (top == targets[:, None]).any(axis=-1).mean()
     values |= {
         "balanced_accuracy": sklearn_metrics.recall_score(
             targets, found, **occurring
@@ -182,10 +184,19 @@ def by_label(
         label that no clip has.
 
     Raises:
-        ValueError: If the shapes do not fit each other.
+        ValueError: If the shapes do not fit each other, or `thresholds` is not
+            a number for each label of several.
     """
     targets, logits = _checked(targets, logits)
     several = has_several_labels(targets)
+    if thresholds is not None and (
+        not several or np.shape(thresholds) != logits.shape[1:]
+    ):
+        raise ValueError(
+            "`thresholds` must be a number for each label where a clip may "
+            f"have several, or None. Received: thresholds={thresholds!r} with "
+            f"targets of shape {targets.shape}."
+        )
     if not several:
         labels = np.arange(logits.shape[1])
         has = targets[:, None] == labels
@@ -304,4 +315,13 @@ def _checked(
             f"Received: targets of shape {targets.shape}, logits of shape "
             f"{logits.shape}."
         )
-    return targets.astype(bool if targets.ndim == 2 else np.int64), logits
+    if targets.ndim == 2:
+        return targets.astype(bool), logits
+    count = logits.shape[1]
+    if targets.min() < 0 or targets.max() >= count:
+        raise ValueError(
+            f"`targets` must be labels from 0 to {count - 1}, as many as "
+            f"`logits` has columns. Received: {targets.min()} to "
+            f"{targets.max()}."
+        )
+    return targets.astype(np.int64), logits

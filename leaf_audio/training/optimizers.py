@@ -35,7 +35,9 @@ def spare_from_decay(
             Defaults to False.
     """
     optimizer = _innermost(optimizer)
-    if not optimizer.weight_decay:
+    # Muon has another one, for the weights that it gives to AdamW.
+    decays = ("weight_decay", "adam_weight_decay")
+    if not any(getattr(optimizer, name, None) for name in decays):
         return
     others = encoder_variables(model) if spares_encoder else []
     whole = {id(variable) for variable in (*frontend_variables(model), *others)}

@@ -18,7 +18,7 @@ from leaf_audio.training import run_files
 from leaf_audio.training.study import FIGURES, Study
 from leaf_audio.training.workdir import Workdir
 
-# The headings of the table. The first ones fit into a terminal of 80 columns.
+# The headings of the table, the most important ones first.
 COLUMNS = (
     "frontend",
     "test accuracy",

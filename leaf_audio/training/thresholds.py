@@ -58,6 +58,8 @@ def best_thresholds(labels: np.ndarray, logits: np.ndarray) -> list[float]:
 def describe_few(labels: np.ndarray, names: Sequence[str]) -> list[str]:
     """Says which thresholds are chosen by few clips that have the label.
 
+    A label that no clip has is not named: its threshold is not chosen.
+
     Args:
         labels: As in `best_thresholds`.
         names: The name of each label.
@@ -69,7 +71,7 @@ def describe_few(labels: np.ndarray, names: Sequence[str]) -> list[str]:
     few = [
         f"{name!r} ({count})"
         for name, count in zip(names, counts, strict=True)
-        if count < _FEW_CLIPS
+        if 0 < count < _FEW_CLIPS
     ]
     if not few:
         return []

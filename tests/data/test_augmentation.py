@@ -367,3 +367,17 @@ def test_noise_is_added_to_clips_of_any_level(augmentation, level):
     added = (result - samples).std(dtype=np.float64)
     ratio = samples.std(dtype=np.float64) / added
     assert ratio == pytest.approx(10, rel=0.05)
+
+
+@pytest.mark.parametrize("exponent", [-8, 8])
+def test_the_steepest_noise_is_added_to_long_clips(exponent):
+    samples = np.random.default_rng(0).normal(0, 1, 160000).astype("float32")
+    result = data.colored_noise(
+        samples,
+        min_exponent=exponent,
+        max_exponent=exponent,
+        min_snr_db=20,
+        max_snr_db=20,
+        rng=np.random.default_rng(1),
+    )
+    assert (result - samples).std() == pytest.approx(0.1, rel=0.05)

@@ -161,6 +161,10 @@ def test_silent_clips_are_counted_and_the_first_named(tmp_path):
     (told,) = data.warnings
     assert told.startswith("4 clips are silent")
     assert "'0.0.wav', '0.25.wav', '0.5.wav' and 1 more" in told
+    # One record is constant, and so is the next, at another value.
+    step = np.repeat(np.float32([0, 0.5]), split_writer.PART_SAMPLES)
+    data = prepare(tmp_path, {"test": [Clip(step, 0)]}, state=["z"])
+    assert data.warnings == ()
     almost = np.zeros(50, np.float32)
     almost[7] = 1e-3
     data = prepare(tmp_path, {"test": [Clip(almost, 0)]}, state=["y"])

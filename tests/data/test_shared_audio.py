@@ -51,7 +51,7 @@ def test_different_recordings_are_nothing_to_tell(recordings, tmp_path):
     assert shared(recordings, tmp_path) == []
 
 
-def test_digital_silence_is_nothing_to_tell(recordings, tmp_path):
+def test_digital_silence_is_told_as_silence_alone(recordings, tmp_path):
     for split in SPLITS:
         put(recordings / split / "silence" / "0.wav", 0 * sine(300))
     (told,) = shared(recordings, tmp_path)

@@ -50,8 +50,17 @@ def test_the_peak_is_brought_to_the_target_up_to_the_largest_gain(level):
 )
 @pytest.mark.parametrize("name", ["target_db", "max_gain_db"])
 def test_a_level_that_is_no_number_is_named(normalization, name):
-    with pytest.raises(ValueError, match=f"`{name}` .*{name}='loud'"):
+    full = f"{normalization.__name__}.{name}"
+    with pytest.raises(ValueError, match=f"`{full}` .*{name}='loud'"):
         normalization(noise(), **{name: "loud"})
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros((2, 8)), np.zeros(8, complex), np.array(["a"]), 3.0]
+)
+def test_what_is_no_clip_is_named(samples):
+    with pytest.raises(ValueError, match="`samples` must be .* shape .time,."):
+        data.transform(samples, [data.align])
 
 
 def test_a_short_clip_is_continued_by_zeros_or_by_itself():

@@ -196,3 +196,33 @@ def test_encoder_that_leaves_an_empty_axis_is_an_error():
 def test_waveform_without_a_frontend_is_an_error():
     with pytest.raises(ValueError, match="takes features of shape"):
         AudioClassifier(3, encoder=ConvNet([2]))(noise(2, 1600))
+
+
+def test_the_number_of_outputs_may_be_an_integer_of_numpy():
+    model = AudioClassifier(np.int64(3))
+    assert model(noise(2, 10, 8)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "kernel, bias",
+    [
+        (np.zeros((8, 5)), np.zeros(4)),
+        (np.zeros((7, 4)), np.zeros(4)),
+        (np.zeros((8, 0)), np.zeros(0)),
+        (np.zeros(8), 0.0),
+    ],
+)
+def test_a_head_that_does_not_fit_is_named(kernel, bias):
+    model = AudioClassifier(3)
+    model(noise(2, 10, 4, 8))
+    with pytest.raises(ValueError, match="`kernel` must have .*channels"):
+        model.with_head(kernel, bias)
+
+
+def test_weights_of_a_model_without_any_are_an_error():
+    built, other = AudioClassifier(3), AudioClassifier(3)
+    built.build((None, 10, 4, 8))
+    with pytest.raises(ValueError, match="`other` must be built"):
+        built.take_weights(other)
+    with pytest.raises(ValueError, match="The classifier must be built"):
+        other.with_head(np.zeros((8, 2)), np.zeros(2))

@@ -129,6 +129,20 @@ def test_a_loss_by_name_gets_logits(name):
 @pytest.mark.parametrize(
     "loss",
     [
+        keras.losses.binary_crossentropy,
+        functools.partial(keras.losses.binary_crossentropy, from_logits=True),
+    ],
+)
+def test_a_function_of_keras_gets_logits(loss):
+    chosen = losses.choose(loss, has_shares=True)
+    named = losses.choose("bce", has_shares=True)
+    assert float(chosen(TARGETS, LOGITS)) == float(named(TARGETS, LOGITS))
+    assert losses.make(loss, 0.3).label_smoothing == 0.3
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
         *LOSS_NAMES,
         own_loss,
         functools.partial(keras.losses.BinaryFocalCrossentropy, gamma=1.0),
@@ -168,6 +182,29 @@ def test_smoothing_is_passed_to_a_loss_that_is_named():
         ("binary_focal", 0, "'binary_focal'.* Did you mean 'Binary"),
         ("kl_divergence", 0, "a loss of logits.*which takes probabilities"),
         (keras.losses.Dice, 0, "a loss of logits.*which takes probabilities"),
+        (keras.losses.poisson, 0, "a loss of logits.*takes probabilities"),
+        (
+            "CategoricalGeneralizedCrossEntropy",
+            0,
+            "a loss of logits.*which takes probabilities",
+        ),
+        ("circle", 0, "a loss of logits.*which takes embeddings"),
+        ("ctc", 0, "a loss of logits.*which takes sequences"),
+        (keras.losses.get, 0, "`loss` must be the name"),
+        (
+            functools.partial(
+                keras.losses.BinaryCrossentropy, label_smoothing=0.3
+            ),
+            0.1,
+            "`label_smoothing` must be 0 for a loss that has its own",
+        ),
+        (
+            functools.partial(
+                keras.losses.binary_crossentropy, from_logits=False
+            ),
+            0,
+            "a loss of logits, by from_logits=True",
+        ),
         (keras.losses.BinaryCrossentropy(), 0, "by from_logits=True.*binary"),
         (keras.losses.Loss, 0, "`loss` must be the name"),
         (keras.layers.Dense, 0, "`loss` must be the name.*Dense"),

@@ -44,6 +44,12 @@ def test_top_5_accuracy_is_there_with_more_than_five_labels():
     assert "top5_accuracy" not in found
 
 
+def test_of_equal_logits_the_first_labels_count_as_found():
+    found = metrics.scores(np.arange(8), np.zeros((8, 8)))
+    assert found["accuracy"] == 1 / 8
+    assert found["top5_accuracy"] == 5 / 8
+
+
 # By the order of their logits, from the highest on. Nobody has the second
 # label, and all have the third.
 TARGETS = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1], [0, 0, 1]], bool)
@@ -179,3 +185,18 @@ def test_chunks_of_extreme_logits_have_finite_ones(several):
 def test_shapes_that_do_not_fit_are_named(targets, logits):
     with pytest.raises(ValueError, match="`targets` must have the shape"):
         metrics.scores(targets, logits)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_out_of_range_is_named(label):
+    with pytest.raises(ValueError, match="`targets` must be .* from 0 to 1"):
+        metrics.scores(np.array([0, label]), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "targets, thresholds",
+    [(np.zeros((2, 2), bool), [0.5]), (np.zeros(2, int), [0.5, 0.5])],
+)
+def test_thresholds_that_do_not_fit_are_named(targets, thresholds):
+    with pytest.raises(ValueError, match="`thresholds` must be a number for"):
+        metrics.by_label(targets, np.zeros((2, 2)), thresholds)

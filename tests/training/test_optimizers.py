@@ -110,6 +110,23 @@ def test_decay_spares_biases_normalizations_and_the_frontend(policy):
         )
 
 
+def test_both_decays_of_muon_spare_them():
+    def muon(learning_rate):
+        return keras.optimizers.Muon(
+            learning_rate, weight_decay=0.0, adam_weight_decay=0.5
+        )
+
+    model = build(muon)
+    own, others = values(model)
+    model.optimizer._apply_weight_decay(model.trainable_variables)
+    own_after, others_after = values(model)
+    assert largest(moves(own, own_after)) == 0
+    spared = [path for path, one in others.items() if one.ndim == 1]
+    assert spared
+    for path in spared:
+        np.testing.assert_array_equal(others_after[path], others[path])
+
+
 @pytest.mark.parametrize("factor", [0.0, 0.1, 3.0])
 def test_the_encoder_moves_by_its_share_of_the_rate(factor):
     model = build()
