@@ -104,7 +104,8 @@ def _described(probabilities: Mapping[str, float], choice: Choice) -> str:
 
     The text is such as "dog 0.912, rain 0.071". With thresholds, labels that do
     not reach theirs come after those that do, as in "dog 0.912, rain 0.640;
-    below threshold: siren 0.210". If none does, "no label" comes first.
+    below threshold: siren 0.210 (0.450)", with the threshold in brackets. If
+    none does, "no label" comes first.
     """
     labels = choice.labels(probabilities)
     if choice.threshold is None and choice.thresholds is None:
@@ -115,7 +116,12 @@ def _described(probabilities: Mapping[str, float], choice: Choice) -> str:
     told = _named(above, probabilities) or "no label"
     if not below:
         return told
-    return f"{told}; below threshold: {_named(below, probabilities)}"
+    thresholds = dict(zip(probabilities, choice.thresholds or (), strict=True))
+    named = ", ".join(
+        f"{one} {probabilities[one]:.3f} ({thresholds[one]:.3f})"
+        for one in below
+    )
+    return f"{told}; below threshold: {named}"
 
 
 def _named(labels: Sequence[str], probabilities: Mapping[str, float]) -> str:

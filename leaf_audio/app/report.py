@@ -133,13 +133,20 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
     samples = np.concatenate(
         [np.diff(clips.offsets) for clips in audio_data.clips.values()]
     )
-    hop = batches.evaluation_hop
-    chunks = f"; in evaluation a chunk every {hop / rate:.2f} s" if hop else ""
     print_lines(
         f"length: {samples.min() / rate:.2f} to {samples.max() / rate:.2f} s; "
-        f"the model gets {shape[0] / rate:.2f} s{chunks} "
-        f"({shape[0]} samples at {rate:g} Hz)"
+        f"the model gets {shape[0] / rate:.2f} s, {shape[0]} samples at "
+        f"{rate:g} Hz"
     )
+    hop = batches.evaluation_hop
+    if samples.max() > shape[0]:
+        # What training takes of them is for its transforms to say.
+        evaluated = (
+            f"in chunks, one every {hop / rate:.2f} s"
+            if hop
+            else "at their centre, or by data.prepare.evaluation_hop"
+        )
+        print_lines(f"  longer clips are evaluated {evaluated}")
 
 
 def print_few(audio_data: AudioData) -> None:

@@ -1,5 +1,6 @@
 """Runs from configs and bindings, with the results printed as a table."""
 
+import importlib.util
 import pathlib
 import shlex
 import sys
@@ -82,7 +83,12 @@ def _next(folder: Workdir, results: Mapping[str, Any]) -> list[str]:
         name = next(iter(results["tasks"]))
         run = folder.of_task(name).path
     workdir = f"--workdir={shlex.quote(str(run))}"
+    if _has_own_code(folder):
+        # Functions of one's own are imported by a config that is trusted.
+        workdir += f" --gin_config={shlex.quote(str(folder.config))}"
     report_line = f"{_command('report')} {workdir}"
+    if not all(map(importlib.util.find_spec, ("matplotlib", "jinja2"))):
+        report_line += "  # needs pip install 'leaf_audio[plot]'"
     embed_line = f"{_command('embed')} {workdir} --output=embeddings.npz FOLDER"
     if not results["data"]["labels"]:
         return [
@@ -195,6 +201,20 @@ def _model(folder: Workdir) -> str:
 def _command(name: str) -> str:
     """Returns how to start a command, in the way this one was started."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is None or not spec.name.startswith("example."):
-        return f"leaf-audio {name.replace('_', '-')}"
-    return f"python -m example.{name}"
+    module = "" if spec is None else spec.name
+    if module.startswith("example."):
+        return f"python -m example.{name}"
+    is_module = module.startswith("leaf_audio.")
+    command = "python -m leaf_audio" if is_module else "leaf-audio"
+    return f"{command} {name.replace('_', '-')}"
+
+
+def _has_own_code(folder: Workdir) -> bool:
+    """Returns whether the config of a run imports modules of its user."""
+    lines = folder.config.read_text("utf-8").splitlines()
+    imported = [
+        line.split()[1].partition(".")[0]
+        for line in lines
+        if line.startswith(("import ", "from "))
+    ]
+    return not {"leaf_audio", "example"}.issuperset(imported)

@@ -149,18 +149,15 @@ def list_labelled(folder: str) -> Listing:
             "such folder."
         )
     try:
+        if (path / INDEX).is_file():
+            # First, since no setting of training would help.
+            table = index_csv.read_index(path, allow_unlabelled=True)
+            _check_whole_files(folder, table)
         listing = list_recordings(path, for_training=False)
     except ValueError as error:
         # What is a setting of training there is an argument here.
         text = str(error).replace("`audio_folder.path`", "`recordings`")
         raise ValueError(text) from error
-    parts = any(one.is_segment for one in listing.recordings)
-    if parts or listing.is_multilabel:
-        raise ValueError(
-            "`recordings` must be whole files with one label each. Received: "
-            f"recordings={folder!r} with "
-            f"{'parts of files' if parts else 'several labels'}."
-        )
     labels = {one.labels[0] for one in listing.recordings}
     if len(labels) < 2:
         raise ValueError(
@@ -168,6 +165,18 @@ def list_labelled(folder: str) -> Listing:
             f"recordings={folder!r} with {sorted(labels)}."
         )
     return listing
+
+
+def _check_whole_files(folder: str, table: index_csv.Index) -> None:
+    parts = any(
+        one.start is not None or one.end is not None for one in table.entries
+    )
+    if parts or table.is_multilabel:
+        raise ValueError(
+            "`recordings` must be whole files with one label each. Received: "
+            f"recordings={folder!r}, whose {INDEX} has "
+            f"{'parts of files' if parts else 'the column labels'}."
+        )
 
 
 def _list_entries(

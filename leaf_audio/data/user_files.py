@@ -41,8 +41,8 @@ def check_all_used(
     raise ValueError(
         f"`{reader}.path` must hold usable audio files. "
         f"Received: {listed(named, _MAX_NAMED, separator='; ')}. "
-        f"{reader}.on_error = 'skip' leaves such files out. The others are "
-        "prepared already."
+        f"{reader}.on_error = 'skip' leaves such files out. All other files "
+        "are prepared already."
     )
 
 

@@ -25,7 +25,8 @@ def finished_run(workdir: str | os.PathLike) -> Workdir:
     if not (folder.best.exists() and folder.read_data()):
         raise ValueError(
             "`workdir` must hold a finished run. Received: "
-            f"workdir={str(workdir)!r}, without {folder.results.name}."
+            f"workdir={str(workdir)!r}, without {folder.results.name}. A run "
+            "that was stopped goes on by the command that has begun it."
         )
     folder.check_one_task()
     return folder

@@ -20,9 +20,9 @@ from leaf_audio.training.workdir import Workdir
 
 # The headings of the table, the most important ones first.
 COLUMNS = (
-    "frontend",
+    "variant",
     "test accuracy",
-    "difference",
+    "difference in points",
     "an epoch",
     "validation accuracy",
     "parameters",

@@ -37,13 +37,19 @@ def made(rows, recording="one.wav"):
         (Choice(None, None, 0.7), "no label"),
         (
             Choice([0.5, 0.5, 0.5], 3),
-            "b 0.600; below threshold: c 0.300, a 0.100",
+            "b 0.600; below threshold: c 0.300 (0.500), a 0.100 (0.500)",
         ),
         (Choice([0.1, 0.5, 0.3]), "b 0.600, c 0.300, a 0.100"),
         (Choice([0.1, 0.5, 0.3], 1), "b 0.600"),
         (Choice([0.9, 0.9, 0.9], None, 0.5), "b 0.600"),
-        (Choice([0.1, 0.7, 0.5], 2), "a 0.100; below threshold: b 0.600"),
-        (Choice([0.7, 0.7, 0.7], 1), "no label; below threshold: b 0.600"),
+        (
+            Choice([0.1, 0.7, 0.5], 2),
+            "a 0.100; below threshold: b 0.600 (0.700)",
+        ),
+        (
+            Choice([0.7, 0.7, 0.7], 1),
+            "no label; below threshold: b 0.600 (0.700)",
+        ),
     ],
 )
 def test_a_line_tells_the_labels_of_a_recording(choice, text):
@@ -76,7 +82,7 @@ def test_all_formats_tell_the_same_labels(choice, told):
         f"{label} 0." in (above if is_reached else below)
         for label, is_reached in told
     )
-    assert line.count("0.") == len(told)
+    assert line.count("0.") == len(told) + below.count("(")
 
 
 def test_a_timeline_tells_what_is_in_each_window():

@@ -65,14 +65,20 @@ def test_lengths_are_told_in_seconds(capsys):
     batches = types.SimpleNamespace(example_shape=(6,), evaluation_hop=None)
     report.print_lengths(some, batches)
     assert capsys.readouterr().out == (
-        "length: 1.00 to 1.50 s; the model gets 1.50 s (6 samples at 4 Hz)\n"
+        "length: 1.00 to 1.50 s; the model gets 1.50 s, 6 samples at 4 Hz\n"
     )
     batches = types.SimpleNamespace(example_shape=(4,), evaluation_hop=2)
     report.print_lengths(some, batches)
     assert capsys.readouterr().out == (
-        "length: 1.00 to 1.50 s; the model gets 1.00 s; in evaluation a chunk "
-        "every 0.50 s (4 samples at 4 Hz)\n"
+        "length: 1.00 to 1.50 s; the model gets 1.00 s, 4 samples at 4 Hz\n"
+        "  longer clips are evaluated in chunks, one every 0.50 s\n"
     )
+    batches = types.SimpleNamespace(example_shape=(4,), evaluation_hop=None)
+    report.print_lengths(some, batches)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  longer clips are evaluated at their centre, or by "
+        "data.prepare.evaluation_hop"
+    ]
 
 
 @pytest.mark.parametrize("labels", [[0] * 10 + [1] * 9, [0, 1] * 10])

@@ -215,7 +215,7 @@ def test_what_cannot_be_used_is_told(classifier, birds, tmp_path):
         few_examples.read_labelled(classifier, str(tmp_path / "one"))
     write(tmp_path / "several" / "a", 300, 2, 0)
     (tmp_path / "several/index.csv").write_text(
-        "file,labels\na/0.wav,x;y\na/1.wav,x\n"
+        "file,labels\na/0.wav,x;y\na/1.wav,\n"
     )
     with pytest.raises(ValueError, match="whole files with one label"):
         few_examples.read_labelled(classifier, str(tmp_path / "several"))

@@ -356,6 +356,21 @@ def test_without_the_data_the_rest_is_made(folder, run_of_leaf, tmp_path):
         moved.rename(folder / "tones")
 
 
+def test_files_that_were_left_out_are_named(run_of_leaf, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(run_of_leaf, run)
+    results = json.loads((run / "results.json").read_text("utf-8"))
+    results["data"] |= {
+        "skipped": {"train/<b>.wav": "it is cut off"},
+        "warnings": ["1 clip is silent"],
+    }
+    (run / "results.json").write_text(json.dumps(results), "utf-8")
+    file, _ = report_page.write(str(run))
+    text = Page(file.read_text("utf-8")).text
+    assert "Left out: train/<b>.wav: it is cut off" in text
+    assert "The data set warns: 1 clip is silent" in text
+
+
 def test_data_that_has_changed_is_remarked(folder, run_of_leaf, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder / "tones", other)

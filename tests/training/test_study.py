@@ -322,7 +322,8 @@ def test_a_study_of_several_labels_shows_their_metric(tmp_path):
     assert row["metric"] == "map" and row["test"] == [0.25]
     study_results.write(made, [row])
     heading, _, line = (tmp_path / "results.md").read_text().splitlines()
-    assert "| test mAP | difference | an epoch | validation mAP |" in heading
+    columns = "| test mAP | difference in points | an epoch | validation mAP |"
+    assert columns in heading
     assert "| 25.0 % | – | 50.0 s | – |" in line
 
 

@@ -93,6 +93,10 @@ def make_page(
         ),
         environment=_environment(summary),
         warnings=list(map(_text, recorded.get("warnings", []))),
+        skipped=[
+            f"{_text(file)}: {_text(why)}"
+            for file, why in recorded.get("skipped", {}).items()
+        ],
     )
 
 
