@@ -27,7 +27,7 @@ from leaf_audio.data import split_writer
 pytestmark = pytest.mark.any_backend
 
 
-def failing_after(count):
+def failing_after(count, first_clip=None):
     """A source that fails, after some clips, until it may go on."""
     asked = []
 
@@ -36,7 +36,8 @@ def failing_after(count):
         for i in range(first, 9):
             if i == count and len(asked) == 1:
                 raise RuntimeError("half way")
-            yield clips(i, i + 1)[0]
+            is_given = i == 0 and first_clip is not None
+            yield first_clip if is_given else clips(i, i + 1)[0]
 
     return Source(9, some), asked
 
@@ -74,6 +75,17 @@ def test_complete_shards_are_not_written_again(tmp_path):
     assert found.fingerprint == expected.fingerprint
     assert not partial_folders(tmp_path)
     assert sorted(os.listdir(found.path)) == sorted(os.listdir(expected.path))
+
+
+@pytest.mark.usefixtures("small")
+def test_silent_clips_of_complete_shards_are_told_too(tmp_path):
+    silent = Clip(np.zeros_like(tone(0)), 0, "silent.wav")
+    source, asked = failing_after(8, silent)
+    with pytest.raises(RuntimeError, match="half way"):
+        prepare(tmp_path, {"train": source})
+    (told,) = prepare(tmp_path, {"train": source}).warnings
+    assert asked[1] > 0
+    assert told.startswith("1 clip is silent") and "'silent.wav'" in told
 
 
 @pytest.mark.usefixtures("small")

@@ -1,6 +1,7 @@
 """Predictions for recordings are those of the run's evaluation."""
 
 import os
+import pathlib
 import sys
 import zipfile
 
@@ -166,6 +167,9 @@ def test_predictions_do_not_depend_on_the_size_of_a_batch(folder, finished):
             assert one.recording == other.recording
             np.testing.assert_allclose(one.rows, other.rows, atol=1e-5)
     assert list(serving.predict(trained, [])) == []
+    name = expected[0].recording
+    (one,) = serving.predict(trained, [pathlib.Path(name)])
+    assert one.recording == name
 
 
 @pytest.fixture
