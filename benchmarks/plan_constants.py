@@ -113,7 +113,7 @@ class Bench:
             return fast.planned_energies(
                 audio[..., None],
                 convolve.impulse_responses(),
-                pool.window(),
+                pool.widths(),
                 plan=own,
                 geometry=geometry,
                 padding="same",

@@ -4,8 +4,8 @@
 computes a filterbank by such a plan. README.md in this folder explains the
 mathematics. From bottom to top: `constants`, `plan` (what a plan is),
 `error_model` (how its error is predicted), `search` (how it is found);
-`frame_grid`, `decimation` and `spectral` (how it is computed);
-`plan_following` (when it is made anew); `filterbank`.
+`frame_grid`, `window_weights`, `decimation` and `spectral` (how it is
+computed); `plan_following` (when it is made anew); `filterbank`.
 """
 
 from leaf_audio.fast.constants import CONSTANTS, PlanConstants

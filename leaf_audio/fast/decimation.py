@@ -29,6 +29,7 @@ from leaf_audio.common.lean_ops import complex_energies, split_by
 from leaf_audio.fast.constants import CONSTANTS
 from leaf_audio.fast.frame_grid import FrameGrid
 from leaf_audio.fast.plan import Geometry, SparseGroup
+from leaf_audio.fast.window_weights import weights_of_energies
 
 Tensor = Any
 
@@ -50,6 +51,8 @@ class SparseEnergies:
     def __init__(
         self, groups: Sequence[SparseGroup], geometry: Geometry, grid: FrameGrid
     ):
+        self._groups = groups
+        self._geometry = geometry
         self._grid = grid
         self._overlap = geometry.strides_per_window
         blocks = grid.computed_frames + self._overlap - 1
@@ -63,7 +66,11 @@ class SparseEnergies:
         self._owned = np.equal(owners[:, None], self.filters)
 
     def __call__(
-        self, audio: Tensor, filters: tuple[Tensor, Tensor], windows: Tensor
+        self,
+        audio: Tensor,
+        filters: tuple[Tensor, Tensor],
+        widths: Tensor,
+        masks: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Computes all frames, and the frames near an edge separately.
 
@@ -72,7 +79,8 @@ class SparseEnergies:
             depends on.
           filters: Real and imaginary parts of the whole filterbank, each
             `(kernel_size, all filters)`.
-          windows: `(filters, window_size, 1 + edges)`; see
+          widths: Pooling widths of the filters, `(filters,)`.
+          masks: Which samples of the windows lie in the audio; see
             `FrameGrid.window_masks`.
 
         Returns:
@@ -81,23 +89,15 @@ class SparseEnergies:
           if the grid has no such frames.
         """
         kernels = self._polyphase_kernels(filters)
-        sizes = [len(member.group.filters) for member in self._members]
-        windows_of_members = split_by(windows, sizes, axis=0)
-        weights = ops.concatenate(
-            [
-                member.weights(own_windows)
-                for member, own_windows in zip(
-                    self._members, windows_of_members, strict=True
-                )
-            ],
-            axis=-1,
+        weights = weights_of_energies(
+            self._groups, self._geometry, widths, masks
         )
         # On PyTorch, constants are copied to the device now. After the
         # energies, the copies would wait for them.
         pooling = self._pooling_kernels(weights[0])
         # Groups differ in their number of energies, so the sums of all groups
         # are one product with a matrix of zeros and ones.
-        sums = ops.cast(np.tile(self._owned, (self._overlap, 1)), windows.dtype)
+        sums = ops.cast(np.tile(self._owned, (self._overlap, 1)), weights.dtype)
         energies = [
             member.energies(audio, kernel)
             for member, kernel in zip(self._members, kernels, strict=True)
@@ -298,25 +298,3 @@ class _Member:
         return ops.reshape(
             ops.concatenate(pieces, axis=2), (-1, rows, self._step)
         )
-
-    def weights(self, windows: Tensor) -> Tensor:
-        """Computes the weights of the energies.
-
-        Args:
-          windows: `(filters, window_size, 1 + edges)`.
-
-        Returns:
-          An array `(1 + edges, overlap, energies of a stride * filters)`.
-        """
-        weights = windows
-        matrices = self.group.weight_matrices
-        if matrices is not None:
-            weights = ops.matmul(ops.cast(matrices, windows.dtype), windows)
-            # On PyTorch, Keras returns float32 for float64 arguments.
-            weights = ops.cast(weights, windows.dtype)
-        # The last stride may reach beyond the window.
-        beyond = self._overlap * self._per_stride - weights.shape[1]
-        weights = ops.pad(
-            ops.transpose(weights, (2, 1, 0)), [[0, 0], [0, beyond], [0, 0]]
-        )
-        return ops.reshape(weights, (-1, self._overlap, len(self.owners)))

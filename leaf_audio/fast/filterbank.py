@@ -26,6 +26,7 @@ from leaf_audio.fast.plan import Geometry, Plan, SparseGroup, SpectralGroup
 from leaf_audio.fast.plan_following import PlanFollower
 from leaf_audio.fast.search import make_plan
 from leaf_audio.fast.spectral import SpectralEnergies
+from leaf_audio.impulse_responses import gaussian_windows
 from leaf_audio.pooling import GaussianLowpass
 
 Tensor = Any
@@ -108,7 +109,7 @@ class PlannedFilterbank(PlanFollower):
         arguments = (
             audio,
             self._convolve.impulse_responses(),
-            self._pool.window(),
+            self._pool.widths(),
         )
         plan = self._plan
         # Bound and not an argument: integers have no gradient.
@@ -158,7 +159,7 @@ class PlannedFilterbank(PlanFollower):
         self,
         audio: Tensor,
         filters: tuple[Tensor, Tensor],
-        windows: Tensor,
+        widths: Tensor,
         lengths: Tensor | None,
     ) -> Tensor:
         audio, inside = place_clips(
@@ -171,6 +172,7 @@ class PlannedFilterbank(PlanFollower):
         energies = gabor_energies(audio, *filters)
         if inside is not None:
             energies = ops.where(inside, energies, 0.0)
+        windows = gaussian_windows(widths, self._pool.kernel_size)
         return pooling.pool(
             energies, windows, self._pool.strides, self._pool.padding
         )
@@ -179,7 +181,7 @@ class PlannedFilterbank(PlanFollower):
 def planned_energies(
     audio: Tensor,
     filters: tuple[Tensor, Tensor],
-    windows: Tensor,
+    widths: Tensor,
     plan: Plan,
     geometry: Geometry,
     padding: str,
@@ -190,8 +192,8 @@ def planned_energies(
     Args:
       audio: `(batch, time, 1)`; `time` may be unknown.
       filters: Real and imaginary parts, each `(kernel_size, n_filters)`.
-      windows: Pooling windows, `(window_size, n_filters)`.
-      plan: Plan for these filters and windows. Whether it holds for them is not
+      widths: Pooling widths as a share of half the window, `(n_filters,)`.
+      plan: Plan for these filters and widths. Whether it holds for them is not
         checked.
       geometry: Sizes that the plan was made for.
       padding: Padding of the pooling, one of `framing.PADDINGS`.
@@ -217,17 +219,21 @@ def planned_energies(
 
     # The filters of a group are put side by side.
     order = np.concatenate([part.filters for part in parts])
-    windows = reorder(ops.transpose(windows), order, axis=0)
-    windows = windows[..., None] * ops.cast(grid.window_masks(), windows.dtype)
+    widths = reorder(widths, order, axis=0)
+    masks = grid.window_masks()
 
     sizes = [len(part.filters) for part in parts]
     frames, edges = [], []
-    for part, some in zip(parts, split_by(windows, sizes, axis=0), strict=True):
-        inner, near_edges = part(padded, filters, some)
+    for part, some in zip(parts, split_by(widths, sizes, axis=0), strict=True):
+        inner, near_edges = part(padded, filters, some, masks)
         frames.append(inner)
         edges.append(near_edges)
 
     outputs = ops.concatenate(frames, axis=-1)
     if grid.num_first:
         outputs = grid.join(outputs, ops.concatenate(edges, axis=-1))
-    return reorder(outputs[:, : grid.num_frames], np.argsort(order), axis=-1)
+    # A slice that takes all would still cost time in its gradient.
+    known = isinstance(grid.num_frames, int)
+    if not (known and grid.num_frames == grid.computed_frames):
+        outputs = outputs[:, : grid.num_frames]
+    return reorder(outputs, np.argsort(order), axis=-1)

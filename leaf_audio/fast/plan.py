@@ -124,6 +124,8 @@ class SparseGroup:
       first_tap: Index of the first kernel tap that is used.
       taper: `(taps,)`, factors for the taps from `first_tap` on. Shortened
         kernels fade to 0 at both ends.
+      widths: `(filters,)`, the pooling widths that the plan was made for, as a
+        share of half the window.
       weight_matrices: `(filters, energies of a frame, window_size)`. Times a
         pooling window they give the weights of the energies. None for a hop of
         1, where the window itself is the weights.
@@ -133,6 +135,7 @@ class SparseGroup:
     hop: int
     first_tap: int
     taper: np.ndarray
+    widths: np.ndarray
     weight_matrices: np.ndarray | None
 
 

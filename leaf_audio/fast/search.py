@@ -167,6 +167,7 @@ class SparseOption:
             hop=self.hop,
             first_tap=geometry.kernel_size // 2 - self.taps // 2,
             taper=error_model.taper(self.taps, geometry.kernel_size),
+            widths=parameters[:, 1],
             weight_matrices=matrices,
         )
 

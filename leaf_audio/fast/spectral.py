@@ -28,6 +28,7 @@ from leaf_audio.common.fourier import rfft
 from leaf_audio.convolution.gabor import gabor_energies
 from leaf_audio.fast.frame_grid import FrameGrid
 from leaf_audio.fast.plan import Geometry, SpectralGroup, Tier, tiers
+from leaf_audio.fast.window_weights import masked_windows
 
 Tensor = Any
 # A complex array as its real and its imaginary part; a real one as one part.
@@ -66,7 +67,11 @@ class SpectralEnergies:
         self.reach = self._strides * geometry.stride
 
     def __call__(
-        self, audio: Tensor, filters: tuple[Tensor, Tensor], windows: Tensor
+        self,
+        audio: Tensor,
+        filters: tuple[Tensor, Tensor],
+        widths: Tensor,
+        masks: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """Computes all frames, and the frames near an edge separately.
 
@@ -75,7 +80,8 @@ class SpectralEnergies:
             depends on.
           filters: Real and imaginary parts of the whole filterbank, each
             `(kernel_size, all filters)`.
-          windows: `(filters, window_size, 1 + edges)`; see
+          widths: Pooling widths of the filters, `(filters,)`.
+          masks: Which samples of the windows lie in the audio; see
             `FrameGrid.window_masks`.
 
         Returns:
@@ -83,6 +89,7 @@ class SpectralEnergies:
           no edges, and `(batch, edges, filters)`, the frames near an edge; None
           if the grid has no such frames.
         """
+        windows = masked_windows(widths, masks)
         order = np.array(self.filters, "int32")
         kernels = [ops.take(part, order, axis=1) for part in filters]
         frames = self._inner(audio, kernels, windows[..., 0])

@@ -30,10 +30,11 @@ def slope(function, x):
     return grad_mean_square(Applied(function), x)[0]
 
 
-def test_energies_are_those_of_complex_numbers():
-    x = noise(2, 5, 6)
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_energies_are_those_of_complex_numbers(count):
+    x = noise(2, 5, 2 * count)
     energies = lean_ops.complex_energies(ops.convert_to_tensor(x))
-    expected = np.abs(x[..., :3] + 1j * x[..., 3:]) ** 2
+    expected = np.abs(x[..., :count] + 1j * x[..., count:]) ** 2
     np.testing.assert_allclose(
         ops.convert_to_numpy(energies), expected, rtol=1e-5
     )

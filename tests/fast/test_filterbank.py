@@ -78,7 +78,7 @@ class PlannedEnergies(keras.layers.Layer):
         return fast.planned_energies(
             audio[..., None],
             self.convolve.impulse_responses(),
-            self.pool.window(),
+            self.pool.widths(),
             plan=self._plan,
             geometry=self._geometry,
             padding=self.pool.padding,
