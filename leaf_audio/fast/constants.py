@@ -39,6 +39,10 @@ class PlanConstants:
     # slower with more taps and fewer channels. [compare_values]
     max_conv_taps: int = 13
 
+    # Least number of channels of that convolution, real and imaginary parts
+    # together. It computes 16 channels in the time of fewer. [compare_values]
+    min_conv_channels: int = 16
+
     # Errors of a plan.
 
     # The predicted input is louder away from a filter's band by this ratio of

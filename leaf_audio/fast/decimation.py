@@ -211,10 +211,15 @@ class _Member:
         self._overlap = geometry.strides_per_window
         self._blocks = blocks
         self._per_stride = geometry.energies_per_stride(group.hop)
-        # Where the hop is short for the kernel, one step of the convolution
-        # computes several energies: it then has more channels and fewer taps.
+        # Where the hop is short for the kernel, or filters are few, one step of
+        # the convolution computes several energies: it then has more channels
+        # and fewer taps.
         taps = len(group.taper)
-        together = -(-taps // (CONSTANTS.max_conv_taps * group.hop))
+        channels = 2 * len(group.filters)
+        together = max(
+            -(-taps // (CONSTANTS.max_conv_taps * group.hop)),
+            -(-CONSTANTS.min_conv_channels // channels),
+        )
         self._together = min(together, self._per_stride)
         self._step = self._together * group.hop
         self._conv_taps = -(-(taps + self._step - group.hop) // self._step)
