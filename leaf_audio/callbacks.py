@@ -13,6 +13,7 @@ from leaf_audio import diagnostics
 from leaf_audio.common import files
 from leaf_audio.common.checks import (
     check_bool,
+    check_count,
     check_path,
     check_positive_int,
     check_unless_none,
@@ -37,9 +38,13 @@ class Replan(keras.callbacks.Callback):
       check_freq: Positive integer. Number of steps between checks within an
         epoch. Only Leaf needs them: its steps can become slow before an
         epoch ends. Defaults to 20.
+      steps_before: Integer, 0 or above. Number of steps of the first epoch of
+        `fit` that were done before, in a process that was interrupted. Checks
+        then come at the steps where they would have come without the
+        interruption, and none comes before training. Defaults to 0.
 
     Raises:
-      ValueError: If `check_freq` is not a positive integer.
+      ValueError: If an argument is not such an integer.
 
     Example:
 
@@ -48,15 +53,20 @@ class Replan(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, check_freq: int = 20):
+    def __init__(self, check_freq: int = 20, steps_before: int = 0):
         super().__init__()
         self.check_freq = check_positive_int("check_freq", check_freq)
+        self.steps_before = check_count("steps_before", steps_before)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._replan(built_leafs(self.model))
+        self._done = self.steps_before
+        if not self._done:
+            self._replan(built_leafs(self.model))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._next_check = self.check_freq
+        checks = max(-(-self._done // self.check_freq), 1)
+        self._next_check = checks * self.check_freq - self._done
+        self._done = 0
 
     # Keras would wait for the logs of each step before it calls a hook at the
     # end of the step.
@@ -87,10 +97,11 @@ class Replan(keras.callbacks.Callback):
 class LogFilters(keras.callbacks.Callback):
     """Logs the filters of a frontend after each epoch.
 
-    For each value that `diagnostics.drift` returns, the mean of its absolute
-    value over the filters is added to the logs of the epoch, as
-    `drift_centre_hz` and so on. `fit` returns these logs, and callbacks that
-    come later, such as `keras.callbacks.TensorBoard` and `CSVLogger`, log them.
+    For each value that `diagnostics.filters` returns, the mean distance of the
+    filters from where they were before training is added to the logs of the
+    epoch, as `drift_centre_hz` and so on. `fit` returns these logs, and
+    callbacks that come later, such as `keras.callbacks.TensorBoard` and
+    `CSVLogger`, log them.
 
     Args:
       path: Path of a CSV file, or None for no file. The file has one row for
@@ -174,10 +185,30 @@ class LogFilters(keras.callbacks.Callback):
         if self._waits_for_build:
             self._waits_for_build = False
             self._add_initial(epoch)
-        for name, moved in diagnostics.drift(self._frontend).items():
+        for name, moved in self._drift().items():
             logs[f"drift_{name}"] = float(np.abs(moved).mean())
         self._add(epoch + 1, self._parameters())
         self._write()
+
+    def _drift(self) -> dict[str, np.ndarray]:
+        """Returns how far the filters have moved since before the training.
+
+        They may have begun elsewhere than where the initializer puts them, such
+        as at the weights of another run.
+        """
+        present = diagnostics.filters(self._frontend)
+        # Rows that were read may lack columns.
+        first = [
+            row
+            for row in self._rows or []
+            if int(row["epoch"]) == 0 and present.keys() <= row.keys()
+        ]
+        if len(first) != self._frontend.n_filters:
+            return diagnostics.drift(self._frontend)
+        return {
+            name: values - np.array([float(row[name]) for row in first])
+            for name, values in present.items()
+        }
 
     def _add_initial(self, epoch: int) -> None:
         """Adds the filters before training, without PCEN's parameters."""

@@ -44,6 +44,7 @@ KINDS: dict[str, set[str]] = {
     "positive integer": {"integer", "large integer"},
     "count": {"integer", "zero"},
     "seed": {"integer", "zero", "large integer"},
+    "steps": {"integer", "zero", "large integer"},
     "positive": POSITIVE,
     "not negative": {*POSITIVE, "zero"},
     "finite": {*POSITIVE, "zero", "negative"},

@@ -99,6 +99,7 @@ ARGUMENTS = {
         "not negative",
     ),
     "evaluation_hop": "positive integer or none",
+    "steps_before": "steps",
     "worker_processes": "count",
     "max_cache_bytes": "bytes",
     **dict.fromkeys(

@@ -57,6 +57,7 @@ def main(argv: list[str]) -> None:
         )
     if given.output is not None:
         trained_flags.check_output(given.output, ".keras")
+        trained_flags.check_not_read(given.output, ())
     trained_flags.check_flags(needs_labels=False)
     escape_what_stdout_cannot_show()
     left_out = trained_flags.LeftOut()

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 # What a workdir must hold that has a model, though the run has not ended.
 AN_EPOCH = "a run with one completed epoch at least"
+# Files of a run that no result of a command may replace.
+FILES_OF_RUNS = (
+    *("best.keras", "config.gin", "filters.csv", "metrics.csv"),
+    *("results.json", "settings.json", "state.npz", "state_before.npz"),
+    "state_within.npz",
+)
 
 
 def define_flags() -> None:
@@ -245,13 +251,22 @@ def check_configs(configs: Sequence[str], bindings: Sequence[str] = ()) -> None:
 
 
 def check_not_read(output: str, recordings: Sequence[str]) -> None:
-    """Ends the program with one line if a recording would be replaced.
+    """Ends the program with one line if what is read would be replaced.
 
     Args:
         output: The name of the file.
         recordings: The names of the recordings.
     """
     path = os.path.realpath(output)
+    given = flags.FLAGS
+    workdir = os.path.realpath(os.path.expanduser(given.workdir or ""))
+    of_run = given.workdir and os.path.dirname(path) == workdir
+    is_model = given.model and os.path.realpath(given.model) == path
+    if is_model or (of_run and os.path.basename(path) in FILES_OF_RUNS):
+        sys.exit(
+            "Error: `output` must be another file than those of the model, "
+            f"since it is replaced. Received: output={output}."
+        )
     for recording in recordings:
         if os.path.realpath(recording) == path:
             sys.exit(
@@ -408,16 +423,22 @@ def trained(
     """
     from leaf_audio import serving
 
+    # A shell does not expand the ~ of --workdir=~/runs/leaf.
+    source = os.path.expanduser(source)
     if not (configs or _has_only_a_config(source)):
         yield serving.load(source)
         return
-    # Importing `train` registers everything that a config may name.
-    from leaf_audio.app import (
-        configuration,
-        data_configurables,
-        recorded,
-        train,  # noqa: F401
-    )
+    import gin
+
+    # Importing `train` registers everything that a config may name. The program
+    # may have finalized gin's configuration.
+    with gin.unlock_config():
+        from leaf_audio.app import (
+            configuration,
+            data_configurables,
+            recorded,
+            train,  # noqa: F401
+        )
 
     with configuration.restored():
         # Before the model is loaded: they may import classes that it needs.

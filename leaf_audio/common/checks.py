@@ -162,6 +162,22 @@ def check_numbers(name: str, value: Any) -> list[float]:
     return values
 
 
+def check_list_of(name: str, value: Any, kind: type, what: str) -> list[Any]:
+    """Returns a list of values of one kind, or raises a ValueError.
+
+    Args:
+      name: Name of the argument.
+      value: A list, a tuple or an array with one axis; may be empty.
+      kind: Class of the values.
+      what: What the values are, for the message, such as "names".
+    """
+    is_list = isinstance(value, (list, tuple, np.ndarray))
+    values = list(value) if is_list else []
+    if not is_list or not all(isinstance(one, kind) for one in values):
+        raise _error(name, value, f"a list of {what}")
+    return values
+
+
 def check_sizes(name: str, value: Any) -> list[int]:
     """Returns a list of one integer or more from 1 to `MAX_SIZE`.
 

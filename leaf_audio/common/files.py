@@ -23,6 +23,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from leaf_audio.common.plain import for_json
+
 # Written into each page of a run. Only a file that holds it is replaced.
 PAGE_MARK = "leaf-audio report"
 
@@ -294,9 +296,9 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
     Args:
         path: The file to write or to replace.
-        content: What `json.dumps` accepts.
+        content: What `json.dumps` accepts, numbers of NumPy, and paths.
     """
-    text = json.dumps(content, indent=2, ensure_ascii=False)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=for_json)
     write_text(path, f"{text}\n")
 
 

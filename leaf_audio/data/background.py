@@ -90,13 +90,16 @@ def background_noise(
 @functools.lru_cache(maxsize=8)
 def _recordings(folder: str | None, sample_rate: int) -> list[np.ndarray]:
     """Decodes all recordings of a folder, sorted by path."""
-    files = audio_files(pathlib.Path(folder)) if folder else []
+    path = pathlib.Path(folder or "").expanduser()
+    files = audio_files(path) if folder else []
     if not files:
+        why = ""
+        if folder and not path.is_dir():
+            why = ", a file" if path.exists() else ", which is not there"
         raise ValueError(
             "`background_noise.folder` must be a folder with audio files "
-            f"({', '.join(EXTENSIONS)}). Received: folder={folder!r}."
+            f"({', '.join(EXTENSIONS)}). Received: folder={folder!r}{why}."
         )
     return [
-        read_recording(os.path.join(folder, file), sample_rate)
-        for file in files
+        read_recording(os.path.join(path, file), sample_rate) for file in files
     ]

@@ -38,6 +38,7 @@ import numpy as np
 
 from leaf_audio.common import files
 from leaf_audio.common.listing import listed
+from leaf_audio.common.plain import for_json
 from leaf_audio.data import records
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.split_writer import (
@@ -295,7 +296,7 @@ def _stored_labels(labels: Sequence[Any], num_labels: int) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True)
+    text = json.dumps(value, sort_keys=True, default=for_json)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

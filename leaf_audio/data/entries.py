@@ -63,6 +63,7 @@ class Recording:
         """The file, and the segment if there is one, for messages."""
         if not self.is_segment:
             return self.file
-        start = f"{self.start or 0:g}"
-        end = "its end" if self.end is None else f"{self.end:g} s"
+        # Ten digits tell milliseconds apart in a recording of a month.
+        start = f"{self.start or 0:.10g}"
+        end = "its end" if self.end is None else f"{self.end:.10g} s"
         return f"{self.file}, {start} s to {end}"

@@ -205,7 +205,8 @@ def _labels_of(value: Any, where: str) -> list[str]:
 
 def _as_text(name: str, value: Any, folder: pathlib.Path, where: str) -> str:
     # An empty cell of pandas is NaN.
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    is_number = isinstance(value, numbers.Real)
+    if value is None or (is_number and str(value) == "nan"):
         return ""
     if name == "file" and isinstance(value, str | os.PathLike):
         return _relative(pathlib.Path(value), folder, where)
@@ -464,7 +465,8 @@ def _read_seconds(row: dict[str, Any], name: str, where: str) -> float | None:
     if not text.strip():
         return None
     try:
-        seconds = float(text)
+        # Python would read 1_0 as 10.
+        seconds = math.nan if "_" in text else float(text)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:

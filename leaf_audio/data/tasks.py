@@ -11,6 +11,7 @@ on the seed only, so that a run can go on from any step.
 import fractions
 import functools
 import hashlib
+import inspect
 import math
 import re
 import warnings
@@ -195,6 +196,7 @@ def _read(
     for_training: bool,
 ) -> AudioData:
     if not isinstance(one, str):
+        _check_reader(one)
         return one(
             data_dir=data_dir,
             fallback_sample_rate=sample_rate,
@@ -208,6 +210,19 @@ def _read(
         fallback_sample_rate=sample_rate,
         for_training=for_training,
     )
+
+
+def _check_reader(reader: Callable) -> None:
+    try:
+        inspect.signature(reader).bind(
+            data_dir=None, fallback_sample_rate=1, for_training=True
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`tasks.sets` must hold names of TFDS sets, or readers that take "
+            "data_dir, fallback_sample_rate and for_training by name. "
+            f"Received: {reader!r}, which fails for these: {error}."
+        ) from error
 
 
 def _check_fit(sets: Mapping[str, Any], found: Mapping[str, AudioData]) -> None:

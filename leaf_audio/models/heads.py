@@ -9,6 +9,7 @@ from keras import layers, ops
 from leaf_audio.common.arguments import KnownArguments
 from leaf_audio.common.checks import check_choice
 from leaf_audio.common.keras_checks import check_layer_arguments
+from leaf_audio.common.sizes import wide_dtype
 from leaf_audio.models.chain import Shape, Tensor
 
 POOLINGS = ("max", "average", "attention")
@@ -117,11 +118,13 @@ class GlobalPooling(KnownArguments, layers.Layer):
         scores = ops.zeros_like(rows[..., 0])
         if self.mode == "attention":
             scores = ops.sum(rows * self._query, axis=-1)
+        # float16 has no number as low as that of what is masked.
+        scores = ops.cast(scores, wide_dtype(self.compute_dtype))
         if mask is not None:
             valid = _positions(mask, ops.shape(inputs)[1])
             valid = ops.repeat(valid, math.prod(inputs.shape[2:-1]), axis=1)
             scores = ops.where(valid, scores, -1e9)
-        weights = ops.softmax(scores, axis=1)
+        weights = ops.cast(ops.softmax(scores, axis=1), rows.dtype)
         return ops.sum(rows * weights[..., None], axis=1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

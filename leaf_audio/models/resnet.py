@@ -176,7 +176,8 @@ class ResNet(Chain):
         super().__init__(**kwargs)
         self.widths = check_sizes("widths", widths)
         self.blocks = blocks
-        counts = [blocks] * len(widths) if isinstance(blocks, int) else blocks
+        is_one = isinstance(blocks, numbers.Integral)
+        counts = [blocks] * len(widths) if is_one else blocks
         self.strides = strides
         if strides is None:
             strides = [1] + [2] * (len(widths) - 1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import pathlib
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -85,7 +86,9 @@ def export(
 
     Raises:
         ValueError: If an argument is out of range, the backend of Keras is not
-            TensorFlow, or the model cannot be converted.
+            TensorFlow, or the model cannot be converted, such as one in mixed
+            precision to "litert".
+        OSError: If the files cannot be written.
         ImportError: If `format` is "onnx" and tf2onnx is not installed.
 
     Warns:
@@ -108,8 +111,12 @@ def export(
             f"`classifier` must have labels for format={format}. Received: "
             "a Contrastive, which was trained without labels."
         )
+    _check_precision(classifier, format)
     # They log the steps of a conversion.
-    with only_from(logging.WARNING, "absl", "tensorflow", "tf2onnx"):
+    with (
+        _naming(path),
+        only_from(logging.WARNING, "absl", "tensorflow", "tf2onnx"),
+    ):
         if format == "litert":
             window = _check_window(classifier, window)
             endpoint = _Endpoint.of_one_window(classifier, window)
@@ -120,6 +127,35 @@ def export(
             written = write(endpoint, path, keep_plan)
     endpoint.warn()
     return written
+
+
+def _check_precision(classifier: TrainedClassifier, format: str) -> None:
+    """Checks that a format has the precision that a model computes in."""
+    refused = {"litert": ("float16", "bfloat16"), "onnx": ("bfloat16",)}
+    dtypes = {
+        layer.compute_dtype
+        for layer in find_layers(classifier.model, keras.layers.Layer)
+    }
+    found = dtypes.intersection(refused.get(format, ()))
+    if found:
+        raise ValueError(
+            f"`classifier` must not compute in 16 bits for format={format}. "
+            f"Received: a model with layers in {', '.join(sorted(found))}. "
+            "Train it with train.dtype_policy = 'float32', or export a "
+            "SavedModel."
+        )
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Turns TensorFlow's errors, such as for a full disk, into an OSError."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise OSError(f"{path} cannot be written: {lines[0]}") from error
 
 
 def _check_plans(classifier: TrainedClassifier) -> None:

@@ -29,6 +29,7 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.common.export_formats import MEMBER
+from leaf_audio.common.plain import for_json
 from leaf_audio.common.serialization import load_model
 from leaf_audio.data.decoding import check_sample_rate
 from leaf_audio.serving import preparation
@@ -66,7 +67,8 @@ def write(
         )
     fields = dict(described)
     fields["preparation"] = preparation.to_config(fields.pop("transform_fns"))
-    text = json.dumps({"format": _FORMAT, **fields}, indent=2)
+    fields = {"format": _FORMAT, **fields}
+    text = json.dumps(fields, indent=2, default=for_json)
     with tempfile.TemporaryDirectory() as folder:
         plain = pathlib.Path(folder) / "model.keras"
         model.save(plain, include_optimizer=False)

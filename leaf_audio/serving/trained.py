@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import numbers
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,10 +13,16 @@ import keras
 import numpy as np
 
 from leaf_audio import data, models
-from leaf_audio.common.checks import check_path, check_positive_int
+from leaf_audio.common.checks import (
+    check_list_of,
+    check_path,
+    check_positive_int,
+    check_share,
+)
 from leaf_audio.common.included import included, located
+from leaf_audio.common.plain import plain
 from leaf_audio.data import chunks
-from leaf_audio.data.decoding import at_rate
+from leaf_audio.data.decoding import at_rate, check_sample_rate
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import packed
 from leaf_audio.serving.batching import mean_row
@@ -84,7 +91,11 @@ class TrainedClassifier:
         )
 
     def __post_init__(self) -> None:
-        labels = list(self.labels)
+        for field in dataclasses.fields(self):
+            value = plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        labels = check_list_of("labels", self.labels, str, "names")
+        check_sample_rate("sample_rate", self.sample_rate)
         outputs = _num_outputs(self.model, default=len(labels))
         if len(labels) != outputs or len(set(labels)) < len(labels):
             raise ValueError(
@@ -92,12 +103,21 @@ class TrainedClassifier:
                 f"{outputs} outputs. Received: {len(labels)} labels, "
                 f"{len(set(labels))} of them different."
             )
-        if self.thresholds is not None and len(self.thresholds) != len(labels):
-            raise ValueError(
-                "`thresholds` must be None or a number for each of the "
-                f"{len(labels)} labels. Received: {len(self.thresholds)} "
-                "numbers."
+        if self.thresholds is not None:
+            thresholds = check_list_of(
+                "thresholds", self.thresholds, numbers.Real, "numbers"
             )
+            if len(thresholds) != len(labels):
+                raise ValueError(
+                    "`thresholds` must be None or a number for each of the "
+                    f"{len(labels)} labels. Received: {len(thresholds)} "
+                    "numbers."
+                )
+            for threshold in thresholds:
+                check_share("thresholds", threshold)
+        hop = self.evaluation_hop
+        if hop is not None:
+            check_positive_int("evaluation_hop", hop, at_most=self.window)
 
     @classmethod
     def from_run(
@@ -126,6 +146,11 @@ class TrainedClassifier:
         """
         folder = finished_run(workdir)
         if transform_fns is None:
+            if evaluation_hop is not None:
+                raise ValueError(
+                    "`evaluation_hop` must be None without `transform_fns`. "
+                    f"Received: evaluation_hop={evaluation_hop!r}."
+                )
             transform_fns, evaluation_hop = read_preparation(folder)
         trained_on = folder.read_data()
         model = folder.load_best()
@@ -325,9 +350,9 @@ class TrainedClassifier:
                 of range.
         """
         samples = at_rate(samples, self.sample_rate, self.sample_rate)
-        longest = self.window or len(samples)
-        length = longest if length is None else length
-        check_positive_int("length", length, at_most=longest)
+        if length is None:
+            length = self.window or len(samples)
+        check_positive_int("length", length, at_most=self.window)
         if hop is None:
             hop = min(self.evaluation_hop or length, length)
         _, starts = chunks.cut(np.array([len(samples)]), length, hop)

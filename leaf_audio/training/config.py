@@ -22,6 +22,7 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.common.keras_checks import check_dtype, check_maker
+from leaf_audio.common.plain import plain
 from leaf_audio.training import losses
 from leaf_audio.training.schedules import ReduceOnPlateau, Schedule
 from leaf_audio.training.teachers import Teacher
@@ -40,9 +41,9 @@ class TrainingConfig:
     Args:
         workdir: str or path. The local folder of the run, which holds its
             model, its state and its logs. It is created if it does not exist.
-            An interrupted run that is started again goes on after its last
-            completed epoch, and ends with the same result as an uninterrupted
-            one. Must be given.
+            An interrupted run that is started again goes on where it was last
+            saved, after an epoch or within one, and ends with the same result
+            as an uninterrupted one. Must be given.
         dataset: str. The name of the data set; see `leaf_audio.data.load`.
             Defaults to "speech_commands".
         num_epochs: int, at least 1. The number of epochs. It may be raised to
@@ -186,6 +187,9 @@ class TrainingConfig:
     dtype_policy: str | None = None
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = plain(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         if self.workdir is None:
             raise ValueError(
                 "`workdir` must be given, as --workdir or train.workdir. "
@@ -292,7 +296,9 @@ class TrainingConfig:
             )
         check_not_negative("warmup_epochs", self.warmup_epochs)
         if not isinstance(rate, Schedule):
-            check_positive("learning_rate", rate)
+            rate = float(check_positive("learning_rate", rate))
+            # Keras takes no integer.
+            object.__setattr__(self, "learning_rate", rate)
         elif name != "constant" or self.warmup_epochs:
             raise ValueError(
                 "`learning_rate` must be a number, unless "
@@ -371,5 +377,11 @@ def _as_text(value: Any) -> str:
     if hasattr(value, "__qualname__"):
         return value.__qualname__
     if type(value).__repr__ is object.__repr__:
-        return f"{type(value).__qualname__}()"
+        plain = (bool, int, float, str, type(None))
+        own = [
+            f"{name}={one!r}"
+            for name, one in getattr(value, "__dict__", {}).items()
+            if isinstance(one, plain)
+        ]
+        return f"{type(value).__qualname__}({', '.join(own)})"
     return repr(value)

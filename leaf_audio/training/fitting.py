@@ -109,7 +109,7 @@ def fit(
     # measures.
     callbacks: list[keras.callbacks.Callback] = [
         StopIfNotFinite(folder, progress, first_step),
-        Replan(),
+        Replan(steps_before=first_step),
     ]
     is_terminal = sys.stdout.isatty() and share[0] == 0
     if is_terminal:

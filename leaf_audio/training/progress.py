@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -141,8 +142,19 @@ def differences(
     return [
         f"{key} (was {one.get(key, 'not set')}, is {other.get(key, 'not set')})"
         for key in sorted({*one, *other})
-        if one.get(key) != other.get(key)
+        if not _same(one.get(key), other.get(key))
     ]
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    """Returns whether two texts stand for the same value, as 0 and 0.0 do."""
+    if one == other or one is None or other is None:
+        return one == other
+    try:
+        return ast.literal_eval(one) == ast.literal_eval(other)
+    except (SyntaxError, ValueError):
+        # A name, such as that of a class.
+        return False
 
 
 def check_unfinished(

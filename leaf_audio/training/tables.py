@@ -19,6 +19,8 @@ from leaf_audio.training.scoring import Outcome
 _MAX_NUMBERED = 60
 # In inches. Few programs show a larger figure.
 _MAX_SIZE = 40.0
+# Of the name of a label in the figure.
+_MAX_CHARACTERS = 60
 
 
 def all_file_names() -> list[str]:
@@ -147,7 +149,7 @@ def draw(
 
     kept = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
     counts = counts[np.ix_(kept, kept)]
-    names = [label_names[i] for i in kept.tolist()]
+    names = [_short(label_names[i]) for i in kept.tolist()]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = min(0.28 * len(kept) + 1.2, _MAX_SIZE)
     margin = 0.08 * max(map(len, names))
@@ -183,6 +185,12 @@ def draw(
                 color="white" if is_dark else "black",
             )
     return figure
+
+
+def _short(name: str) -> str:
+    """Cuts a name that would leave no room for the figure."""
+    rest = len(name) - _MAX_CHARACTERS
+    return name if rest <= 0 else f"{name[: _MAX_CHARACTERS - 1]}…"
 
 
 def _save(figure: Any, path: pathlib.Path) -> None:

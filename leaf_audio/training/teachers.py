@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import collections
-import functools
 import hashlib
 import os
 import pathlib
@@ -198,6 +197,9 @@ class NpzTeacher(Teacher):
     ```
     """
 
+    # The fingerprint of the file, and what was read of it.
+    _known: tuple[str | None, Any] | None = None
+
     @property
     def file(self) -> pathlib.Path:
         """The `.npz` file."""
@@ -245,9 +247,18 @@ class NpzTeacher(Teacher):
             )
         return rows[[place[front + name] for name in names]]
 
-    @functools.cached_property
+    @property
     def _arrays(self) -> tuple[list[str], np.ndarray, list[str] | None]:
-        """The names, the outputs, and the names of their columns."""
+        """The names, the outputs, and the names of their columns.
+
+        They are read once for each content of the file.
+        """
+        content = self.fingerprint() if self.file.is_file() else None
+        if self._known is None or content != self._known[0]:
+            self._known = content, self._read()
+        return self._known[1]
+
+    def _read(self) -> tuple[list[str], np.ndarray, list[str] | None]:
         try:
             with np.load(self.file, allow_pickle=False) as archive:
                 found = dict(archive)

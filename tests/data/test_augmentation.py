@@ -381,3 +381,15 @@ def test_the_steepest_noise_is_added_to_long_clips(exponent):
         rng=np.random.default_rng(1),
     )
     assert (result - samples).std() == pytest.approx(0.1, rel=0.05)
+
+
+def test_a_folder_in_the_home_directory_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    put(tmp_path / "rain" / "x.wav", noise(), 16000)
+    rng = np.random.default_rng(0)
+    settings = {"sample_rate": 16000, "probability": 1.0, "rng": rng}
+    samples = noise()
+    found = data.background_noise(samples, folder="~/rain", **settings)
+    assert not np.array_equal(found, samples)
+    with pytest.raises(ValueError, match="~/snow', which is not there"):
+        data.background_noise(samples, folder="~/snow", **settings)

@@ -320,3 +320,9 @@ def test_without_array_record_a_message_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "array_record.python", None)
     with pytest.raises(ImportError, match="array_record, which cannot be"):
         prepare(tmp_path)
+
+
+def test_settings_may_be_numbers_of_numpy(tmp_path):
+    first = prepare(tmp_path, settings={"rate": 8000, "share": 0.5})
+    settings = {"rate": np.int64(8000), "share": np.float32(0.5)}
+    assert prepare(tmp_path, REFUSED, settings=settings).path == first.path

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from audio_files import RATE, audio_of, labels_of, put
 
-from leaf_audio.data import DataWarning, index_csv, recordings
+from leaf_audio.data import DataWarning, entries, index_csv, recordings
 
 pytestmark = pytest.mark.any_backend
 
@@ -316,3 +316,31 @@ def test_a_null_byte_in_a_name_is_told(tmp_path):
     write(tmp_path, "file,label,split", "a.wav,b,train", "b\0.wav,c,train")
     with pytest.raises(ValueError, match="without a null byte in line 3"):
         index_csv.read_index(tmp_path)
+
+
+def test_an_empty_place_may_be_any_nan(tmp_path):
+    put(tmp_path / "x.wav")
+    put(tmp_path / "y.wav")
+    rows = [
+        {"file": f"{name}.wav", "label": name, "speaker": np.float32("nan")}
+        for name in "xy"
+    ]
+    table = index_csv.index_of_rows(rows, tmp_path)
+    assert [entry.speaker for entry in table.entries] == [None, None]
+
+
+def test_seconds_with_an_underscore_are_no_number(tmp_path):
+    put(tmp_path / "x.wav")
+    write(tmp_path, "file,label,start,end", "x.wav,a,1_0,")
+    with pytest.raises(ValueError, match="`start` must be .* start='1_0'"):
+        index_csv.read_index(tmp_path)
+
+
+def test_segments_that_are_close_have_names_of_their_own():
+    names = {
+        entries.Recording(
+            "a.wav", ("x",), "train", None, start, start + 0.1
+        ).name
+        for start in (10000.12, 10000.14)
+    }
+    assert "a.wav, 10000.12 s to 10000.22 s" in names and len(names) == 2

@@ -312,3 +312,8 @@ def test_clips_of_joined_sets_have_the_names_of_their_sets(tmp_path):
     assert [clips.source_of(i) for i in range(len(clips))] == [
         *("clip 30", "clip 31", "clip 32", "clip 46", "clip 47"),
     ]
+
+
+def test_a_reader_of_other_arguments_is_named(tmp_path):
+    with pytest.raises(ValueError, match="`tasks.sets` must hold .*lambda"):
+        load(tmp_path, {**SETS, "words": lambda path: None})

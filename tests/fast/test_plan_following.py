@@ -197,9 +197,34 @@ def test_training_replans_within_a_long_epoch(check_freq, replanned):
     assert (model.train_function is not None) == replanned
 
 
+@pytest.mark.parametrize(
+    "before, first", [(0, 20), (1, 20), (27, 40), (40, 40), (41, 60)]
+)
+def test_plans_are_made_at_the_same_steps_after_an_interruption(
+    monkeypatch, before, first
+):
+    replan = callbacks.Replan(check_freq=20, steps_before=before)
+    replan.set_model(keras.Sequential([frontend.MelFilterbanks()]))
+    step, looked_at = None, []
+    monkeypatch.setattr(replan, "_replan", lambda _: looked_at.append(step))
+    replan.on_train_begin()
+    replan.on_epoch_begin(0)
+    for step in range(before, 70):
+        replan.on_train_batch_begin(step - before)
+    at_beginning = [] if before else [None]
+    assert looked_at == [*at_beginning, *range(first, 70, 20)]
+    looked_at.clear()
+    replan.on_epoch_begin(1)
+    for step in range(50):
+        replan.on_train_batch_begin(step)
+    assert looked_at == [20, 40]
+
+
 def test_how_often_a_plan_is_looked_at_must_be_a_number_of_steps():
     with pytest.raises(ValueError, match="`check_freq` must be a positive int"):
         callbacks.Replan(check_freq=0)
+    with pytest.raises(ValueError, match="`steps_before` must be a non-neg"):
+        callbacks.Replan(steps_before=-1)
 
 
 @pytest.mark.slow_on_jax

@@ -92,3 +92,13 @@ def test_a_mask_reaches_the_pooling_of_a_classifier():
 def test_wrong_arguments_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         AudioClassifier(3, mel(), **settings)
+
+
+@pytest.mark.parametrize("mode", ["average", "attention"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_row_that_is_masked_throughout_is_finite(mode, dtype):
+    inputs = noise(2, 5, 3)
+    mask = np.array([[False] * 5, [True] * 5])
+    pool = GlobalPooling(mode, dtype=dtype)
+    found = ops.cast(pool(inputs, mask=ops.convert_to_tensor(mask)), "float32")
+    np.testing.assert_allclose(numpy(found), inputs.mean(axis=1), atol=0.02)

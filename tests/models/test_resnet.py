@@ -89,3 +89,8 @@ def test_drop_path_rises_from_block_to_block():
 def test_wrong_arguments_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         ResNet(**settings)
+
+
+def test_the_number_of_blocks_may_be_an_integer_of_numpy():
+    one, other = (ResNet([4, 6], blocks) for blocks in (np.int64(2), 2))
+    assert len(one.layers) == len(other.layers)

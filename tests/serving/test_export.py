@@ -452,3 +452,40 @@ def test_what_the_command_needs_is_told():
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
     assert line.startswith("Error: `output` and `format` must be given")
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(
+    "policy, format, suffix",
+    [
+        ("mixed_bfloat16", "onnx", ".onnx"),
+        ("mixed_bfloat16", "litert", ".tflite"),
+        ("mixed_float16", "litert", ".tflite"),
+    ],
+)
+def test_sixteen_bits_are_refused_where_they_cannot_be_run(
+    box, tmp_path, policy, format, suffix
+):
+    if format == "onnx":
+        pytest.importorskip("tf2onnx")
+    model = models.AudioClassifier(
+        len(box.labels), encoder=models.ConvNet([4], dtype=policy), dtype=policy
+    )
+    model.build((None, 20, 8))
+    mixed = dataclasses.replace(box, model=model)
+    with pytest.raises(ValueError, match="must not compute in 16 bits"):
+        export(mixed, tmp_path / f"x{suffix}", format)
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tensorflow
+def test_an_error_of_tensorflow_names_the_path(box, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def fail(*args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "no space left")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    path = tmp_path / "saved"
+    with pytest.raises(OSError, match="saved cannot be written: no space left"):
+        export(box, path, "savedmodel")

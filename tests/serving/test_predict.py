@@ -13,7 +13,7 @@ import soundfile
 from tones import bindings, python, run_command, write_tones
 
 from leaf_audio import serving
-from leaf_audio.app import configuration, predict, train
+from leaf_audio.app import configuration, predict, train, trained_flags
 from leaf_audio.training import Workdir
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -287,3 +287,56 @@ def test_a_long_recording_is_predicted_in_chunks(folder, tmp_path):
         for one in serving.predict(workdir, [*files, str(long)], batch_size=7)
     }
     assert again[str(long)] == pytest.approx(found[str(long)], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_files_of_the_model_are_not_replaced(folder, finished):
+    workdir = finished[0]
+    recording = str(folder / "tones/test/low/0.wav")
+    kept = {
+        path: path.read_bytes()
+        for path in (workdir / "best.keras", workdir / "results.json")
+    }
+    for path in kept:
+        flags = f"--workdir={workdir}", f"--output={path}"
+        told = run_command("predict", *flags, recording).stderr
+        assert "`output` must be another file than those of the model" in told
+    flags = (
+        f"--model={workdir / 'best.keras'}",
+        f"--output={workdir}/best.keras",
+    )
+    assert "of the model" in run_command("predict", *flags, recording).stderr
+    assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+def test_files_of_runs_are_known_by_their_names(tmp_path):
+    files = [
+        path.name
+        for path in vars(Workdir(tmp_path)).values()
+        if isinstance(path, pathlib.Path) and path.suffix
+    ]
+    assert set(trained_flags.FILES_OF_RUNS) >= {*files, "state_before.npz"}
+
+
+def test_a_workdir_in_the_home_directory_takes_the_config(
+    folder, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(folder))
+    config = tmp_path / "louder.gin"
+    config.write_text("loudness_normalization.target_db = 9.\n")
+    for configs, target in (([], 3.0), ([str(config)], 9.0)):
+        with trained_flags.trained("~/run", configs) as classifier:
+            (prepared,) = (
+                one.clip for one in classifier.windows(np.ones(500) * 0.1)
+            )
+        level = dict(classifier.transform_fns[-1].keywords)
+        assert level["target_db"] == target and len(prepared)
+
+
+def test_a_finalized_configuration_is_no_obstacle(folder, finished, tmp_path):
+    config = tmp_path / "louder.gin"
+    config.write_text("loudness_normalization.target_db = 9.\n")
+    gin.finalize()
+    recording = str(folder / "tones/test/low/0.wav")
+    assert predict.predict(str(finished[0]), [recording], [str(config)])
+    assert gin.config.config_is_locked()

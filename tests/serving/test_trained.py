@@ -406,3 +406,45 @@ def test_labels_are_as_many_as_the_outputs_of_any_model():
         serving.TrainedClassifier(
             model=model, labels=["a", "b"], sample_rate=8000, transform_fns=[]
         )
+
+
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"labels": [0, 1, 2]}, "`labels` must be a list of names"),
+        ({"labels": None}, "`labels` must be a list of names"),
+        ({"thresholds": 0.5}, "`thresholds` must be a list of numbers"),
+        ({"thresholds": [1.5] * 3}, "`thresholds` must be"),
+        ({"thresholds": [float("nan")] * 3}, "`thresholds` must be"),
+        ({"sample_rate": 0}, "`sample_rate` must be"),
+        ({"sample_rate": None}, "`sample_rate` must be"),
+        ({"evaluation_hop": 0}, "`evaluation_hop` must be"),
+        ({"evaluation_hop": 501}, "`evaluation_hop` must be .* 1 to 500"),
+    ],
+)
+def test_what_could_not_be_loaded_cannot_be_made(trained, changes, named):
+    with pytest.raises(ValueError, match=named):
+        dataclasses.replace(trained, **changes)
+
+
+def test_a_classifier_of_values_of_numpy_is_saved(trained, tmp_path):
+    own = dataclasses.replace(
+        trained,
+        sample_rate=np.int64(RATE),
+        evaluation_hop=np.int64(250),
+        thresholds=np.float32([0.25, 0.5, 0.5]),
+        transform_fns=[functools.partial(data.align, seq_len=np.int64(500))],
+        card={"loss": np.float32(0.5), "data": tmp_path},
+    )
+    own.save(tmp_path / "own.keras")
+    again = leaf_audio.load(tmp_path / "own.keras")
+    assert (again.sample_rate, again.evaluation_hop) == (RATE, 250)
+    assert again.card == {"loss": 0.5, "data": str(tmp_path)}
+    assert list(again.thresholds) == [0.25, 0.5, 0.5]
+
+
+def test_a_window_may_be_longer_than_a_recording(trained):
+    """Of a model that takes clips of any length."""
+    any_length = dataclasses.replace(trained, transform_fns=[])
+    (one,) = any_length.windows(noise(900), length=1000)
+    assert (one.start, one.end) == (0, 900)

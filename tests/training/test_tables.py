@@ -79,3 +79,11 @@ def test_without_matplotlib_a_line_says_so_once(tmp_path, monkeypatch):
     (line,) = told
     assert "needs matplotlib" in line
     assert {file.suffix for file in tmp_path.iterdir()} == {".csv"}
+
+
+def test_a_very_long_name_leaves_room_for_the_figure():
+    pytest.importorskip("matplotlib")
+    names = ["a", "b" * 9000]
+    figure = tables.draw(np.eye(2, dtype=int), names)
+    assert max(figure.get_size_inches()) < 20
+    assert figure.axes[0].get_xticklabels()[1].get_text().endswith("b…")

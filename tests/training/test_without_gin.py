@@ -5,10 +5,12 @@ import json
 
 import gin
 import keras
+import numpy as np
 import pytest
 from training_runs import train_without_gin
 
 from leaf_audio import data, models, serving, training
+from leaf_audio.training import progress
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -131,3 +133,41 @@ def test_what_makes_no_optimizer_is_named(folder, tmp_path, factory, named):
             load=data.load,
             prepare=data.prepare,
         )
+
+
+class Momentum:
+    """Makes an optimizer, with a setting of its own."""
+
+    def __init__(self, momentum):
+        self.momentum = momentum
+
+    def __call__(self, learning_rate):
+        return keras.optimizers.SGD(learning_rate, momentum=self.momentum)
+
+
+def test_settings_are_plain_values(tmp_path):
+    config = training.TrainingConfig(
+        tmp_path / "run",
+        num_epochs=np.int64(3),
+        seed=np.int32(7),
+        steps_per_epoch=np.int64(2),
+        learning_rate=1,
+        label_smoothing=np.float32(0.5),
+        optimizer=Momentum(0.9),
+    )
+    assert type(config.num_epochs) is type(config.seed) is int
+    assert type(config.learning_rate) is float
+    json.dumps([config.steps_per_epoch, config.label_smoothing])
+    assert config.workdir == str(tmp_path / "run")
+    text = config.as_settings()["train.optimizer"]
+    assert text == "Momentum(momentum=0.9)"
+
+
+@pytest.mark.parametrize(
+    "one, other, same",
+    [("0", "0.0", True), ("'a'", '"a"', True), ("1", "2", False)],
+)
+def test_settings_are_compared_by_their_values(one, other, same):
+    found = progress.differences({"train.x": one}, {"train.x": other})
+    assert (not found) == same
+    assert progress.differences({"train.x": "Adam"}, {"train.x": "None"})
