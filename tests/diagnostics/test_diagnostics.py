@@ -171,6 +171,22 @@ def test_filters_are_logged_each_epoch(tmp_path):
     assert logged == pytest.approx(drift, rel=1e-5)
 
 
+def test_the_drift_is_from_where_a_training_began():
+    """Not from where the initializer puts the filters."""
+    leaf = frontend.Leaf(n_filters=3)
+    model = keras.Sequential([leaf, keras.layers.Flatten()])
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
+    x, y = np.zeros((2, 320), "float32"), np.zeros((2, 6))
+    model.build(x.shape)
+    kernel = leaf.filter_layer().kernel
+    kernel.assign(kernel * [1.2, 1.0])
+    assert np.abs(diagnostics.drift(leaf)["centre_hz"]).mean() > 10
+    history = model.fit(
+        x, y, epochs=2, verbose=0, callbacks=[callbacks.LogFilters()]
+    )
+    assert history.history["drift_centre_hz"] == pytest.approx([0, 0])
+
+
 @pytest.mark.slow
 def test_a_log_goes_on_where_training_does(tmp_path):
     leaf = frontend.Leaf(n_filters=3)
