@@ -25,6 +25,7 @@ from leaf_audio.training.optimizers import (
     without_final_averages,
 )
 from leaf_audio.training.progress import Progress
+from leaf_audio.training.random_states import KeepRandomStates, kept
 from leaf_audio.training.schedules import ReduceOnPlateau, Scaled
 from leaf_audio.training.scorers import scorer_of
 from leaf_audio.training.step_watch import (
@@ -108,6 +109,7 @@ def fit(
     # that Replan makes for the next epoch, and logs the drift that LogFilters
     # measures.
     callbacks: list[keras.callbacks.Callback] = [
+        KeepRandomStates(),
         StopIfNotFinite(folder, progress, first_step),
         Replan(steps_before=first_step),
     ]
@@ -341,7 +343,8 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         with averaged_weights(self.model):
-            metrics = self._score(self.model)
+            with kept():
+                metrics = self._score(self.model)
         if not math.isfinite(metrics["loss"]):
             raise stopped(
                 f"The validation loss is {metrics['loss']} at the end of epoch "

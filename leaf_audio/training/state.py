@@ -16,7 +16,7 @@ import numpy as np
 from leaf_audio.callbacks import built_leafs
 from leaf_audio.common import files
 from leaf_audio.common.listing import listed
-from leaf_audio.training import finite
+from leaf_audio.training import finite, random_states
 from leaf_audio.training.progress import Progress
 
 # Under this name, an archive lists its arrays.
@@ -208,35 +208,7 @@ def arrays_of(model: keras.Model) -> dict[str, Any]:
     for i, leaf in enumerate(built_leafs(model)):
         if leaf.planned_for is not None:
             arrays[f"planned_for_{i}"] = leaf.planned_for
-    return arrays | _random_states()
-
-
-def _random_states() -> dict[str, np.ndarray]:
-    """Returns the states of PyTorch's generators, by name.
-
-    Its dropout draws from them. On other backends, all generators are variables
-    of the model.
-    """
-    if keras.backend.backend() != "torch":
-        return {}
-    import torch
-
-    states = {"torch_cpu": torch.get_rng_state().numpy()}
-    if torch.cuda.is_available():
-        states["torch_cuda"] = torch.cuda.get_rng_state().numpy()
-    return states
-
-
-def _restore_random_states(arrays: Mapping[str, np.ndarray]) -> None:
-    if keras.backend.backend() != "torch":
-        return
-    import torch
-
-    # Earlier versions did not save them. A GPU may be there no longer.
-    if "torch_cpu" in arrays:
-        torch.set_rng_state(torch.from_numpy(arrays["torch_cpu"]))
-    if "torch_cuda" in arrays and torch.cuda.is_available():
-        torch.cuda.set_rng_state(torch.from_numpy(arrays["torch_cuda"]))
+    return arrays | random_states.read()
 
 
 def assign(
@@ -278,4 +250,4 @@ def assign(
         # from the one that was in use, and outputs with it.
         if f"planned_for_{i}" in arrays:
             leaf.restore_plan(arrays[f"planned_for_{i}"])
-    _restore_random_states(arrays)
+    random_states.restore(arrays)
