@@ -159,10 +159,12 @@ def print_few(audio_data: AudioData) -> None:
         # `classify_embeddings` takes one set with one label for each clip.
         return
     counts = audio_data.clips["train"].count_labels(len(audio_data.label_names))
+    least, most = counts.min(), counts.max()
     if np.median(counts) < _FEW_CLIPS:
+        number = f"{least}" if least == most else f"{least} to {most}"
         print_lines(
-            f"few: train has {counts.min()} to {counts.max()} clips of a "
-            "label; `classify_embeddings` needs fewer than a training"
+            f"few: {number} clips of a label to train on; "
+            "`classify_embeddings` can do with fewer"
         )
 
 

@@ -89,7 +89,7 @@ def test_few_clips_of_most_labels_are_told(capsys, labels):
     some = clips.AudioData("set", ("a", "b"), 4, {"train": split}, {}, "", "")
     report.print_few(some)
     told = capsys.readouterr().out
-    assert ("train has 9 to 10 clips" in told) == (labels.count(1) == 9)
+    assert ("few: 9 to 10 clips" in told) == (labels.count(1) == 9)
 
 
 def test_few_clips_are_not_told_of_several_labels(capsys):
