@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -163,11 +163,29 @@ def _load(
     from leaf_audio.app import train as gin_training
 
     with configuration.restored():
+        configuration.parse([], bindings)
+        _check_of_data(configuration.bound())
+    with configuration.restored():
         configuration.parse(configs, bindings)
         asked = configuration.bound()
         settings = recorded.data_bindings(recorded.read(folder), asked)
         configuration.parse(configs, bindings, settings)
         return gin_training.load_of_run(for_training=False)
+
+
+def _check_of_data(names: Iterable[str]) -> None:
+    """Checks that bindings say nothing but where the recordings are."""
+    from leaf_audio import data
+
+    known = ("data.load.", "train.data_dir", "train.dataset")
+    known += tuple(f"{reader}." for reader in data.READERS)
+    others = [one for one in names if "." in one and not one.startswith(known)]
+    if others:
+        raise ValueError(
+            "`gin_bindings` must be of the data, such as audio_folder.path, "
+            "since a page shows the model as it is. "
+            f"Received: {', '.join(others)}."
+        )
 
 
 # Not when the module is imported: another command of the same process may have

@@ -385,6 +385,16 @@ def test_data_that_has_changed_is_remarked(folder, run_of_leaf, tmp_path):
     assert "not the ones that the run was evaluated on" in made.text
 
 
+@pytest.mark.parametrize(
+    "binding", ["Leaf.n_filters = 3", "align.seq_len = 500"]
+)
+def test_a_binding_without_effect_is_refused(run_of_leaf, tmp_path, binding):
+    output = tmp_path / "page.html"
+    with pytest.raises(ValueError, match="`gin_bindings` must be of the data"):
+        report_page.write(str(run_of_leaf), str(output), bindings=[binding])
+    assert not output.exists()
+
+
 def test_a_run_without_labels_has_curves_and_no_examples(folder, tmp_path):
     more = ("train.num_epochs = 1", "train.pretraining = @SimCLR")
     workdir = tmp_path / "run"
