@@ -177,8 +177,8 @@ def _check_of_data(names: Iterable[str]) -> None:
     """Checks that bindings say nothing but where the recordings are."""
     from leaf_audio import data
 
-    known = ("data.load.", "train.data_dir", "train.dataset")
-    known += tuple(f"{reader}." for reader in data.READERS)
+    readers = [f"{reader}." for reader in data.READERS]
+    known = ("data.load.", "train.data_dir", "train.dataset", *readers)
     others = [one for one in names if "." in one and not one.startswith(known)]
     if others:
         raise ValueError(

@@ -317,11 +317,11 @@ def files_of(recordings: Sequence[str | os.PathLike]) -> list[str]:
         Each file once. A folder stands for the audio files below it; one that
         holds none stays as it is.
     """
-    names = map(os.fspath, recordings)
-    return list(dict.fromkeys(itertools.chain(*map(_files, names))))
+    return list(dict.fromkeys(itertools.chain(*map(_files, recordings))))
 
 
-def _files(name: str) -> list[str]:
+def _files(recording: str | os.PathLike) -> list[str]:
+    name = os.fspath(recording)
     if not os.path.isdir(name):
         return [name]
     found = [

@@ -176,8 +176,9 @@ class ResNet(Chain):
         super().__init__(**kwargs)
         self.widths = check_sizes("widths", widths)
         self.blocks = blocks
-        is_one = isinstance(blocks, numbers.Integral)
-        counts = [blocks] * len(widths) if is_one else blocks
+        counts: Any = blocks
+        if isinstance(blocks, numbers.Integral):
+            counts = [blocks] * len(widths)
         self.strides = strides
         if strides is None:
             strides = [1] + [2] * (len(widths) - 1)

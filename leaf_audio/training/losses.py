@@ -180,9 +180,10 @@ def _without_function(loss: Any) -> Any:
     name = getattr(function, "__name__", "")
     if getattr(keras.losses, name, None) is not function:
         return loss
-    if function is loss:
-        return _class_of(name)
-    return functools.partial(_class_of(name), *loss.args, **loss.keywords)
+    made: Any = _class_of(name)
+    if isinstance(loss, functools.partial):
+        return functools.partial(made, *loss.args, **loss.keywords)
+    return made
 
 
 def _is_loss_class(value: Any) -> bool:
