@@ -28,7 +28,7 @@ from leaf_audio.common.conv1d import valid_conv1d
 from leaf_audio.common.lean_ops import complex_energies, split_by
 from leaf_audio.fast.constants import CONSTANTS
 from leaf_audio.fast.frame_grid import FrameGrid
-from leaf_audio.fast.plan import Geometry, SparseGroup
+from leaf_audio.fast.plan import Geometry, SparseGroup, ownership
 from leaf_audio.fast.window_weights import weights_of_energies
 
 Tensor = Any
@@ -61,9 +61,7 @@ class SparseEnergies:
         self.reach = self._overlap * geometry.stride + max(
             member.reach for member in self._members
         )
-        # The filter that each channel of the energies belongs to.
-        owners = np.concatenate([member.owners for member in self._members])
-        self._owned = np.equal(owners[:, None], self.filters)
+        self._owned = ownership(groups, geometry)
 
     def __call__(
         self,
@@ -127,12 +125,10 @@ class SparseEnergies:
           For each run of groups an array `(overlap, channels, filters)`.
         """
         # No channel adds to a filter that it does not belong to.
-        owned = []
-        for run in self._pooled_together():
-            members = self._members[slice(*run)]
-            owners = np.concatenate([member.owners for member in members])
-            filters = [n for member in members for n in member.group.filters]
-            owned.append(np.equal(owners[:, None], filters))
+        owned = [
+            ownership(self._groups[slice(*run)], self._geometry)
+            for run in self._pooled_together()
+        ]
         parts = split_by(weights, [len(one) for one in owned], axis=-1)
         return [
             part[..., None] * ops.cast(one, weights.dtype)
@@ -201,14 +197,12 @@ class _Member:
 
     Attributes:
       group: The group.
-      owners: For each channel of the result the filter that it belongs to.
       reach: Number of samples needed after the strides themselves.
     """
 
     def __init__(self, group: SparseGroup, geometry: Geometry, blocks: Any):
         self.group = group
         self._stride = geometry.stride
-        self._overlap = geometry.strides_per_window
         self._blocks = blocks
         self._per_stride = geometry.energies_per_stride(group.hop)
         # Where the hop is short for the kernel, or filters are few, one step of
@@ -223,7 +217,6 @@ class _Member:
         self._together = min(together, self._per_stride)
         self._step = self._together * group.hop
         self._conv_taps = -(-(taps + self._step - group.hop) // self._step)
-        self.owners = np.tile(group.filters, self._per_stride)
         self.reach = group.first_tap + (self._conv_taps + 1) * self._step
 
     def layout(self, taps: int, count: int) -> tuple[np.ndarray, np.ndarray]:

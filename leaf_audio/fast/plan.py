@@ -139,6 +139,29 @@ class SparseGroup:
     weight_matrices: np.ndarray | None
 
 
+def ownership(groups: Sequence[SparseGroup], geometry: Geometry) -> np.ndarray:
+    """Says which filter each channel of the energies belongs to.
+
+    The channels of a group are its energies within a stride, each for all of
+    its filters.
+
+    Args:
+      groups: The groups, one after the other.
+      geometry: Sizes that they were made for.
+
+    Returns:
+      A Boolean array `(channels, filters)`, of all groups.
+    """
+    owners = np.concatenate(
+        [
+            np.tile(group.filters, geometry.energies_per_stride(group.hop))
+            for group in groups
+        ]
+    )
+    filters = [n for group in groups for n in group.filters]
+    return np.equal(owners[:, None], filters)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class SpectralGroup:
     """Filters that are computed from the spectra of frames.

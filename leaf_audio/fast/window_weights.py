@@ -21,7 +21,7 @@ from keras import ops
 
 from leaf_audio.common.lean_ops import clip, split_by
 from leaf_audio.fast.constants import CONSTANTS
-from leaf_audio.fast.plan import Geometry, SparseGroup
+from leaf_audio.fast.plan import Geometry, SparseGroup, ownership
 from leaf_audio.impulse_responses import gaussian_windows
 
 Tensor = Any
@@ -115,14 +115,7 @@ def _by_polynomials(
         [_coefficients(group, geometry, packed) for group in groups], axis=-1
     )
     planned = np.concatenate([group.widths for group in groups])
-    owners = np.concatenate(
-        [
-            np.tile(group.filters, geometry.energies_per_stride(group.hop))
-            for group in groups
-        ]
-    )
-    filters = [n for group in groups for n in group.filters]
-    owned = np.equal(owners[:, None], filters)
+    owned = ownership(groups, geometry)
     dtype = widths.dtype
     moved = ops.log(widths / ops.cast(planned, dtype)) / _RANGE
     # Chebyshev polynomials, T_k(x) = cos(k arccos x). Beyond the margins, the
