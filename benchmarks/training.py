@@ -97,6 +97,9 @@ class Measured:
         data_dir: str,
     ):
         config, *more = FRONTENDS[name]
+        if name == "efficient_leaf" and encoder == "EfficientNetB0":
+            # LogTBN gives two channels.
+            more.append("EfficientNetB0.channels = 2")
         if pretraining is not None:
             more += [
                 f"train.pretraining = {PRETRAINING[pretraining]}",

@@ -302,6 +302,13 @@ class AudioClassifier(KnownArguments, keras.Model):
         if self.encoder is None:
             return features
         received = f"Received: features of shape {tuple(features.shape)}"
+        channels = _channels_of(self.encoder)
+        if channels not in (None, features.shape[-1]):
+            raise ValueError(
+                f"The encoder `{self.encoder.name}` must take as many channels "
+                f"as the features have, but it takes {channels}: make it with "
+                f"another `input_shape`, or `channels` in a config. {received}."
+            )
         try:
             encoded = self.encoder(features, training=training)
         except ValueError as error:
@@ -358,6 +365,12 @@ _PARTS = {
     "encoder": "encoder",
     "_pool": "pooling",
 }
+
+
+def _channels_of(encoder: layers.Layer) -> int | None:
+    """Returns the channels that a functional model takes; None for others."""
+    shape = getattr(encoder, "input_shape", None)
+    return shape[-1] if isinstance(shape, tuple) and len(shape) == 4 else None
 
 
 def _mismatch(

@@ -182,6 +182,20 @@ def test_encoder_that_needs_more_frames_is_an_error_that_names_it(encoder):
         model.build((None, 800))
 
 
+def test_encoder_for_other_channels_is_an_error_that_says_how_to_make_it():
+    inputs = keras.Input((None, None, 1))
+    outputs = layers.Conv2D(2, 3)(inputs)
+    encoder = keras.Model(inputs, outputs, name="one_channel")
+    two_channels = frontend.EfficientLeaf(n_filters=8, num_groups=2)
+    model = AudioClassifier(3, two_channels, encoder)
+    message = (
+        "`one_channel` must take as many channels .* but it takes 1: .* "
+        "`channels` in a config. .* shape \\(2, 10, 8, 2\\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        model(noise(2, 1600))
+
+
 def test_encoder_that_leaves_an_empty_axis_is_an_error():
     class Slice(layers.Layer):
         def call(self, inputs):
