@@ -286,7 +286,9 @@ def at_rate(samples: Any, rate: int, sample_rate: int) -> np.ndarray:
             f"first. Received: an array of shape {samples.shape} and dtype "
             f"{samples.dtype}."
         )
-    samples = samples.astype(np.float32)
+    # What overflows becomes infinite, which is an error below.
+    with np.errstate(over="ignore"):
+        samples = samples.astype(np.float32)
     try:
         _check_values(samples)
         return np.concatenate(list(_resample([samples], rate, sample_rate)))

@@ -305,6 +305,7 @@ def test_a_description_that_is_not_valid_is_told(trained, tmp_path, change):
         (np.zeros(9, "int32"), RATE, "dtype int32"),
         (np.full(9, np.nan), RATE, "not finite"),
         (np.full(9, 1e20), RATE, "full scale"),
+        (np.full(9, 1e40), RATE, "finite"),
         (np.zeros(9), 0, "`sample_rate` must be a rate"),
         (np.zeros(9), "16000", "`sample_rate` must be a rate"),
         ("yes.wav", RATE, "an array of shape"),
