@@ -6,6 +6,7 @@ effect in `data.load` and `data.prepare`.
 """
 
 import functools
+import importlib
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
@@ -69,7 +70,7 @@ def _keys() -> list[tuple[str, str]]:
     """Returns scope and name of each transform that a config refers to.
 
     A transform that a config calls, as in `@Audiomentation()`, has no name.
-    There are none at all if the transforms are a macro.
+    Nor has a macro, and there are none at all if the transforms are one.
     """
     bound = gin.get_bindings("data.prepare", resolve_references=False)
     if "transform_fns" not in bound:
@@ -84,11 +85,13 @@ def _keys() -> list[tuple[str, str]]:
     ]
 
 
+def _is_macro(reference: Any) -> bool:
+    return getattr(reference, "config_key", ("", ""))[1] == "gin.macro"
+
+
 def _without_gin(scope: str, name: str) -> Callable:
-    if name in TRANSFORMS:
-        function = getattr(data, name.removeprefix("data."))
-    else:
-        function = getattr(gin.get_configurable(name), "__wrapped__")  # noqa: B009
+    """Returns a function of `leaf_audio.data` with its arguments bound."""
+    function = getattr(data, name.removeprefix("data."))
     return functools.partial(function, **_bound_arguments(scope, name))
 
 
@@ -106,7 +109,9 @@ def _bound_arguments(scope: str, name: str) -> dict[str, Any]:
 class _ForProcesses:
     """A transform of a config, which other processes can be given.
 
-    They know no bindings. So they get the function and its arguments.
+    They know no bindings. So they get a function of `leaf_audio.data` with its
+    arguments. One of the user may call others that have bindings, so they read
+    all of them for it.
 
     Args:
         configured: The transform, as gin has made it.
@@ -124,16 +129,51 @@ class _ForProcesses:
         return self._configured(*args, **kwargs)
 
     def __reduce__(self) -> Any:
-        return _without_gin(self._scope, self._name).__reduce__()
+        if self._name in TRANSFORMS:
+            return _without_gin(self._scope, self._name).__reduce__()
+        module = self._configured.__module__
+        config = gin.config_str()
+        return _in_process, (module, config, self._scope, self._name)
+
+
+def _in_process(module: str, config: str, scope: str, name: str) -> Callable:
+    """Returns a transform of the user in a process that knows no bindings.
+
+    Args:
+        module: The module that registers it.
+        config: All bindings.
+        scope: The scope of the reference to it.
+        name: Its name in gin.
+    """
+    importlib.import_module(module)
+    _parse_once(config)
+    configured = gin.get_configurable(name)
+
+    @functools.wraps(configured)
+    def scoped(*args: Any, **kwargs: Any) -> Any:
+        with gin.config_scope(scope or None):
+            return configured(*args, **kwargs)
+
+    return scoped
+
+
+@functools.cache
+def _parse_once(config: str) -> None:
+    # What other modules register is of no use here.
+    gin.parse_config(config, skip_unknown=True)
 
 
 def _for_processes(transform_fns: Sequence[Callable]) -> Sequence[Callable]:
     """Has the transforms of a config work in other processes."""
     keys = _keys()
-    if len(keys) != len(transform_fns):
+    bound = gin.get_bindings("data.prepare", resolve_references=False)
+    references = bound.get("transform_fns", ())
+    if not isinstance(references, list | tuple):
+        references = [references]
+    if len(keys) != len(transform_fns) or any(map(_is_macro, references)):
         raise ValueError(
-            "`data.prepare.transform_fns` must be a list of functions, and no "
-            "macro, with `worker_processes`. Received: "
+            "`data.prepare.transform_fns` must be a list of functions, and "
+            "neither be nor hold a macro, with `worker_processes`. Received: "
             f"transform_fns={transform_fns}."
         )
     return [

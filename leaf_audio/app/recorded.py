@@ -155,7 +155,7 @@ def _parse(name: str, text: str) -> Binding:
 
 def _without_augmentations(binding: Binding) -> Binding:
     """Leaves out what changes no clip in evaluation, and imports a library."""
-    if not isinstance(binding.value, list):
+    if not isinstance(binding.value, (list, tuple)):
         return binding
     value = [
         one

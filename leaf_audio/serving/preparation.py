@@ -74,7 +74,8 @@ def from_settings(
     references = list(_REFERENCE.finditer(text))
     rest = _REFERENCE.sub("", text)
     is_list = re.fullmatch(r"\s*[\[(][\s,]*[\])]\s*", rest)
-    if not is_list or any(one[3] for one in references):
+    called = {one[2] for one in references if one[3]}
+    if not is_list or called - _ONLY_IN_TRAINING:
         raise ValueError(
             f"The recorded {_TRANSFORMS} must be a list of functions, such as "
             f"{_DEFAULT}. Received: {text}."

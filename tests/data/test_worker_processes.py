@@ -101,14 +101,20 @@ def test_processes_know_the_bindings_of_gin(tmp_path):
         "import multiprocessing, pathlib\n"
         "import gin\n"
         "@gin.configurable\n"
-        "def seen(samples, factor=0, rng=None):\n"
+        "def named(name='nobody'):\n"
+        "    return name\n"
+        "@gin.configurable\n"
+        "def seen(samples, factor=0, other=None, rng=None):\n"
+        "    name = f'factor {factor} {named()} {other()}'\n"
         "    if multiprocessing.parent_process() is not None:\n"
-        "        pathlib.Path(__file__).with_name(f'factor {factor}').touch()\n"
+        "        pathlib.Path(__file__).with_name(name).touch()\n"
         "    return samples\n"
     )
     config = tmp_path / "own.gin"
     config.write_text(
         "import own\nown.seen.factor = 1\ntwice/own.seen.factor = 2\n"
+        "own.named.name = 'me'\nown.seen.other = @you/own.named\n"
+        "you/own.named.name = 'you'\n"
     )
     transforms = "[@own.seen, @twice/own.seen, @data.align]"
     process = python(
@@ -127,10 +133,17 @@ def test_processes_know_the_bindings_of_gin(tmp_path):
     # Nothing is left that ends with an error.
     assert "Exception" not in process.stderr
     seen = sorted(path.name for path in tmp_path.glob("factor *"))
-    assert seen == ["factor 1", "factor 2"]
+    assert seen == ["factor 1 me you", "factor 2 me you"]
 
 
-def test_transforms_of_a_macro_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("mine = [@data.align]", "data.prepare.transform_fns = %mine"),
+        ("mine = @data.align", "data.prepare.transform_fns = [%mine]"),
+    ],
+)
+def test_transforms_of_a_macro_are_refused(tmp_path, lines):
     write_tones(tmp_path / "tones")
     process = run_command(
         "train",
@@ -138,14 +151,13 @@ def test_transforms_of_a_macro_are_refused(tmp_path):
             bindings(
                 tmp_path,
                 f"train.workdir = '{tmp_path / 'run'}'",
-                "mine = [@data.align]",
-                "data.prepare.transform_fns = %mine",
+                *lines,
                 "data.prepare.worker_processes = 1",
             )
         ),
     )
     assert process.returncode == 1
-    assert "no macro, with `worker_processes`" in process.stderr
+    assert "nor hold a macro, with `worker_processes`" in process.stderr
 
 
 @pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -364,7 +364,7 @@ def test_the_preparation_of_a_run_is_read_from_its_settings():
     functions, hop = preparation.from_settings(
         {
             "data.prepare.transform_fns": "[@time_shift, @short/data.align, "
-            "@Audiomentation, @peak_normalization]",
+            "@noisy/data.Audiomentation(), @peak_normalization]",
             "prepare.evaluation_hop": "300",
             "align.seq_len": "500",
             "short/align.seq_len": "400",
