@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -101,7 +101,7 @@ def join(
                 initialization_timeout=int(2 * meeting.LIMIT),
             )
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _first_line(error)
         raise ValueError(
             "`data_parallel.address` must be where the processes meet. "
             f"Received: {_described(given)} ({reason})"
@@ -135,6 +135,15 @@ def _workers() -> "Workers | None":
 
 _has_failed = threading.Event()
 
+# JAX has one class of errors, whose message begins with the kind. These are of
+# this process itself.
+_OWN_FAULTS = (
+    *("INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED"),
+    "UNIMPLEMENTED",
+)
+# So many hashes are compared to find the settings that differ.
+_BUCKETS = 1024
+
 
 def _exit_at_once() -> None:
     """Ends a process that has failed, before it waits for the others."""
@@ -163,13 +172,19 @@ def failing_together() -> Iterator[None]:
         raise
     except _errors_of_others() as error:
         _has_failed.set()
-        reason = str(error).strip().splitlines()[0]
+        reason = _first_line(error)
+        if reason.startswith(_OWN_FAULTS):
+            raise
         raise ConnectionError(
             f"another process has failed, or does not answer ({reason})"
         ) from error
     except BaseException:
         _has_failed.set()
         raise
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _errors_of_others() -> tuple[type[Exception], ...]:
@@ -280,13 +295,52 @@ def check_equal(what: str, value: str) -> None:
     here, count = position()
     if count == 1:
         return
-    digest = hashlib.sha256(value.encode()).digest()
-    everywhere = _gathered(np.frombuffer(digest[:4], np.int32))
+    everywhere = _gathered(np.array([_hash(value)]))
     if (everywhere != everywhere[0]).any():
         raise ValueError(
             f"There must be {what}. Received: {value} in process {here}, and "
             "something else in others."
         )
+
+
+def check_same_settings(settings: Mapping[str, str]) -> None:
+    """Checks that all processes have the same settings.
+
+    Args:
+        settings: The settings of this process: text by name.
+
+    Raises:
+        ValueError: In all processes, if settings differ. It names those.
+    """
+    here, count = position()
+    if count == 1:
+        return
+    # Processes may have other names, too. So a name has its place by itself.
+    hashes = np.zeros(_BUCKETS, np.int32)
+    for name, value in settings.items():
+        hashes[_bucket(name)] ^= _hash(f"{name} = {value}")
+    everywhere = _gathered(hashes)
+    differs = (everywhere != everywhere[0]).any(axis=0)
+    if differs.any():
+        found = [
+            f"{name}={value}"
+            for name, value in settings.items()
+            if differs[_bucket(name)]
+        ]
+        raise ValueError(
+            "There must be the same settings in all processes. Received: "
+            f"{', '.join(found) or 'fewer settings'} in process {here}, and "
+            "something else in others."
+        )
+
+
+def _bucket(name: str) -> int:
+    return int(_hash(name)) % _BUCKETS
+
+
+def _hash(text: str) -> np.int32:
+    digest = hashlib.sha256(text.encode()).digest()
+    return np.frombuffer(digest[:4], np.int32)[0]
 
 
 def largest(values: Sequence[float]) -> list[float]:

@@ -30,9 +30,14 @@ _FREE = (
     "data.prepare.worker_processes",
     "data.prepare.max_cache_bytes",
     "audio_folder.on_error",
+    "tfrecords.on_error",
+    # Where the run is computed.
     "data_parallel.address",
+    "data_parallel.devices",
     "data_parallel.num_processes",
     "data_parallel.process",
+    "mirrored.devices",
+    "tpu.address",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -212,10 +211,8 @@ def _check_same_settings(
     config: TrainingConfig, settings: Mapping[str, str]
 ) -> None:
     """Raises a ValueError unless all processes have the same settings."""
-    processes.check_equal(
-        "the same settings in all processes",
-        json.dumps([same_run(settings), config.num_epochs], sort_keys=True),
-    )
+    length = {"train.num_epochs": str(config.num_epochs)}
+    processes.check_same_settings(same_run(settings) | length)
 
 
 def _init_from(config: TrainingConfig, progress: Progress | None) -> Any:

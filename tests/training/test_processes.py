@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import keras
@@ -242,6 +243,7 @@ def test_the_others_stop_when_one_fails(tmp_path):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 1
         assert "There must be the same settings in all processes" in err
+        assert "Received: train.learning_rate=0." in err
         assert "Traceback" not in err
 
 
@@ -322,6 +324,42 @@ def test_a_process_by_itself_is_the_main_one():
     assert strategies.create("default").is_main
     processes.wait_for_all("nobody")
     processes.check_equal("nothing", "x")
+
+
+def test_settings_that_differ_between_processes_are_named(monkeypatch):
+    gathered = []
+    monkeypatch.setattr(processes, "position", lambda: (0, 2))
+
+    def gather(own):
+        gathered.append(own)
+        return np.stack([own, gathered[0]])
+
+    monkeypatch.setattr(processes, "_gathered", gather)
+    first = {"a.b": "1", "c.d": "'x'"}
+    processes.check_same_settings(first)
+    with pytest.raises(ValueError, match=r"Received: a\.b=2 in process 0"):
+        processes.check_same_settings({**first, "a.b": "2"})
+    with pytest.raises(ValueError, match="Received: fewer settings"):
+        processes.check_same_settings({"a.b": "1"})
+
+
+@pytest.mark.parametrize(
+    "told, expected",
+    [
+        ("UNAVAILABLE: connection reset\nmore", "another process has failed"),
+        ("", "another process has failed"),
+        ("RESOURCE_EXHAUSTED: Out of memory", "^RESOURCE_EXHAUSTED: Out of"),
+    ],
+)
+def test_an_own_error_is_not_told_as_that_of_another(
+    monkeypatch, told, expected
+):
+    monkeypatch.setattr(processes, "position", lambda: (0, 2))
+    monkeypatch.setattr(processes, "_errors_of_others", lambda: (OSError,))
+    monkeypatch.setattr(processes, "_has_failed", threading.Event())
+    with pytest.raises(OSError, match=expected):
+        with processes.failing_together():
+            raise OSError(told)
 
 
 def test_a_variable_that_is_no_number_is_named(monkeypatch):

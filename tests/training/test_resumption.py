@@ -16,7 +16,7 @@ from training_runs import interrupted_after, rows, train_with
 from leaf_audio import frontend
 from leaf_audio.app import train
 from leaf_audio.training import Workdir, fitting, schedules, scoring
-from leaf_audio.training.progress import Progress, differences
+from leaf_audio.training.progress import Progress, differences, same_run
 
 # Dies at a chosen event, given as its name and how often it has come by then.
 KILLER = """
@@ -461,3 +461,9 @@ def test_a_setting_that_is_missing_counts_as_its_default():
     assert not differences({"a": "1"}, {"a": "1", "c": "3"}, defaults)
     found = differences({"a": "1"}, {"a": "1", "c": "5"}, defaults)
     assert found == ["c (was 3, is 5)"]
+
+
+def test_where_a_run_is_computed_may_change():
+    for name in ("tpu.address", "mirrored.devices", "data_parallel.devices"):
+        assert not same_run({name: "'a'"})
+    assert same_run({"train.seed": "1"})
