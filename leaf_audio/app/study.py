@@ -50,6 +50,8 @@ def main(argv: list[str]) -> None:
         study_results.write(made, rows)
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"Error: {configuration.message(error)}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. The same command goes on.")
     print_table(study_results.headings(rows), map(study_results.cells, rows))
     print(f"results, with more columns: {made.folder / 'results.md'}")
 
@@ -138,6 +140,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     import rich.box
     import rich.console
     import rich.table
+    import rich.text
 
     # Little space between the columns.
     table = rich.table.Table(
@@ -147,7 +150,8 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         widest = max(map(len, heading.split()))
         table.add_column(heading, min_width=widest, overflow="fold")
     for row in rows:
-        table.add_row(*row[:_COLUMNS])
+        # Not as markup, which rich would see in brackets.
+        table.add_row(*map(rich.text.Text, row[:_COLUMNS]))
     rich.console.Console().print(table)
 
 

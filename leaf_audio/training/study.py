@@ -9,15 +9,18 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import rich.progress
 
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_path
+from leaf_audio.training import signals
+from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import differences
 from leaf_audio.training.workdir import check_no_recordings
 
@@ -35,8 +38,10 @@ class Study:
         variants: dict. For each variant, by its name, a list of gin configs
             and bindings. An item that ends in `.gin` is the name of a config,
             any other is a binding. Must be given.
-        configs: list of str. Configs and bindings of all variants. They come
-            after those of a variant, and override them. Defaults to none.
+        configs: list of str. Configs and bindings of all variants. A run gets
+            the variant's configs, then these configs, then the variant's
+            bindings, then these bindings. What comes later overrides what came
+            before. Defaults to none.
         seeds: list of int, from 0 to less than 2**32. The seeds. Defaults to
             `(0, 1, 2)`.
         workdir: str or path. The folder of the study, for runs, table and
@@ -161,6 +166,8 @@ def run_all(
 
     Raises:
         RuntimeError: If a run fails. The runs before it are kept.
+        Interrupted: After Ctrl-C; `Terminated` after SIGTERM or SIGHUP. The
+            state of the present run is saved.
         ValueError: If a finished run had other settings, or the folder holds
             files that are not those of a study and would be replaced.
     """
@@ -188,17 +195,60 @@ def run_all(
             told, {"command": command, "settings": dict(settings[name])}
         )
         with open(log, "w", encoding="utf-8") as file:
-            done = subprocess.run(
-                [sys.executable, *command],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-        if done.returncode:
+            code = run_python(command, file)
+        if code:
             text = log.read_text("utf-8", "replace")
             raise RuntimeError(
                 f"The run of {name!r} with seed {seed} has failed: "
                 f"{failure_reason(text)} ({log})"
             )
+
+
+def run_python(arguments: Sequence[str], log: IO[str]) -> int:
+    """Runs Python, and passes on the signals that ask the study to end.
+
+    The run gets them from here alone, and not from a terminal as well. After a
+    first one it saves its state.
+
+    Args:
+        arguments: What comes after the name of the program.
+        log: Gets the output.
+
+    Returns:
+        The exit code, if no signal has come.
+
+    Raises:
+        Interrupted: After Ctrl-C, when the run has ended.
+        Terminated: After another signal, when the run has ended.
+    """
+    process: subprocess.Popen | None = None
+    asked: list[int] = []
+
+    def pass_on(number: int, _: Any) -> None:
+        asked.append(number)
+        if number == signal.SIGINT and asked.count(number) == 1:
+            print(
+                "\nEnding the run after its step, and saving. Ctrl-C again "
+                "ends it at once.",
+                file=sys.stderr,
+            )
+        # On Windows, the run has it already.
+        if process is not None and os.name == "posix":
+            process.send_signal(number)
+
+    with signals.handled(pass_on):
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        for number in asked:
+            process.send_signal(number)
+        code = process.wait()
+    if asked:
+        raise Interrupted if asked[0] == signal.SIGINT else Terminated
+    return code
 
 
 def check_replaceable(study: Study) -> None:
@@ -225,6 +275,8 @@ def check_replaceable(study: Study) -> None:
             told = folder.with_name(f"{seed}.json")
             if not _is_run(told):
                 found += [told, folder.with_name(f"{seed}.log")]
+                # Nothing says by which settings it came about.
+                found.append(folder / "results.json")
     found = [file for file in found if os.path.lexists(file)]
     if found:
         held = ", ".join(str(one.relative_to(study.folder)) for one in found)

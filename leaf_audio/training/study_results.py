@@ -99,7 +99,10 @@ def _results(folders: Mapping[int, pathlib.Path]) -> dict[str, Any]:
         }
         for split in ("test", "validation")
     )
-    drifts = map(_drift, folders.values())
+    drifts = [
+        _drift(folders[seed], one.get("kept_epoch"))
+        for seed, one in results.items()
+    ]
     parameters = next(iter(results.values()))["parameters"]
     return {
         "metric": main,
@@ -183,7 +186,11 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
         rows: What `collect` returned.
     """
     lines = [headings(rows), ["---"] * len(COLUMNS), *map(cells, rows)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    # A bar in a name would begin a cell.
+    text = "".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
+        for line in lines
+    )
     files.write_text(study.folder / "results.md", text)
     files.write_text(
         study.folder / "results.json", json.dumps(list(rows), indent=2) + "\n"
@@ -212,7 +219,8 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             test.mean(), y, xerr=spread, fmt="D", color="#0072B2", capsize=4
         )
         axes.scatter(test, [y] * len(test), s=14, color="#D55E00", zorder=3)
-    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    names = [row["name"] for row in rows]
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
     axes.invert_yaxis()
     name = _name_of_metric(rows)
     axes.set_xlabel(f"test {name} (%): runs, mean and standard deviation")
@@ -235,9 +243,15 @@ def _median_epoch(folder: pathlib.Path) -> float:
     return statistics.median(seconds[1:] or seconds)
 
 
-def _drift(folder: pathlib.Path) -> float | None:
-    drift = _epochs(folder).get("drift_centre_hz", np.array([np.nan]))[-1]
-    return None if np.isnan(drift) else float(drift)
+def _drift(folder: pathlib.Path, kept_epoch: int | None) -> float | None:
+    """Returns how far the filters of the kept model have moved, or None."""
+    epochs = _epochs(folder)
+    if "drift_centre_hz" not in epochs:
+        return None
+    if kept_epoch is None:
+        kept_epoch = epochs["epoch"][-1]
+    found = epochs["drift_centre_hz"][epochs["epoch"] == kept_epoch]
+    return float(found[0]) if len(found) and not np.isnan(found[0]) else None
 
 
 def _interval(differences: Sequence[float]) -> str:

@@ -22,7 +22,6 @@ import os
 import pathlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -31,7 +30,7 @@ import keras
 import numpy as np
 
 from leaf_audio.common import files, output
-from leaf_audio.training import finite
+from leaf_audio.training import finite, signals
 from leaf_audio.training.agreement import Agreement
 from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import (
@@ -241,26 +240,17 @@ class SaveWithin(keras.callbacks.Callback):
         """Within the `with` block, signals end the run after its step.
 
         These are SIGTERM, SIGHUP and SIGINT, of which a second one ends it at
-        once. A program that ignores SIGHUP or SIGINT goes on doing so, such as
-        one that was started in the background, or by `nohup`.
+        once; see `signals.handled`.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         self._terminals = [one for one in (1, 2) if os.isatty(one)]
-        handlers = _handlers()
-        for number in handlers:
-            signal.signal(number, self._ask)
         try:
-            yield
+            with signals.handled(self._ask):
+                yield
         except ChildProcessError:
             if self._asked_by is None:
                 raise
             # The signal has reached workers that had just been started, too.
             raise self._end() from None
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         # After the last look at what was asked.
         (is_asked,) = self._agreement.now(self._asked_by is not None)
         self._end_if(is_asked)
@@ -362,20 +352,3 @@ class SaveWithin(keras.callbacks.Callback):
         """Returns what ends the run."""
         by_user = self._asked_by == signal.SIGINT
         return Interrupted() if by_user else Terminated()
-
-
-def _handlers() -> dict[int, Any]:
-    """Returns the signals that ask a run to end, with their handlers so far."""
-    found = {}
-    for name, usual in (
-        ("SIGTERM", None),
-        ("SIGINT", signal.default_int_handler),
-        # Windows has none.
-        ("SIGHUP", signal.SIG_DFL),
-    ):
-        number = getattr(signal, name, None)
-        handler = None if number is None else signal.getsignal(number)
-        # One that Python has not set could not be set again.
-        if handler is not None and usual in (None, handler):
-            found[number] = handler
-    return found

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import gin
 import pytest
-from tones import flag_values, write_tones
+from tones import ROOT, flag_values, write_tones
 
 from leaf_audio.app import configuration
 from leaf_audio.app import study as study_command
@@ -150,18 +153,95 @@ def test_what_is_done_is_not_done_again_and_a_failure_is_told(
 ):
     started = []
 
-    def run(command, stdout, **kwargs):
+    def run(command, log):
         started.append(command)
-        stdout.write("some output\nError: no such thing\n  In a.gin\n")
-        stdout.flush()
-        return subprocess.CompletedProcess(command, 1)
+        log.write("some output\nError: no such thing\n  In a.gin\n")
+        log.flush()
+        return 1
 
-    monkeypatch.setattr(study.subprocess, "run", run)
+    monkeypatch.setattr(study, "run_python", run)
     message = "'mel' with seed 1 has failed: no such thing\n  In a.gin "
     with pytest.raises(RuntimeError, match=message):
         study.run_all(two, [], OF)
     assert len(started) == 1
     assert f"--workdir={two.run_folder('mel', 1)}" in started[0]
+
+
+# Ends as a run does: it needs a moment after the first signal.
+SAVING = """
+import pathlib, signal, time
+
+asked = []
+for one in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(one, lambda number, frame: asked.append(number))
+print("ready", flush=True)
+while not asked:
+    time.sleep(0.01)
+time.sleep(1)
+print("saved", len(asked), flush=True)
+"""
+STUDY = """
+import sys
+
+from leaf_audio.training import study
+
+with open(sys.argv[1], "w") as log:
+    study.run_python(["-c", sys.argv[2]], log)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_has_saved_when_its_study_is_ended(tmp_path, number):
+    log = tmp_path / "log"
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUDY, str(log), SAVING],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (log.exists() and log.read_text()):
+        time.sleep(0.05)
+    # As a terminal does, to the study and all that it has started.
+    os.killpg(process.pid, number)
+    _, told = process.communicate(timeout=60)
+    assert log.read_text() == "ready\nsaved 1\n"
+    if number == signal.SIGINT:
+        assert "Ctrl-C again" in told and process.returncode != 0
+    else:
+        assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_names_of_variants_are_text(two, capsys):
+    pytest.importorskip("matplotlib")
+    rows = study_results.collect(two)
+    rows[0]["name"], rows[1]["name"] = "a | b $\\foo$", "leaf [fixed] [/y]"
+    study_results.write(two, rows)
+    _, _, first, _ = (two.folder / "results.md").read_text().splitlines()
+    assert first.startswith("| a \\| b $")
+    study_command.print_table(
+        study_results.headings(rows), map(study_results.cells, rows)
+    )
+    assert "leaf [fixed] [/y]" in capsys.readouterr().out
+
+
+def test_a_run_without_its_settings_is_not_taken(two):
+    two.run_folder("mel", 0).with_name("0.json").unlink()
+    with pytest.raises(ValueError, match="which holds mel/0/results.json"):
+        study.run_all(two, [], OF)
+
+
+def test_the_filters_are_those_of_the_kept_model(two):
+    folder = two.run_folder("LEAF, one", 1)
+    log = folder / "metrics.csv"
+    lines = log.read_text().splitlines()
+    lines[2] = "2,999,55"
+    log.write_text("\n".join(lines) + "\n")
+    results = json.loads((folder / "results.json").read_text())
+    for kept, expected in ((2, 55), (4, 10)):
+        results["kept_epoch"] = kept
+        (folder / "results.json").write_text(json.dumps(results))
+        assert study_results.collect(two)[0]["drift_hz"] == [0, expected]
 
 
 def test_the_reason_of_a_run_that_broke_is_its_last_line():
@@ -213,11 +293,11 @@ def test_finished_runs_of_other_settings_are_not_taken(two):
 def test_a_study_that_was_moved_keeps_its_runs(two, tmp_path, monkeypatch):
     started = []
 
-    def run(command, **kwargs):
+    def run(command, log):
         started.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(study.subprocess, "run", run)
+    monkeypatch.setattr(study, "run_python", run)
     two.folder = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-moved"))
     study.run_all(two, [], OF, "--data_dir=elsewhere")
     (command,) = started

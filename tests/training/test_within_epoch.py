@@ -17,7 +17,7 @@ from tones import LEAF, ROOT, bindings, main_flags, write_tones
 
 from leaf_audio.app import configuration, train
 from leaf_audio.common import output
-from leaf_audio.training import fitting, within_epoch
+from leaf_audio.training import fitting, signals, within_epoch
 from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import Progress
 from leaf_audio.training.within_epoch import Damaged, SaveWithin, Within
@@ -267,7 +267,7 @@ def test_the_end_of_a_terminal_ends_the_run_after_its_step(
 
 
 def test_a_program_that_ignores_signals_goes_on_doing_so(monkeypatch):
-    heard = within_epoch._handlers
+    heard = signals._handlers
     assert signal.SIGINT in heard()
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
