@@ -6,15 +6,21 @@ speaker, are drawn together. Their results are alike, so that an interval over
 single recordings would be too narrow.
 
 A draw gives each clip a weight: how often it was drawn. The metrics of all
-draws are computed at once from these weights.
+draws are computed at once from these weights. Their deviation is the standard
+error of the metric.
+
+Not their percentiles: a clip that is drawn twice is ranked beside its copy, so
+that the mean average precision of a draw is too high where labels have few
+clips, and the percentiles of few groups are too close to one another.
 """
 
 import numpy as np
+from scipy import stats
 
 from leaf_audio.common.checks import check_positive_int, check_seed
 from leaf_audio.training.metrics import has_several_labels
 
-# The interval leaves out this share of the draws at each of its ends.
+# The interval leaves out this share at each of its ends.
 _TAIL = 0.025
 # Of this many weights, the arrays that are needed take about 100 MB.
 _MAX_WEIGHTS = 2**23
@@ -30,8 +36,10 @@ def interval(
     """Computes the 95 % interval of the main metric by a bootstrap.
 
     The main metric is the accuracy where clips have one label each, and the
-    mean average precision where they may have several. The interval is that of
-    the percentiles.
+    mean average precision where they may have several. The interval is the
+    metric plus and minus its standard error times a quantile of Student's
+    t-distribution, with one degree of freedom less than there are groups. It
+    ends at 0 and 1.
 
     Args:
         targets: Integers of shape (clips,) or booleans of shape
@@ -62,18 +70,37 @@ def interval(
     values = []
     for first in range(0, draws, step):
         counts = _draw(rng, num_groups, min(step, draws - first))
-        weights = counts[groups]
-        if has_several_labels(targets):
-            values.append(_mean_average_precision(targets, logits, weights))
-        else:
-            right = logits.argmax(axis=-1) == targets
-            values.append(right.astype(np.float32) @ weights / weights.sum(0))
+        values.append(_main_metric(targets, logits, counts[groups]))
     found = np.concatenate(values)
     found = found[~np.isnan(found)]
     if not len(found):
         return None
-    low, high = np.quantile(found, [_TAIL, 1 - _TAIL])
-    return float(low), float(high)
+    (metric,) = _main_metric(
+        targets, logits, np.ones((len(targets), 1), np.float32)
+    )
+    # A sample of n has a deviation that is too small by sqrt((n - 1) / n).
+    error = found.std() * np.sqrt(num_groups / (num_groups - 1))
+    half = stats.t.ppf(1 - _TAIL, num_groups - 1) * error
+    return float(max(metric - half, 0)), float(min(metric + half, 1))
+
+
+def _main_metric(
+    targets: np.ndarray, logits: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Computes the main metric of each draw.
+
+    Args:
+        targets: As for `interval`.
+        logits: Floats of shape (clips, labels).
+        weights: float32 array of shape (clips, draws).
+
+    Returns:
+        Floats of shape (draws,), NaN where it is not defined.
+    """
+    if has_several_labels(targets):
+        return _mean_average_precision(targets, logits, weights)
+    right = logits.argmax(axis=-1) == targets
+    return right.astype(np.float32) @ weights / weights.sum(0)
 
 
 def _draw(rng: np.random.Generator, num_groups: int, draws: int) -> np.ndarray:

@@ -84,6 +84,37 @@ def test_the_interval_of_several_labels_holds_their_metric(monkeypatch):
     np.testing.assert_allclose(parts, [low, high], atol=0.01)
 
 
+def test_a_mean_average_precision_of_rare_labels_is_within_its_interval():
+    """The mean of the draws is above it, since copies of a clip are alike."""
+    rng = np.random.default_rng(0)
+    targets = np.zeros((1000, 100), bool)
+    for label in range(100):
+        targets[rng.permutation(1000)[:3], label] = True
+    logits = rng.normal(size=targets.shape) + 1.5 * targets
+    found = average_precision_score(targets, logits, average="macro")
+    low, high = bootstrap.interval(targets, logits, draws=200)
+    assert (low + high) / 2 == pytest.approx(found, abs=1e-5)
+    assert low < found < high
+
+
+def test_intervals_over_few_speakers_hold_what_they_should():
+    rng = np.random.default_rng(0)
+    for count in (2, 3, 5):
+        hits = 0
+        for _ in range(60):
+            speakers = np.repeat(np.arange(count), 40)
+            shares = rng.normal(0.8, 0.08, count).clip(0, 1)
+            right = rng.random(len(speakers)) < shares[speakers]
+            logits = np.eye(2)[np.where(right, 0, 1)]
+            targets = np.zeros(len(speakers), int)
+            low, high = bootstrap.interval(
+                targets, logits, speakers, draws=200
+            )
+            hits += low <= 0.8 <= high
+        # By percentiles, it was 34 to 50.
+        assert hits >= 53
+
+
 def test_there_is_no_interval_of_one_group_or_no_label():
     targets, logits = np.array([0, 1]), np.eye(2)
     assert bootstrap.interval(targets, logits, groups=np.zeros(2)) is None
