@@ -5,7 +5,8 @@ python benchmarks/probe.py --recordings=/path/to/esc10
 A probe is a small classifier of embeddings: a logistic regression, or the five
 nearest neighbours. The folder must have a test split, which is scored. For a
 share of the labels, the accuracy is the mean over several draws of them. An
-untrained encoder has the same architecture, with random weights.
+untrained encoder has the same architecture, with random weights. A recording of
+several windows is judged by its mean embedding.
 """
 
 import argparse
@@ -42,7 +43,8 @@ def main() -> None:
         for seed in range(given.seeds)
     }
     for name, classifier in classifiers.items():
-        labelled = few_examples.read_labelled(classifier, given.recordings)
+        read = few_examples.read_labelled(classifier, given.recordings)
+        labelled = dataclasses.replace(read, windows=list(read.means[:, None]))
         for fraction in given.fractions:
             draws = range(given.seeds if fraction < 1 else 1)
             for method in few_examples.METHODS:

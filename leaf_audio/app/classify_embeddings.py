@@ -126,16 +126,18 @@ def _print_scores(scores: Scores) -> None:
         table.add_row(
             rich.text.Text(label),
             str(count),
-            _with_interval(scores.precision[label]),
-            _with_interval(scores.recall[label]),
+            _with_interval(scores.precision[label], "none given"),
+            _with_interval(scores.recall[label], "no recordings"),
         )
     rich.console.Console().print(table)
     print(f"accuracy: {_with_interval(scores.accuracy)}")
 
 
-def _with_interval(shares: tuple[float, float, float]) -> str:
+def _with_interval(
+    shares: tuple[float, float, float], undefined: str = ""
+) -> str:
     if math.isnan(shares[0]):
-        return "none given"
+        return undefined
     return "{:.3f} ({:.3f} to {:.3f})".format(*shares)
 
 
@@ -191,7 +193,12 @@ def _define_flags() -> None:
         "`fraction` must be a number above 0, and at most 1.",
     )
     flags.DEFINE_integer(
-        "seed", 0, "Decides which recordings these are.", lower_bound=0, **own
+        "seed",
+        0,
+        "Decides which recordings these are.",
+        lower_bound=0,
+        upper_bound=2**32 - 1,
+        **own,
     )
     flags.DEFINE_string(
         "output",

@@ -1,7 +1,9 @@
 """A classifier from a few labelled recordings, on the embeddings of another.
 
 The encoder of a trained classifier stays as it is. A logistic regression on its
-embeddings takes the place of its last layer, which takes seconds.
+embeddings takes the place of its last layer, which takes seconds. It learns
+from the windows of a recording, since it will judge windows: the probabilities
+of a recording are the means over them.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Labelled:
 
     Attributes:
         files: Their names.
-        embeddings: float32 array of shape (recordings, channels).
+        windows: For each recording, the embeddings of its windows, a float32
+            array of shape (windows, channels).
         targets: Integers of shape (recordings,), positions in `labels`.
         labels: The names of the labels, sorted.
         groups: Integers of shape (recordings,). Recordings that belong
@@ -58,12 +61,17 @@ class Labelled:
     """
 
     files: list[str]
-    embeddings: np.ndarray
+    windows: Sequence[np.ndarray]
     targets: np.ndarray
     labels: list[str]
     groups: np.ndarray
     is_test: np.ndarray
     remarks: Sequence[str] = ()
+
+    @property
+    def means(self) -> np.ndarray:
+        """The mean embedding of each recording, (recordings, channels)."""
+        return np.stack([rows.mean(axis=0) for rows in self.windows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +135,7 @@ def read_labelled(
     files = [one.recording for one in found]
     return Labelled(
         files=files,
-        embeddings=np.stack([one.mean for one in found]),
+        windows=[one.rows for one in found],
         targets=targets,
         labels=[str(label) for label in labels],
         groups=np.unique(own, return_inverse=True)[1],
@@ -307,16 +315,15 @@ def score(
         how = f"cross-validation, {folds} parts"
     given = np.empty_like(y)
     for train, test in parts:
-        estimator = _fit(labelled, train, method, seed, how)
-        given[test] = estimator.predict(labelled.embeddings[test])
+        _check_all_labels(labelled, train, how)
+        estimator = _fit(labelled, train, method, seed)
+        given[test] = _labels_given(estimator, labelled, test, method)
     scored = np.sort(np.concatenate([test for _, test in parts]))
     return _scores(how, labelled.labels, y[scored], given[scored])
 
 
-def _fit(
-    labelled: Labelled, train: np.ndarray, method: str, seed: int, how: str
-) -> Any:
-    """Trains a classifier on some of the recordings, of all labels."""
+def _check_all_labels(labelled: Labelled, train: np.ndarray, how: str) -> None:
+    """Raises a ValueError if the recordings that train lack a label."""
     targets = labelled.targets[train]
     missing = set(labelled.targets.tolist()) - set(targets.tolist())
     if missing:
@@ -327,9 +334,53 @@ def _fit(
             f"for scores. Received: none left of {names} ({how}). More groups "
             "or another `seed` may help."
         )
+
+
+def _fit(
+    labelled: Labelled, train: np.ndarray, method: str, seed: int
+) -> pipeline.Pipeline:
+    """Trains a classifier on some of the recordings.
+
+    The strength of the penalty is chosen on the mean embeddings, which are
+    fewer. A logistic regression with it is then trained on the windows. Each
+    recording has the same weight, whatever its length.
+    """
+    targets = labelled.targets[train]
     estimator = make_estimator(targets, labelled.groups[train], method, seed)
     with one_thread():
-        return estimator.fit(labelled.embeddings[train], targets)
+        estimator.fit(labelled.means[train], targets)
+        if method == "knn":
+            return estimator
+        chosen = getattr(estimator[-1], "best_estimator_", estimator[-1])
+        logistic = linear_model.LogisticRegression(C=chosen.C, max_iter=2000)
+        counts = [len(labelled.windows[one]) for one in train]
+        weights = np.repeat(1 / np.array(counts), counts)
+        return pipeline.make_pipeline(StandardScaler(), logistic).fit(
+            _rows(labelled, train),
+            np.repeat(targets, counts),
+            standardscaler__sample_weight=weights,
+            logisticregression__sample_weight=weights,
+        )
+
+
+def _labels_given(
+    estimator: pipeline.Pipeline,
+    labelled: Labelled,
+    test: np.ndarray,
+    method: str,
+) -> np.ndarray:
+    """Returns the label that a classifier gives each of some recordings."""
+    if method == "knn":
+        return estimator.predict(labelled.means[test])
+    shares = estimator.predict_proba(_rows(labelled, test))
+    ends = np.cumsum([len(labelled.windows[one]) for one in test])
+    means = [part.mean(axis=0) for part in np.split(shares, ends[:-1])]
+    return estimator.classes_[np.argmax(means, axis=1)]
+
+
+def _rows(labelled: Labelled, chosen: np.ndarray) -> np.ndarray:
+    """Returns the windows of some recordings, one recording after the other."""
+    return np.concatenate([labelled.windows[one] for one in chosen])
 
 
 def _fewest_groups(labelled: Labelled) -> int:
@@ -400,11 +451,8 @@ def with_labels(
             "`model` must be a models.AudioClassifier to get other labels. "
             f"Received: {type(classifier.model).__name__}."
         )
-    estimator = make_estimator(labelled.targets, labelled.groups, seed=seed)
-    with one_thread():
-        estimator.fit(labelled.embeddings, labelled.targets)
-    scaler, logistic = (step for _, step in estimator.steps)
-    logistic = getattr(logistic, "best_estimator_", logistic)
+    everything = np.arange(len(labelled.targets))
+    scaler, logistic = _fit(labelled, everything, "logistic", seed)
     weights, bias = logistic.coef_, logistic.intercept_
     if len(labelled.labels) == 2:
         # scikit-learn has one logit for two labels, and Keras two.

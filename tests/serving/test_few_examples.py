@@ -58,7 +58,7 @@ def made(targets, is_test=None, groups=None, seed=0):
     embeddings[:, 1] += 6 * targets
     return few_examples.Labelled(
         files=[f"{k}.wav" for k in range(len(targets))],
-        embeddings=embeddings,
+        windows=list(embeddings[:, None]),
         targets=targets,
         labels=[f"label {k}" for k in range(targets.max() + 1)],
         groups=np.arange(len(targets)) if groups is None else np.array(groups),
@@ -74,7 +74,7 @@ def test_recordings_are_read_with_their_labels(classifier, birds, labelled):
     assert not labelled.is_test.any()
     samples, rate = soundfile.read(birds / "low/0.wav")
     np.testing.assert_allclose(
-        labelled.embeddings[6], classifier.embed(samples, rate), atol=1e-5
+        labelled.means[6], classifier.embed(samples, rate), atol=1e-5
     )
 
 
@@ -110,9 +110,8 @@ def test_recordings_of_one_group_are_left_out_together():
     of_groups = generator.normal(0, 1, (20, 8))
     known = dataclasses.replace(
         made(targets, groups=groups),
-        embeddings=(
-            of_groups[groups] + generator.normal(0, 0.01, (100, 8))
-        ).astype("float32"),
+        windows=of_groups[groups][:, None]
+        + generator.normal(0, 0.01, (100, 1, 8)),
     )
     apart = few_examples.score(known, "knn")
     mixed = few_examples.score(
@@ -176,15 +175,15 @@ def test_the_new_layer_is_the_logistic_regression(classifier, labels):
     targets = np.arange(30) % labels
     embeddings = generator.normal(0, 3, (30, 96)) + targets[:, None] / 3
     known = dataclasses.replace(
-        made(targets), embeddings=embeddings.astype("float32")
+        made(targets), windows=list(embeddings.astype("float32")[:, None])
     )
     new = few_examples.with_labels(classifier, known)
-    logits = keras.ops.convert_to_numpy(new.model.head(known.embeddings))
+    logits = keras.ops.convert_to_numpy(new.model.head(known.means))
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
-    scaled = StandardScaler().fit_transform(known.embeddings)
+    scaled = StandardScaler().fit_transform(known.means)
     best = few_examples.make_estimator(targets, known.groups)
-    best.fit(known.embeddings, targets)
+    best.fit(known.means, targets)
     strength = best[-1].best_params_["C"]
     expected = LogisticRegression(C=strength, max_iter=2000)
     expected = expected.fit(scaled, targets).predict_proba(scaled)
@@ -205,6 +204,31 @@ def test_a_new_classifier_can_be_saved_and_used(
         assert f"/{label}/" in one.recording
     # The first classifier is as it was.
     assert classifier.predict(np.ones(9000, "float32"), 16000) == before
+
+
+def test_scores_are_those_of_the_classifier_that_is_written(classifier):
+    """Of recordings of several windows, one of which tells the label."""
+    generator = np.random.default_rng(0)
+    targets = np.arange(60) % 3
+    windows = generator.normal(0, 0.3, (60, 5, 96)).astype("float32")
+    windows[np.arange(60), generator.integers(5, size=60), targets] += 8
+    known = dataclasses.replace(
+        made(targets, [False] * 30 + [True] * 30), windows=list(windows)
+    )
+    of_training = dataclasses.replace(
+        known,
+        windows=known.windows[:30],
+        targets=targets[:30],
+        groups=known.groups[:30],
+        is_test=known.is_test[:30],
+    )
+    head = few_examples.with_labels(classifier, of_training).model.head
+    logits = keras.ops.convert_to_numpy(head(windows[30:]))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    right = shares.mean(axis=1).argmax(axis=-1) == targets[30:]
+    assert few_examples.score(known).accuracy[0] == pytest.approx(right.mean())
+    # By mean embeddings, all would be right.
+    assert 0.3 < right.mean() < 0.9
 
 
 def test_what_cannot_be_used_is_told(classifier, birds, tmp_path):
@@ -232,7 +256,8 @@ def test_what_cannot_be_used_is_told(classifier, birds, tmp_path):
 
 def test_a_label_that_is_never_given_has_no_precision():
     known = made([0] * 20 + [1] * 2)
-    known.embeddings[:, 1] = 0
+    for rows in known.windows:
+        rows[:, 1] = 0
     scores = few_examples.score(known)
     assert math.isnan(scores.precision["label 1"][0])
     assert scores.recall["label 1"][0] == 0

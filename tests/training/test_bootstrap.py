@@ -107,9 +107,7 @@ def test_intervals_over_few_speakers_hold_what_they_should():
             right = rng.random(len(speakers)) < shares[speakers]
             logits = np.eye(2)[np.where(right, 0, 1)]
             targets = np.zeros(len(speakers), int)
-            low, high = bootstrap.interval(
-                targets, logits, speakers, draws=200
-            )
+            low, high = bootstrap.interval(targets, logits, speakers, draws=200)
             hits += low <= 0.8 <= high
         # By percentiles, it was 34 to 50.
         assert hits >= 53
