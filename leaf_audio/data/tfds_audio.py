@@ -85,6 +85,8 @@ def tfds_audio(
         ValueError: An argument or an example is not valid, or the set cannot be
             downloaded and prepared.
     """
+    # An address in a cloud is refused before TFDS asks there.
+    clip_store.folder_of(data_dir)
     builder = _builder(name, data_dir)
     audio = _feature(builder, audio_key, "audio_key", _is_audio)
     label = _feature(builder, label_key, "label_key", _label_kind)

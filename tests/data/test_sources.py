@@ -110,3 +110,14 @@ def test_the_function_is_not_hidden_by_the_module_of_its_name():
 def test_every_public_name_is_there(name):
     assert name in dir(data)
     assert getattr(data, name).__doc__
+
+
+def test_a_folder_in_a_cloud_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("speech_commands", "synthetic_vowels"):
+        with pytest.raises(ValueError, match="data_dir='gs://bucket/tfds'"):
+            data.load(name, data_dir="gs://bucket/tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", "s3://bucket")
+    with pytest.raises(ValueError, match=r"\$TFDS_DATA_DIR='s3://bucket'"):
+        data.load("synthetic_vowels")
+    assert not list(tmp_path.iterdir())
