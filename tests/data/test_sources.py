@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+import tensorflow_datasets as tfds
 
 from leaf_audio import data
 from leaf_audio.data import sources, tfds_audio
@@ -121,3 +122,12 @@ def test_a_folder_in_a_cloud_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"\$TFDS_DATA_DIR='s3://bucket'"):
         data.load("synthetic_vowels")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_set_that_needs_another_package_is_named(tmp_path, monkeypatch):
+    def fail(name, **options):
+        raise ModuleNotFoundError("No module named 'huggingface_hub'")
+
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(ValueError, match="dataset='huggingface:foo': No mod"):
+        data.load("huggingface:foo", data_dir=str(tmp_path))
