@@ -91,6 +91,8 @@ def parse(
     _STATEMENTS.clear()
     gin_files.check_there(files)
     with gin_files.as_value_errors(bindings):
+        # gin follows a config that includes itself until Python gives up.
+        gin_files.read(files, bindings)
         # gin logs an error for each place in which it does not find a file.
         logging.disable(logging.ERROR)
         try:

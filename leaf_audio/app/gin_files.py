@@ -200,9 +200,12 @@ def read(files: Sequence[str], bindings: Sequence[str]) -> list[Binding]:
 
     Returns:
         All bindings. If two have the same key, the later one is in force.
+
+    Raises:
+        ValueError: A config includes itself.
     """
     return [
-        *(binding for file in files for binding in _read_file(file)),
+        *(binding for file in files for binding in _read_file(file, [])),
         *read_text("\n".join(bindings)),
     ]
 
@@ -217,7 +220,7 @@ def read_text(text: str, follow_includes: bool = True) -> Iterator[Binding]:
         follow_includes: Whether to read the files that `include` lines name.
             Default: True.
     """
-    return _read(io.StringIO(text), None, follow_includes)
+    return _read(io.StringIO(text), None, [], follow_includes)
 
 
 def short_name(name: str) -> str:
@@ -258,18 +261,39 @@ class _Values(config_parser.ParserDelegate):
         return Macro(macro_name)
 
 
-def _read_file(file: str) -> list[Binding]:
-    with _open(file) as opened:
-        return list(_read(opened, opened.name))
+def _read_file(file: str, outer: Sequence[str]) -> list[Binding]:
+    """Reads a config that is included by others, the outermost first."""
+    with _open(file, outer) as opened:
+        path = os.path.realpath(opened.name)
+        if path in outer:
+            raise ValueError(_loop_message(file, path, outer))
+        return list(_read(opened, opened.name, [*outer, path]))
+
+
+def _loop_message(file: str, path: str, outer: Sequence[str]) -> str:
+    between = outer[outer.index(path) + 1 :]
+    by = f" by {', '.join(between)}" if between else ""
+    message = (
+        "`include` must name another config. Received: "
+        f"include {file!r} in {outer[-1]}, so that {path} includes itself{by}."
+    )
+    shipped = _shipped(file)
+    if shipped is not None and str(shipped.resolve()) != path:
+        name = f"example/configs/{shipped.relative_to(CONFIGS).as_posix()}"
+        message += f" That of the package is {name!r}."
+    return message
 
 
 def _read(
-    stream: TextIO, file: str | None, follow_includes: bool = True
+    stream: TextIO,
+    file: str | None,
+    outer: Sequence[str],
+    follow_includes: bool = True,
 ) -> Iterator[Binding]:
     for statement in config_parser.ConfigParser(stream, _Values()):
         if isinstance(statement, config_parser.IncludeStatement):
             if follow_includes:
-                yield from _read_file(statement.filename)
+                yield from _read_file(statement.filename, outer)
         elif isinstance(statement, config_parser.BindingStatement):
             line = statement.location.line_num
             yield Binding(_key(statement), statement.value, file, line)
@@ -282,13 +306,25 @@ def _key(statement: config_parser.BindingStatement) -> Key:
     return Key("", "", f"{scope}/{name}" if scope else name)
 
 
-def _open(file: str) -> TextIO:
-    """Opens a config in the place where gin finds it."""
+def _open(file: str, outer: Sequence[str]) -> TextIO:
+    """Opens a config in the place where gin finds it.
+
+    Raises:
+        ValueError: It is not there.
+    """
     if os.path.isfile(file):
         return open(file, encoding="utf-8")
     if _is_shipped(file):
         return _open_shipped(file)
-    return gin.resource_reader.system_path_reader(file)
+    try:
+        return gin.resource_reader.system_path_reader(file)
+    # Depending on whether Python finds a package, a folder, or neither.
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`include` must name a file, in the current folder or in {CONFIGS}"
+            f". Received: include {file!r} in "
+            f"{outer[-1] if outer else 'a binding'}."
+        ) from error
 
 
 def _shipped(file: str) -> pathlib.Path | None:

@@ -89,9 +89,18 @@ def folder_of(data_dir: str | None) -> pathlib.Path:
     Args:
         data_dir: str or None. The folder that holds all data sets. None is
             TFDS's default.
+
+    Raises:
+        ValueError: It is the address of a folder in a cloud.
     """
-    root = pathlib.Path(data_dir or default_data_dir()).expanduser().resolve()
-    return root / "leaf_audio"
+    root = data_dir or default_data_dir()
+    if "://" in str(root):
+        named = "data_dir" if data_dir else "$TFDS_DATA_DIR"
+        raise ValueError(
+            "`data_dir`, or $TFDS_DATA_DIR without it, must be a folder of "
+            f"this machine or one that is mounted. Received: {named}={root!r}."
+        )
+    return pathlib.Path(root).expanduser().resolve() / "leaf_audio"
 
 
 def prepare_once(

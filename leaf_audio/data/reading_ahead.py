@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from absl import flags
 
 from leaf_audio.data.quiet_grain import grain
 from leaf_audio.data.watched import Watched
@@ -42,6 +43,7 @@ def read_ahead(
     if not worker_processes:
         options = grain.ReadOptions(_THREADS, _BATCHES_AHEAD)
         return batches.to_iter_dataset(options)
+    _let_grain_read_its_flags()
     # In each process one thread: more would hold up each other.
     in_one_process = batches.to_iter_dataset(grain.ReadOptions(1, 2))
     shared = in_one_process.mp_prefetch(
@@ -51,6 +53,18 @@ def read_ahead(
         worker_init_fn=_obey_parent,
     )
     return _ClosedAtExit(Watched(shared.map(_copied), _tell_of_lost_worker))
+
+
+def _let_grain_read_its_flags() -> None:
+    """Lets Grain read its flags in a program whose flags nobody parses.
+
+    Where JAX is installed, Grain 0.2.18 reads one of them as it starts a
+    process, and absl refuses that. The flags of others stay unparsed.
+    """
+    if not flags.FLAGS.is_parsed():
+        for name in flags.FLAGS:
+            if name.startswith("grain_"):
+                flags.FLAGS[name].present = 1
 
 
 def _tell_of_lost_worker(error: Exception) -> None:

@@ -85,6 +85,8 @@ def tfds_audio(
         ValueError: An argument or an example is not valid, or the set cannot be
             downloaded and prepared.
     """
+    # An address in a cloud is refused before TFDS asks there.
+    clip_store.folder_of(data_dir)
     builder = _builder(name, data_dir)
     audio = _feature(builder, audio_key, "audio_key", _is_audio)
     label = _feature(builder, label_key, "label_key", _label_kind)
@@ -100,7 +102,7 @@ def tfds_audio(
         values = np.asarray(_descend(example, label_key))
         _check_example(name, split, i, samples, values, kind)
         return clip_store.Clip(
-            **_stored_form(samples, source_rate, rate),
+            **_stored_form(samples, source_rate, rate, f"{split} {i}"),
             label=_to_label(values, kind),
             name=f"{split} {i}",
         )
@@ -141,6 +143,13 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             "'synthetic_vowels' or the name of a TensorFlow Datasets set "
             "(https://www.tensorflow.org/datasets/catalog). "
             f"Received: dataset={name!r}."
+        ) from error
+    # Such as for a version that there is not, for a prefix of its name that
+    # needs a package, or for a setting that it does not have.
+    except (AssertionError, ImportError, TypeError) as error:
+        raise ValueError(
+            "`dataset` must name a TensorFlow Datasets set that can be opened "
+            f"here. Received: dataset={name!r}: {_reason(error)}."
         ) from error
 
 
@@ -359,7 +368,10 @@ def _source(
 
 
 def _stored_form(
-    samples: np.ndarray, source_rate: int | None, rate: int | None
+    samples: np.ndarray,
+    source_rate: int | None,
+    rate: int | None,
+    example: str,
 ) -> dict[str, Any]:
     """Returns the arguments of a `Clip` for the samples of an example."""
     int16 = np.iinfo(np.int16)
@@ -373,6 +385,12 @@ def _stored_form(
         mono = _to_float_mono(samples)
         if rate != source_rate:
             mono = soxr.resample(mono, source_rate, rate)
+            if not len(mono):
+                raise ValueError(
+                    "`sample_rate` must leave samples in each example. "
+                    f"Received: sample_rate={rate}, at which {example!r} is "
+                    f"empty, of {len(samples)} samples at {source_rate} Hz."
+                )
         yield mono
 
     return {"samples": converted, "bits": 16 if has_16_bits else 24}
@@ -427,9 +445,10 @@ def _label_names(
     classes = getattr(feature, "feature", feature)
     if isinstance(classes, tfds.features.ClassLabel):
         return list(classes.names)
-    count = 1 + max(
+    largest = (
         int(np.max(one, initial=-1)) for some in labels.values() for one in some
     )
+    count = 1 + max(largest, default=-1)
     if _label_kind(feature) == "multi-hot":
         count = feature.shape[0]
     if not count:

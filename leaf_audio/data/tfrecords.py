@@ -41,6 +41,10 @@ _FOLDERS = {
 _MAX_NAMED_FOLDERS = 5
 # Without names, there is a label for each index.
 _MAX_LABELS = 10**5
+# A record has its length before it and two checksums.
+_RECORD_OVERHEAD = 16
+# With this, zlib finds out whether bytes are in the format of GZIP or of ZLIB.
+_ANY_FORMAT = zlib.MAX_WBITS | 32
 
 
 def tfrecords(
@@ -248,7 +252,22 @@ def _source(
 
 
 def _count(file: pathlib.Path) -> int:
-    return sum(1 for _ in _records(file))
+    """Counts the records of a file, and checks that it ends with the last.
+
+    TensorFlow takes up to eleven bytes after a record for the end of the file,
+    and a file of so few bytes for one without records.
+    """
+    count = size = 0
+    for record in _records(file):
+        count += 1
+        size += _RECORD_OVERHEAD + len(record)
+    found = _uncompressed_size(file)
+    if found is None:
+        raise _damaged(file, "the compressed bytes do not end as they should")
+    if found != size:
+        reason = f"{count} records take {size} of {found} bytes"
+        raise _damaged(file, reason)
+    return count
 
 
 def _records(file: pathlib.Path) -> Iterator[bytes]:
@@ -258,11 +277,39 @@ def _records(file: pathlib.Path) -> Iterator[bytes]:
     try:
         yield from data.as_numpy_iterator()
     except tf.errors.OpError as error:
-        raise ValueError(
-            "`tfrecords.path` must hold TFRecord files. Received: "
-            f"file={str(file)!r}, which is damaged, cut off or something else: "
-            f"{re.sub('{{.*?}} ?', '', error.message.splitlines()[0])}."
-        ) from error
+        reason = re.sub("{{.*?}} ?", "", error.message.splitlines()[0])
+        raise _damaged(file, reason) from error
+
+
+def _damaged(file: pathlib.Path, reason: str) -> ValueError:
+    return ValueError(
+        "`tfrecords.path` must hold TFRecord files. Received: "
+        f"file={str(file)!r}, which is damaged, cut off or something else: "
+        f"{reason}."
+    )
+
+
+def _uncompressed_size(file: pathlib.Path) -> int | None:
+    """Returns the number of bytes of a file, once it is uncompressed.
+
+    It is None if what is compressed is cut off, or something follows it.
+    """
+    if not _compression(file):
+        return file.stat().st_size
+    size = 0
+    stream = None
+    try:
+        with open(file, "rb") as opened:
+            while some := opened.read(2**16):
+                while some:
+                    # Several compressed streams may follow one another.
+                    stream = stream or zlib.decompressobj(_ANY_FORMAT)
+                    size += len(stream.decompress(some))
+                    some = stream.unused_data
+                    stream = None if stream.eof else stream
+    except zlib.error:
+        return None
+    return size if stream is None else None
 
 
 def _compression(file: pathlib.Path) -> str:
@@ -270,8 +317,7 @@ def _compression(file: pathlib.Path) -> str:
     with open(file, "rb") as opened:
         start = opened.read(2**10)
     try:
-        # It takes both formats.
-        zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(start)
+        zlib.decompressobj(_ANY_FORMAT).decompress(start)
     except zlib.error:
         return ""
     return "GZIP" if start.startswith(b"\x1f\x8b") else "ZLIB"

@@ -53,6 +53,10 @@ _FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
 _COUNT = _Kind("a count", _is_count)
 _NUMBER = _Kind("a number", _is_number)
 _OBJECT = _Kind("an object", _is_object)
+_REASONS = _Kind(
+    "an object of texts",
+    lambda value: _is_object(value, lambda one: isinstance(one, str)),
+)
 _COUNTS = _Kind("an object of counts", lambda v: _is_object(v, _is_count))
 
 # The entries of `results.json` that are read. A run of an earlier version may
@@ -67,6 +71,7 @@ _SUMMARY = {
         "a rate in Hz, or null", lambda v: v is None or is_sample_rate(v)
     ),
     "data.fingerprint": _TEXT,
+    "data.skipped": _REASONS,
     "data.warnings": _TEXTS,
     "kept_epoch": _COUNT,
     "metrics": _Kind(

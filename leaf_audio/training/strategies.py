@@ -248,10 +248,13 @@ def create(
 def _check_devices(devices: Any) -> None:
     is_list = isinstance(devices, (list, tuple))
     if devices is not None and not (
-        is_list and devices and all(isinstance(one, str) for one in devices)
+        is_list
+        and devices
+        and all(isinstance(one, str) and one for one in devices)
+        and len(set(devices)) == len(devices)
     ):
         raise ValueError(
-            "`devices` must be a list of names of devices, or None. "
+            "`devices` must be a list of different names of devices, or None. "
             f"Received: devices={devices!r}."
         )
 

@@ -138,11 +138,12 @@ def _addresses(text: str | None) -> tuple[list[str], int]:
         is_valid = (
             list(content["cluster"]) == ["worker"]
             and content["task"]["type"] == "worker"
+            and isinstance(addresses, list)
             and all(map(_is_address, addresses))
             and len({*addresses}) == len(addresses) > 1
             and 0 <= index < len(addresses)
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         is_valid = False
     if not is_valid:
         raise ValueError(
@@ -154,5 +155,7 @@ def _addresses(text: str | None) -> tuple[list[str], int]:
 
 
 def _is_address(address: Any) -> bool:
+    if not isinstance(address, str):
+        return False
     host, _, port = address.rpartition(":")
     return bool(host) and port.isdecimal() and 0 < int(port) < 2**16

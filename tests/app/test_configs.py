@@ -220,6 +220,26 @@ def test_a_config_of_ones_own_may_include_a_shipped_one(tmp_path):
     assert (leaf.n_filters, leaf.sample_rate) == (7, 8000)
 
 
+def test_a_config_that_includes_itself_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = (tmp_path / "mel.gin").resolve()
+    own.write_text("include 'mel.gin'\nLeaf.n_filters = 7\n")
+    message = (
+        rf"include 'mel.gin' in {own}, so that {own} includes itself\. "
+        "That of the package is 'example/configs/mel.gin'"
+    )
+    for lines in ([], ["include 'mel.gin'"]):
+        with pytest.raises(ValueError, match=message):
+            configuration.parse([] if lines else ["mel.gin"], lines)
+    own.write_text("include 'example/configs/mel.gin'\n")
+    configuration.parse(["mel.gin", "mel.gin"], [])
+    inner = (tmp_path / "inner.gin").resolve()
+    own.write_text("include 'inner.gin'\n")
+    inner.write_text(f"include '{own}'\n")
+    with pytest.raises(ValueError, match=f"{own} includes itself by {inner}"):
+        configuration.parse(["mel.gin"], [])
+
+
 @pytest.mark.parametrize(
     "line, named",
     [
@@ -235,10 +255,13 @@ def test_a_config_of_ones_own_may_include_a_shipped_one(tmp_path):
         ("Leaf.n_filters = [3", "something is opened and never closed"),
         ("train.workdir = runs/one", "runs/one\n.*Text is quoted"),
         ("import leaf_audio.frontends", "leaf_audio.frontends"),
-        ("include 'nowhere.gin'", "nowhere.gin"),
+        ("include 'nowhere.gin'", "`include` .*'nowhere.gin' in a binding"),
+        ("include 'app/nowhere.gin'", "`include` .*'app/nowhere.gin' in a b"),
     ],
 )
-def test_a_misspelt_line_fails_and_is_named(line, named):
+def test_a_misspelt_line_fails_and_is_named(line, named, monkeypatch):
+    # Python takes its folder `app` for a package.
+    monkeypatch.syspath_prepend(ROOT / "tests")
     with pytest.raises(ValueError, match=named):
         configuration.parse(["leaf.gin"], [line])
 

@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+import tensorflow_datasets as tfds
 
 from leaf_audio import data
 from leaf_audio.data import sources, tfds_audio
@@ -110,3 +111,23 @@ def test_the_function_is_not_hidden_by_the_module_of_its_name():
 def test_every_public_name_is_there(name):
     assert name in dir(data)
     assert getattr(data, name).__doc__
+
+
+def test_a_folder_in_a_cloud_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("speech_commands", "synthetic_vowels"):
+        with pytest.raises(ValueError, match="data_dir='gs://bucket/tfds'"):
+            data.load(name, data_dir="gs://bucket/tfds")
+    monkeypatch.setenv("TFDS_DATA_DIR", "s3://bucket")
+    with pytest.raises(ValueError, match=r"\$TFDS_DATA_DIR='s3://bucket'"):
+        data.load("synthetic_vowels")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_that_needs_another_package_is_named(tmp_path, monkeypatch):
+    def fail(name, **options):
+        raise ModuleNotFoundError("No module named 'huggingface_hub'")
+
+    monkeypatch.setattr(tfds, "builder", fail)
+    with pytest.raises(ValueError, match="dataset='huggingface:foo': No mod"):
+        data.load("huggingface:foo", data_dir=str(tmp_path))

@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from leaf_audio import data
+from leaf_audio.data import tfds_audio
 
 pytestmark = pytest.mark.any_backend
 
@@ -246,6 +247,15 @@ def test_what_the_set_does_not_have_is_an_error(load, options, message):
         load(features, examples, **options)
 
 
+def test_an_example_that_is_empty_at_the_new_rate_is_named(load):
+    def examples(split):
+        yield from tones(split)
+        yield {"audio": np.ones(1, np.int16), "label": 0}
+
+    with pytest.raises(ValueError, match=r"=2000, at which 'train \d' is em"):
+        load({"audio": MONO, "label": LABEL}, examples, sample_rate=2000)
+
+
 def test_an_undeclared_rate_must_be_given_before_resampling(load):
     features = {
         "audio": tfds.features.Tensor(shape=(None,), dtype=np.float32),
@@ -340,6 +350,20 @@ def test_a_set_without_a_training_split_lists_its_splits(load):
 def test_an_unknown_set_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="`dataset`.*dataset='no_such_set'"):
         data.load("no_such_set", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("speech_commands:9.9.9", "cannot be loaded at version 9.9.9, only"),
+        ("speech_commands/x=1", "unexpected keyword argument 'x'"),
+    ],
+)
+def test_a_set_that_cannot_be_opened_is_named_with_the_reason(
+    tmp_path, name, reason
+):
+    with pytest.raises(ValueError, match=f"dataset='{name}': .*{reason}"):
+        data.load(name, data_dir=str(tmp_path))
 
 
 def test_without_a_network_a_download_ends_soon_and_says_so(
@@ -460,6 +484,12 @@ def test_a_set_without_any_label_is_an_error(load):
 
     with pytest.raises(ValueError, match="dataset='tiny', without any label"):
         load(SEVERAL, examples, label_key="numbers")
+
+
+def test_a_set_without_any_clip_has_no_label():
+    integers = tfds.features.Scalar(np.int64)
+    with pytest.raises(ValueError, match="dataset='tiny', without any label"):
+        tfds_audio._label_names("tiny", integers, {})
 
 
 def test_a_sequence_of_something_else_is_no_label(load):

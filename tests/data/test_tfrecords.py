@@ -2,6 +2,7 @@
 
 import io
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -155,7 +156,9 @@ def test_what_is_wrong_is_named(tmp_path, records, options, message):
         read(tmp_path / "r", **options)
 
 
-@pytest.mark.parametrize("content", [b"", b"something else", b"x" * 2000])
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"something else", b"x" * 2000]
+)
 def test_a_file_of_something_else_is_named(folder, content):
     path = folder / "train/file_00001-00002_bytes_compressed.tfrec"
     path.write_bytes(content)
@@ -171,6 +174,34 @@ def test_a_file_that_is_cut_off_is_named(folder):
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(ValueError, match=f"file='{path}', which is damaged"):
         read(folder)
+
+
+@pytest.mark.parametrize("compression", ["", "GZIP", "ZLIB"])
+@pytest.mark.parametrize("kept", [1, 11])
+def test_a_file_that_ends_within_the_header_of_a_record_is_named(
+    tmp_path, compression, kept
+):
+    first, second = tones(2)
+    path = tmp_path / "r/train/a"
+    write(path, [first, second], "")
+    # For TensorFlow, the file ends after the first record.
+    cut = path.read_bytes()[: 16 + len(first) + kept]
+    if compression:
+        stream = zlib.compressobj(wbits=31 if compression == "GZIP" else 15)
+        cut = stream.compress(cut) + stream.flush(zlib.Z_SYNC_FLUSH)
+    path.write_bytes(cut)
+    with pytest.raises(ValueError, match=f"file='{path}', which is damaged"):
+        read(tmp_path / "r")
+
+
+def test_what_follows_a_compressed_file_is_told(tmp_path):
+    path = tmp_path / "r/train/a"
+    write(path, tones(2), "ZLIB")
+    whole = path.read_bytes()
+    for more, reason in ((whole, "2 records take"), (b"more", "do not end as")):
+        path.write_bytes(whole + more)
+        with pytest.raises(ValueError, match=reason):
+            read(tmp_path / "r")
 
 
 def test_a_folder_without_training_records_is_named(tmp_path):

@@ -95,6 +95,29 @@ def test_an_error_in_a_process_is_raised_here(tmp_path):
         next(iter(made.train()))
 
 
+def test_a_program_that_parses_no_flags_may_have_processes(tmp_path):
+    """Grain asked for one of its flags, where JAX is installed."""
+    program = tmp_path / "own.py"
+    program.write_text(
+        "import sys\n"
+        "from absl import flags\n"
+        "from stored import prepare\n"
+        "from leaf_audio import data\n"
+        "if __name__ == '__main__':\n"
+        "    made = data.prepare(\n"
+        "        prepare(sys.argv[1]),\n"
+        "        [data.align],\n"
+        "        batch_size=4,\n"
+        "        worker_processes=1,\n"
+        "    )\n"
+        "    print(len(next(iter(made.train()))[0]), flags.FLAGS.is_parsed())\n"
+    )
+    folders = f"{ROOT}:{pathlib.Path(__file__).parent}"
+    process = python(str(program), str(tmp_path), PYTHONPATH=folders)
+    # The flags of others have not been parsed on the way.
+    assert process.stdout.split() == ["4", "False"]
+
+
 def test_processes_know_the_bindings_of_gin(tmp_path):
     write_tones(tmp_path / "tones")
     (tmp_path / "own.py").write_text(

@@ -16,6 +16,7 @@ SUMMARY = {
         "is_multilabel": False,
         "sample_rate": 16000,
         "fingerprint": "v2",
+        "skipped": {"a.wav": "it is cut off"},
         "warnings": [],
     },
     "kept_epoch": 1,

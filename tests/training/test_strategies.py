@@ -355,6 +355,13 @@ def test_a_device_that_is_not_there_is_named():
         strategies.mirrored(devices=["GPU:7"])
 
 
+@pytest.mark.parametrize("devices", [[""], ["cpu:0", "cpu:0"], [], "cpu:0"])
+@pytest.mark.parametrize("name", ["mirrored", "data_parallel"])
+def test_devices_have_different_names(name, devices):
+    with pytest.raises(ValueError, match="`devices` must be a list of diff"):
+        getattr(strategies, name)(devices)
+
+
 @needs_tensorflow
 @pytest.mark.slow
 def test_a_tpu_strategy_is_built_from_the_flags():

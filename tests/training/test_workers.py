@@ -172,6 +172,12 @@ def test_the_others_stop_when_one_is_killed(tmp_path, killed):
         '"index": 2}}',
         '{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, '
         '"task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": [1, 2]}, "task": {"type": "worker", '
+        '"index": 0}}',
+        '{"cluster": {"worker": {"a:1": 0, "b:1": 1}}, "task": {"type": '
+        '"worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", '
+        '"index": Infinity}}',
     ],
 )
 def test_a_configuration_that_is_not_valid_is_told(monkeypatch, config):
