@@ -59,6 +59,7 @@ def draw(
     # `models` has the classes of the saved model.
     from leaf_audio import diagnostics, frontend, models  # noqa: F401
     from leaf_audio.diagnostics import figures
+    from leaf_audio.training import run_files
     from leaf_audio.training.workdir import Workdir
 
     folder = Workdir(workdir)
@@ -77,14 +78,16 @@ def draw(
     if has_filters:
         drawn["responses"] = figures.responses(trained)
     if learned:
-        drawn["bands"] = figures.bands(trained)
+        before = run_files.read_first_filters(folder.filters)
+        drawn["bands"] = figures.bands(trained, before)
     if recording is not None:
         clip = _prepared(folder, recording, int(trained.sample_rate), configs)
         drawn["outputs"] = figures.outputs(
             _compared(trained, learned), clip, pathlib.Path(recording).name
         )
-    target = folder.path / "figures" if output is None else pathlib.Path(output)
-    return save(drawn, target)
+    if output is None:
+        return save(drawn, folder.path / "figures")
+    return save(drawn, pathlib.Path(output).expanduser())
 
 
 def _prepared(
@@ -217,3 +220,7 @@ def _define_flags() -> None:
         "prepares it; of one that is too long, its centre.",
         **own,
     )
+
+
+if __name__ == "__main__":
+    run()

@@ -106,7 +106,7 @@ def write(
 def _file(workdir: str, output: str | None) -> pathlib.Path:
     if output is None:
         return pathlib.Path(workdir).expanduser() / "report.html"
-    return pathlib.Path(output)
+    return pathlib.Path(output).expanduser()
 
 
 def _check_replaceable(file: pathlib.Path) -> None:

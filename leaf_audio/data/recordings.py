@@ -134,7 +134,7 @@ def list_labelled(folder: str) -> Listing:
             labels, recordings with several labels, or parts of files. The
             message calls it `recordings`.
     """
-    path = pathlib.Path(folder)
+    path = pathlib.Path(folder).expanduser()
     if not path.is_dir():
         raise ValueError(
             "`recordings` must be a folder of labelled recordings. "

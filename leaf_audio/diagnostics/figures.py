@@ -58,7 +58,7 @@ _QUANTITIES: dict[Any, str] = {
 
 
 def responses(frontend: Frontend) -> Figure:
-    """Draws the power responses of the filters, now and before training.
+    """Draws the power responses of the filters, now and as initialized.
 
     Each filter is a row of colours: its response in dB, with its maximum at
     0 dB. Of `MelFilterbanks`, which learns nothing, there is one panel.
@@ -78,7 +78,7 @@ def responses(frontend: Frontend) -> Figure:
         panels = {"": frontend.filter_responses()}
     else:
         panels = {
-            "at the beginning": diagnostics.responses(frontend, True),
+            "as initialized": diagnostics.responses(frontend, True),
             "now": diagnostics.responses(frontend),
         }
     figure = _figure(5.4, 2.6 * len(panels) + 1)
@@ -136,13 +136,19 @@ def _draw_responses(
     return image
 
 
-def bands(frontend: Frontend) -> Figure:
+def bands(
+    frontend: Frontend, before: Mapping[str, np.ndarray] | None = None
+) -> Figure:
     """Draws bandwidths over centre frequencies, now and before training.
 
-    A line connects the initial and the present values of a filter.
+    A line connects the earlier and the present values of a filter.
 
     Args:
       frontend: Frontend with learnable filters. It must be built.
+      before: Dictionary with the values before training, as
+        `diagnostics.filters` returned them. None takes the values that the
+        initializers give, where training began unless it began with the weights
+        of another model. Defaults to None.
 
     Returns:
       The figure.
@@ -153,17 +159,20 @@ def bands(frontend: Frontend) -> Figure:
     """
     figure = _figure(6, 4)
     axes = figure.subplots()
-    then, now = (
-        diagnostics.filters(frontend, initial=initial)
-        for initial in (True, False)
-    )
+    now = diagnostics.filters(frontend)
+    then = before or diagnostics.filters(frontend, initial=True)
     ends = [
         np.stack([one[name] for one in (then, now)])
         for name in ("centre_hz", "bandwidth_hz")
     ]
     axes.plot(*ends, color=_GREY, lw=0.8, zorder=1)
     for one, label, color, marker in (
-        (then, "at the beginning", _ORANGE, "o"),
+        (
+            then,
+            "at the beginning" if before else "as initialized",
+            _ORANGE,
+            "o",
+        ),
         (now, "now", _BLUE, "D"),
     ):
         axes.scatter(

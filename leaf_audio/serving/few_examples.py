@@ -119,7 +119,8 @@ def read_labelled(
     """
     listing = list_labelled(folder)
     known = {
-        str(pathlib.Path(folder, one.file)): one for one in listing.recordings
+        str(pathlib.Path(folder, one.file).expanduser()): one
+        for one in listing.recordings
     }
     found = list(embed(classifier, list(known), on_unusable=on_unusable))
     entries = [known[one.recording] for one in found]

@@ -369,7 +369,8 @@ class TrainedClassifier:
     ) -> ClassifierStream:
         """Makes a stream, which judges audio while it comes in.
 
-        What it says, joined, is what it says of `windows` of the whole audio.
+        With the same hop, what it says, joined, is what the model says of
+        `windows` of the whole audio.
 
         Args:
             sample_rate: int, in Hz. The sample rate of the audio. Defaults to

@@ -232,6 +232,30 @@ def read_filters(
     return table
 
 
+def read_first_filters(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    """Reads from `filters.csv` what the filters were before the training.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A float array for each column but "epoch" and "filter", or None if there
+        is no such file.
+
+    Raises:
+        ValueError: If it holds something else.
+    """
+    if not path.exists():
+        return None
+    table = read_filters(path)
+    first = table["epoch"] == 0
+    return {
+        name: values[first]
+        for name, values in table.items()
+        if name not in ("epoch", "filter")
+    }
+
+
 def _check_counts(
     path: pathlib.Path, table: Mapping[str, np.ndarray], name: str
 ) -> None:

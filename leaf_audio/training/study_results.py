@@ -198,6 +198,9 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
+        for suffix in FIGURES:
+            # It would be of the results before.
+            (study.folder / f"results.{suffix}").unlink(missing_ok=True)
         print("no figure: it needs matplotlib, pip install -e '.[plot]'")
         return
     figure = Figure(figsize=(6.4, 0.8 + 0.4 * len(rows)), layout="constrained")

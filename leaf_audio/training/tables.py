@@ -65,7 +65,7 @@ def write(
         thresholds: See `leaf_audio.training.metrics.by_label`. Defaults to
             None.
     """
-    has_figure = True
+    is_told = False
     for split, outcome in outcomes.items():
         classes, confusion, picture = file_names(split)
         # A label is the name of a folder, which need not be valid UTF-8.
@@ -84,17 +84,19 @@ def write(
             folder / confusion,
             [["label \\ predicted", *label_names], *rows_of_counts],
         )
-        if has_figure:
-            try:
-                drawn = draw(counts, label_names, f"{split}: clips")
-            except ImportError:
-                has_figure = False
+        try:
+            drawn = draw(counts, label_names, f"{split}: clips")
+        except ImportError:
+            # It would be of an evaluation before.
+            (folder / picture).unlink(missing_ok=True)
+            if not is_told:
+                is_told = True
                 tell(
                     "no figure of the confusion matrix: it needs matplotlib, "
                     "pip install -e '.[plot]'"
                 )
-            else:
-                _save(drawn, folder / picture)
+        else:
+            _save(drawn, folder / picture)
 
 
 def class_table(

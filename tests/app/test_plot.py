@@ -72,6 +72,15 @@ def test_bands_lead_from_the_beginning_to_now(leaf):
         assert y[1] == pytest.approx(y[0] / 0.8, rel=1e-3)
 
 
+def test_bands_may_begin_elsewhere_than_initialized(leaf):
+    before = diagnostics.filters(leaf)
+    (axes,) = figures.bands(leaf, before).axes
+    for line in axes.get_lines():
+        x, y = line.get_data()
+        assert x[0] == x[1] and y[0] == y[1]
+    assert axes.get_legend_handles_labels()[1] == ["at the beginning", "now"]
+
+
 def test_outputs_have_a_panel_for_each_frontend(leaf):
     x = np.random.default_rng(0).normal(0, 0.1, 4000)
     mel = frontend.MelFilterbanks(n_filters=6)

@@ -74,6 +74,8 @@ def test_a_name_that_the_font_lacks_is_no_warning(tmp_path):
 
 def test_without_matplotlib_a_line_says_so_once(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    # Of an evaluation before, which these are not.
+    (tmp_path / "confusion_test.png").touch()
     told = []
     tables.write(tmp_path, NAMES, {"validation": ONE, "test": ONE}, told.append)
     (line,) = told

@@ -247,7 +247,8 @@ def _filters(
     found["images"] = [_image(responses, "responses of the filters", "png")]
     if not is_learned:
         return found
-    bands = figures.bands(of_model)
+    before = run_files.read_first_filters(folder.filters)
+    bands = figures.bands(of_model, before)
     found["images"] += _images({"bandwidths over centre frequencies": bands})
     if folder.filters.exists():
         kept_epoch = summary.get("kept_epoch")
