@@ -177,7 +177,7 @@ ARGUMENTS = {
     "spec_augment": "bool or none",
     **dict.fromkeys(("encoder", "frontend"), "layer or none"),
     **dict.fromkeys(
-        ("devices", "readers", "split_names"),
+        ("before", "devices", "readers", "split_names"),
         "given or none",
     ),
     **dict.fromkeys(("test_folds", "validation_folds"), "names or none"),
@@ -297,6 +297,8 @@ WAVEFORM_FUNCTIONS = (
 )
 
 # The arguments that must be given besides the one that is tried.
+SINCNET = frontend.SincNet(n_filters=4)
+SINCNET.build((None, None))
 REQUIRED = {
     **dict.fromkeys(
         (
@@ -315,6 +317,7 @@ REQUIRED = {
     # They take less time to make than the default compressions.
     **dict.fromkeys(("EfficientLeaf", "Leaf"), {"compression_fn": "log"}),
     "ArrayInit": {"values": [1.0]},
+    "bands": {"frontend": SINCNET},
     "AudioClassifier": {"num_outputs": 3},
     **dict.fromkeys(
         ("COLA", "SimCLR"), {"classifier": models.AudioClassifier(1)}
@@ -387,8 +390,9 @@ UNTRIED = {
     *("evaluate.load", "evaluate.prepare", "evaluate.observer"),
     "import_frontend.source",
 }
-# With legal values they read files, train or fetch data.
+# With legal values they read files, train, draw or fetch data.
 COSTLY = {
+    "bands",
     *("audio_folder", "embed", "evaluate", "example_shape", "load", "tasks"),
     "tfds_set",
     *("serving.load", "predict", "tfrecords", "prepare", "read_recording"),

@@ -154,25 +154,26 @@ def bands(
       The figure.
 
     Raises:
-      ValueError: If the frontend is not built or has no learnable filters.
+      ValueError: If the frontend is not built or has no learnable filters, or
+        `before` is no such dictionary.
       ImportError: If matplotlib is not installed.
     """
+    now = diagnostics.filters(frontend)
+    if before is None:
+        begin = "as initialized"
+        then = diagnostics.filters(frontend, initial=True)
+    else:
+        begin = "at the beginning"
+        then = _checked_filters(before, len(now["centre_hz"]))
     figure = _figure(6, 4)
     axes = figure.subplots()
-    now = diagnostics.filters(frontend)
-    then = before or diagnostics.filters(frontend, initial=True)
     ends = [
         np.stack([one[name] for one in (then, now)])
         for name in ("centre_hz", "bandwidth_hz")
     ]
     axes.plot(*ends, color=_GREY, lw=0.8, zorder=1)
     for one, label, color, marker in (
-        (
-            then,
-            "at the beginning" if before else "as initialized",
-            _ORANGE,
-            "o",
-        ),
+        (then, begin, _ORANGE, "o"),
         (now, "now", _BLUE, "D"),
     ):
         axes.scatter(
@@ -197,6 +198,19 @@ def bands(
         label_in_full(axis)
     axes.legend()
     return figure
+
+
+def _checked_filters(before: Any, count: int) -> Mapping[str, np.ndarray]:
+    names = ("centre_hz", "bandwidth_hz")
+    is_mapping = isinstance(before, Mapping)
+    if not is_mapping or any(
+        np.shape(before.get(name)) != (count,) for name in names
+    ):
+        raise ValueError(
+            f"`before` must be a dictionary with {count} values of "
+            f"{' and '.join(names)} each, or None. Received: before={before!r}."
+        )
+    return before
 
 
 def outputs(
