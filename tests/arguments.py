@@ -191,7 +191,7 @@ ARGUMENTS = {
     "transform": "callable",
     "transform_fns": "list",
     "waveform": "integers",
-    "fallback_sample_rate": "positive",
+    "fallback_sample_rate": "positive or none",
     # Those of librosa.
     **dict.fromkeys(("sr", "bias", "eps"), "positive"),
     "gain": "not negative",

@@ -35,8 +35,6 @@ from leaf_audio.data.clips import SPLITS, AudioData, DataWarning
 from leaf_audio.data.entries import Recording
 from leaf_audio.data.index_csv import DEFAULT_SEPARATOR
 
-DEFAULT_SAMPLE_RATE = 16000
-
 
 def audio_folder(
     path: str | None = None,
@@ -51,7 +49,7 @@ def audio_folder(
     allow_unlabelled: bool = False,
     index: recordings.IndexFunction | None = None,
     data_dir: str | None = None,
-    fallback_sample_rate: int = DEFAULT_SAMPLE_RATE,
+    fallback_sample_rate: int | None = None,
     for_training: bool = True,
 ) -> AudioData:
     """Prepares the recordings in a folder.
@@ -107,8 +105,9 @@ def audio_folder(
             there is one. Default: None.
         data_dir: str or None. The folder that holds all data sets; the prepared
             clips go there. None is TFDS's default. Default: None.
-        fallback_sample_rate: int, in Hz. The rate that the caller of `load`
-            asked for. Default: 16000.
+        fallback_sample_rate: int, in Hz, or None. The rate that the caller of
+            `load` asked for, with which `sample_rate` must agree. None stands
+            for 16000. Default: None.
         for_training: bool. Whether to require what training needs: at least two
             labels, and clips of each label in the split "train". With the
             column `labels`, one label is enough if some recordings lack it.
@@ -124,15 +123,12 @@ def audio_folder(
     folder = user_files.check_folder(
         "audio_folder", path, "a folder of recordings"
     )
+    sample_rate = user_files.chosen_rate(
+        "audio_folder", sample_rate, fallback_sample_rate
+    )
     check_unless_none(
         decoding.check_sample_rate,
-        **{
-            "audio_folder.sample_rate": sample_rate,
-            "audio_folder.source_sample_rate": source_sample_rate,
-        },
-    )
-    decoding.check_sample_rate(
-        "audio_folder.fallback_sample_rate", fallback_sample_rate
+        **{"audio_folder.source_sample_rate": source_sample_rate},
     )
     check_unless_none(check_path, data_dir=data_dir)
     check_unless_none(
@@ -150,8 +146,6 @@ def audio_folder(
             "`audio_folder.index` must be a function of the folder, such as "
             f"@audioset_index, or None. Received: index={index!r}."
         )
-    if sample_rate is None:
-        sample_rate = fallback_sample_rate
     user_files.check_on_error("audio_folder", on_error)
     splits.check_fold_names("validation", validation_folds)
     splits.check_fold_names("test", test_folds)

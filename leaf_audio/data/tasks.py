@@ -27,7 +27,6 @@ from leaf_audio.common.checks import (
     check_unless_none,
 )
 from leaf_audio.data import clip_store, decoding, shared_audio
-from leaf_audio.data.audio_folder import DEFAULT_SAMPLE_RATE
 from leaf_audio.data.balance import BalancedOrder
 from leaf_audio.data.clips import (
     SPLITS,
@@ -37,6 +36,7 @@ from leaf_audio.data.clips import (
     Task,
 )
 from leaf_audio.data.passes import Passes
+from leaf_audio.data.user_files import DEFAULT_SAMPLE_RATE
 
 _NAME = re.compile(r"\w[\w-]*", re.ASCII)
 

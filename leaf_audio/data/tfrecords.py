@@ -56,7 +56,7 @@ def tfrecords(
     sample_rate: int | None = None,
     on_error: str = "raise",
     data_dir: str | None = None,
-    fallback_sample_rate: int = 16000,
+    fallback_sample_rate: int | None = None,
     for_training: bool = True,
 ) -> AudioData:
     """Prepares audio that another program has written to TFRecord files.
@@ -89,8 +89,9 @@ def tfrecords(
             lists it in the result's `skipped`. Default: "raise".
         data_dir: str or None. The folder that holds all data sets; the prepared
             clips go there. None is TFDS's default. Default: None.
-        fallback_sample_rate: int, in Hz. The rate that the caller of `load`
-            asked for. Default: 16000.
+        fallback_sample_rate: int, in Hz, or None. The rate that the caller of
+            `load` asked for, with which `sample_rate` must agree. None stands
+            for 16000. Default: None.
         for_training: bool. Whether there must be a folder `train`.
             Default: True.
 
@@ -106,13 +107,9 @@ def tfrecords(
     check_bool("for_training", for_training)
     check_unless_none(check_path, data_dir=data_dir)
     user_files.check_on_error("tfrecords", on_error)
-    check_unless_none(
-        decoding.check_sample_rate, **{"tfrecords.sample_rate": sample_rate}
+    rate = user_files.chosen_rate(
+        "tfrecords", sample_rate, fallback_sample_rate
     )
-    decoding.check_sample_rate(
-        "tfrecords.fallback_sample_rate", fallback_sample_rate
-    )
-    rate = fallback_sample_rate if sample_rate is None else sample_rate
     names = _read_names(label_names)
     folder = user_files.check_folder(
         "tfrecords", path, "a folder that holds folders of TFRecord files"

@@ -5,10 +5,43 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from leaf_audio.common.checks import check_unless_none
 from leaf_audio.common.listing import listed
+from leaf_audio.data import decoding
 
+# In Hz.
+DEFAULT_SAMPLE_RATE = 16000
 # How many of them an error message names.
 _MAX_NAMED = 5
+
+
+def chosen_rate(reader: str, own: int | None, asked: int | None) -> int:
+    """Returns the sample rate that a reader brings all recordings to.
+
+    Args:
+        reader: The name of the reader.
+        own: Its argument `sample_rate`.
+        asked: Its argument `fallback_sample_rate`, which `load` has been asked
+            for.
+
+    Raises:
+        ValueError: One of them is no sample rate, or they do not agree.
+    """
+    check_unless_none(
+        decoding.check_sample_rate,
+        **{
+            f"{reader}.sample_rate": own,
+            f"{reader}.fallback_sample_rate": asked,
+        },
+    )
+    # Before all recordings are prepared at one of them.
+    if None not in (own, asked) and own != asked:
+        raise ValueError(
+            f"`{reader}.sample_rate` must be None or agree with "
+            f"`data.load.sample_rate`. Received: {reader}.sample_rate={own}, "
+            f"data.load.sample_rate={asked}."
+        )
+    return own or asked or DEFAULT_SAMPLE_RATE
 
 
 def check_on_error(reader: str, value: Any) -> None:

@@ -33,8 +33,12 @@ def test_a_reader_has_its_own_settings_and_gets_those_of_load(load, tmp_path):
     result = load({"sample_rate": 8000, "on_error": "skip"})
     assert (result.name, result.sample_rate) == ("audio_folder", 8000)
     assert result.path.startswith(str(tmp_path / "leaf_audio"))
+
+
+def test_rates_that_do_not_agree_are_told_before_preparation(load, tmp_path):
     with pytest.raises(ValueError, match="8000.*16000"):
         load({"sample_rate": 8000}, sample_rate=16000)
+    assert not (tmp_path / "leaf_audio").exists()
 
 
 def test_the_rate_asked_of_load_is_the_default(load):
