@@ -118,16 +118,15 @@ def of_task(settings: Mapping[str, str], task: str) -> dict[str, str]:
         found[name] = text
     if not isinstance(own, Reference):
         return found | {"train.dataset": repr(own)}
-    inside = f"{own.scope}/" if own.scope else ""
-    return {
-        **found,
-        **{
+    if own.scope:
+        # Also those of functions that the reader calls.
+        inside = f"{own.scope}/"
+        found |= {
             name.removeprefix(inside): text
             for name, text in settings.items()
-            if name.startswith(f"{inside}{own.configurable}.")
-        },
-        "train.dataset": repr(own.configurable),
-    }
+            if name.startswith(inside)
+        }
+    return found | {"train.dataset": repr(own.configurable)}
 
 
 def _is_of_data(name: str) -> bool:

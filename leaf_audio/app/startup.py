@@ -17,6 +17,8 @@ from absl import app, flags
 from leaf_audio.common import output
 
 _BACKENDS = ("tensorflow", "jax", "torch")
+# Flags that name files or folders.
+_PATHS = ("data_dir", "model", "output", "recording", "recordings", "workdir")
 _HELP = frozenset(("--help", "-help", "-h", "-?"))
 # The names of these settings in glibc's malloc.h, and large sizes in bytes.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -39,6 +41,7 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
     def checked(argv: list[str]) -> None:
         if len(argv) > 1 and not operands:
             raise app.UsageError(f"Unexpected arguments: {argv[1:]}.")
+        _expand_home()
         main(argv)
 
     sys.unraisablehook = _obey_ctrl_c
@@ -55,6 +58,17 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
         # The program that reads the output, such as `head`, has ended.
         output.discard(sys.stdout.fileno())
         sys.exit(1)
+
+
+def _expand_home() -> None:
+    """Replaces the `~` of paths in flags, which shells leave behind a `=`."""
+    given = flags.FLAGS
+    for name in _PATHS:
+        if name in given and given[name].value is not None:
+            given[name].value = os.path.expanduser(given[name].value)
+    if "gin_config" in given:
+        files = map(os.path.expanduser, given.gin_config)
+        given["gin_config"].value = list(files)
 
 
 def _obey_ctrl_c(unraisable: Any) -> None:

@@ -31,6 +31,13 @@ QUANTIZATIONS = ("float16", "int8")
 # metadata of an ONNX file. Only files that have it are replaced.
 MEMBER = "leaf_audio.json"
 METADATA = "leaf_audio"
+# What the description of an ONNX file has, and names in a model have not.
+_IN_METADATA = '"included": {"window": '
+# What a SavedModel is made of. TensorFlow writes all of it but the last.
+_IN_SAVED_MODEL = {
+    *("assets", "fingerprint.pb", "saved_model.pb", "variables"),
+    "assets.extra",
+}
 
 
 def check_request(
@@ -58,7 +65,7 @@ def check_request(
         ValueError: If an argument is out of range, or a file would be replaced
             that no export has written.
     """
-    path = pathlib.Path(check_path(name, path))
+    path = pathlib.Path(check_path(name, path)).expanduser()
     format = check_choice("format", format, tuple(SUFFIXES))
     check_unless_none(check_positive_int, window=window)
     check_bool("keep_plan", keep_plan)
@@ -100,8 +107,10 @@ def _check_replaceable(path: pathlib.Path, format: str, name: str) -> None:
     elif format == "savedmodel":
         if path.exists() and not _is_description(inside(path)):
             found = [path]
+        elif path.exists():
+            found = _others_inside(path)
     else:
-        mark = {"onnx": METADATA, "keras": MEMBER}[format]
+        mark = {"onnx": _IN_METADATA, "keras": MEMBER}[format]
         found = files.without_mark([path], mark)
     if found:
         raise ValueError(
@@ -119,6 +128,13 @@ def beside(path: pathlib.Path) -> pathlib.Path:
 def inside(path: pathlib.Path) -> pathlib.Path:
     """Returns the file that describes a SavedModel."""
     return path / "assets.extra" / "leaf_audio.json"
+
+
+def _others_inside(path: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what is in the folder of a SavedModel and is not of an export."""
+    found = [one for one in path.iterdir() if one.name not in _IN_SAVED_MODEL]
+    about = inside(path)
+    return found + [one for one in about.parent.iterdir() if one != about]
 
 
 def _is_description(path: pathlib.Path) -> bool:

@@ -128,7 +128,8 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     Raises:
         OSError: If the folder cannot be written.
     """
-    path = pathlib.Path(path)
+    # A link stays one: what it leads to is replaced.
+    path = pathlib.Path(os.path.realpath(path))
     around = _partial(path)
     shutil.rmtree(around, ignore_errors=True)
     around.mkdir()

@@ -343,7 +343,7 @@ def _read_rows(
     seen = set()
     for row, where in rows:
         entry = _read_row(row, folder, where, read_labels)
-        key = (entry.file, entry.start, entry.end)
+        key = (entry.file, entry.start or 0.0, entry.end)
         if key in seen:
             what, so = "`file`", ""
             if "start" in row:

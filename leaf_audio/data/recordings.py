@@ -321,7 +321,7 @@ def files_of(recordings: Sequence[str | os.PathLike]) -> list[str]:
 
 
 def _files(recording: str | os.PathLike) -> list[str]:
-    name = os.fspath(recording)
+    name = os.path.expanduser(recording)
     if not os.path.isdir(name):
         return [name]
     found = [

@@ -102,10 +102,13 @@ class MultitaskClassifier(KnownArguments, keras.Model):
                 input_norm=one.input_norm,
                 pooling=one.pooling,
                 dropout=one.dropout,
+                dtype=one.dtype_policy,
+                trainable=one.trainable,
             )
             for one in classifiers
         ]
-        return cls(classifiers[0].frontend, branches)
+        dtype = classifiers[0].dtype_policy
+        return cls(classifiers[0].frontend, branches, dtype=dtype)
 
     @property
     def num_outputs(self) -> int:

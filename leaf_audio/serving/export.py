@@ -56,11 +56,11 @@ def export(
     rate of the classifier. The model prepares them itself, as
     `TrainedClassifier.prepare` does. Two things are left to the caller, and the
     list `preparation` of a JSON file names them: padding and cropping to the
-    window of LiteRT, and functions that are not of `leaf_audio.data` with all
-    those before them. That file also has the labels, the sample rate, the
-    window and the thresholds. It lies beside a `.tflite` file, and in the
-    folder `assets.extra` of a SavedModel. An `.onnx` file has it as the text
-    `leaf_audio` of its metadata.
+    window of LiteRT, and functions that are not of `leaf_audio.data`, each with
+    all functions that come before. That file also has the labels, the sample
+    rate, the window, the distance of windows and the thresholds. It lies beside
+    a `.tflite` file, and in the folder `assets.extra` of a SavedModel. An
+    `.onnx` file has it as the text `leaf_audio` of its metadata.
 
     A LEAF that follows a plan is exported in its exact form, which makes a
     small file. Its probabilities differ by the plan's error. With `keep_plan`
@@ -206,12 +206,16 @@ class _Endpoint:
         """Makes the endpoint for batches of any size and any length."""
         before, included = split(classifier.transform_fns, has_one_length=False)
         length = classifier.window
-        if before or length is None:
-            is_aligned = any(one["name"] == "align" for one in included)
-            shape = (None, None if is_aligned else length)
-            return cls(classifier, shape, before, included)
-        hop = min(classifier.evaluation_hop or length, length)
-        return cls(classifier, (None, None), before, included, (length, hop))
+        if length is None:
+            return cls(classifier, (None, None), before, included)
+        if before:
+            # Whoever prepares the windows has to cut them before.
+            before, included = split(
+                classifier.transform_fns, has_one_length=True
+            )
+            return cls(classifier, (None, length), before, included)
+        windows = (length, _hop(classifier, length))
+        return cls(classifier, (None, None), before, included, windows)
 
     def describe(self) -> dict[str, Any]:
         """Returns what a user of the exported model must know."""
@@ -219,10 +223,12 @@ class _Endpoint:
         if thresholds is not None:
             thresholds = [float(one) for one in thresholds]
         length, hop = self.windows or (None, None)
+        window = self.shape[1]
         return {
             "labels": list(self.classifier.labels),
             "sample_rate": self.classifier.sample_rate,
-            "window": self.shape[1],
+            "window": window,
+            "hop": None if window is None else _hop(self.classifier, window),
             "thresholds": thresholds,
             "preparation": list(self.before),
             "included": {
@@ -238,10 +244,17 @@ class _Endpoint:
         """Warns if the caller must do more than padding and cropping."""
         names = [one["name"] for one in self.before]
         if set(names) - {"align"}:
+            # The name of any other function begins with its module.
+            has_own = any("." in name for name in names)
+            why = (
+                "functions that are not of leaf_audio.data, and those before "
+                "them, are not part of it"
+                if has_own
+                else "`align`, and what comes before it, is not part of it"
+            )
             warnings.warn(
                 "what the exported model gets must be prepared by "
-                f"{', '.join(names)}: functions that are not of "
-                "leaf_audio.data, and those before them, are not part of it",
+                f"{', '.join(names)}: {why}",
                 data.DataWarning,
                 stacklevel=3,
             )
@@ -263,6 +276,11 @@ class _Endpoint:
         normalize = keras.ops.sigmoid if has_several else keras.ops.softmax
         clips = prepare(clips, self.included)
         return normalize(self.classifier.model(clips, training=False))
+
+
+def _hop(classifier: TrainedClassifier, window: int) -> int:
+    """Returns the distance of the windows in which recordings are judged."""
+    return min(classifier.evaluation_hop or window, window)
 
 
 def _write_saved_model(

@@ -50,7 +50,7 @@ def read_weights(source: Any) -> dict[str, Lazy]:
             "the prefix of a TensorFlow checkpoint, or the name of a file of "
             f"PyTorch or NumPy. Received: source={source!r}."
         )
-    path = os.fspath(check_path("source", source))
+    path = os.path.expanduser(check_path("source", source))
     # Keras names a checkpoint `checkpoint`, and beside it there is a text file
     # of the same name.
     if os.path.isfile(f"{path}.index"):

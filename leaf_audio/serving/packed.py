@@ -58,7 +58,7 @@ def write(
         ValueError: If `path` does not end in `.keras`, or its folder does not
             exist.
     """
-    path = pathlib.Path(check_path("path", path))
+    path = pathlib.Path(check_path("path", path)).expanduser()
     check_bool("compact", compact)
     if path.suffix != ".keras" or not path.parent.is_dir():
         raise ValueError(

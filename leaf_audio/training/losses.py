@@ -20,6 +20,8 @@ _REFUSED = {
     keras.losses.CTC: "sequences",
     keras.losses.Dice: "probabilities",
     keras.losses.KLDivergence: "probabilities",
+    keras.losses.MeanAbsolutePercentageError: "targets other than 0",
+    keras.losses.MeanSquaredLogarithmicError: "values from 0 on",
     keras.losses.Poisson: "probabilities",
     keras.losses.Tversky: "probabilities",
 }

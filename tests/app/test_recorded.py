@@ -214,3 +214,24 @@ def test_a_value_that_gin_cannot_read_is_named(text):
     with pytest.raises(ValueError, match="seq_len|Received: "):
         lines = recorded.data_bindings({"align.seq_len": text})
         configuration.parse([], [], lines)
+
+
+def test_the_settings_of_a_task_are_those_of_its_scope():
+    settings = {
+        "tasks.sets": "{'a': @one/audio_folder, 'b': @audio_folder}",
+        "tasks.weights": "None",
+        "audio_folder.path": "'b'",
+        "one/audio_folder.path": "'a'",
+        "one/audio_folder.index": "@my_index",
+        "one/my_index.column": "'species'",
+        "align.seq_len": "500",
+    }
+    found = recorded.of_task(settings, "a")
+    assert found == {
+        "train.dataset": "'audio_folder'",
+        "audio_folder.path": "'a'",
+        "audio_folder.index": "@my_index",
+        "my_index.column": "'species'",
+        "align.seq_len": "500",
+    }
+    assert recorded.of_task(settings, "b")["audio_folder.path"] == "'b'"

@@ -167,6 +167,24 @@ def test_ctrl_c_during_a_garbage_collection_is_obeyed():
     )
 
 
+def test_paths_in_flags_may_begin_with_the_home_folder():
+    code = """
+import sys
+from absl import flags
+from leaf_audio.app import startup
+for name in ("output", "workdir"):
+    flags.DEFINE_string(name, None, "x")
+flags.DEFINE_multi_string("gin_config", [], "x")
+def main(argv):
+    given = flags.FLAGS
+    print(given.output, given.workdir, given.gin_config)
+sys.argv = ["leaf-audio", "--output=~/x", "--gin_config=~/a.gin"]
+startup.run_main(main)
+"""
+    told = python("-c", code, HOME="/home/me").stdout
+    assert told == "/home/me/x None ['/home/me/a.gin']\n"
+
+
 def test_ctrl_c_ends_a_command_with_a_line():
     """Also while it imports its libraries."""
     code = """

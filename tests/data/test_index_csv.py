@@ -280,6 +280,13 @@ def test_a_column_of_folds_is_chosen_by_settings(folder, read_folder):
     assert read_folder(folder).counts == {"train": 6, "test": 6}
 
 
+def test_a_segment_is_the_same_whether_its_start_is_empty_or_0(tmp_path):
+    put(tmp_path / "a.wav")
+    write(tmp_path, "file,label,start,end", "a.wav,x,,2", "a.wav,y,0,2")
+    with pytest.raises(ValueError, match="must not be listed twice"):
+        index_csv.read_index(tmp_path)
+
+
 @pytest.mark.parametrize("other", ["{}/a.wav", "../clips/a.wav", "x/../a.wav"])
 def test_a_file_is_the_same_by_whatever_name(tmp_path, other):
     root = tmp_path / "clips"

@@ -77,7 +77,12 @@ def test_every_weight_of_every_branch_gets_a_gradient():
 def test_classifiers_are_joined_with_the_frontend_of_the_first():
     made = [
         models.AudioClassifier(
-            n, mel(), models.ConvNet([4]), input_norm="batch", dropout=0.5
+            n,
+            mel(),
+            models.ConvNet([4]),
+            input_norm="batch",
+            dropout=0.5,
+            dtype="mixed_bfloat16",
         )
         for n in (3, 2)
     ]
@@ -90,6 +95,8 @@ def test_classifiers_are_joined_with_the_frontend_of_the_first():
     assert {(o.input_norm, o.dropout) for o in model.branches} == {
         ("batch", 0.5)
     }
+    dtypes = {one.compute_dtype for one in (model, *model.branches)}
+    assert dtypes == {"bfloat16"}
 
 
 def test_a_branch_with_a_frontend_is_refused():

@@ -123,7 +123,7 @@ def test_the_included_model_runs_in_litert(box, tmp_path):
     assert about["labels"] == box.labels
     found = run_litert(path, of_one_window()[0][None])
     assert about["labels"][int(found.argmax())] == "yes"
-    assert about["sample_rate"] == about["window"] == 16000
+    assert about["sample_rate"] == about["window"] == about["hop"] == 16000
     align = {"name": "align", "seq_len": 16000, "padding": "zeros"}
     assert about["preparation"] == [align]
     assert about["included"] == {
@@ -250,7 +250,7 @@ def test_long_recordings_are_judged_in_the_windows_of_the_run(
     expected = [predicted(classifier, one) for one in batch]
     np.testing.assert_allclose(found, expected, atol=1e-4)
     about = described(format, path)
-    assert about["window"] is None
+    assert about["window"] is None and about["hop"] is None
     assert about["preparation"] == []
     assert (about["included"]["window"], about["included"]["hop"]) == (
         16000,
@@ -301,7 +301,7 @@ def test_functions_of_ones_own_are_left_to_the_caller(box, tmp_path, format):
     with pytest.warns(data.DataWarning, match=r"by align, .*\.backwards: "):
         export(classifier, path, format)
     about = described(format, path)
-    assert about["window"] == 16000
+    assert about["window"] == about["hop"] == 16000
     assert [one["name"] for one in about["preparation"]] == [
         "align",
         f"{__name__}.backwards",

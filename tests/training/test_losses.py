@@ -189,6 +189,16 @@ def test_smoothing_is_passed_to_a_loss_that_is_named():
             "a loss of logits.*which takes probabilities",
         ),
         ("circle", 0, "a loss of logits.*which takes embeddings"),
+        (
+            "mean_squared_logarithmic_error",
+            0,
+            "a loss of logits.*which takes values from 0 on",
+        ),
+        (
+            "mean_absolute_percentage_error",
+            0,
+            "a loss of logits.*which takes targets other than 0",
+        ),
         ("ctc", 0, "a loss of logits.*which takes sequences"),
         (keras.losses.get, 0, "`loss` must be the name"),
         (
