@@ -159,6 +159,7 @@ def bands(
       ImportError: If matplotlib is not installed.
     """
     now = diagnostics.filters(frontend)
+    then: Mapping[str, np.ndarray]
     if before is None:
         begin = "as initialized"
         then = diagnostics.filters(frontend, initial=True)
