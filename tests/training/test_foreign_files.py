@@ -100,11 +100,11 @@ def test_a_run_keeps_other_logs_beside_its_own(folder, tmp_path):
 def test_a_study_replaces_no_file_of_others(tmp_path, monkeypatch, name):
     ran = []
 
-    def run(command, **_):
+    def run(command, log):
         ran.append(command)
-        return study.subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(study.subprocess, "run", run)
+    monkeypatch.setattr(study, "run_python", run)
     made = study.Study({"one": []}, seeds=[0], workdir=tmp_path)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("{}")
