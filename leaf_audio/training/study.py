@@ -232,9 +232,8 @@ def run_python(arguments: Sequence[str], log: IO[str]) -> int:
                 "ends it at once.",
                 file=sys.stderr,
             )
-        # On Windows, the run has it already.
-        if process is not None and os.name == "posix":
-            process.send_signal(number)
+        if process is not None:
+            _send(process, number)
 
     with signals.handled(pass_on):
         process = subprocess.Popen(
@@ -244,11 +243,17 @@ def run_python(arguments: Sequence[str], log: IO[str]) -> int:
             start_new_session=True,
         )
         for number in asked:
-            process.send_signal(number)
+            _send(process, number)
         code = process.wait()
     if asked:
         raise Interrupted if asked[0] == signal.SIGINT else Terminated
     return code
+
+
+def _send(process: subprocess.Popen, number: int) -> None:
+    # On Windows, the process has the signal already.
+    if os.name == "posix":
+        process.send_signal(number)
 
 
 def check_replaceable(study: Study) -> None:
