@@ -92,7 +92,7 @@ def parse(
     gin_files.check_there(files)
     with gin_files.as_value_errors(bindings):
         # gin follows a config that includes itself until Python gives up.
-        gin_files.read(files, bindings)
+        statements = gin_files.read(files, bindings)
         # gin logs an error for each place in which it does not find a file.
         logging.disable(logging.ERROR)
         try:
@@ -103,7 +103,7 @@ def parse(
                     files, bindings, finalize_config=False
                 )
                 _STATEMENTS.extend(gin_files.read_text("\n".join(recorded)))
-                _STATEMENTS.extend(gin_files.read(files, bindings))
+                _STATEMENTS.extend(statements)
                 for more in list(any_frontend.for_chosen(_STATEMENTS)):
                     text = _bindings.text(more.value, {})
                     gin.parse_config(f"{more.key} = {text}")
@@ -111,7 +111,7 @@ def parse(
                 gin.finalize()
         except ValueError:
             # gin shows the whole config where a macro is not defined.
-            _bindings.check_macros(gin_files.read(files, bindings))
+            _bindings.check_macros(statements)
             raise
         finally:
             logging.disable(logging.NOTSET)

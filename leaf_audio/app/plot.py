@@ -78,7 +78,10 @@ def draw(
     if has_filters:
         drawn["responses"] = figures.responses(trained)
     if learned:
-        before = run_files.read_first_filters(folder.filters)
+        before = None
+        if folder.filters.exists():
+            table = run_files.read_filters(folder.filters)
+            before = run_files.first_filters(table)
         drawn["bands"] = figures.bands(trained, before)
     if recording is not None:
         clip = _prepared(folder, recording, int(trained.sample_rate), configs)

@@ -33,11 +33,10 @@ MEMBER = "leaf_audio.json"
 METADATA = "leaf_audio"
 # What the description of an ONNX file has, and names in a model have not.
 _IN_METADATA = '"included": {"window": '
-# What a SavedModel is made of. TensorFlow writes all of it but the last.
-_IN_SAVED_MODEL = {
-    *("assets", "fingerprint.pb", "saved_model.pb", "variables"),
-    "assets.extra",
-}
+# What a SavedModel is made of.
+_IN_SAVED_MODEL = frozenset(
+    ("assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables")
+)
 
 
 def check_request(

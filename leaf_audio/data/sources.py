@@ -21,7 +21,7 @@ from leaf_audio.common.checks import (
     check_text,
     check_unless_none,
 )
-from leaf_audio.data import decoding
+from leaf_audio.data import decoding, user_files
 from leaf_audio.data.audio_folder import audio_folder
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.tasks import tasks
@@ -200,11 +200,5 @@ def _read(
         fallback_sample_rate=sample_rate,
         for_training=for_training,
     )
-    if audio_data.sample_rate != sample_rate:
-        raise ValueError(
-            f"`{dataset}.sample_rate` must be None or agree with "
-            "`data.load.sample_rate`. Received: "
-            f"{dataset}.sample_rate={audio_data.sample_rate}, "
-            f"data.load.sample_rate={sample_rate}."
-        )
+    user_files.check_rates_agree(dataset, audio_data.sample_rate, sample_rate)
     return audio_data

@@ -34,14 +34,26 @@ def chosen_rate(reader: str, own: int | None, asked: int | None) -> int:
             f"{reader}.fallback_sample_rate": asked,
         },
     )
-    # Before all recordings are prepared at one of them.
-    if None not in (own, asked) and own != asked:
+    if own is not None and asked is not None:
+        # Before all recordings are prepared at one of them.
+        check_rates_agree(reader, own, asked)
+    return own or asked or DEFAULT_SAMPLE_RATE
+
+
+def check_rates_agree(reader: str, own: int | None, asked: int) -> None:
+    """Raises a ValueError unless a reader gives the rate that `load` asks for.
+
+    Args:
+        reader: The name of the reader.
+        own: The sample rate that it gives, in Hz.
+        asked: The argument `sample_rate` of `load`.
+    """
+    if own != asked:
         raise ValueError(
             f"`{reader}.sample_rate` must be None or agree with "
             f"`data.load.sample_rate`. Received: {reader}.sample_rate={own}, "
             f"data.load.sample_rate={asked}."
         )
-    return own or asked or DEFAULT_SAMPLE_RATE
 
 
 def check_on_error(reader: str, value: Any) -> None:

@@ -25,6 +25,7 @@ from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import onnx_files
 from leaf_audio.serving.portable_preparation import Step, cut, prepare, split
 from leaf_audio.serving.trained import Path, TrainedClassifier
+from leaf_audio.serving.window_sizes import default_hop
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -214,7 +215,7 @@ class _Endpoint:
                 classifier.transform_fns, has_one_length=True
             )
             return cls(classifier, (None, length), before, included)
-        windows = (length, _hop(classifier, length))
+        windows = (length, default_hop(classifier.evaluation_hop, length))
         return cls(classifier, (None, None), before, included, windows)
 
     def describe(self) -> dict[str, Any]:
@@ -223,12 +224,14 @@ class _Endpoint:
         if thresholds is not None:
             thresholds = [float(one) for one in thresholds]
         length, hop = self.windows or (None, None)
-        window = self.shape[1]
+        window, own_hop = self.shape[1], None
+        if window is not None:
+            own_hop = default_hop(self.classifier.evaluation_hop, window)
         return {
             "labels": list(self.classifier.labels),
             "sample_rate": self.classifier.sample_rate,
             "window": window,
-            "hop": None if window is None else _hop(self.classifier, window),
+            "hop": own_hop,
             "thresholds": thresholds,
             "preparation": list(self.before),
             "included": {
@@ -276,11 +279,6 @@ class _Endpoint:
         normalize = keras.ops.sigmoid if has_several else keras.ops.softmax
         clips = prepare(clips, self.included)
         return normalize(self.classifier.model(clips, training=False))
-
-
-def _hop(classifier: TrainedClassifier, window: int) -> int:
-    """Returns the distance of the windows in which recordings are judged."""
-    return min(classifier.evaluation_hop or window, window)
 
 
 def _write_saved_model(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -117,10 +118,10 @@ def read_labelled(
         ValueError: If the folder cannot be understood, has fewer than two
             labels, recordings with several labels, or parts of files.
     """
+    folder = os.path.expanduser(folder)
     listing = list_labelled(folder)
     known = {
-        str(pathlib.Path(folder, one.file).expanduser()): one
-        for one in listing.recordings
+        str(pathlib.Path(folder, one.file)): one for one in listing.recordings
     }
     found = list(embed(classifier, list(known), on_unusable=on_unusable))
     entries = [known[one.recording] for one in found]

@@ -32,6 +32,7 @@ from leaf_audio.serving.finished import (
     read_preparation,
 )
 from leaf_audio.serving.streaming import ClassifierStream
+from leaf_audio.serving.window_sizes import default_hop
 from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
@@ -354,7 +355,7 @@ class TrainedClassifier:
             length = self.window or len(samples)
         check_positive_int("length", length, at_most=self.window)
         if hop is None:
-            hop = min(self.evaluation_hop or length, length)
+            hop = default_hop(self.evaluation_hop, length)
         _, starts = chunks.cut(np.array([len(samples)]), length, hop)
         for start in starts.tolist():
             part = samples[start : start + length]

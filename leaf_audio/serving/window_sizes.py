@@ -3,6 +3,16 @@
 from leaf_audio.common.checks import check_positive, check_unless_none
 
 
+def default_hop(evaluation_hop: int | None, length: int) -> int:
+    """Returns the distance of windows where none is asked for, in samples.
+
+    Args:
+        evaluation_hop: int, in samples, or None. That of the evaluation.
+        length: int, in samples. The length of a window.
+    """
+    return min(evaluation_hop or length, length)
+
+
 def in_samples(
     sample_rate: int,
     clip: int | None,

@@ -303,7 +303,7 @@ def check_equal(what: str, value: str) -> None:
         )
 
 
-def check_same_settings(settings: Mapping[str, str]) -> None:
+def check_equal_settings(settings: Mapping[str, str]) -> None:
     """Checks that all processes have the same settings.
 
     Args:

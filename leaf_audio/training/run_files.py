@@ -232,22 +232,15 @@ def read_filters(
     return table
 
 
-def read_first_filters(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-    """Reads from `filters.csv` what the filters were before the training.
+def first_filters(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns what the filters were before the training.
 
     Args:
-        path: The file.
+        table: What `read_filters` returned.
 
     Returns:
-        A float array for each column but "epoch" and "filter", or None if there
-        is no such file.
-
-    Raises:
-        ValueError: If it holds something else.
+        A float array for each column but "epoch" and "filter".
     """
-    if not path.exists():
-        return None
-    table = read_filters(path)
     first = table["epoch"] == 0
     return {
         name: values[first]

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +30,16 @@ def handled(handle: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def say(text: str) -> None:
+    """Writes a line to stderr from a handler, if that is possible.
+
+    The signal may have come while something else is written there. Whoever
+    reads stderr, such as `tee`, may have ended by the same signal.
+    """
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        print(text, file=sys.stderr)
 
 
 def _handlers() -> dict[int, Any]:

@@ -227,10 +227,9 @@ def run_python(arguments: Sequence[str], log: IO[str]) -> int:
     def pass_on(number: int, _: Any) -> None:
         asked.append(number)
         if number == signal.SIGINT and asked.count(number) == 1:
-            print(
+            signals.say(
                 "\nEnding the run after its step, and saving. Ctrl-C again "
-                "ends it at once.",
-                file=sys.stderr,
+                "ends it at once."
             )
         if process is not None:
             _send(process, number)

@@ -186,12 +186,9 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
         rows: What `collect` returned.
     """
     lines = [headings(rows), ["---"] * len(COLUMNS), *map(cells, rows)]
-    # A bar in a name would begin a cell.
-    text = "".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
-        for line in lines
+    files.write_text(
+        study.folder / "results.md", "".join(map(_markdown_row, lines))
     )
-    files.write_text(study.folder / "results.md", text)
     files.write_text(
         study.folder / "results.json", json.dumps(list(rows), indent=2) + "\n"
     )
@@ -208,6 +205,12 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
     for suffix in FIGURES:
         with files.replacing(study.folder / f"results.{suffix}") as partial:
             figure.savefig(partial, dpi=150)
+
+
+def _markdown_row(line: Sequence[str]) -> str:
+    # A bar in a name would begin a cell.
+    escaped = [cell.replace("|", "\\|") for cell in line]
+    return f"| {' | '.join(escaped)} |\n"
 
 
 def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -212,7 +212,7 @@ def _check_same_settings(
 ) -> None:
     """Raises a ValueError unless all processes have the same settings."""
     length = {"train.num_epochs": str(config.num_epochs)}
-    processes.check_same_settings(same_run(settings) | length)
+    processes.check_equal_settings(same_run(settings) | length)
 
 
 def _init_from(config: TrainingConfig, progress: Progress | None) -> Any:

@@ -260,14 +260,11 @@ class SaveWithin(keras.callbacks.Callback):
             self._asked_by = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            # Not by `tell`: the signal may come while that writes. Whoever
-            # reads stderr, such as `tee`, may have ended by the same signal.
-            with contextlib.suppress(OSError, RuntimeError, ValueError):
-                print(
-                    "\nEnding after this step, or the evaluation that has "
-                    "begun, and saving. Ctrl-C again ends at once.",
-                    file=sys.stderr,
-                )
+            # Not by `tell`: the signal may come while that writes.
+            signals.say(
+                "\nEnding after this step, or the evaluation that has begun, "
+                "and saving. Ctrl-C again ends at once."
+            )
         elif number != signal.SIGTERM:
             # The terminal is gone: what is written there would be an error.
             for one in self._terminals:

@@ -336,11 +336,11 @@ def test_settings_that_differ_between_processes_are_named(monkeypatch):
 
     monkeypatch.setattr(processes, "_gathered", gather)
     first = {"a.b": "1", "c.d": "'x'"}
-    processes.check_same_settings(first)
+    processes.check_equal_settings(first)
     with pytest.raises(ValueError, match=r"Received: a\.b=2 in process 0"):
-        processes.check_same_settings({**first, "a.b": "2"})
+        processes.check_equal_settings({**first, "a.b": "2"})
     with pytest.raises(ValueError, match="Received: fewer settings"):
-        processes.check_same_settings({"a.b": "1"})
+        processes.check_equal_settings({"a.b": "1"})
 
 
 @pytest.mark.parametrize(

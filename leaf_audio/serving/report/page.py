@@ -247,14 +247,15 @@ def _filters(
     found["images"] = [_image(responses, "responses of the filters", "png")]
     if not is_learned:
         return found
-    before = run_files.read_first_filters(folder.filters)
-    bands = figures.bands(of_model, before)
-    found["images"] += _images({"bandwidths over centre frequencies": bands})
-    if folder.filters.exists():
-        kept_epoch = summary.get("kept_epoch")
-        table = run_files.read_filters(folder.filters, kept_epoch)
-        found["images"] += _images(curves.draw_paths(table))
-        found["rows"] = _filter_rows(table, kept_epoch)
+    alt = "bandwidths over centre frequencies"
+    if not folder.filters.exists():
+        found["images"] += _images({alt: figures.bands(of_model)})
+        return found
+    kept_epoch = summary.get("kept_epoch")
+    table = run_files.read_filters(folder.filters, kept_epoch)
+    bands = figures.bands(of_model, run_files.first_filters(table))
+    found["images"] += _images({alt: bands, **curves.draw_paths(table)})
+    found["rows"] = _filter_rows(table, kept_epoch)
     return found
 
 
