@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -119,19 +120,49 @@ def _clips(
     hop: int | None,
     on_unusable: Callable[[str, ValueError], None] | None,
 ) -> Iterator[tuple[_Place, np.ndarray]]:
+    check_clip = _LengthCheck(classifier)
     for recording in files_of(recordings):
         try:
             if os.path.isdir(recording):
                 with naming(recording):
                     raise UnusableFileError("it is a folder without any audio")
             samples = data.read_recording(recording, classifier.sample_rate)
+            windows = classifier.windows(samples, length, hop)
+            first = next(windows)
+            with naming(recording):
+                check_clip(first.clip)
         except ValueError as error:
             if on_unusable is None:
                 raise
             on_unusable(recording, error)
             continue
-        for start, end, clip in classifier.windows(samples, length, hop):
+        for start, end, clip in itertools.chain([first], windows):
             yield _Place(recording, start, end), clip
+
+
+class _LengthCheck:
+    """Tells clips that are too short for a model that takes any length.
+
+    An encoder that halves its features again and again needs some frames. The
+    model is called on clips that are shorter than all before.
+    """
+
+    def __init__(self, classifier: TrainedClassifier):
+        self._model = classifier.model
+        # None for a model of clips of one length.
+        self._shortest = math.inf if classifier.window is None else None
+
+    def __call__(self, clip: np.ndarray) -> None:
+        if self._shortest is None or len(clip) >= self._shortest:
+            return
+        try:
+            self._model.predict_on_batch(clip[None])
+        except ValueError as error:
+            raise UnusableFileError(
+                f"the model cannot take a clip of {len(clip)} samples, which "
+                "is too short for its encoder"
+            ) from error
+        self._shortest = len(clip)
 
 
 def _by_recording(

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from tones import bindings, python, run_command, write_tones
 
-from leaf_audio import serving
+from leaf_audio import frontend, models, serving
 from leaf_audio.app import configuration, predict, train, trained_flags
 from leaf_audio.training import Workdir
 
@@ -203,6 +203,30 @@ def test_an_unusable_recording_is_left_out_where_asked(
     bad = [*mixed, "nowhere.wav"]
     assert sorted(told) == sorted(str(tmp_path / name) for name in bad)
     assert all(repr(name) in message for name, message in told.items())
+
+
+def test_a_recording_that_is_too_short_for_the_encoder_is_named(tmp_path):
+    """Of a model of clips of any length, whose encoder halves its frames."""
+    encoder = models.ConvNet([4, 4, 4, 4])
+    model = models.AudioClassifier(2, frontend.MelFilterbanks(8), encoder)
+    model(np.zeros((1, 16000), "float32"))
+    classifier = serving.TrainedClassifier(
+        model=model, labels=["a", "b"], sample_rate=16000, transform_fns=[]
+    )
+    files = [str(tmp_path / f"{name}.wav") for name in ("one", "short", "two")]
+    for file, length in zip(files, (16000, 800, 15000), strict=True):
+        soundfile.write(file, 0.1 * np.sin(np.arange(length)), 16000)
+    told = {}
+    found = serving.predict(
+        classifier,
+        files,
+        on_unusable=lambda name, error: told.update({name: str(error)}),
+    )
+    assert [one.recording for one in found] == [files[0], files[2]]
+    assert list(told) == [files[1]]
+    assert "cannot take a clip of 800 samples" in told[files[1]]
+    with pytest.raises(ValueError, match=r"short\.wav.* too short"):
+        list(serving.predict(classifier, files))
 
 
 def test_the_command_tells_unusable_recordings_and_goes_on(
