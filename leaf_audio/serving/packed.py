@@ -20,18 +20,10 @@ import keras
 import numpy as np
 
 from leaf_audio.common import files
-from leaf_audio.common.checks import (
-    check_bool,
-    check_is,
-    check_path,
-    check_positive_int,
-    check_share,
-    check_unless_none,
-)
+from leaf_audio.common.checks import check_bool, check_path
 from leaf_audio.common.export_formats import MEMBER
 from leaf_audio.common.plain import for_json
 from leaf_audio.common.serialization import load_model
-from leaf_audio.data.decoding import check_sample_rate
 from leaf_audio.serving import preparation
 
 _FORMAT = 1
@@ -154,7 +146,7 @@ def read(path: str | os.PathLike) -> tuple[keras.Model, dict[str, Any]]:
 
 
 def _checked(described: Any) -> dict[str, Any]:
-    """Returns a description whose parts have the right types."""
+    """Returns the fields of a `TrainedClassifier`, which checks the others."""
     if not isinstance(described, dict):
         raise ValueError(f"Received: a {type(described).__name__}.")
     if described.get("format") != _FORMAT:
@@ -162,30 +154,12 @@ def _checked(described: Any) -> dict[str, Any]:
             f"This version of leaf_audio reads format {_FORMAT}. "
             f"Received: format={described.get('format')!r}."
         )
-    labels = described.get("labels")
-    if not (
-        isinstance(labels, list)
-        and all(isinstance(label, str) for label in labels)
-    ):
-        raise ValueError(
-            f"`labels` must be a list of names. Received: labels={labels!r}."
-        )
-    check_sample_rate("sample_rate", described.get("sample_rate"))
-    hop = described.get("evaluation_hop")
-    check_unless_none(check_positive_int, evaluation_hop=hop)
-    thresholds = described.get("thresholds")
-    if thresholds is not None:
-        check_is("thresholds", thresholds, list, "null or a list of numbers")
-        for threshold in thresholds:
-            check_share("threshold", threshold)
     card = described.get("card", {})
     if not isinstance(card, dict):
         raise ValueError(f"`card` must be an object. Received: card={card!r}.")
+    names = ("labels", "sample_rate", "thresholds", "evaluation_hop")
     return {
-        "labels": labels,
-        "sample_rate": described["sample_rate"],
-        "thresholds": thresholds,
+        **{name: described.get(name) for name in names},
         "transform_fns": preparation.from_config(described.get("preparation")),
-        "evaluation_hop": hop,
         "card": card,
     }
