@@ -23,7 +23,7 @@ import soundfile
 import soxr
 
 from leaf_audio.common.checks import check_path
-from leaf_audio.data import truncation
+from leaf_audio.data import ogg_pages, truncation
 from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import DataWarning
 from leaf_audio.data.extensions import OTHER_EXTENSIONS
@@ -51,6 +51,10 @@ _SUBTYPES_ABOVE_16_BITS = {
     "ALAC_32",
     "DWVW_24",
 }
+# In seconds.
+_MP3_RUN_UP = 1
+# In samples.
+_LARGEST_VORBIS_BLOCK = 8192
 # libsndfile gives the largest integer if a header leaves the length open.
 _UNKNOWN_FRAMES = 2**62
 
@@ -97,7 +101,7 @@ def decode(
     """Reads an audio file, or a segment of it, as float32 mono.
 
     Channels are averaged. A file at another rate is resampled. Of a segment,
-    no other part of the file is decoded.
+    little else of the file is decoded.
 
     Args:
         path: pathlib.Path. The audio file.
@@ -311,11 +315,30 @@ class _ForwardFile(soundfile.SoundFile):
     def skip(self, frames: int) -> None:
         """Goes forward, without decoding where the format allows that."""
         if frames and super().seekable() and self.frames < _UNKNOWN_FRAMES:
-            self.seek(frames)
-            return
+            target = min(frames, self._exact_before(frames))
+            if target > 0:
+                self.seek(target)
+                frames -= target
         block = max(1, _BLOCK // self.channels)
         while frames and len(self.read(min(frames, block))):
             frames -= min(frames, block)
+
+    def _exact_before(self, frames: int) -> int:
+        """Returns a sample from which on reading is exact, after a seek.
+
+        In most formats it is the one that is sought.
+        """
+        if self.format == "MP3":
+            # The first frames after a seek lack bits that lie in earlier ones.
+            return frames - _MP3_RUN_UP * self.samplerate
+        if self.subtype == "VORBIS":
+            # In the last page libsndfile seeks to a wrong place.
+            path = pathlib.Path(os.fsdecode(self.name))
+            in_last = ogg_pages.samples_of_last_page(path)
+            if in_last is None:
+                return 0
+            return self.frames - in_last - _LARGEST_VORBIS_BLOCK
+        return frames
 
 
 class _PatchedFile(io.FileIO):
@@ -377,6 +400,13 @@ def _check_is_whole_file(path: pathlib.Path) -> None:
     missing = truncation.missing_bytes(path)
     if missing:
         raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
+    with open(path, "rb") as file:
+        if file.read(4) == b"OggS" and ogg_pages.is_chained(file):
+            # Only the first one would be decoded.
+            raise UnusableFileError(
+                "it holds several recordings, one after the other: make a "
+                "file of each, or decode them to one wav or flac file"
+            )
 
 
 def _check_rate(rate: int, source_sample_rate: int | None) -> None:

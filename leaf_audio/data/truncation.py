@@ -25,6 +25,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from leaf_audio.data import ogg_pages
+
 # A program that writes to a pipe does not know the size in advance. It writes
 # 0, or one of these values, give or take the length of a header.
 _UNKNOWN_SIZES = (0x7F000000, 2**31, 2**32, 2**63, 2**64)
@@ -34,7 +36,6 @@ _UNKNOWN_RANGE = 2**16
 _SLACK = 64
 # A damaged file might have millions of empty chunks.
 _MAX_CHUNKS = 1000
-_MAX_OGG_PAGE = 27 + 255 + 255 * 255
 _ID3V1_SIZE = 128
 
 
@@ -190,24 +191,8 @@ def _first_mp3_frame(file: BinaryIO) -> tuple[int, bytes]:
 
 
 def _check_ogg(file: BinaryIO, size: int) -> int:
-    """Checks the last page.
-
-    The flag that marks the last page is not asked for. Android and some other
-    programs never set it.
-    """
-    begin = max(0, size - _MAX_OGG_PAGE)
-    end = _read(file, begin, _MAX_OGG_PAGE)
-    page = end.rfind(b"OggS\0")
-    while page >= 0 and end[page + 5 : page + 6] > b"\7":
-        # Not a page, since there is no such flag: the samples look like one.
-        page = end.rfind(b"OggS\0", 0, page)
-    header = end[page : page + 27]
-    if page < 0:
-        return 0
-    if len(header) < 27:
-        return 27 - len(header)
-    segments = end[page + 27 : page + 27 + header[26]]
-    return page + 27 + header[26] + sum(segments) - len(end)
+    pages = ogg_pages.last_pages(file)
+    return pages[-1].end - size if pages else 0
 
 
 def _lacking(position: int, length: int, size: int) -> int:

@@ -201,3 +201,59 @@ def test_a_damaged_file_is_decoded_or_unusable_and_takes_no_memory(
     assert usable < 60
     # A few blocks of 4 MiB.
     assert most < 2**25
+
+
+def chirp(samples):
+    seconds = np.arange(samples) / RATE
+    return 0.5 * np.sin(2 * np.pi * (200 * seconds + 100 * seconds**2))
+
+
+FORMATS = [("WAV", None), ("FLAC", None), ("MP3", None)]
+FORMATS += [("OGG", "VORBIS"), ("OGG", "OPUS")]
+
+
+@pytest.mark.parametrize("kind, subtype", FORMATS)
+def test_a_segment_is_exact_wherever_it_lies(tmp_path, kind, subtype):
+    """libsndfile itself seeks to wrong places in the last page of Vorbis."""
+    path, rng = tmp_path / "x", np.random.default_rng(0)
+    for samples in (24000, 31777, 89749, 160000, 200023):
+        soundfile.write(
+            path, chirp(samples), RATE, format=kind, subtype=subtype
+        )
+        whole = decoding.decode(path, RATE)
+        for back in (800, 3200, 9600, *rng.integers(9600, samples, 8)):
+            start = len(whole) - int(back)
+            part = decoding.decode(path, RATE, start=start / RATE)
+            expected = whole[start:]
+            np.testing.assert_allclose(part, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["MP3", "OGG"])
+def test_most_of_a_long_file_is_not_decoded_for_a_segment(
+    tmp_path, monkeypatch, kind
+):
+    path, read = tmp_path / "x", []
+    noise = np.random.default_rng(0).normal(0, 0.1, 60 * RATE)
+    soundfile.write(path, noise, RATE, format=kind)
+    original = soundfile.SoundFile.read
+
+    def counting(self, *args, **options):
+        samples = original(self, *args, **options)
+        read.append(len(samples))
+        return samples
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting)
+    for start in (30, 59):
+        decoding.decode(path, RATE, start=start, end=start + 1)
+    assert sum(read) < 20 * RATE
+
+
+def test_recordings_one_after_the_other_in_an_ogg_file_are_told(tmp_path):
+    """Only the first one would be decoded."""
+    path, other = tmp_path / "one.ogg", tmp_path / "two.ogg"
+    soundfile.write(path, chirp(48000), RATE)
+    soundfile.write(other, chirp(16000), RATE)
+    assert len(decoding.decode(path, RATE)) == 48000
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    with pytest.raises(decoding.UnusableFileError, match="one after the other"):
+        decoding.decode(path, RATE)
