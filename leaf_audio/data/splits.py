@@ -9,29 +9,20 @@ speaker where the folder knows the speakers. All segments of a file, and all
 recordings of a speaker, fall into one split. A file of several speakers joins
 them, with all of their recordings, under the first of their names.
 
-Adding or removing files moves no other file, with two exceptions. A new file
-may join speakers. And of each label, a split holds from 0.5 to 1.5 times its
-share of the files, and at least one file if its share comes to half a file or
-more. Where the hashes give less or more, those files are moved that are nearest
-in hash. Such files may move again when files are added.
-
-A file with several labels counts for each of them, and moves only if none of
-its labels is then out of these bounds. Files without any label count as if they
-had one of their own.
+Adding or removing files moves no other file, with two exceptions: a new file
+may join speakers, and `stratified` moves files and speakers so that each split
+has about its share of each label.
 """
 
 import collections
-import dataclasses
-import hashlib
-import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leaf_audio.common.listing import listed
-from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry, Recording
 from leaf_audio.data.folder_layout import FROM_THE_RUN, normalized
+from leaf_audio.data.stratified import Unit, draw_number, stratify
 
 DEFAULT_FRACTION = 0.1
 # No label has this name.
@@ -245,23 +236,6 @@ def _fold_name(name: str | int) -> str:
     return normalized(str(name))
 
 
-@dataclasses.dataclass
-class _Unit:
-    """Recordings that stay together in one split.
-
-    Attributes:
-        key: The name of their first speaker, or the path of their file.
-        draw: A number from 0 to 1.
-        split: The name of a split.
-        labels: The labels of the recordings.
-    """
-
-    key: str
-    draw: float
-    split: str
-    labels: set[str] = dataclasses.field(default_factory=set)
-
-
 def _keys(entries: Sequence[Entry]) -> list[str]:
     """Returns a key of each recording. Those with one key stay in one split.
 
@@ -286,112 +260,15 @@ def _keys(entries: Sequence[Entry]) -> list[str]:
     return [root(file)[1] for file in files]
 
 
-def _draw_number(key: str) -> float:
-    """Returns a number from 0 to 1 that depends on a text alone."""
-    name = normalized(key).encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64
-
-
 def _draw(
     entries: Sequence[Entry], fractions: Mapping[str, float]
 ) -> list[str]:
     """Draws the split of each recording, stratified by label."""
-    test, held_out = fractions["test"], sum(fractions.values())
-    intervals = {
-        "test": (0.0, test),
-        "validation": (test, held_out),
-        "train": (held_out, 1.0),
-    }
-    units: dict[str, _Unit] = {}
+    units: dict[str, Unit] = {}
     keys = _keys(entries)
     for key, entry in zip(keys, entries, strict=True):
-        if key not in units:
-            draw = _draw_number(key)
-            split = next(
-                (s for s, (_, end) in intervals.items() if draw < end), "train"
-            )
-            units[key] = _Unit(key, draw, split)
+        unit = units.setdefault(key, Unit(key, draw_number(key)))
         # Recordings without any label are spread as if this were one.
-        units[key].labels.update(entry.labels or (_NO_LABEL,))
-    _Stratifier(list(units.values()), intervals).run()
+        unit.labels.update(entry.labels or (_NO_LABEL,))
+    stratify(list(units.values()), fractions)
     return [units[key].split for key in keys]
-
-
-class _Stratifier:
-    """Moves units so that no split has too few or too many of a label.
-
-    Args:
-        units: The units, with the splits that were drawn.
-        intervals: For each split, the drawn numbers that belong to it.
-    """
-
-    def __init__(
-        self,
-        units: Sequence[_Unit],
-        intervals: Mapping[str, tuple[float, float]],
-    ):
-        self._intervals = intervals
-        self._by_label = collections.defaultdict(list)
-        for unit in units:
-            for label in unit.labels:
-                self._by_label[label].append(unit)
-        self._shares = {
-            (label, split): len(some) * (end - start)
-            for label, some in self._by_label.items()
-            for split, (start, end) in intervals.items()
-        }
-        self._bounds = {c: _bounds(share) for c, share in self._shares.items()}
-        self._counts = collections.Counter(
-            (label, unit.split) for unit in units for label in unit.labels
-        )
-
-    def run(self) -> None:
-        """Moves as few units as it can."""
-        for (label, split), (least, most) in sorted(self._bounds.items()):
-            some = self._by_label[label]
-            while self._counts[label, split] < least:
-                if not self._move_nearest(some, split):
-                    break
-            while self._counts[label, split] > most:
-                here = [unit for unit in some if unit.split == split]
-                if not self._move_nearest(here, self._emptiest(label)):
-                    break
-
-    def _emptiest(self, label: str) -> str:
-        """Returns the split that lacks most of its share of a label."""
-        return min(
-            SPLITS,
-            key=lambda s: self._counts[label, s] - self._shares[label, s],
-        )
-
-    def _move_nearest(self, units: Iterable[_Unit], split: str) -> bool:
-        """Moves the nearest of some units to a split, if one may move."""
-        start, end = self._intervals[split]
-        movable = [unit for unit in units if self._may_move(unit, split)]
-        if not movable:
-            return False
-        unit = min(
-            movable, key=lambda u: (max(start - u.draw, u.draw - end), u.key)
-        )
-        self._counts.subtract((label, unit.split) for label in unit.labels)
-        unit.split = split
-        self._counts.update((label, split) for label in unit.labels)
-        return True
-
-    def _may_move(self, unit: _Unit, split: str) -> bool:
-        return unit.split != split and all(
-            self._counts[label, unit.split] > self._bounds[label, unit.split][0]
-            and self._counts[label, split] < self._bounds[label, split][1]
-            for label in unit.labels
-        )
-
-
-def _bounds(share: float) -> tuple[int, int]:
-    """Returns how many files of a label a split must have, and may have.
-
-    Args:
-        share: float. The files of the label, times the fraction of the split.
-    """
-    # The tolerance is for products such as 5 * 0.1.
-    least = max(math.floor(share / 2 + 1e-9), int(share + 1e-9 >= 0.5))
-    return least, math.ceil(1.5 * share - 1e-9)

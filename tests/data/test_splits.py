@@ -143,6 +143,33 @@ def test_speakers_of_one_label_each_are_stratified():
     assert all(count % 2 == 0 for count in found.values())
 
 
+def test_speakers_with_many_recordings_do_not_fill_a_small_split():
+    for heavy in range(10):
+        some = [
+            Entry(f"{label}/{s}_{i}.wav", (label,), speaker=f"{label}{s}")
+            for label in "ab"
+            for s in range(10)
+            for i in range(60 if s == heavy else 1)
+        ]
+        found = counts(some)
+        for label in "ab":
+            assert found[label, "train"] > 60
+            assert found[label, "validation"] and found[label, "test"]
+
+
+@pytest.mark.parametrize("place", range(20))
+def test_long_files_count_by_their_segments(place):
+    lengths = (2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2)
+    some = [
+        Entry(f"{place}/{j}.wav", ("ab"[i % 2],), start=i, end=i + 1)
+        for j, length in enumerate(lengths)
+        for i in range(length)
+    ]
+    found = collections.Counter(assign(some).values())
+    assert found["train"] > sum(lengths) / 2
+    assert min(found["validation"], found["test"]) > 0.03 * sum(lengths)
+
+
 def test_too_few_speakers_for_a_split_are_named():
     some = [
         Entry(f"{i}.wav", ("ab"[i % 2],), speaker=f"s{i % 3}")
