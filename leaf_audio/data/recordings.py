@@ -9,6 +9,7 @@ Hidden files and files of other kinds are ignored. Audio files that the table
 does not list are left out with a warning.
 """
 
+import collections
 import dataclasses
 import itertools
 import os
@@ -212,14 +213,35 @@ def _list_entries(
             f"{', '.join(map(repr, table.unused_columns))}. Those that are: "
             f"{', '.join(index_csv.COLUMNS)}."
         )
-    known = {folder_layout.normalized(entry.file) for entry in table.entries}
-    rest = [f for f in files if folder_layout.normalized(f) not in known]
+    entries = _spelled_as_on_disk(table.entries, files)
+    rest = set(files) - {entry.file for entry in entries}
     if rest:
         messages.append(
             f"{what} does not list all recordings below the folder. "
-            f"Left out: {count_files(rest)}."
+            f"Left out: {count_files(sorted(rest))}."
         )
-    return table.entries, messages, table.is_multilabel
+    return entries, messages, table.is_multilabel
+
+
+def _spelled_as_on_disk(
+    entries: Sequence[Entry], files: Sequence[str]
+) -> list[Entry]:
+    """Gives files the names by which they can be opened.
+
+    An index may spell the accents of a name in another form of Unicode than the
+    disk, such as one that was written on a Mac.
+    """
+    on_disk = {folder_layout.normalized(file): file for file in files}
+    exact = set(files)
+    return [
+        entry
+        if entry.file in exact
+        else dataclasses.replace(
+            entry,
+            file=on_disk.get(folder_layout.normalized(entry.file), entry.file),
+        )
+        for entry in entries
+    ]
 
 
 def _call_index(
@@ -356,17 +378,37 @@ def walk_audio_files(folder: pathlib.Path) -> Iterator[str]:
     Raises:
         OSError: If a folder cannot be read. Its recordings would be missed.
     """
-    seen = set()
-    for root, directories, files in os.walk(
-        folder, onerror=_refuse_unreadable, followlinks=True
-    ):
+    seen: set[str] = set()
+    links = collections.deque([str(folder)])
+    while links:
+        # Links come last: a folder that a link leads to keeps its own name.
+        yield from _walk_without_links(links.popleft(), folder, seen, links)
+
+
+def _walk_without_links(
+    top: str,
+    folder: pathlib.Path,
+    seen: set[str],
+    links: collections.deque[str],
+) -> Iterator[str]:
+    """Yields the audio files below a folder, and collects links to folders.
+
+    Args:
+        top: The folder, or a link to it.
+        folder: The folder that the yielded paths are relative to.
+        seen: The real paths of folders that were visited, which are left out.
+            Those of this walk are added.
+        links: The links that are found are added.
+    """
+    for root, directories, files in os.walk(top, onerror=_refuse_unreadable):
         real = os.path.realpath(root)
         if real in seen:
-            # A symbolic link leads back to a folder that was visited before.
             directories.clear()
             continue
         seen.add(real)
         directories[:] = sorted(d for d in directories if d[0] != ".")
+        paths = (os.path.join(root, name) for name in directories)
+        links.extend(path for path in paths if os.path.islink(path))
         found = [f for f in files if f[0] != "." and is_recording(f)]
         paths = [os.path.join(root, file) for file in found]
         is_named_as_file = root != str(folder) and is_recording(root)

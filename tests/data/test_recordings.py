@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -297,3 +298,28 @@ def test_a_changed_index_is_prepared_again(indexed, read_folder):
     second = read_folder(root)
     assert second.counts == {"train": 3, "test": 3}
     assert first.fingerprint != second.fingerprint
+
+
+def test_a_link_does_not_take_the_place_of_the_folder_it_leads_to(tmp_path):
+    for label in "bc":
+        put(tmp_path / label / "1.wav")
+    os.symlink("b", tmp_path / "a")
+    os.symlink("../c", tmp_path / "b/before")
+    assert recordings.audio_files(tmp_path) == ["b/1.wav", "c/1.wav"]
+
+
+@pytest.mark.parametrize("on_disk, in_index", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_index_may_spell_accents_otherwise_than_the_disk(
+    tmp_path, read_folder, on_disk, in_index
+):
+    rows = ["file,label,split"]
+    for split in ("train", "validation", "test"):
+        for label in "ab":
+            name = f"{split} {label} Müller.wav"
+            put(tmp_path / "in" / unicodedata.normalize(on_disk, name))
+            spelled = unicodedata.normalize(in_index, name)
+            rows.append(f"{spelled},{label},{split}")
+    text = "\n".join(rows)
+    (tmp_path / "in/index.csv").write_text(text, encoding="utf-8")
+    found = read_folder(tmp_path / "in")
+    assert found.counts == {"train": 2, "validation": 2, "test": 2}
