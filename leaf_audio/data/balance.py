@@ -37,9 +37,10 @@ class BalancedOrder(Passes):
     def draw(self, number: int) -> np.ndarray:
         """Returns the indices of the clips of a pass; see `Passes`."""
         count = len(self._weights)
-        # 2**32 keeps these keys apart from those of clips and steps.
+        # No other key has five numbers; see `Batches`.
+        key = (number, 0, 0, 0, 0)
         rng = np.random.default_rng(
-            np.random.SeedSequence(self._seed, spawn_key=(2**32, number))
+            np.random.SeedSequence(self._seed, spawn_key=key)
         )
         # At random within each group, since neighbours are drawn together.
         order = np.lexsort((rng.random(count), self._groups))

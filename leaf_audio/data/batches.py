@@ -364,7 +364,12 @@ class Batches:
         return mixup(audio, targets, self.mixup_alpha, self._generator(*key))
 
     def _generator(self, *key: int) -> np.random.Generator:
-        """Returns a generator that depends on the seed and the key only."""
+        """Returns a generator that depends on the seed and the key only.
+
+        Keys of different purposes have different lengths: one and three numbers
+        are for mixup, two for an example, four for a view in an evaluation,
+        five for `balance` and six for `tasks`.
+        """
         return np.random.default_rng(
             np.random.SeedSequence(self._seed, spawn_key=key)
         )

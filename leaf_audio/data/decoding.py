@@ -67,12 +67,12 @@ class UnusableFileError(ValueError):
 
 
 def is_sample_rate(value: Any) -> bool:
-    """Returns whether a value is a plausible sample rate in Hz."""
+    """Returns whether a value is a whole number that can be a rate in Hz."""
     if not isinstance(value, numbers.Real):
         return False
     # Not as a float, since an integer may be too large for one.
     rate: Any = value
-    return bool(MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE)
+    return bool(MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate % 1 == 0)
 
 
 def check_sample_rate(name: str, value: Any) -> None:
@@ -85,8 +85,9 @@ def check_sample_rate(name: str, value: Any) -> None:
     """
     if not is_sample_rate(value):
         raise ValueError(
-            f"`{name}` must be a rate in Hz from {MIN_SAMPLE_RATE} to "
-            f"{MAX_SAMPLE_RATE}. Received: {name.split('.')[-1]}={value!r}."
+            f"`{name}` must be a rate in Hz, a whole number from "
+            f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}. Received: "
+            f"{name.split('.')[-1]}={value!r}."
         )
 
 
@@ -273,9 +274,10 @@ def at_rate(samples: Any, rate: int, sample_rate: int) -> np.ndarray:
 
     Raises:
         ValueError: `samples` is not such an array, is empty or not finite, or
-            a sample rate is not a positive integer.
+            a sample rate is out of range.
     """
     check_sample_rate("sample_rate", rate)
+    check_sample_rate("sample_rate", sample_rate)
     samples = np.asarray(samples)
     if samples.dtype == np.int16:
         samples = samples / np.float32(32768)

@@ -270,11 +270,7 @@ def describe(
     """
     import tensorflow_datasets as tfds
 
-    # A name need not be valid UTF-8, but TFDS writes it to a file.
-    names = [
-        name.encode("utf-8", "backslashreplace").decode()
-        for name in label_names
-    ]
+    names = list(map(_on_a_line, label_names))
     if len(set(names)) < len(names):
         names = [f"{i} {name}" for i, name in enumerate(names)]
     label = tfds.features.ClassLabel(names=names)
@@ -316,3 +312,14 @@ def describe(
         check_data=False,
         description=_DESCRIPTION.format(part_samples=part_samples),
     )
+
+
+def _on_a_line(name: str) -> str:
+    """Returns the name of a label as TFDS writes it: on a line of a file.
+
+    A name need not be valid UTF-8. TFDS removes space at the ends.
+    """
+    valid = name.encode("utf-8", "backslashreplace").decode()
+    if valid == valid.strip() and len(valid.splitlines()) <= 1:
+        return valid
+    return repr(valid)

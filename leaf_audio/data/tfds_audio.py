@@ -78,8 +78,9 @@ def tfds_audio(
         for_training: bool.
 
     Returns:
-        An `AudioData`. Integers of 16 bits are stored as they are, and divided
-        by 32767 when they are read.
+        An `AudioData`. Integers are divided by 32767 when they are read. Those
+        of 16 bits are stored as they are, unless several channels are averaged
+        or the sample rate changes.
 
     Raises:
         ValueError: An argument or an example is not valid, or the set cannot be

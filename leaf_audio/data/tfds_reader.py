@@ -70,7 +70,7 @@ def tfds_set(
     return tfds_audio(
         name=name,
         data_dir=data_dir,
-        sample_rate=fallback_sample_rate,
+        sample_rate=int(fallback_sample_rate),
         source_sample_rate=source_sample_rate,
         audio_key=audio_key,
         label_key=label_key,

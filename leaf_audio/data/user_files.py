@@ -37,7 +37,8 @@ def chosen_rate(reader: str, own: int | None, asked: int | None) -> int:
     if own is not None and asked is not None:
         # Before all recordings are prepared at one of them.
         check_rates_agree(reader, own, asked)
-    return own or asked or DEFAULT_SAMPLE_RATE
+    # 16000 and 16000.0 are one rate, and one preparation.
+    return int(own or asked or DEFAULT_SAMPLE_RATE)
 
 
 def check_rates_agree(reader: str, own: int | None, asked: int) -> None:

@@ -110,6 +110,19 @@ def test_clips_are_a_data_set_of_tensorflow_datasets(tmp_path, small):
     np.testing.assert_allclose(clip * float(parts[0]["scale"]), audio)
 
 
+def test_any_names_of_labels_keep_their_places_in_tensorflow_datasets(tmp_path):
+    """TFDS writes each to a line, and removes space at its ends."""
+    import tensorflow_datasets as tfds
+
+    names = ("a\nb", " c", "c", "d\u2028e")
+    made = {"train": [Clip(tone(i), i) for i in range(4)]}
+    audio_data = prepare(tmp_path, made, names)
+    builder = tfds.builder_from_directory(audio_data.path)
+    expected = ["'a\\nb'", "' c'", "c", "'d\\u2028e'"]
+    assert builder.info.features["label"].names == expected
+    assert audio_data.label_names == names
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_clip_that_is_not_finite_is_not_stored(tmp_path, value):
     samples = tone(1)

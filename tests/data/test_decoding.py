@@ -257,3 +257,13 @@ def test_recordings_one_after_the_other_in_an_ogg_file_are_told(tmp_path):
     path.write_bytes(path.read_bytes() + other.read_bytes())
     with pytest.raises(decoding.UnusableFileError, match="one after the other"):
         decoding.decode(path, RATE)
+
+
+def test_a_rate_is_one_rate_however_it_is_written(folder, read_folder):
+    first = read_folder(folder, sample_rate=8000)
+    second = read_folder(folder, sample_rate=8000.0)
+    assert (first.path, first.sample_rate) == (second.path, second.sample_rate)
+    with pytest.raises(ValueError, match="a whole number from 100.*=8000.5"):
+        read_folder(folder, sample_rate=8000.5)
+    with pytest.raises(ValueError, match="`sample_rate` must be a rate"):
+        decoding.at_rate(np.ones(9), 8000, 0)

@@ -307,6 +307,7 @@ def test_a_description_that_is_not_valid_is_told(trained, tmp_path, change):
         (np.full(9, 1e20), RATE, "full scale"),
         (np.full(9, 1e40), RATE, "finite"),
         (np.zeros(9), 0, "`sample_rate` must be a rate"),
+        (np.zeros(9), 16000.5, "a whole number from 100"),
         (np.zeros(9), "16000", "`sample_rate` must be a rate"),
         ("yes.wav", RATE, "an array of shape"),
     ],
