@@ -191,11 +191,12 @@ def _evaluate(configs: Sequence[str], bindings: Sequence[str]) -> None:
 def _model(folder: Workdir) -> str:
     """Names the model of a run, as in "model of epoch 3 of runs/leaf".
 
-    The epoch is left out where there are no results of the present model.
+    The epoch is left out where the run has not ended.
     """
     epoch = folder.read_kept_epoch()
     which = "" if epoch is None else f"epoch {epoch} of "
-    return f"model of {which}{folder.path}"
+    still = "" if folder.results.exists() else ", which has not ended"
+    return f"model of {which}{folder.path}{still}"
 
 
 def _command(name: str) -> str:

@@ -373,11 +373,27 @@ def check_workdir(
     folder = pathlib.Path(workdir).expanduser()
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        why = f"without {missing[-1]}" if folder.is_dir() else "no folder"
         sys.exit(
             f"Error: `workdir` must hold {what}. "
-            f"Received: workdir={workdir}, {why}."
+            f"Received: workdir={workdir}, {_why_no_run(folder, missing)}."
         )
+
+
+def _why_no_run(folder: pathlib.Path, missing: Sequence[str]) -> str:
+    """Says why a folder is not that of a run that can be used."""
+    if not folder.is_dir():
+        return "no folder"
+    why = f"without {missing[-1]}"
+    if (folder / "state.npz").is_file():
+        return (
+            f"{why}, since the run has not ended. It goes on by the command "
+            "that has begun it"
+        )
+    # Those of a study, or of several tasks.
+    below = sorted(folder.glob("*/*/best.keras"))
+    if below:
+        return f"{why}. It holds other runs, such as {below[0].parent}"
+    return why
 
 
 @contextlib.contextmanager

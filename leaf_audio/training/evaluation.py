@@ -117,6 +117,9 @@ def evaluate(
     metrics = metrics_of(outcomes)
     content = {
         "config": observer.shared_values() | observer.settings(),
+        # Whose model it is. None if the run has not ended: its model will be
+        # another one.
+        "epoch": folder.read_kept_epoch(),
         "data": describe_data(audio_data, outcomes),
         "metrics": metrics,
     }

@@ -11,13 +11,16 @@ pytestmark = pytest.mark.any_backend
 
 BOX = "--model=speech_commands"
 # For each command a wrong use, and what is told of it. "RUN" stands for the
-# folder of a run, "DATA" for one of labelled recordings.
+# folder of a run, "DATA" for one of labelled recordings, "CUT" for that of a run
+# that has not ended, and "STUDY" for that of a study.
 WRONG = {
     "predict": [
         ([BOX, "nothere.wav"], "left out: nothere.wav: No such file"),
         ([BOX, "--window=0", "DATA"], "`window` must be a positive number"),
         ([BOX, "--hop=inf", "DATA"], "`hop` must be a positive number"),
         (["--workdir=DATA", "DATA"], "a finished run.*without results.json"),
+        (["--workdir=CUT", "DATA"], "since the run has not ended. It goes on"),
+        (["--workdir=STUDY", "DATA"], "other runs, such as .*/STUDY/mel/0"),
         (["--model=nothere.keras", "DATA"], "`model` must be a .keras file"),
         ([BOX, "--gin_config=no.gin", "DATA"], "`gin_config` must name a file"),
         ([BOX, "--output=no/x.csv", "DATA"], "`output` must be a file"),
@@ -128,14 +131,20 @@ print(json.dumps(found))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_is_told_before_the_backend_is_imported(tmp_path, name):
-    for file in ("DATA/a/0.wav", "DATA/b/0.wav", "RUN/best.keras"):
+    for file in (
+        *("DATA/a/0.wav", "DATA/b/0.wav", "RUN/best.keras"),
+        *("CUT/best.keras", "CUT/state.npz", "STUDY/mel/0/best.keras"),
+    ):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     results = {"data": {"name": "audio_folder", "labels": []}}
     (tmp_path / "RUN" / "results.json").write_text(json.dumps(results))
     before = sorted(tmp_path.rglob("*"))
     arguments = [
-        [re.sub("DATA|RUN", rf"{tmp_path}/\g<0>", one) for one in some]
+        [
+            re.sub("DATA|RUN|CUT|STUDY", rf"{tmp_path}/\g<0>", one)
+            for one in some
+        ]
         for some, _ in WRONG[name]
     ]
     done = python("-c", CODE, name, json.dumps(arguments))

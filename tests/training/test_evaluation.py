@@ -140,10 +140,14 @@ def test_evaluation_names_the_epoch_of_the_model(finished, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"audio_folder, model of epoch 2 of {workdir}\n" in printed
     assert "best" not in printed
+    (file,) = workdir.glob("evaluations/*/evaluation.json")
+    assert json.loads(file.read_text())["epoch"] == 2
     # A run that is trained on has no results of its present model yet.
     (workdir / "results.json").unlink()
     run.evaluate([], [f"train.workdir = '{workdir}'"])
-    assert f", model of {workdir}\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f", model of {workdir}, which has not ended\n" in printed
+    assert json.loads(file.read_text())["epoch"] is None
 
 
 def test_evaluation_takes_the_command_of_the_training(folder, finished):
