@@ -8,6 +8,7 @@ from absl import flags
 
 from leaf_audio.app import trained_flags
 from leaf_audio.app.startup import importing_libraries, run_main
+from leaf_audio.common.listing import listed
 
 if TYPE_CHECKING:
     from leaf_audio.training.study import Study
@@ -54,6 +55,12 @@ def main(argv: list[str]) -> None:
         sys.exit("Interrupted. The same command goes on.")
     print_table(study_results.headings(rows), map(study_results.cells, rows))
     print(f"results, with more columns: {made.folder / 'results.md'}")
+    others = study_results.other_runs(made)
+    if others:
+        print(
+            f"not in the table: finished runs of other seeds or variants in "
+            f"{made.folder}, {listed(others, 3)}"
+        )
 
 
 def read(configs: Sequence[str], bindings: Sequence[str]) -> "Study":

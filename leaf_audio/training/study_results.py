@@ -78,6 +78,27 @@ def collect(study: Study) -> list[dict[str, Any]]:
     ]
 
 
+def other_runs(study: Study) -> list[str]:
+    """Lists finished runs in the folder of a study that are not of the study.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Their folders, relative to that of the study. They are of seeds or
+        variants that the study had before.
+    """
+    own = {
+        study.run_folder(name, seed)
+        for name in study.variants
+        for seed in study.seeds
+    }
+    found = {file.parent for file in study.folder.glob("*/*/results.json")}
+    return sorted(
+        one.relative_to(study.folder).as_posix() for one in found - own
+    )
+
+
 def _results(folders: Mapping[int, pathlib.Path]) -> dict[str, Any]:
     results = {
         seed: Workdir(folder).read_summary(*_REQUIRED)

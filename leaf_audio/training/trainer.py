@@ -267,11 +267,15 @@ class _Run:
         """Settles which epochs are done."""
         watched = next(iter(self._batches.evaluation))
         chosen = self._chosen_by_validation()
-        if watched != "validation" and chosen:
-            self._observer.tell(
-                f"no validation clips: {', '.join(chosen)} will be chosen by "
-                f"{watched}, whose metrics will be too good"
-            )
+        if watched != "validation":
+            # Whatever is chosen, the metrics of an epoch are those of the test.
+            what = f"{watched} takes the place of validation after each epoch"
+            if chosen:
+                what = (
+                    f"{', '.join(chosen)} will be chosen by {watched}, whose "
+                    "metrics will be too good"
+                )
+            self._observer.tell(f"no validation clips: {what}")
         identity = _identity(self._config, self._observer)
         identity[f"data set {self._data.name}"] = self._data.fingerprint
         if self._config.teacher is not None:

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.any_backend
 
 BOX = "--model=speech_commands"
 # For each command a wrong use, and what is told of it. "RUN" stands for the
-# folder of a run, "DATA" for one of labelled recordings, "CUT" for that of a run
-# that has not ended, and "STUDY" for that of a study.
+# folder of a run, "CUT" for that of a run that has not ended, "STUDY" for that
+# of a study, and "DATA" for one of labelled recordings.
 WRONG = {
     "predict": [
         ([BOX, "nothere.wav"], "left out: nothere.wav: No such file"),

@@ -316,6 +316,9 @@ def test_a_run_without_validation_clips_says_what_it_chooses_by(
     shutil.rmtree(tmp_path / "tones" / "validation")
     train_with(tmp_path, tmp_path / "without", "train.num_epochs = 1")
     assert told in capsys.readouterr().out
+    last = ("train.num_epochs = 1", "train.keep = 'last'")
+    train_with(tmp_path, tmp_path / "last", *last)
+    assert "test takes the place of validation" in capsys.readouterr().out
 
 
 @pytest.mark.any_backend

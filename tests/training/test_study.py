@@ -103,6 +103,17 @@ def test_the_difference_to_the_first_variant_has_an_interval(two):
     assert study_results.cells(rows[1])[2] == "-8.0 (-33.4 to +17.4)"
 
 
+def test_finished_runs_that_are_not_in_the_table_are_listed(two):
+    assert study_results.other_runs(two) == []
+    fewer = study.Study({"mel": []}, seeds=[1], workdir=str(two.folder))
+    leaf = two.run_folder("LEAF, one", 0).parent.name
+    assert study_results.other_runs(fewer) == [
+        f"{leaf}/0",
+        f"{leaf}/1",
+        "mel/0",
+    ]
+
+
 def test_equal_differences_have_no_interval(two):
     finished(two.run_folder("mel", 1), 0.8)
     rows = study_results.collect(two)
@@ -382,12 +393,16 @@ def test_a_study_runs_from_the_command_line(tmp_path):
         "--gin_bindings=Study.seeds = [0]",
         f"--gin_bindings=audio_folder.path = '{tmp_path / 'tones'}'",
     ]
-    for _ in range(2):
+    for other in (False, True):
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=CONFIGS.parents[1]
         )
         assert done.returncode == 0, done.stderr + done.stdout
         assert "results.md" in done.stdout
+        assert ("not in the table: " in done.stdout) == other
+        # As of a variant that the study has no more.
+        finished(tmp_path / "study" / "gone" / "7", 0.5)
+    assert done.stdout.endswith("gone/7\n")
     assert (tmp_path / "study" / "results.md").exists()
 
 
