@@ -104,6 +104,40 @@ def list_tree(
     return entries
 
 
+def describe_empty(folder: pathlib.Path, entries: Iterable[Entry]) -> list[str]:
+    """Says which folders would be those of labels if they held anything.
+
+    Args:
+        folder: pathlib.Path. The folder.
+        entries: What `list_tree` found in it.
+
+    Returns:
+        A list of one str. Or an empty list if there are no such folders.
+    """
+    # The folders of labels lie directly in these.
+    above: set[str] = set()
+    labels: set[str] = set()
+    for entry in entries:
+        is_in_part = entry.split is not None or entry.fold is not None
+        above.add(entry.file.split("/")[0] if is_in_part else "")
+        labels.update(entry.labels)
+    empty = {
+        one.name
+        for top in above
+        for one in (folder / top).iterdir()
+        if one.name[0] != "."
+        and normalized(one.name) not in labels
+        and one.is_dir()
+        and not any(part.is_file() for part in one.rglob("*"))
+    }
+    if not empty:
+        return []
+    return [
+        "Folders without any file are no labels: "
+        f"{listed(map(repr, sorted(empty)), _MAX_NAMED)}."
+    ]
+
+
 def normalized(text: str) -> str:
     """Returns text in which each accented letter has one fixed encoding.
 

@@ -201,7 +201,8 @@ def _list_entries(
         table = index_csv.read_index(folder, label_separator, allow_unlabelled)
     else:
         _check_one_label(folder, label_separator, allow_unlabelled)
-        return folder_layout.list_tree(folder, files, has_folds), [], False
+        entries = folder_layout.list_tree(folder, files, has_folds)
+        return entries, folder_layout.describe_empty(folder, entries), False
     if not table.is_multilabel:
         _check_one_label(folder, label_separator, allow_unlabelled)
         messages += _describe_joined_labels(

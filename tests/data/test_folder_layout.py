@@ -3,7 +3,7 @@
 import pytest
 from audio_files import labels_of, put, sine
 
-from leaf_audio.data import folder_layout, recordings
+from leaf_audio.data import DataWarning, folder_layout, recordings
 
 pytestmark = pytest.mark.any_backend
 
@@ -203,3 +203,19 @@ def test_many_folds_are_named_in_part(tmp_path):
         splits_of(tmp_path)
     assert folder_layout.looks_like_fold("fold 7", {"fold"})
     assert not folder_layout.looks_like_fold("fold", {"fold"})
+
+
+@pytest.mark.parametrize(
+    "places", [["{label}"], ["train/{label}", "validation/{label}"]]
+)
+def test_an_empty_folder_beside_labels_is_told(tmp_path, read_folder, places):
+    for place in places:
+        for label in "ab":
+            for i in range(8):
+                put(tmp_path / "in" / place.format(label=label) / f"{i}.wav")
+    root = (tmp_path / "in" / places[0]).parent
+    (root / "c" / "deep").mkdir(parents=True)
+    (root / ".cache").mkdir()
+    with pytest.warns(DataWarning, match="without any file .* labels: 'c'[.]"):
+        found = read_folder(tmp_path / "in")
+    assert found.label_names == ("a", "b")
