@@ -77,7 +77,9 @@ def loudness_normalization(
     """Scales a clip to a fixed standard deviation.
 
     The standard deviation becomes `10 ** (target_db / 20)`. The gain is limited
-    to `max_gain_db`, so that silence is not amplified without bound.
+    to `max_gain_db`, so that silence is not amplified without bound. With the
+    defaults, which are those of LEAF's release, clips with a standard deviation
+    below 0.18 stay below the target.
 
     Args:
         samples: float32 array of shape (time,).

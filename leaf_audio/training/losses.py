@@ -81,7 +81,7 @@ def choose(
         raise ValueError(
             "`loss` must take targets of shape (batch, labels), which mixup, "
             "a teacher and data with several labels have. "
-            f"Received: loss={loss!r}."
+            f"Received: loss={_shown(loss)}."
         )
     return made
 
@@ -122,7 +122,7 @@ def make(loss: Any, label_smoothing: float = 0.0) -> Any:
         raise ValueError(
             "`label_smoothing` must be 0 if `loss` is a loss or a function, "
             "which has its own. Received: "
-            f"label_smoothing={label_smoothing!r}, loss={loss!r}."
+            f"label_smoothing={label_smoothing!r}, loss={_shown(loss)}."
         )
     return made
 
@@ -205,14 +205,15 @@ def _call(loss: Any, maker: Callable, label_smoothing: float) -> Any:
     if label_smoothing and "label_smoothing" in own:
         raise ValueError(
             "`label_smoothing` must be 0 for a loss that has its own. "
-            f"Received: label_smoothing={label_smoothing!r}, loss={loss!r}."
+            f"Received: label_smoothing={label_smoothing!r}, "
+            f"loss={_shown(loss)}."
         )
     if label_smoothing:
         if "label_smoothing" not in taken:
             raise ValueError(
                 "`label_smoothing` must be 0 for a loss that does not take "
                 f"it. Received: label_smoothing={label_smoothing!r}, "
-                f"loss={loss!r}."
+                f"loss={_shown(loss)}."
             )
         settings["label_smoothing"] = label_smoothing
     try:
@@ -223,9 +224,16 @@ def _call(loss: Any, maker: Callable, label_smoothing: float) -> Any:
         ) from error
 
 
+def _shown(loss: Any) -> str:
+    """Returns a loss as a message shows it, without an address in memory."""
+    if isinstance(loss, keras.losses.Loss):
+        return f"{type(loss).__name__}(...)"
+    return getattr(loss, "__name__", repr(loss))
+
+
 def _error(loss: Any, allowed: str, problem: str = "") -> ValueError:
     return ValueError(
-        f"`loss` must be {allowed}. Received: loss={loss!r}{problem}."
+        f"`loss` must be {allowed}. Received: loss={_shown(loss)}{problem}."
     )
 
 
