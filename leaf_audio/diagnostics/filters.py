@@ -131,11 +131,13 @@ def drift(frontend: Frontend) -> dict[str, np.ndarray]:
     return {name: now[name] - then[name] for name in now}
 
 
-def pcen(frontend: Frontend) -> dict[str, np.ndarray]:
+def pcen(frontend: Frontend, initial: bool = False) -> dict[str, np.ndarray]:
     """Returns the parameters of the PCEN of a frontend, as it applies them.
 
     Args:
       frontend: Frontend. It must be built.
+      initial: Boolean. True returns the values that the layer is made with,
+        False the present ones. Defaults to False.
 
     Returns:
       A dictionary of arrays of shape `(n_filters,)`: `"alpha"`, `"delta"`,
@@ -145,7 +147,11 @@ def pcen(frontend: Frontend) -> dict[str, np.ndarray]:
       ValueError: If the frontend is not built.
     """
     _check_built(frontend)
+    check_bool("initial", initial)
     for layer in find_layers(frontend, PCENLayer):
+        if initial:
+            layer = type(layer).from_config(layer.get_config())
+            layer.build((None, None, frontend.n_filters))
         return {
             name: np.broadcast_to(
                 ops.convert_to_numpy(value), (frontend.n_filters,)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import rich.console
 
-from leaf_audio import callbacks, convolution, diagnostics, frontend
+from leaf_audio import (
+    callbacks,
+    convolution,
+    diagnostics,
+    frontend,
+    postprocessing,
+)
+from leaf_audio.frontend.layer_calls import find_layers
 
 
 def built(make=frontend.Leaf, **settings):
@@ -96,6 +103,17 @@ def test_pcen_parameters_come_by_filter():
         assert values.shape == (6,)
         np.testing.assert_allclose(values, [expected[name]] * 6)
     assert diagnostics.pcen(built(compression_fn=None)) == {}
+
+
+def test_initial_pcen_parameters_are_those_that_it_was_made_with():
+    pcen = postprocessing.PCENLayer(alpha=0.8, trainable=True)
+    made = built(n_filters=6, compression_fn=pcen)
+    before = diagnostics.pcen(made)
+    (own,) = find_layers(made, postprocessing.PCENLayer)
+    own.alpha.assign(own.alpha / 2)
+    assert diagnostics.pcen(made)["alpha"][3] == pytest.approx(0.4)
+    for name, values in diagnostics.pcen(made, initial=True).items():
+        np.testing.assert_allclose(values, before[name])
 
 
 def test_a_table_has_a_row_for_each_filter():

@@ -87,6 +87,8 @@ def several(tmp_path_factory):
             f"train.workdir = '{folder / 'run'}'",
             "train.num_epochs = 1",
             "data.prepare.evaluation_hop = 100",
+            "MelFilterbanks.compression_fn = @PCENLayer()",
+            "PCENLayer.trainable = True",
         ),
     )
     train.train()
@@ -397,7 +399,8 @@ def test_several_labels_have_thresholds_and_no_matrix(several):
     alternatives = [a["alt"] for tag, a in made.tags if tag == "img"]
     assert "responses of the filters" in alternatives
     assert "centre of each filter" not in alternatives
-    assert "are fixed" in made.text
+    assert "are fixed. Its PCEN is learned" in made.text
+    assert {"centre (Hz)", "alpha, before"} <= set(made.cells)
     # Chunks are as long as the clips of the model.
     _, content = decoded(audio[0])
     assert len(soundfile.read(io.BytesIO(content))[0]) == 500

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 
-from leaf_audio import diagnostics, frontend
+from leaf_audio import diagnostics, frontend, postprocessing
 from leaf_audio.common import files
 from leaf_audio.diagnostics import figures
+from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.serving.finished import read_data_name
 from leaf_audio.serving.report import curves
 from leaf_audio.serving.report.examples import Example, Examples
@@ -241,6 +242,9 @@ def _filters(
     is_learned = of_model in diagnostics.learned_frontends(of_model)
     if not is_learned:
         found["note"] = f"The filters of {of_model.name} are fixed."
+        found["rows"] = _pcen_rows(of_model)
+        if found["rows"]:
+            found["note"] += " Its PCEN is learned; the table has its values."
         if not isinstance(of_model, frontend.MelFilterbanks):
             return found
     responses = figures.responses(of_model)
@@ -276,6 +280,35 @@ def _filter_rows(
         row = [f"{number:.0f}"]
         for name in names:
             row += [f"{table[name][rows_of][i]:.4g}" for rows_of in (then, now)]
+        rows.append(row)
+    return rows
+
+
+def _pcen_rows(of_model: Any) -> list[list[str]]:
+    """Returns a row for each filter: the values of a PCEN, if it is learned.
+
+    Of a frontend with learned filters, `filters.csv` has them.
+    """
+    learned = [
+        layer
+        for layer in find_layers(of_model, postprocessing.PCENLayer)
+        if layer.trainable_weights
+    ]
+    if not learned:
+        return []
+    then = diagnostics.pcen(of_model, initial=True)
+    now = diagnostics.pcen(of_model)
+    centres = diagnostics.centres_hz(of_model)
+    rows = [["filter"]]
+    rows[0] += [] if centres is None else ["centre (Hz)"]
+    for name in now:
+        words, _ = curves.title_of(name)
+        rows[0] += [f"{words}, before", "after"]
+    for i in range(of_model.n_filters):
+        row = [str(i)]
+        row += [] if centres is None else [f"{centres[i]:.0f}"]
+        for name in now:
+            row += [f"{values[name][i]:.4g}" for values in (then, now)]
         rows.append(row)
     return rows
 
