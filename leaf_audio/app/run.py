@@ -41,6 +41,11 @@ def train(configs: Sequence[str], bindings: Sequence[str]) -> None:
     """
     with configuration.restored():
         configuration.parse(configs, bindings)
+        if any(key.startswith("Study.") for key in configuration.bound()):
+            raise ValueError(
+                "A config of a run must bind nothing of `Study`. Received: one "
+                f"of a study, for which there is {_command('study')}."
+            )
         results = gin_training.train()
         folder = Workdir(gin.query_parameter("train.workdir"))
     if not processes.is_main():

@@ -12,6 +12,7 @@ from leaf_audio.common.checks import (
     check_positive,
     check_share,
 )
+from leaf_audio.common.listing import listed
 from leaf_audio.data.augmentation import add_at_snr, check_order, happens
 from leaf_audio.data.decoding import read_recording
 from leaf_audio.data.extensions import EXTENSIONS
@@ -100,6 +101,16 @@ def _recordings(folder: str | None, sample_rate: int) -> list[np.ndarray]:
             "`background_noise.folder` must be a folder with audio files "
             f"({', '.join(EXTENSIONS)}). Received: folder={folder!r}{why}."
         )
-    return [
-        read_recording(os.path.join(path, file), sample_rate) for file in files
-    ]
+    found, unusable = [], []
+    for file in files:
+        try:
+            found.append(read_recording(os.path.join(path, file), sample_rate))
+        except ValueError as error:
+            unusable.append(f"{file!r} ({error.__cause__})")
+    if unusable:
+        raise ValueError(
+            "`background_noise.folder` must hold recordings that can be read. "
+            f"Received: folder={folder!r} with {listed(unusable, 10)}. Remove "
+            "or convert them."
+        )
+    return found

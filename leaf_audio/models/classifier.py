@@ -165,6 +165,13 @@ class AudioClassifier(KnownArguments, keras.Model):
             features = self.frontend(inputs, training=for_frontend, **kwargs)
         if len(features.shape) == 3:
             features = features[..., None]
+        if len(features.shape) == 2 and self.frontend is None:
+            raise ValueError(
+                "`frontend` must be given for clips of shape (batch, time): "
+                "AudioClassifier.frontend, which the config of a frontend, "
+                "such as leaf.gin, sets. Received: frontend=None, inputs of "
+                f"shape {tuple(inputs.shape)}."
+            )
         if len(features.shape) != 4:
             raise ValueError(
                 "AudioClassifier takes features of shape (batch, time, bins) "

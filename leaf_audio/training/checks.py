@@ -90,7 +90,8 @@ def check_sample_rate(model: keras.Model, data_rate: float | None) -> None:
     if None not in (rate, data_rate) and rate != data_rate:
         raise ValueError(
             "`sample_rate` of the frontend must be that of the data, "
-            f"{data_rate}. Received: sample_rate={rate}."
+            f"{data_rate}. Received: sample_rate={rate}. (In a config, the "
+            "macro `sample_rate` sets both.)"
         )
 
 

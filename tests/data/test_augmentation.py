@@ -307,13 +307,14 @@ def test_threads_decode_a_background_once(tmp_path, monkeypatch):
     assert len(decoded) == 1
 
 
-def test_a_background_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "broken.wav").write_bytes(b"no audio at all" * 9)
-    with pytest.raises(ValueError, match=r"broken\.wav"):
+def test_all_backgrounds_that_cannot_be_read_are_named(tmp_path):
+    for name in ("bad.wav", "worse.flac"):
+        (tmp_path / name).write_bytes(b"no audio")
+    with pytest.raises(ValueError, match="'bad.wav' .*'worse.flac' .Format"):
         data.background_noise(
-            noise(),
-            folder=str(tmp_path),
-            sample_rate=16000,
+            np.ones(9, np.float32),
+            str(tmp_path),
+            sample_rate=8000,
             rng=np.random.default_rng(0),
         )
 

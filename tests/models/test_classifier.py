@@ -208,8 +208,10 @@ def test_encoder_that_leaves_an_empty_axis_is_an_error():
 
 
 def test_waveform_without_a_frontend_is_an_error():
-    with pytest.raises(ValueError, match="takes features of shape"):
+    with pytest.raises(ValueError, match="`frontend` must be given for clips"):
         AudioClassifier(3, encoder=ConvNet([2]))(noise(2, 1600))
+    with pytest.raises(ValueError, match="takes features of shape"):
+        AudioClassifier(3, encoder=ConvNet([2]))(noise(2, 3, 4, 5, 6))
 
 
 def test_the_number_of_outputs_may_be_an_integer_of_numpy():

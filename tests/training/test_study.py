@@ -13,7 +13,7 @@ import gin
 import pytest
 from tones import ROOT, flag_values, write_tones
 
-from leaf_audio.app import configuration
+from leaf_audio.app import configuration, run
 from leaf_audio.app import study as study_command
 from leaf_audio.app.data_configurables import DATA_CONFIGURABLES
 from leaf_audio.training import study, study_results
@@ -265,6 +265,8 @@ def test_a_config_of_a_run_is_not_taken_for_one_of_a_study():
     with pytest.raises(ValueError, match=message):
         study_command.read([], ["train.num_epochs = 3"])
     own = "Study.variants = {'a': []}"
+    with pytest.raises(ValueError, match="there is .* study"):
+        run.train([], [own])
     with pytest.raises(ValueError, match="effect: sample_rate"):
         study_command.read([], [own, "sample_rate = 8000"])
 
