@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MAX_LABELS = 20
 _MAX_SKIPPED = 3
 _FEW_CLIPS = 10
+# Clips shorter than this share of what the model gets are mostly padding.
+_MUCH_PADDING = 0.7
 # The columns of the table of metrics, by the names of the metrics.
 _OF_ONE_LABEL = {
     "accuracy": "accuracy",
@@ -68,7 +70,7 @@ def print_data(
         lines += [f"  {file}: {reason}" for file, reason in some]
         if len(skipped) > len(some):
             rest = len(skipped) - len(some)
-            lines.append(f"  and {rest} more; all will be in {results}")
+            lines.append(f"  and {rest} more; all of them: {results}")
     lines += [f"warning: {sentence}" for sentence in audio_data.warnings]
     print_lines(*lines)
 
@@ -124,6 +126,22 @@ def _listed(labels: Sequence[str]) -> str:
     return ", ".join([*labels[:_MAX_LABELS], *rest])
 
 
+def print_lengths_of_recordings(audio_data: AudioData) -> None:
+    """Says how long recordings are."""
+    if audio_data.sample_rate is not None:
+        print_lines(_describe_lengths(audio_data))
+
+
+def _describe_lengths(audio_data: AudioData) -> str:
+    seconds = (
+        np.concatenate(
+            [np.diff(clips.offsets) for clips in audio_data.clips.values()]
+        )
+        / audio_data.sample_rate
+    )
+    return f"length: {seconds.min():.2f} to {seconds.max():.2f} s"
+
+
 def print_lengths(audio_data: AudioData, batches: Batches) -> None:
     """Says how long recordings are, and what a model gets of them."""
     rate = audio_data.sample_rate
@@ -134,11 +152,15 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
         [np.diff(clips.offsets) for clips in audio_data.clips.values()]
     )
     print_lines(
-        f"length: {samples.min() / rate:.2f} to {samples.max() / rate:.2f} s; "
-        f"the model gets {shape[0] / rate:.2f} s, {shape[0]} samples at "
-        f"{rate:g} Hz"
+        f"{_describe_lengths(audio_data)}; the model gets "
+        f"{shape[0] / rate:.2f} s, {shape[0]} samples at {rate:g} Hz"
     )
     hop = batches.evaluation_hop
+    if samples.max() < _MUCH_PADDING * shape[0]:
+        print_lines(
+            "  all clips are padded, by much: align.seq_len sets the length that "
+            "the model gets"
+        )
     if samples.max() > shape[0]:
         # What training takes of them is for its transforms to say.
         evaluated = (

@@ -130,6 +130,7 @@ def prepare(configs: Sequence[str], bindings: Sequence[str]) -> None:
         configuration.parse(configs, bindings)
         audio_data = gin_training.load_for_training()
     report.print_data(audio_data, pathlib.Path(audio_data.path, "info.json"))
+    report.print_lengths_of_recordings(audio_data)
     report.print_storage(audio_data)
 
 

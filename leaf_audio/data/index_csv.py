@@ -106,9 +106,12 @@ def read_index(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
+            reader.fieldnames = [
+                name.strip() for name in reader.fieldnames or []
+            ]
             return _read_table(
                 f"`{INDEX}`",
-                list(reader.fieldnames or []),
+                reader.fieldnames,
                 ((row, f"line {reader.line_num} of {path}") for row in reader),
                 folder,
                 label_separator,

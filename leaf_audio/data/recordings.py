@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
+import posixpath
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -230,17 +231,23 @@ def _spelled_as_on_disk(
     """Gives files the names by which they can be opened.
 
     An index may spell the accents of a name in another form of Unicode than the
-    disk, such as one that was written on a Mac.
+    disk, such as one that was written on a Mac, or have the backslashes of
+    Windows.
     """
     on_disk = {folder_layout.normalized(file): file for file in files}
+
+    def spelled(file: str) -> str:
+        for one in (file, posixpath.normpath(file.replace("\\", "/"))):
+            found = on_disk.get(folder_layout.normalized(one))
+            if found is not None:
+                return found
+        return file
+
     exact = set(files)
     return [
         entry
         if entry.file in exact
-        else dataclasses.replace(
-            entry,
-            file=on_disk.get(folder_layout.normalized(entry.file), entry.file),
-        )
+        else dataclasses.replace(entry, file=spelled(entry.file))
         for entry in entries
     ]
 

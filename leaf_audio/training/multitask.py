@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -355,6 +356,14 @@ def write_runs(
             if one.name in of_tasks.parts
         }
         tables.write(run.path, one.label_names, found, observer.tell)
+        # They are those of all tasks.
+        for log, copy in (
+            (folder.metrics, run.metrics),
+            (folder.filters, run.filters),
+        ):
+            if log.exists():
+                with files.replacing(copy) as path:
+                    shutil.copyfile(log, path)
         files.write_json(
             run.results,
             {

@@ -472,7 +472,8 @@ class Workdir:
             file.unlink(missing_ok=True)
         tasks = filter(pathlib.Path.is_dir, self.tasks.glob("*"))
         for task in map(Workdir, tasks):
-            for file in (task.results, task.best, *task.tables):
+            logs = (task.metrics, task.filters)
+            for file in (task.results, task.best, *logs, *task.tables):
                 file.unlink(missing_ok=True)
         self._results_are_void = False
 

@@ -56,7 +56,7 @@ def test_the_first_skipped_files_are_named_with_their_reasons(capsys):
     many = describe(capsys, ("a",), skipped)
     assert "skipped: 9 files that" in many
     assert many.count("it is empty") == 3
-    assert many.endswith("  and 6 more; all will be in run/results.json\n")
+    assert many.endswith("  and 6 more; all of them: run/results.json\n")
 
 
 def test_lengths_are_told_in_seconds(capsys):
@@ -67,6 +67,11 @@ def test_lengths_are_told_in_seconds(capsys):
     assert capsys.readouterr().out == (
         "length: 1.00 to 1.50 s; the model gets 1.50 s, 6 samples at 4 Hz\n"
     )
+    batches = types.SimpleNamespace(example_shape=(12,), evaluation_hop=None)
+    report.print_lengths(some, batches)
+    assert "  all clips are padded, by much" in capsys.readouterr().out
+    report.print_lengths_of_recordings(some)
+    assert capsys.readouterr().out == "length: 1.00 to 1.50 s\n"
     batches = types.SimpleNamespace(example_shape=(4,), evaluation_hop=2)
     report.print_lengths(some, batches)
     assert capsys.readouterr().out == (

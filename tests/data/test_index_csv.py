@@ -42,7 +42,6 @@ def write(root, header, *lines):
         ("file,class", "class", "'label'"),
         ("file,Label", "Label", "'label'"),
         ("file,lable", "lable", "'label'"),
-        ("file, label", " label", "'label'"),
         ("file,label,folds", "folds", "'fold'"),
         ("file,label,speaker_id", "speaker_id", "'speaker'"),
     ],

@@ -323,3 +323,16 @@ def test_an_index_may_spell_accents_otherwise_than_the_disk(
     (tmp_path / "in/index.csv").write_text(text, encoding="utf-8")
     found = read_folder(tmp_path / "in")
     assert found.counts == {"train": 2, "validation": 2, "test": 2}
+
+
+def test_an_index_may_come_from_windows(tmp_path, read_folder):
+    rows = [" file, label ,split "]
+    for split in ("train", "validation", "test"):
+        for label in "ab":
+            put(tmp_path / "in" / split / f"{label}.wav")
+            rows.append(f".\\{split}\\{label}.wav, {label},{split}")
+    text = "\r\n".join(rows)
+    (tmp_path / "in/index.csv").write_text(text, encoding="utf-8-sig")
+    found = read_folder(tmp_path / "in")
+    assert found.counts == {"train": 2, "validation": 2, "test": 2}
+    assert found.label_names == ("a", "b")

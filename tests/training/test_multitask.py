@@ -189,6 +189,9 @@ def test_the_folder_of_a_task_is_a_run_of_its_own(trained, name, labels):
     )
     assert sum(found.values()) == pytest.approx(1)
     assert (workdir / "tasks" / name / "classes_test.csv").exists()
+    # So that a page of it has curves.
+    log = (workdir / "metrics.csv").read_text()
+    assert (workdir / "tasks" / name / "metrics.csv").read_text() == log
 
 
 def test_the_folder_of_a_task_is_evaluated_on_its_data_again(trained, tmp_path):
