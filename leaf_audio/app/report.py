@@ -158,8 +158,8 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
     hop = batches.evaluation_hop
     if samples.max() < _MUCH_PADDING * shape[0]:
         print_lines(
-            "  all clips are padded, by much: align.seq_len sets the length that "
-            "the model gets"
+            "  all clips are padded, by much: align.seq_len sets the length "
+            "that the model gets"
         )
     if samples.max() > shape[0]:
         # What training takes of them is for its transforms to say.
