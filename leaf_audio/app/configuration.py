@@ -235,27 +235,30 @@ def dropped() -> list[str]:
 def message(error: Exception) -> str:
     """Returns an error's message, with what gin adds to it made readable."""
     # gin appends a line for each configurable that the error went through.
-    through = r"\n +In call to configurable '(\w+)' \(.*\)"
-    calls = [c for c in re.findall(through, str(error)) if c != "train"]
+    through = (
+        r"\n +In call to configurable '(\w+)' \(.*\)(?: in scope '([\w./]+)')?"
+    )
+    calls = [c for c in re.findall(through, str(error)) if c[0] != "train"]
     text = re.sub(through, "", str(error)).strip()
     if calls:
-        text = _in_configurable(text, calls[0])
+        text = _in_configurable(text, *calls[0])
     return text + _suggestion(text)
 
 
-def _in_configurable(text: str, name: str) -> str:
-    """Says in which configurable an error arose.
+def _in_configurable(text: str, name: str, scope: str) -> str:
+    """Says in which configurable an error arose, and in which scope.
 
     An argument that the message begins with gets the name of its binding, as in
     "`audio_folder.path` must be a folder".
     """
+    scoped = f"{scope}/{name}" if scope else name
     if text.startswith(f"`{name}."):
-        return text
+        return f"`{scoped}{text.removeprefix(f'`{name}')}"
     argument = re.match(r"`(\w+)`", text)
     parameters = inspect.signature(gin.get_configurable(name)).parameters
     if argument and argument[1] in parameters:
-        return f"`{name}.{argument[1]}`{text[argument.end() :]}"
-    return f"{text} (In {name}.)"
+        return f"`{scoped}.{argument[1]}`{text[argument.end() :]}"
+    return f"{text} (In {scoped}.)"
 
 
 def _operative(are_macros: bool) -> dict[str, str]:
