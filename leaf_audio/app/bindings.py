@@ -104,6 +104,45 @@ def check_macros(statements: Sequence[Binding]) -> None:
                 )
 
 
+def check_macro_cycles(statements: Iterable[Binding]) -> None:
+    """Raises a ValueError if a macro refers to itself, also by others.
+
+    gin would follow it until Python gives up.
+
+    Args:
+        statements: All statements, in the order in which gin has read them.
+    """
+    bound = {
+        one.key.argument: one
+        for one in statements
+        if one.key.is_macro and not _is_constant(one.key.argument)
+    }
+    for name in bound:
+        cycle = [bound[one] for one in _way_back(name, bound)]
+        if cycle:
+            told = (f"{b.key} = {text(b.value, {})} ({b.place})" for b in cycle)
+            raise ValueError(
+                f"`%{name}` must not refer to itself. Received: "
+                f"{', '.join(told)}."
+            )
+
+
+def _way_back(name: str, bound: Mapping[str, Binding]) -> list[str]:
+    """Returns the macros from one to itself, or an empty list."""
+    ways, seen = [[name]], set()
+    while ways:
+        way = ways.pop(0)
+        for one in references(bound[way[-1]].value):
+            if not isinstance(one, Macro) or one.name not in bound:
+                continue
+            if one.name == name:
+                return way
+            if one.name not in seen:
+                seen.add(one.name)
+                ways.append([*way, one.name])
+    return []
+
+
 def _is_constant(name: str) -> bool:
     """Returns whether `gin.constant` has defined a name."""
     try:

@@ -85,7 +85,8 @@ def parse(
 
     Raises:
         ValueError: A file, a configurable, a parameter or a macro does not
-            exist, or a line is not valid gin.
+            exist, a file is not text in UTF-8, a line is not valid gin, or a
+            macro refers to itself.
     """
     gin.clear_config()
     _STATEMENTS.clear()
@@ -93,11 +94,12 @@ def parse(
     with gin_files.as_value_errors(bindings):
         # gin follows a config that includes itself until Python gives up.
         statements = gin_files.read(files, bindings)
+        _bindings.check_macro_cycles(statements)
         # gin logs an error for each place in which it does not find a file.
         logging.disable(logging.ERROR)
         try:
             # gin checks the whole and then locks it. This takes the lock off.
-            with gin.unlock_config():
+            with gin.unlock_config(), gin_files.same_for_gin():
                 gin.parse_config(list(recorded))
                 gin.parse_config_files_and_bindings(
                     files, bindings, finalize_config=False

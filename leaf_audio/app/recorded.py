@@ -51,15 +51,14 @@ def read(folder: Workdir) -> dict[str, str]:
             f"{str(folder.path)!r} without {folder.settings.name}."
         )
     try:
-        text = folder.config.read_text("utf-8")
-        values = {
-            one.key: one.value
-            for one in gin_files.read_text(text, follow_includes=False)
-        }
+        text = folder.config.read_text("utf-8-sig")
+        statements = list(gin_files.read_text(text, follow_includes=False))
     except (SyntaxError, UnicodeDecodeError, tokenize.TokenError) as error:
         raise ValueError(
             f"{folder.config} must be a gin config. Received: {error}."
         ) from error
+    bindings.check_macro_cycles(statements)
+    values = {one.key: one.value for one in statements}
     return {
         str(key): bindings.text(value, values) for key, value in values.items()
     }
