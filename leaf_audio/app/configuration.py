@@ -52,7 +52,7 @@ def restored() -> Iterator[None]:
     arguments that were used, and its singletons, begin anew.
     """
     statements = list(_STATEMENTS)
-    text, objects = gin.config_str(), _bindings.bound_objects()
+    text, objects = _bindings.text_without_macros(), _bindings.bound_objects()
     is_locked = gin.config_is_locked()
     try:
         yield

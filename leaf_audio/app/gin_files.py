@@ -164,7 +164,7 @@ def as_value_errors(bindings: Sequence[str]) -> Iterator[None]:
 def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
     # Removes Python's own description of a value that gin cannot read.
     what = re.sub(r"malformed node or string.*\n *", "", error.msg)
-    if error.filename and not _is_made_up(error.filename):
+    if not _is_made_up(error.filename):
         where = f"{what} in line {error.lineno} of {error.filename}"
     else:
         lines = "\n".join(bindings).splitlines()
@@ -181,9 +181,9 @@ def _open_message(error: tokenize.TokenError, where: str) -> str:
     return f"{error.args[0]}, in {where}: something is opened and never closed."
 
 
-def _is_made_up(file: str) -> bool:
+def _is_made_up(file: str | None) -> bool:
     """Returns whether it is what Python calls a text, such as "<tokenize>"."""
-    return file.startswith("<")
+    return not file or file.startswith("<")
 
 
 def check_there(files: Sequence[str]) -> None:
