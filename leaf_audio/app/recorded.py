@@ -105,9 +105,17 @@ def of_task(settings: Mapping[str, str], task: str) -> dict[str, str]:
     Returns:
         The settings with the data set of the task alone. Those that are in the
         scope of its data set have no scope.
+
+    Raises:
+        ValueError: The run has no such task.
     """
     sets = _parse("tasks.sets", settings["tasks.sets"]).value
     scopes = [one.scope for one in sets.values() if isinstance(one, Reference)]
+    if task not in sets:
+        raise ValueError(
+            f"`task` must be one of {', '.join(map(repr, sets))}. "
+            f"Received: task={task!r}."
+        )
     own = sets[task]
     found = {}
     for name, text in settings.items():

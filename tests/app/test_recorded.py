@@ -262,3 +262,5 @@ def test_the_settings_of_a_task_are_those_of_its_scope():
         "align.seq_len": "500",
     }
     assert recorded.of_task(settings, "b")["audio_folder.path"] == "'b'"
+    with pytest.raises(ValueError, match="one of 'a', 'b'.*: task='zz'"):
+        recorded.of_task(settings, "zz")
