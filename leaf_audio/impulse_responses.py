@@ -240,10 +240,13 @@ def window(name: str, size: int) -> np.ndarray:
       ValueError: There is no window of that name.
     """
     n = np.arange(size)
+    if name == "tf_hann" and size == 1:
+        # By the formula, it would be 0.
+        return np.ones(1)
     if name == "hamming":
         return 0.54 - 0.46 * np.cos(2 * np.pi * n / size)
     if name == "tf_hann":
-        return (1 - np.cos(2 * np.pi * n / max(size - size % 2, 1))) / 2
+        return (1 - np.cos(2 * np.pi * n / (size - size % 2))) / 2
     hanning = (1 - np.cos(2 * np.pi * (n - 1) / max(size - 1, 1))) / 2
     if name == "hanning":
         return hanning
@@ -265,7 +268,15 @@ def stft_window(name: str, size: int) -> np.ndarray:
 
     Returns:
       A float64 array `(size,)`.
+
+    Raises:
+      ValueError: There is no window of that name.
     """
+    if name not in STFT_WINDOWS:
+        raise ValueError(
+            f"`window` must be one of {STFT_WINDOWS}. Received: "
+            f"window={name!r}."
+        )
     if name == "tf_hann":
         return window(name, size)
     if size == 1:

@@ -33,23 +33,46 @@ def called() -> set[tuple[str, str]]:
 
 
 def bound_objects() -> dict[str, Any]:
-    """Returns the values that gin holds, macros apart, by their names.
+    """Returns the values that gin holds, by their names.
 
     Unlike the text of a config, they include values that no config can state,
     such as arrays. References are gin's own objects.
     """
-    return {
+    config = gin.config_str()
+    objects = {
         f"{name}.{argument}": value
-        for name in _configurables(gin.config_str())
+        for name in _configurables(config)
         for argument, value in gin.get_bindings(
             name, resolve_references=False, inherit_scopes=False
         ).items()
     }
+    # What belongs to a value of several lines is indented.
+    for name in re.findall(r"^([\w./]+) = ", _macros(config), re.MULTILINE):
+        key = f"{name}/gin.macro.value"
+        objects[key] = gin.query_parameter(key)
+    return objects
+
+
+def text_without_macros() -> str:
+    """Returns gin's configuration as the text of a config, macros apart.
+
+    gin writes all macros into such a text, also where no config can state the
+    value.
+    """
+    config = gin.config_str()
+    return config.replace(_macros(config), "")
 
 
 def _configurables(config: str) -> list[str]:
     """Returns what a config of gin has parameters for, scopes included."""
     return re.findall(r"^# Parameters for (.+):$", config, re.MULTILINE)
+
+
+def _macros(config: str) -> str:
+    """Returns the part of a config of gin that sets macros."""
+    pattern = r"^# Macros:$.*?(?=^# Parameters for |\Z)"
+    found = re.search(pattern, config, re.MULTILINE | re.DOTALL)
+    return found[0] if found else ""
 
 
 def replaced(statements: Iterable[Binding]) -> dict[Key, Binding]:
@@ -102,6 +125,45 @@ def check_macros(statements: Sequence[Binding]) -> None:
                     f"{one.name} = 1. Received: {statement.key} = "
                     f"{text(statement.value, {})} ({statement.place}).{hint}"
                 )
+
+
+def check_macro_cycles(statements: Iterable[Binding]) -> None:
+    """Raises a ValueError if a macro refers to itself, also by others.
+
+    gin would follow it until Python gives up.
+
+    Args:
+        statements: All statements, in the order in which gin has read them.
+    """
+    bound = {
+        one.key.argument: one
+        for one in statements
+        if one.key.is_macro and not _is_constant(one.key.argument)
+    }
+    for name in bound:
+        cycle = [bound[one] for one in _way_back(name, bound)]
+        if cycle:
+            told = (f"{b.key} = {text(b.value, {})} ({b.place})" for b in cycle)
+            raise ValueError(
+                f"`%{name}` must not refer to itself. Received: "
+                f"{', '.join(told)}."
+            )
+
+
+def _way_back(name: str, bound: Mapping[str, Binding]) -> list[str]:
+    """Returns the macros from one to itself, or an empty list."""
+    ways, seen = [[name]], set()
+    while ways:
+        way = ways.pop(0)
+        for one in references(bound[way[-1]].value):
+            if not isinstance(one, Macro) or one.name not in bound:
+                continue
+            if one.name == name:
+                return way
+            if one.name not in seen:
+                seen.add(one.name)
+                ways.append([*way, one.name])
+    return []
 
 
 def _is_constant(name: str) -> bool:

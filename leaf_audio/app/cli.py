@@ -8,6 +8,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from leaf_audio.version import __version__
+
 # For each subcommand: the module, flags to add, and what it does.
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "train": (
@@ -81,6 +83,7 @@ def usage() -> str:
             "  leaf-audio train --gin_config=quickstart.gin",
             "",
             "leaf-audio COMMAND --help lists the flags of a command.",
+            "leaf-audio --version prints the version.",
         ]
     )
 
@@ -95,6 +98,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
+        return
+    if arguments[0] == "--version":
+        print(__version__)
         return
     name, *rest = arguments
     if name not in COMMANDS:

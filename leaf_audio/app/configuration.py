@@ -52,7 +52,7 @@ def restored() -> Iterator[None]:
     arguments that were used, and its singletons, begin anew.
     """
     statements = list(_STATEMENTS)
-    text, objects = gin.config_str(), _bindings.bound_objects()
+    text, objects = _bindings.text_without_macros(), _bindings.bound_objects()
     is_locked = gin.config_is_locked()
     try:
         yield
@@ -85,7 +85,8 @@ def parse(
 
     Raises:
         ValueError: A file, a configurable, a parameter or a macro does not
-            exist, or a line is not valid gin.
+            exist, a file is not text in UTF-8, a line is not valid gin, or a
+            macro refers to itself.
     """
     gin.clear_config()
     _STATEMENTS.clear()
@@ -93,11 +94,12 @@ def parse(
     with gin_files.as_value_errors(bindings):
         # gin follows a config that includes itself until Python gives up.
         statements = gin_files.read(files, bindings)
+        _bindings.check_macro_cycles(statements)
         # gin logs an error for each place in which it does not find a file.
         logging.disable(logging.ERROR)
         try:
             # gin checks the whole and then locks it. This takes the lock off.
-            with gin.unlock_config():
+            with gin.unlock_config(), gin_files.same_for_gin():
                 gin.parse_config(list(recorded))
                 gin.parse_config_files_and_bindings(
                     files, bindings, finalize_config=False
@@ -235,27 +237,30 @@ def dropped() -> list[str]:
 def message(error: Exception) -> str:
     """Returns an error's message, with what gin adds to it made readable."""
     # gin appends a line for each configurable that the error went through.
-    through = r"\n +In call to configurable '(\w+)' \(.*\)"
-    calls = [c for c in re.findall(through, str(error)) if c != "train"]
+    through = (
+        r"\n +In call to configurable '(\w+)' \(.*\)(?: in scope '([\w./]+)')?"
+    )
+    calls = [c for c in re.findall(through, str(error)) if c[0] != "train"]
     text = re.sub(through, "", str(error)).strip()
     if calls:
-        text = _in_configurable(text, calls[0])
+        text = _in_configurable(text, *calls[0])
     return text + _suggestion(text)
 
 
-def _in_configurable(text: str, name: str) -> str:
-    """Says in which configurable an error arose.
+def _in_configurable(text: str, name: str, scope: str) -> str:
+    """Says in which configurable an error arose, and in which scope.
 
     An argument that the message begins with gets the name of its binding, as in
     "`audio_folder.path` must be a folder".
     """
+    scoped = f"{scope}/{name}" if scope else name
     if text.startswith(f"`{name}."):
-        return text
+        return f"`{scoped}{text.removeprefix(f'`{name}')}"
     argument = re.match(r"`(\w+)`", text)
     parameters = inspect.signature(gin.get_configurable(name)).parameters
     if argument and argument[1] in parameters:
-        return f"`{name}.{argument[1]}`{text[argument.end() :]}"
-    return f"{text} (In {name}.)"
+        return f"`{scoped}.{argument[1]}`{text[argument.end() :]}"
+    return f"{text} (In {scoped}.)"
 
 
 def _operative(are_macros: bool) -> dict[str, str]:

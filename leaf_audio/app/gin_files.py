@@ -4,6 +4,9 @@ gin itself keeps the last value of each binding and forgets where it stood. To
 tell the user in which file and line a binding stands, and which bindings a
 later one has replaced, the same files are read here a second time, with gin's
 own parser.
+
+Configs are text in UTF-8, with or without a byte order mark, whatever the
+encoding of the system is.
 """
 
 import contextlib
@@ -153,10 +156,7 @@ def as_value_errors(bindings: Sequence[str]) -> Iterator[None]:
     except SyntaxError as error:
         raise ValueError(_syntax_message(error, bindings)) from error
     except tokenize.TokenError as error:
-        raise ValueError(
-            f"{error.args[0]}, in a config or a binding: something is opened "
-            "and never closed."
-        ) from error
+        raise ValueError(_open_message(error, "a binding")) from error
     except (OSError, ImportError) as error:
         raise ValueError(str(error)) from error
 
@@ -164,7 +164,7 @@ def as_value_errors(bindings: Sequence[str]) -> Iterator[None]:
 def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
     # Removes Python's own description of a value that gin cannot read.
     what = re.sub(r"malformed node or string.*\n *", "", error.msg)
-    if error.filename:
+    if not _is_made_up(error.filename):
         where = f"{what} in line {error.lineno} of {error.filename}"
     else:
         lines = "\n".join(bindings).splitlines()
@@ -175,6 +175,15 @@ def _syntax_message(error: SyntaxError, bindings: Sequence[str]) -> str:
         f"{where}\n(Text is quoted, a function is written @name, and what was "
         "opened before is closed.)"
     )
+
+
+def _open_message(error: tokenize.TokenError, where: str) -> str:
+    return f"{error.args[0]}, in {where}: something is opened and never closed."
+
+
+def _is_made_up(file: str | None) -> bool:
+    """Returns whether it is what Python calls a text, such as "<tokenize>"."""
+    return not file or file.startswith("<")
 
 
 def check_there(files: Sequence[str]) -> None:
@@ -202,7 +211,8 @@ def read(files: Sequence[str], bindings: Sequence[str]) -> list[Binding]:
         All bindings. If two have the same key, the later one is in force.
 
     Raises:
-        ValueError: A config includes itself.
+        ValueError: A config includes itself, is not text in UTF-8, or opens
+            what it does not close.
     """
     return [
         *(binding for file in files for binding in _read_file(file, [])),
@@ -267,7 +277,15 @@ def _read_file(file: str, outer: Sequence[str]) -> list[Binding]:
         path = os.path.realpath(opened.name)
         if path in outer:
             raise ValueError(_loop_message(file, path, outer))
-        return list(_read(opened, opened.name, [*outer, path]))
+        try:
+            return list(_read(opened, opened.name, [*outer, path]))
+        except tokenize.TokenError as error:
+            raise ValueError(_open_message(error, opened.name)) from error
+        except IndentationError as error:
+            # Unlike the errors of gin's parser, it does not know the file.
+            if _is_made_up(error.filename):
+                error.filename = opened.name
+            raise
 
 
 def _loop_message(file: str, path: str, outer: Sequence[str]) -> str:
@@ -310,21 +328,74 @@ def _open(file: str, outer: Sequence[str]) -> TextIO:
     """Opens a config in the place where gin finds it.
 
     Raises:
-        ValueError: It is not there.
+        ValueError: It is not there, or is not text in UTF-8.
     """
-    if os.path.isfile(file):
-        return open(file, encoding="utf-8")
-    if _is_shipped(file):
-        return _open_shipped(file)
-    try:
-        return gin.resource_reader.system_path_reader(file)
-    # Depending on whether Python finds a package, a folder, or neither.
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    path = _find(file)
+    if path is None:
         raise ValueError(
             f"`include` must name a file, in the current folder or in {CONFIGS}"
             f". Received: include {file!r} in "
             f"{outer[-1] if outer else 'a binding'}."
+        )
+    return _open_utf8(path)
+
+
+def _find(file: str) -> str | None:
+    if os.path.isfile(file):
+        return file
+    shipped = _shipped(file)
+    if shipped is not None:
+        return str(shipped)
+    try:
+        with gin.resource_reader.system_path_reader(file) as opened:
+            return opened.name
+    # Depending on whether Python finds a package, a folder, or neither.
+    except (ImportError, OSError, TypeError, ValueError):
+        return None
+
+
+def _open_utf8(path: str) -> TextIO:
+    content = pathlib.Path(path).read_bytes()
+    try:
+        return _Text(content.decode("utf-8-sig"), path)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path} must be text in UTF-8. Received: byte "
+            f"{error.object[error.start]:#04x} in line {line}."
         ) from error
+
+
+class _Text(io.StringIO):
+    """The text of a config, which has its name like a file that is open.
+
+    Args:
+        text: The text.
+        name: The name of the file.
+    """
+
+    def __init__(self, text: str, name: str):
+        super().__init__(text, newline=None)
+        self.name = name
+
+
+@contextlib.contextmanager
+def same_for_gin() -> Iterator[None]:
+    """Has gin find and read files as this module does, in a `with` block.
+
+    gin itself reads them with the encoding of the system.
+    """
+    reader = (
+        lambda file: _open(file, ()),
+        lambda file: _find(file) is not None,
+    )
+    # Those that are registered come after gin's own.
+    readers = gin.config._FILE_READERS
+    readers.insert(0, reader)
+    try:
+        yield
+    finally:
+        readers.remove(reader)
 
 
 def _shipped(file: str) -> pathlib.Path | None:
@@ -342,7 +413,7 @@ def _is_shipped(file: str) -> bool:
 
 
 def _open_shipped(file: str) -> TextIO:
-    return open(_shipped(file), encoding="utf-8")
+    return _open_utf8(str(_shipped(file)))
 
 
 # With this, gin itself finds `leaf.gin` and `example/configs/leaf.gin` from any

@@ -51,15 +51,14 @@ def read(folder: Workdir) -> dict[str, str]:
             f"{str(folder.path)!r} without {folder.settings.name}."
         )
     try:
-        text = folder.config.read_text("utf-8")
-        values = {
-            one.key: one.value
-            for one in gin_files.read_text(text, follow_includes=False)
-        }
+        text = folder.config.read_text("utf-8-sig")
+        statements = list(gin_files.read_text(text, follow_includes=False))
     except (SyntaxError, UnicodeDecodeError, tokenize.TokenError) as error:
         raise ValueError(
             f"{folder.config} must be a gin config. Received: {error}."
         ) from error
+    bindings.check_macro_cycles(statements)
+    values = {one.key: one.value for one in statements}
     return {
         str(key): bindings.text(value, values) for key, value in values.items()
     }
@@ -106,9 +105,17 @@ def of_task(settings: Mapping[str, str], task: str) -> dict[str, str]:
     Returns:
         The settings with the data set of the task alone. Those that are in the
         scope of its data set have no scope.
+
+    Raises:
+        ValueError: The run has no such task.
     """
     sets = _parse("tasks.sets", settings["tasks.sets"]).value
     scopes = [one.scope for one in sets.values() if isinstance(one, Reference)]
+    if task not in sets:
+        raise ValueError(
+            f"`task` must be one of {', '.join(map(repr, sets))}. "
+            f"Received: task={task!r}."
+        )
     own = sets[task]
     found = {}
     for name, text in settings.items():

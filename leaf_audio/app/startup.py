@@ -28,7 +28,8 @@ _SIZE = 2**30
 def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
     """Runs a command. If the user presses Ctrl-C, it ends with one line.
 
-    The flags of the command must be defined. With `--help`, it prints how to
+    It may be called with stderr closed; what is told there is then lost. The
+    flags of the command must be defined. With `--help`, it prints how to
     call the command, what `main` does, by the first line of its docstring, and
     the flags.
 
@@ -45,6 +46,9 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
         main(argv)
 
     sys.unraisablehook = _obey_ctrl_c
+    if sys.stderr is None:
+        # The caller has closed it. `print` would take stdout instead.
+        sys.stderr = open(os.devnull, "w")
     try:
         if _HELP.intersection(sys.argv[1:]):
             # absl itself would end with an exit code of failure.
@@ -164,7 +168,13 @@ def without_startup_messages() -> Iterator[None]:
     # TensorFlow's C++ parts write there before any setting reaches them, and
     # would bury what a run tells.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = os.dup(2)
+    try:
+        stderr = os.dup(2)
+    except OSError:
+        # It is closed. The next file to be opened would get the messages.
+        output.discard(2)
+        yield
+        return
     with tempfile.TemporaryFile() as held_back:
         os.dup2(held_back.fileno(), 2)
         try:

@@ -10,8 +10,12 @@ def discard(descriptor: int) -> None:
     gone. What is left in a buffer would be an error at the end of the program.
 
     Args:
-        descriptor: int, such as 1 for stdout.
+        descriptor: int, such as 1 for stdout. It may be closed.
     """
     null = os.open(os.devnull, os.O_WRONLY)
+    if null == descriptor:
+        # It was closed. Programs that are started need it too.
+        os.set_inheritable(descriptor, True)
+        return
     os.dup2(null, descriptor)
     os.close(null)

@@ -11,6 +11,7 @@ does not list are left out with a warning.
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -344,10 +345,16 @@ def files_of(recordings: Sequence[str | os.PathLike]) -> list[str]:
         recordings: Names of audio files and folders.
 
     Returns:
-        Each file once. A folder stands for the audio files below it; one that
-        holds none stays as it is.
+        Each file once, by the first of the paths that lead to it. A folder
+        stands for the audio files below it; one that holds none stays as it is.
+        A link to a file is another file.
     """
-    return list(dict.fromkeys(itertools.chain(*map(_files, recordings))))
+    real = functools.cache(os.path.realpath)
+    found: dict[tuple[str, str], str] = {}
+    for file in itertools.chain(*map(_files, recordings)):
+        folder, name = os.path.split(file)
+        found.setdefault((real(folder), name), file)
+    return list(found.values())
 
 
 def _files(recording: str | os.PathLike) -> list[str]:

@@ -6,6 +6,7 @@ import types
 import pytest
 from tones import python
 
+import leaf_audio
 from leaf_audio.app import cli
 
 pytestmark = pytest.mark.any_backend
@@ -28,6 +29,12 @@ def test_help_lists_the_commands_without_importing_keras():
 
 def test_the_package_is_a_command():
     assert python("-m", "leaf_audio", "--help").stdout == cli.usage() + "\n"
+
+
+def test_the_version_is_printed():
+    printed = python("-m", "leaf_audio", "--version").stdout
+    assert printed == f"{leaf_audio.__version__}\n"
+    assert "leaf-audio --version" in cli.usage()
 
 
 @pytest.mark.parametrize("name", ["prepare", "predict"])

@@ -198,6 +198,33 @@ def test_gin_is_left_as_it_was(workdir, trained, is_locked):
         assert own_function()[1].filters == [3, 4]
 
 
+class Odd:
+    def __repr__(self):
+        return "x = 1\n# Parameters for no:\nx.y = 2"
+
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_macros_that_no_config_can_state_are_restored(is_locked):
+    values = {"arr": np.arange(3), "odd": Odd(), "s/long": [Odd()] * 30}
+    for name, value in values.items():
+        gin.bind_parameter(f"{name}/macro.value", value)
+    gin.parse_config("size = 3\nown_function.array = [%arr, %size, %s/long]\n")
+    if is_locked:
+        gin.finalize()
+    before = gin.config_str()
+    with pytest.raises(KeyError, match="of the block"):
+        with configuration.restored():
+            configuration.parse([], ["size = 4"])
+            raise KeyError("of the block")
+    assert gin.config_str() == before
+    assert gin.config_is_locked() is is_locked
+    for name, value in values.items():
+        assert gin.query_parameter(f"{name}/macro.value") is value
+    array, size, long = own_function()[0]
+    np.testing.assert_array_equal(array, np.arange(3))
+    assert (size, len(long)) == (3, 30)
+
+
 def test_a_configuration_can_be_followed_by_another(workdir, trained):
     configuration.parse([], ["ConvNet.filters = [4]"])
     gin.parse_config("ConvNet.filters = [8]")
@@ -235,3 +262,5 @@ def test_the_settings_of_a_task_are_those_of_its_scope():
         "align.seq_len": "500",
     }
     assert recorded.of_task(settings, "b")["audio_folder.path"] == "'b'"
+    with pytest.raises(ValueError, match="one of 'a', 'b'.*: task='zz'"):
+        recorded.of_task(settings, "zz")

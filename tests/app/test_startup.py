@@ -196,3 +196,40 @@ os.dup = lambda descriptor: signal.raise_signal(signal.SIGINT)
 main.run()
 """
     assert_interrupted(code)
+
+
+def test_a_command_runs_with_stderr_closed(tmp_path):
+    """No file gets what is written there, nor does stdout."""
+    code = """
+import os, sys
+os.close(2)
+sys.stderr = None
+from leaf_audio.app import startup
+
+def main(argv):
+    with startup.without_startup_messages():
+        with open(sys.argv[1], "w"):
+            os.write(2, b"message of a library")
+    print("message of a command", file=sys.stderr)
+    print("went on")
+
+sys.argv[0] = "leaf-audio"
+startup.run_main(main, "FILE")
+"""
+    file = tmp_path / "file"
+    assert python("-c", code, str(file)).stdout == "went on\n"
+    assert file.read_bytes() == b""
+
+
+def test_messages_of_imports_need_no_stderr(tmp_path):
+    code = """
+import os, sys
+from leaf_audio.app import startup
+os.close(2)
+with startup.without_startup_messages(), open(sys.argv[1], "w"):
+    os.write(2, b"message of a library")
+print("went on")
+"""
+    file = tmp_path / "file"
+    assert python("-c", code, str(file)).stdout == "went on\n"
+    assert file.read_bytes() == b""

@@ -1,5 +1,7 @@
 """A binding that has no effect is an error, which says why."""
 
+import contextlib
+
 import gin
 import pytest
 from tones import bindings, write_tones
@@ -118,6 +120,26 @@ def test_a_scoped_binding_counts_as_used_in_its_scope():
     model = gin.get_configurable("AudioClassifier")(num_outputs=2)
     configuration.check_all_used()
     assert (model.frontend.n_filters, model.frontend.window_len) == (3, 20.0)
+
+
+def test_a_binding_of_a_scope_is_used_by_calls_in_scopes_inside_it():
+    lines = ["a/Leaf.n_filters = 3", "a/n = 20.0", "a/Leaf.window_len = %a/n"]
+    configuration.parse([], lines)
+    with gin.config_scope("a"), gin.config_scope("b"):
+        leaf = gin.get_configurable("Leaf")()
+    configuration.check_all_used()
+    assert (leaf.n_filters, leaf.window_len) == (3, 20.0)
+
+
+@pytest.mark.parametrize("scopes", [["ab"], ["b", "a"], []])
+def test_a_binding_of_a_scope_is_not_used_by_calls_in_others(scopes):
+    configuration.parse([], ["a/Leaf.n_filters = 3"])
+    with contextlib.ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(gin.config_scope(scope))
+        gin.get_configurable("Leaf")()
+    with pytest.raises(ValueError, match="any effect: a/Leaf.n_filters"):
+        configuration.check_all_used()
 
 
 def message_for(files, lines, name="AudioClassifier"):

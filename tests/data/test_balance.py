@@ -52,6 +52,17 @@ def test_the_order_of_a_pass_is_random():
     assert 16 < changes < 36
 
 
+def test_neighbours_are_drawn_together_as_often_as_others():
+    """As successive clips of a recording are neighbours."""
+    drawn = np.array(
+        [np.bincount(one, minlength=COUNT) for one in passes(LABELS, 90)]
+    )
+    some = drawn[:, LABELS == 0]
+    # 13 of 30 clips are drawn: a pair in 0.18 of the passes.
+    together = (some[:, :-1] * some[:, 1:]).mean(axis=0)
+    assert (0.03 < together).all() and (together < 0.4).all()
+
+
 def test_several_labels_are_weighted_by_the_rarest():
     rng = np.random.default_rng(0)
     labels = rng.random((300, 4)) < [0.6, 0.2, 0.05, 0.02]

@@ -143,6 +143,17 @@ def test_a_block_is_bounded_also_where_resampling_makes_it_longer(tmp_path):
     assert max(map(len, blocks)) < 2**20 + 2**18
 
 
+def test_a_segment_may_end_a_little_after_its_file(tmp_path):
+    path = put(tmp_path / "x.wav", sine(440, seconds=0.25))
+    whole = decoding.decode(path, RATE)
+    for end in (0.25, 0.2501, 0.2599):
+        some = decoding.decode(path, RATE, start=0.1, end=end)
+        np.testing.assert_array_equal(some, whole[1600:])
+    for start, end in ((0.1, 0.262), (0.1, 0.5), (0.251, 0.255)):
+        with pytest.raises(decoding.UnusableFileError, match="only 0.25 s"):
+            decoding.decode(path, RATE, start=start, end=end)
+
+
 def mutations(content, count):
     """Yields damaged copies: other bytes, bytes less, bytes more."""
     generator = np.random.default_rng(0)

@@ -56,6 +56,22 @@ def test_memory_does_not_grow_with_the_number_of_cores(monkeypatch, n_cores):
     assert decoder.n_made == 64 * 50
 
 
+@pytest.mark.parametrize("n_cores", [1, 2])
+def test_items_are_asked_for_a_few_at_a_time(monkeypatch, n_cores):
+    monkeypatch.setattr("os.cpu_count", lambda: n_cores)
+    asked = []
+
+    def items():
+        for item in range(500):
+            asked.append(item)
+            yield item
+
+    results = in_parallel(items(), Decoder(1))
+    for count, _ in enumerate(results, 1):
+        # Four items for each core, of which one has come.
+        assert len(asked) == min(count - 1 + 4 * n_cores, 500)
+
+
 def test_an_unusable_file_keeps_no_memory():
     def decode(item):
         yield BLOCK

@@ -336,3 +336,25 @@ def test_an_index_may_come_from_windows(tmp_path, read_folder):
     found = read_folder(tmp_path / "in")
     assert found.counts == {"train": 2, "validation": 2, "test": 2}
     assert found.label_names == ("a", "b")
+
+
+def test_a_file_is_listed_once_whatever_paths_lead_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.wav", "d/x.wav", "d/e/y.wav"):
+        put(tmp_path / name)
+    (tmp_path / "link").symlink_to("d/e")
+    (tmp_path / "d/z.wav").symlink_to("x.wav")
+    same = [
+        "./x.wav",
+        str(tmp_path / "x.wav"),
+        "d/../x.wav",
+        tmp_path / "x.wav",
+    ]
+    assert recordings.files_of(["x.wav", *same, "x.wav"]) == ["x.wav"]
+    assert recordings.files_of(same) == ["./x.wav"]
+    found = recordings.files_of(["d/e/y.wav", "d", tmp_path / "d", "link"])
+    assert found == ["d/e/y.wav", "d/x.wav", "d/z.wav"]
+    # Not the file here: the folder above that which the link leads to.
+    both = ["x.wav", "link/../x.wav"]
+    assert recordings.files_of(both) == both
+    assert recordings.files_of(["no.wav", "./no.wav"]) == ["no.wav"]

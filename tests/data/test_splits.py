@@ -1,6 +1,7 @@
 """Drawn splits: stratified by label, stable; folds."""
 
 import collections
+import hashlib
 import math
 import unicodedata
 
@@ -62,6 +63,27 @@ def test_each_split_holds_about_its_share_of_each_label(n_files, fractions):
 def test_a_share_of_less_than_half_a_file_takes_no_file_by_force():
     found = counts(entries(60), test=1e-6)
     assert not any(found[label, "test"] for label in "abcdefgh")
+
+
+def test_the_files_that_are_moved_are_the_nearest_in_hash():
+    some = entries(10, [f"label {i}" for i in range(60)])
+    found = assign(some, validation=0, test=0.2)
+    counted = collections.Counter()
+    for i in range(60):
+        files = [e.file for e in some if e.labels == (f"label {i}",)]
+        draws = {
+            file: int(hashlib.sha256(file.encode()).hexdigest()[:16], 16)
+            / 2**64
+            for file in files
+        }
+        drawn = sum(draw < 0.2 for draw in draws.values())
+        # The share is 2 files. From 1 to 3 are allowed.
+        kept = min(max(drawn, 1), 3)
+        expected = set(sorted(files, key=draws.get)[:kept])
+        assert {f for f in files if found[f, None] == "test"} == expected
+        counted[kept - drawn > 0, kept - drawn < 0] += 1
+    # Some got too few by the hash, and some too many.
+    assert counted[True, False] > 3 and counted[False, True] > 3
 
 
 def test_a_label_of_one_file_is_for_training():

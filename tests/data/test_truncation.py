@@ -1,5 +1,6 @@
 """Whole files are read, whatever their headers say; cut files are not."""
 
+import re
 import struct
 
 import numpy as np
@@ -219,6 +220,18 @@ def test_tags_around_an_mp3_do_not_matter(tmp_path):
         assert len(decode(tmp_path, some)) == SECONDS * RATE
     with pytest.raises(decoding.UnusableFileError, match="cut off"):
         decode(tmp_path, before + whole[: len(whole) // 2])
+
+
+def test_an_mp3_may_lack_a_tag_that_its_header_counts(tmp_path):
+    """A tag at the end has 128 bytes, and some programs remove it."""
+    whole = content(tmp_path, "MP3", "MPEG_LAYER_III")
+    (header,) = re.finditer(rb"(?:Xing|Info)\0\0\0(.)", whole, re.DOTALL)
+    assert header[1][0] & 3 == 3
+    position = header.end() + 4
+    for excess, lacking in ((128, 0), (1000, 1000 - 128)):
+        struct.pack_into(">I", whole, position, len(whole) + excess)
+        (tmp_path / "x.mp3").write_bytes(whole)
+        assert truncation.missing_bytes(tmp_path / "x.mp3") == lacking
 
 
 def test_an_mp3_with_the_header_of_fraunhofer_tells_its_length(tmp_path):
