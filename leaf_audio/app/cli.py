@@ -5,6 +5,7 @@ for is imported, so that `leaf-audio --help` answers without TensorFlow.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -108,6 +109,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
             f"Error: the command must be one of {', '.join(COMMANDS)}. "
             f"Received: {name}. leaf-audio --help has the rest."
         )
+    # A config may import modules of the current folder, as with `python -m`. It
+    # comes last, so that no module there takes the place of another.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     module, flags, _ = COMMANDS[name]
     # absl reads the flags from there.
     sys.argv = [f"leaf-audio {name}", *flags, *rest]

@@ -254,13 +254,23 @@ def _in_configurable(text: str, name: str, scope: str) -> str:
     "`audio_folder.path` must be a folder".
     """
     scoped = f"{scope}/{name}" if scope else name
-    if text.startswith(f"`{name}."):
-        return f"`{scoped}{text.removeprefix(f'`{name}')}"
+    # Also in what the message tells the user to bind.
+    text = re.sub(rf"(?<![\w/.]){name}\.", f"{scoped}.", text)
+    if text.startswith(f"`{scoped}."):
+        return text
     argument = re.match(r"`(\w+)`", text)
-    parameters = inspect.signature(gin.get_configurable(name)).parameters
-    if argument and argument[1] in parameters:
+    if argument and argument[1] in _parameters(name):
         return f"`{scoped}.{argument[1]}`{text[argument.end() :]}"
     return f"{text} (In {scoped}.)"
+
+
+def _parameters(name: str) -> set[str]:
+    """Returns the names of the parameters of a configurable."""
+    configurable = gin.get_configurable(name)
+    if isinstance(configurable, type):
+        # What gin makes of a class has no signature of its own.
+        configurable = configurable.__init__
+    return set(inspect.signature(configurable).parameters)
 
 
 def _operative(are_macros: bool) -> dict[str, str]:
@@ -286,9 +296,9 @@ def _suggestion(message: str) -> str:
         known = configurables.names()
     elif argument:
         name = argument[2]
-        configurable = gin.get_configurable(argument[1])
-        known = set(inspect.signature(configurable).parameters)
+        known = _parameters(argument[1])
     else:
         return ""
-    close = difflib.get_close_matches(name, known)
+    begun = sorted(one for one in known if one.startswith(name))
+    close = begun[:3] or difflib.get_close_matches(name, known)
     return f"\nDid you mean {' or '.join(close)}?" if close else ""

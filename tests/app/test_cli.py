@@ -64,3 +64,19 @@ def test_a_command_gets_its_flags(monkeypatch, name, flags):
     monkeypatch.setattr(sys, "argv", ["leaf-audio"])
     cli.run([name, "--workdir=runs/one"])
     assert seen == [f"leaf-audio {name}", *flags, "--workdir=runs/one"]
+
+
+def test_a_config_may_import_modules_of_the_current_folder(tmp_path):
+    (tmp_path / "my_own.py").write_text("print('imported')")
+    # It takes the place of no module of Python.
+    (tmp_path / "wave.py").write_text("raise RuntimeError")
+    (tmp_path / "my_own.gin").write_text("import my_own\nimport wave\n")
+    code = (
+        f"import os; os.chdir({str(tmp_path)!r})\n"
+        "import sys; sys.argv = ['leaf-audio']; sys.path.remove('')\n"
+        "from leaf_audio.app import cli\n"
+        "cli.run(['train', '--gin_config=my_own.gin'])\n"
+    )
+    done = python("-c", code, check=False)
+    assert "imported" in done.stdout
+    assert "`workdir` must be given" in done.stderr

@@ -20,6 +20,11 @@ def thing(value=1, inner=None):
     "raised, told",
     [
         (None, "`s/t/thing.value` must be a text. Received: 3."),
+        (
+            "`value` must be set, as by thing.value = 'a', no.thing.x.",
+            "`s/t/thing.value` must be set, as by s/t/thing.value = 'a', "
+            "no.thing.x.",
+        ),
         ("`thing.value` must be a text.", "`s/t/thing.value` must be a text."),
         (
             "`others` must be a text.",
@@ -130,3 +135,17 @@ def test_macros_that_refer_to_themselves_are_named(tmp_path, text):
 def test_a_macro_may_have_referred_to_itself_and_may_be_used_twice():
     configuration.parse([], ["a = %a", "a = 2", "b = [%a, %a]", "c = [%b, %a]"])
     assert configuration.bound()["c"] == "[[2, 2], 2]"
+
+
+@pytest.mark.parametrize(
+    "line, meant",
+    [
+        ("Study.seed = [0]", "seeds"),
+        ("Mel.n_filters = 3", "MelFilterbanks"),
+        ("Leaf.n_filter = 3", "n_filters"),
+    ],
+)
+def test_what_was_probably_meant_is_told(line, meant):
+    with pytest.raises(ValueError) as error:
+        configuration.parse([], [line])
+    assert f"Did you mean {meant}" in configuration.message(error.value)
