@@ -317,7 +317,7 @@ REQUIRED = {
     # They take less time to make than the default compressions.
     **dict.fromkeys(("EfficientLeaf", "Leaf"), {"compression_fn": "log"}),
     "ArrayInit": {"values": [1.0]},
-    "bands": {"frontend": SINCNET},
+    **dict.fromkeys(("bands", "pcen"), {"frontend": SINCNET}),
     "AudioClassifier": {"num_outputs": 3},
     **dict.fromkeys(
         ("COLA", "SimCLR"), {"classifier": models.AudioClassifier(1)}

@@ -266,11 +266,11 @@ def _in_configurable(text: str, name: str, scope: str) -> str:
 
 def _parameters(name: str) -> set[str]:
     """Returns the names of the parameters of a configurable."""
-    configurable = gin.get_configurable(name)
-    if isinstance(configurable, type):
+    called: Any = gin.get_configurable(name)
+    if isinstance(called, type):
         # What gin makes of a class has no signature of its own.
-        configurable = configurable.__init__
-    return set(inspect.signature(configurable).parameters)
+        called = called.__init__
+    return set(inspect.signature(called).parameters)
 
 
 def _operative(are_macros: bool) -> dict[str, str]:

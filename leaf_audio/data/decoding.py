@@ -8,12 +8,9 @@ audio a file holds, and not on what its header says, which may be damaged.
 """
 
 import contextlib
-import io
 import itertools
 import numbers
-import os
 import pathlib
-import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,10 +20,15 @@ import soundfile
 import soxr
 
 from leaf_audio.common.checks import check_path
-from leaf_audio.data import ogg_pages, truncation
 from leaf_audio.data.channels import ChannelMixer
 from leaf_audio.data.clips import DataWarning
-from leaf_audio.data.extensions import OTHER_EXTENSIONS
+from leaf_audio.data.opening import (
+    BLOCK_VALUES,
+    UNKNOWN_FRAMES,
+    UnusableFileError,
+    check_is_whole,
+    open_audio,
+)
 
 # In Hz. Seismometers record at some hundred Hz, ultrasound recorders at up to
 # 2 MHz. A header that claims a rate outside this range is damaged.
@@ -35,8 +37,6 @@ MAX_SAMPLE_RATE = 2000000
 # In seconds. A segment may end this much after its file, because programs round
 # the times of segments.
 _MAX_EXCESS = 0.01
-# How many values a block holds, all channels together: 4 MiB in float32.
-_BLOCK = 2**20
 # Full scale is 1, but some files hold integers of 32 bits as floating-point
 # numbers. Larger values are damage, and the squares of still larger ones are
 # infinite.
@@ -51,19 +51,6 @@ _SUBTYPES_ABOVE_16_BITS = {
     "ALAC_32",
     "DWVW_24",
 }
-# In seconds.
-_MP3_RUN_UP = 1
-# In samples.
-_LARGEST_VORBIS_BLOCK = 8192
-# libsndfile gives the largest integer if a header leaves the length open.
-_UNKNOWN_FRAMES = 2**62
-
-
-class UnusableFileError(ValueError):
-    """An audio file that cannot be used.
-
-    The message is the reason alone, without the name of the file.
-    """
 
 
 def is_sample_rate(value: Any) -> bool:
@@ -164,8 +151,8 @@ def decode_blocks(
         UnusableFileError: As for `decode`.
     """
     try:
-        _check_is_whole_file(path)
-        with _open(path) as file:
+        check_is_whole(path)
+        with open_audio(path) as file:
             rate = file.samplerate
             _check_rate(rate, source_sample_rate)
             first, count = _segment(file.frames / rate, rate, start, end)
@@ -199,7 +186,7 @@ def stored_bits(path: pathlib.Path) -> int:
         UnusableFileError: The file cannot be opened any more.
     """
     try:
-        with _open(path) as file:
+        with open_audio(path) as file:
             return 24 if file.subtype in _SUBTYPES_ABOVE_16_BITS else 16
     except (OSError, soundfile.SoundFileError) as error:
         raise UnusableFileError(str(error)) from error
@@ -304,113 +291,6 @@ def at_rate(samples: Any, rate: int, sample_rate: int) -> np.ndarray:
         ) from error
 
 
-class _ForwardFile(soundfile.SoundFile):
-    """An audio file that is read from a position to its end.
-
-    soundfile seeks after each block if the file is seekable. This fails in a
-    FLAC file without a length, and changes the samples of an MP3 file.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-    def skip(self, frames: int) -> None:
-        """Goes forward, without decoding where the format allows that."""
-        if frames and super().seekable() and self.frames < _UNKNOWN_FRAMES:
-            target = min(frames, self._exact_before(frames))
-            if target > 0:
-                self.seek(target)
-                frames -= target
-        block = max(1, _BLOCK // self.channels)
-        while frames and len(self.read(min(frames, block))):
-            frames -= min(frames, block)
-
-    def _exact_before(self, frames: int) -> int:
-        """Returns a sample from which on reading is exact, after a seek.
-
-        In most formats it is the one that is sought.
-        """
-        if self.format == "MP3":
-            # The first frames after a seek lack bits that lie in earlier ones.
-            return frames - _MP3_RUN_UP * self.samplerate
-        if self.subtype == "VORBIS":
-            # In the last page libsndfile seeks to a wrong place.
-            path = pathlib.Path(os.fsdecode(self.name))
-            in_last = ogg_pages.samples_of_last_page(path)
-            if in_last is None:
-                return 0
-            return self.frames - in_last - _LARGEST_VORBIS_BLOCK
-        return frames
-
-
-class _PatchedFile(io.FileIO):
-    """A file in which some bytes are replaced when it is read."""
-
-    def __init__(self, path: pathlib.Path, position: int, patch: bytes):
-        super().__init__(path)
-        self._position = position
-        self._patch = patch
-
-    def readinto(self, buffer: Any) -> int:
-        start = self.tell()
-        count = super().readinto(buffer)
-        for i, byte in enumerate(self._patch, self._position - start):
-            if 0 <= i < count:
-                memoryview(buffer)[i : i + 1] = bytes([byte])
-        return count
-
-
-@contextlib.contextmanager
-def _open(path: pathlib.Path) -> Iterator[_ForwardFile]:
-    with contextlib.ExitStack() as stack:
-        # As bytes, because a file name need not be valid UTF-8.
-        source: bytes | _PatchedFile = os.fsencode(path)
-        unset = truncation.unset_size(path)
-        if unset is not None:
-            source = stack.enter_context(_PatchedFile(path, *unset))
-        yield stack.enter_context(_open_source(source, path))
-
-
-def _open_source(
-    source: bytes | _PatchedFile, path: pathlib.Path
-) -> _ForwardFile:
-    try:
-        file = _ForwardFile(source)
-    except Exception as error:
-        if path.suffix.lower() in OTHER_EXTENSIONS:
-            reason = f"{path.suffix} must be converted, such as to wav or flac"
-            raise UnusableFileError(reason) from error
-        raise
-    if file.format == "RAW":
-        # libsndfile takes a file of some names for headerless samples if it
-        # finds no header.
-        file.close()
-        raise UnusableFileError("it has no header of a known format")
-    return file
-
-
-def _check_is_whole_file(path: pathlib.Path) -> None:
-    """Raises UnusableFileError for what is no file, empty or cut off."""
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise UnusableFileError("it is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        # To open a pipe would wait for a program that writes to it.
-        raise UnusableFileError("it is a pipe or a device, not a file")
-    if not status.st_size:
-        raise UnusableFileError("the file is empty")
-    missing = truncation.missing_bytes(path)
-    if missing:
-        raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
-    with open(path, "rb") as file:
-        if file.read(4) == b"OggS" and ogg_pages.is_chained(file):
-            # Only the first one would be decoded.
-            raise UnusableFileError(
-                "it holds several recordings, one after the other: make a "
-                "file of each, or decode them to one wav or flac file"
-            )
-
-
 def _check_rate(rate: int, source_sample_rate: int | None) -> None:
     if not is_sample_rate(rate):
         raise UnusableFileError(f"it claims a sample rate of {rate} Hz")
@@ -445,10 +325,10 @@ def _block_length(file: soundfile.SoundFile, sample_rate: int) -> int:
     """Returns the number of samples in a block, before resampling.
 
     It is so small that neither all channels nor the resampled mean of them
-    exceed `_BLOCK` values.
+    exceed `BLOCK_VALUES` values.
     """
-    in_file = _BLOCK // file.channels
-    resampled = _BLOCK * file.samplerate // sample_rate
+    in_file = BLOCK_VALUES // file.channels
+    resampled = BLOCK_VALUES * file.samplerate // sample_rate
     return max(1, min(in_file, resampled))
 
 
@@ -465,7 +345,7 @@ def _read(
     """
     # The header of an MP3 need not hold the length. `file.frames` is then only
     # an estimate.
-    if count is None and file.format != "MP3" and rest < _UNKNOWN_FRAMES:
+    if count is None and file.format != "MP3" and rest < UNKNOWN_FRAMES:
         # The decoder of FLAC fails if it reads on, into a tag after the end.
         count = rest
     n_read = 0

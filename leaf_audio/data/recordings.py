@@ -422,8 +422,8 @@ def _walk_without_links(
             continue
         seen.add(real)
         directories[:] = sorted(d for d in directories if d[0] != ".")
-        paths = (os.path.join(root, name) for name in directories)
-        links.extend(path for path in paths if os.path.islink(path))
+        below = (os.path.join(root, name) for name in directories)
+        links.extend(path for path in below if os.path.islink(path))
         found = [f for f in files if f[0] != "." and is_recording(f)]
         paths = [os.path.join(root, file) for file in found]
         is_named_as_file = root != str(folder) and is_recording(root)

@@ -228,7 +228,7 @@ def _shown(loss: Any) -> str:
     """Returns a loss as a message shows it, without an address in memory."""
     if isinstance(loss, keras.losses.Loss):
         return f"{type(loss).__name__}(...)"
-    return getattr(loss, "__name__", repr(loss))
+    return loss.__name__ if inspect.isfunction(loss) else repr(loss)
 
 
 def _error(loss: Any, allowed: str, problem: str = "") -> ValueError:
