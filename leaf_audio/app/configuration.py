@@ -266,10 +266,10 @@ def _in_configurable(text: str, name: str, scope: str) -> str:
 
 def _parameters(name: str) -> set[str]:
     """Returns the names of the parameters of a configurable."""
-    called: Any = gin.get_configurable(name)
+    called = gin.get_configurable(name)
     if isinstance(called, type):
         # What gin makes of a class has no signature of its own.
-        called = called.__init__
+        called = getattr(called, "__init__")  # noqa: B009
     return set(inspect.signature(called).parameters)
 
 

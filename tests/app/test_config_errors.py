@@ -4,7 +4,8 @@ import gin
 import pytest
 from tones import python
 
-from leaf_audio.app import configuration, recorded
+# Importing `train` registers everything that a config may name.
+from leaf_audio.app import configuration, recorded, train  # noqa: F401
 from leaf_audio.training import Workdir
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
