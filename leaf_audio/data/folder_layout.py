@@ -128,7 +128,8 @@ def describe_empty(folder: pathlib.Path, entries: Iterable[Entry]) -> list[str]:
         if one.name[0] != "."
         and normalized(one.name) not in labels
         and one.is_dir()
-        and not any(part.is_file() for part in one.rglob("*"))
+        # A Mac puts hidden files into any folder.
+        and not any(p.is_file() for p in one.rglob("*") if p.name[0] != ".")
     }
     if not empty:
         return []

@@ -215,6 +215,7 @@ def test_an_empty_folder_beside_labels_is_told(tmp_path, read_folder, places):
                 put(tmp_path / "in" / place.format(label=label) / f"{i}.wav")
     root = (tmp_path / "in" / places[0]).parent
     (root / "c" / "deep").mkdir(parents=True)
+    (root / "c" / ".DS_Store").touch()
     (root / ".cache").mkdir()
     with pytest.warns(DataWarning, match="without any file .* labels: 'c'[.]"):
         found = read_folder(tmp_path / "in")
