@@ -210,15 +210,15 @@ class TrainedClassifier:
 
         Args:
             path: Name of the file, ending in `.keras`. A file of this name is
-                replaced.
+                replaced, unless it is one of a run.
             compact: bool. Whether weights are rounded to 11 significant bits,
                 as those of float16, and compressed. The file then has about
                 half the size. Defaults to False.
 
         Raises:
             ValueError: If `path` does not end in `.keras`, its folder does not
-                exist, or `transform_fns` has functions that are not of
-                `leaf_audio.data`.
+                exist, it is a file of a run, or `transform_fns` has functions
+                that are not of `leaf_audio.data`.
         """
         thresholds = self.thresholds
         if thresholds is not None:
