@@ -72,7 +72,8 @@ def export(
         classifier: The classifier.
         path: What to write: a file that ends in `.tflite`, `.onnx` or
             `.keras`, or a folder. What this function has written before is
-            replaced, and nothing else is.
+            replaced, and a `.keras` file that `TrainedClassifier.save` has
+            written. Nothing else is.
         format: "litert", "onnx", "savedmodel" or "keras".
         quantize: "float16" or "int8" stores the weights with fewer bits; only
             for "litert". Defaults to None.
