@@ -489,7 +489,8 @@ def load(path: Path) -> TrainedClassifier:
         return TrainedClassifier.from_run(path)
     if path.suffix == ".keras":
         return TrainedClassifier.from_file(path)
+    missing = "" if path.exists() else ", which does not exist"
     raise ValueError(
         "`path` must be the folder of a run, a .keras file, or one of "
-        f"{', '.join(included())}. Received: path={str(path)!r}."
+        f"{', '.join(included())}. Received: path={str(path)!r}{missing}."
     )

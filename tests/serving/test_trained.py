@@ -258,6 +258,11 @@ def test_a_name_of_no_classifier_is_told(tmp_path, trained):
         leaf_audio.load("birds")
     with pytest.raises(ValueError, match="no.keras', which does not exist"):
         leaf_audio.load(tmp_path / "no.keras")
+    with pytest.raises(ValueError, match="runs/no', which does not exist"):
+        leaf_audio.load("runs/no")
+    (tmp_path / "words.txt").touch()
+    with pytest.raises(ValueError, match=r"a .keras file.*words.txt'\.$"):
+        leaf_audio.load(tmp_path / "words.txt")
     with pytest.raises(ValueError, match="must hold a finished run"):
         leaf_audio.load(tmp_path)
     with pytest.raises(ValueError, match="ends in .keras"):
