@@ -17,7 +17,7 @@ from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
 
 if TYPE_CHECKING:
     from leaf_audio.serving import TrainedClassifier
-    from leaf_audio.serving.few_examples import Scores
+    from leaf_audio.serving.few_examples import Labelled, Scores
 
 
 def run() -> None:
@@ -102,6 +102,13 @@ def _classify(
             raise
         print(f"no scores: {error}")
     else:
+        if given.workdir is not None and _has_learned(labelled):
+            print(
+                "warning: the encoder has learned from these recordings, on "
+                f"which {given.workdir} was trained: the scores are too good.",
+                file=sys.stderr,
+                flush=True,
+            )
         _print_scores(scores)
     if not is_used:
         return
@@ -114,6 +121,28 @@ def _classify(
         shares = {one.recording: one.probabilities for one in found}
         if shares:
             _print_next(shares, given.next)
+
+
+def _has_learned(labelled: Labelled) -> bool:
+    """Returns whether the encoder was trained on what is scored, if known."""
+    from leaf_audio.serving import finished
+
+    given = flags.FLAGS
+    run = finished.finished_run(given.workdir)
+    path = finished.read_data_path(run)
+    if path is None:
+        return False
+    learned, own = (
+        pathlib.Path(one).expanduser().resolve()
+        for one in (path, given.recordings)
+    )
+    # The run has not learned from the test split of the folder.
+    is_unseen = (
+        own == learned
+        and labelled.is_test.any()
+        and finished.has_own_splits(run)
+    )
+    return own.is_relative_to(learned) and not is_unseen
 
 
 def _print_scores(scores: Scores) -> None:

@@ -126,7 +126,8 @@ def _check_output(output: str) -> None:
             sys.exit(
                 f"Error: `output` must be a folder without *{suffix} files, "
                 f"which would be replaced. Received: output={output}, with "
-                f"{len(held)} of them, such as {held[0].name}."
+                f"{len(held)} of them, such as {held[0].name}. Give another "
+                "folder, or remove those of a command that was interrupted."
             )
         trained_flags.check_folder_of(os.path.join(output, "x"))
 

@@ -25,6 +25,9 @@ FORMATS = ("text", "csv", "jsonl", *ANNOTATIONS)
 # The labels that are named for a recording, unless the user says how many.
 _TOP = 3
 
+# The ends of windows that are shorter, in seconds, are told by more digits.
+_SHORT = 0.05
+
 
 class Choice(NamedTuple):
     """Which labels are told.
@@ -96,7 +99,18 @@ def text(
             if labels:
                 named = _named(labels, probabilities)
                 name = printable(one.recording)
-                yield f"{name} {start:.2f}-{end:.2f} s: {named}"
+                yield f"{name} {times(start, end)}: {named}"
+
+
+def times(start: float, end: float) -> str:
+    """Returns where a window begins and ends, as text.
+
+    Args:
+        start: float, in seconds.
+        end: float, in seconds.
+    """
+    digits = 2 if end - start >= _SHORT else 6
+    return f"{start:.{digits}f}-{end:.{digits}f} s"
 
 
 def _described(probabilities: Mapping[str, float], choice: Choice) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from leaf_audio.app import trained_flags
-from leaf_audio.app.prediction_formats import Choice
+from leaf_audio.app.prediction_formats import Choice, times
 from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _tell(classifier: TrainedClassifier, recording: str) -> None:
             named = ", ".join(
                 f"{label} {found.probabilities[label]:.3f}" for label in labels
             )
-            print(f"{found.start:.2f}-{found.end:.2f} s: {named}", flush=True)
+            print(f"{times(found.start, found.end)}: {named}", flush=True)
 
 
 def _judgements(
@@ -103,11 +104,26 @@ def _judgements(
 
 
 def _file(recording: str, sample_rate: int) -> Iterator[np.ndarray]:
-    """Yields the blocks of a file, at the sample rate of the model."""
-    from leaf_audio.data import decoding
+    """Yields the blocks of a file, at the sample rate of the model.
 
+    At the end, it warns of a silent recording as `data.read_recording` does.
+    """
+    from leaf_audio.data import DataWarning, decoding
+
+    levels: set[float] = set()
     with decoding.naming(recording):
-        yield from decoding.decode_blocks(pathlib.Path(recording), sample_rate)
+        for block in decoding.decode_blocks(
+            pathlib.Path(recording), sample_rate
+        ):
+            if len(levels) < 2:
+                levels.update((float(block.min()), float(block.max())))
+            yield block
+    if len(levels) == 1:
+        warnings.warn(
+            f"{recording!r} is silent: the samples do not change.",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def _standard_input() -> Iterator[np.ndarray]:

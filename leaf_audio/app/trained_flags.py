@@ -21,18 +21,13 @@ from absl import flags
 from leaf_audio.app.startup import import_backend
 from leaf_audio.common.export_formats import MEMBER
 from leaf_audio.common.included import included
+from leaf_audio.common.run_folders import check_not_of_run
 
 if TYPE_CHECKING:
     from leaf_audio.serving import TrainedClassifier
 
 # What a workdir must hold that has a model, though the run has not ended.
 AN_EPOCH = "a run with one completed epoch at least"
-# Files of a run that no result of a command may replace.
-FILES_OF_RUNS = (
-    *("best.keras", "config.gin", "filters.csv", "metrics.csv"),
-    *("results.json", "settings.json", "state.npz", "state_before.npz"),
-    "state_within.npz",
-)
 
 
 def define_flags() -> None:
@@ -253,18 +248,21 @@ def check_configs(configs: Sequence[str], bindings: Sequence[str] = ()) -> None:
 def check_not_read(output: str, recordings: Sequence[str]) -> None:
     """Ends the program with one line if what is read would be replaced.
 
+    So it does if a file of any run would be.
+
     Args:
         output: The name of the file.
         recordings: The names of the recordings.
     """
+    try:
+        check_not_of_run("output", output)
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
     path = os.path.realpath(output)
-    given = flags.FLAGS
-    workdir = os.path.realpath(os.path.expanduser(given.workdir or ""))
-    of_run = given.workdir and os.path.dirname(path) == workdir
-    is_model = given.model and os.path.realpath(given.model) == path
-    if is_model or (of_run and os.path.basename(path) in FILES_OF_RUNS):
+    model = flags.FLAGS.model
+    if model and os.path.realpath(os.path.expanduser(model)) == path:
         sys.exit(
-            "Error: `output` must be another file than those of the model, "
+            "Error: `output` must be another file than that of the model, "
             f"since it is replaced. Received: output={output}."
         )
     for recording in recordings:

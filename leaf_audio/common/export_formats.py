@@ -18,6 +18,7 @@ from leaf_audio.common.checks import (
     check_positive_int,
     check_unless_none,
 )
+from leaf_audio.common.run_folders import check_not_of_run
 
 # For each, what the name of its file ends in; "" stands for a folder.
 SUFFIXES = {
@@ -62,7 +63,7 @@ def check_request(
 
     Raises:
         ValueError: If an argument is out of range, or a file would be replaced
-            that no export has written.
+            that no export has written, or that is one of a run.
     """
     path = pathlib.Path(check_path(name, path)).expanduser()
     format = check_choice("format", format, tuple(SUFFIXES))
@@ -87,6 +88,9 @@ def check_request(
             f"`{name}` must be a file in a folder that exists. "
             f"Received: {name}={str(path)!r}."
         )
+    written = [path, beside(path)] if format == "litert" else [path]
+    for one in written:
+        check_not_of_run(name, one)
     _check_replaceable(path, format, name)
     if keep_plan and format == "keras":
         raise ValueError(

@@ -6,6 +6,21 @@ results in samples or frames.
 
 from leaf_audio.common.checks import MAX_SIZE
 
+# Audio has more samples in a second; a smaller number is one in kHz.
+_LEAST_HZ = 1000
+
+
+def told_rate(sample_rate: float) -> str:
+    """Ends a message with the sample rate, and with a hint if it is in kHz.
+
+    Args:
+      sample_rate: Sample rate in Hz.
+    """
+    told = f"sample_rate={sample_rate} Hz."
+    if sample_rate < _LEAST_HZ:
+        told += f" `sample_rate` is in Hz: is it {1000 * sample_rate:g} Hz?"
+    return told
+
 
 def window_size(sample_rate: float, window_len: float) -> int:
     """Converts the length of a window from milliseconds to samples.
@@ -47,8 +62,8 @@ def window_stride(sample_rate: float, stride: float) -> int:
 def _check_samples(name: str, milliseconds: float, sample_rate: float) -> None:
     if sample_rate * milliseconds >= 1000 * MAX_SIZE:
         raise ValueError(
-            f"`{name}`, in ms, must be less than {MAX_SIZE} samples. Received: "
-            f"{name}={milliseconds!r}, sample_rate={sample_rate!r}."
+            f"`{name}` must be less than {MAX_SIZE} samples. Received: "
+            f"{name}={milliseconds} ms at {told_rate(sample_rate)}"
         )
 
 
@@ -72,14 +87,14 @@ def frame_sizes(
     if sample_rate * window_len < 1000:
         raise ValueError(
             "`window_len` must be at least one sample. Received: "
-            f"window_len={window_len} ms at sample_rate={sample_rate}."
+            f"window_len={window_len} ms at {told_rate(sample_rate)}"
         )
     size = window_size(sample_rate, window_len)
     hop = window_stride(sample_rate, stride)
     if hop < 1:
         raise ValueError(
             "`window_stride` must be at least one sample. Received: "
-            f"window_stride={stride} ms at sample_rate={sample_rate}."
+            f"window_stride={stride} ms at {told_rate(sample_rate)}"
         )
     return size, hop
 

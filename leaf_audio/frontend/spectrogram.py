@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from leaf_audio.common.checks import check_positive, check_size
-from leaf_audio.common.sizes import window_size
+from leaf_audio.common.sizes import told_rate, window_size
 from leaf_audio.frontend.base import Tensor
 from leaf_audio.frontend.stft import STFT_PRESETS, WINDOW_LEN_MS, StftFrontend
 
@@ -157,7 +157,7 @@ class Spectrogram(StftFrontend):
                 "`min_freq` and `max_freq` must leave a bin of the FFT between "
                 f"them. Received: min_freq={self.min_freq!r}, "
                 f"max_freq={self.max_freq!r}, n_fft={self._fft_length}, "
-                f"sample_rate={self.sample_rate}."
+                f"{told_rate(self.sample_rate)}"
             )
         return slice(int(first), int(last))
 

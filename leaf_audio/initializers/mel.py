@@ -21,6 +21,7 @@ import numpy as np
 
 from leaf_audio import impulse_responses
 from leaf_audio.common.checks import check_not_negative, check_size
+from leaf_audio.common.sizes import told_rate
 
 _MEL_BREAK_HZ = 700.0
 _MEL_SCALE = 1127.0
@@ -163,13 +164,13 @@ def check_band(min_freq: float, max_freq: float, sample_rate: float) -> None:
         raise ValueError(
             "`min_freq` must be below `max_freq`. Received: "
             f"min_freq={min_freq}, max_freq={max_freq}, "
-            f"sample_rate={sample_rate}."
+            f"{told_rate(sample_rate)}"
         )
     if max_freq > sample_rate / 2:
         raise ValueError(
             "`max_freq` must not exceed the Nyquist frequency, half of "
             f"`sample_rate`. Received: max_freq={max_freq}, "
-            f"sample_rate={sample_rate}."
+            f"{told_rate(sample_rate)}"
         )
 
 
@@ -341,7 +342,7 @@ def smallest_n_fft(
     raise ValueError(
         "`n_filters` is too large for the band: no FFT of a reasonable length "
         f"gives each filter a bin. Received: n_filters={n_filters}, "
-        f"min_freq={min_freq}, max_freq={max_freq}, sample_rate={sample_rate}."
+        f"min_freq={min_freq}, max_freq={max_freq}, {told_rate(sample_rate)}"
     )
 
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+import keras
 import numpy as np
 
 # The number of clips that a model gets at once. Memory is then bounded.
@@ -51,3 +52,22 @@ def mean_row(
     """
     found = in_batches(compute, ((None, clip) for clip in clips))
     return np.mean([row for _, row in found], axis=0)
+
+
+def call_padded(model: keras.Model, clips: np.ndarray) -> np.ndarray:
+    """Calls a model on a batch.
+
+    Each size of a batch is compiled anew. So a batch is filled up to a power of
+    two: few sizes are left.
+
+    Args:
+        model: The model.
+        clips: Array of shape (batch, ...), with one clip at least.
+
+    Returns:
+        Its outputs, an array of shape (batch, ...).
+    """
+    count = len(clips)
+    size = 1 << (count - 1).bit_length()
+    filled = np.pad(clips, [(0, size - count)] + [(0, 0)] * (clips.ndim - 1))
+    return np.asarray(model.predict_on_batch(filled))[:count]

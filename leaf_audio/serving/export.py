@@ -16,6 +16,7 @@ import numpy as np
 
 from leaf_audio import data
 from leaf_audio.common import files
+from leaf_audio.common.checks import check_path
 from leaf_audio.common.export_formats import beside, check_request, inside
 from leaf_audio.common.portable import portable_operations
 from leaf_audio.data.quiet import only_from
@@ -24,7 +25,7 @@ from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import onnx_files
 from leaf_audio.serving.portable_preparation import Step, cut, prepare, split
-from leaf_audio.serving.trained import Path, TrainedClassifier
+from leaf_audio.serving.trained import Path, TrainedClassifier, load
 from leaf_audio.serving.window_sizes import default_hop
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    classifier: TrainedClassifier,
+    classifier: TrainedClassifier | Path,
     path: Path,
     format: str,
     quantize: str | None = None,
@@ -69,10 +70,11 @@ def export(
     LEAF takes about a tenth of the time.
 
     Args:
-        classifier: The classifier.
+        classifier: A `TrainedClassifier`, or what `leaf_audio.load` takes.
         path: What to write: a file that ends in `.tflite`, `.onnx` or
             `.keras`, or a folder. What this function has written before is
-            replaced, and nothing else is.
+            replaced, and a `.keras` file that `TrainedClassifier.save` has
+            written. Nothing else is.
         format: "litert", "onnx", "savedmodel" or "keras".
         quantize: "float16" or "int8" stores the weights with fewer bits; only
             for "litert". Defaults to None.
@@ -86,9 +88,9 @@ def export(
         The files and folders that were written.
 
     Raises:
-        ValueError: If an argument is out of range, the backend of Keras is not
-            TensorFlow, or the model cannot be converted, such as one in mixed
-            precision to "litert".
+        ValueError: If there is no such classifier, an argument is out of range,
+            the backend of Keras is not TensorFlow, or the model cannot be
+            converted, such as one in mixed precision to "litert".
         OSError: If the files cannot be written.
         ImportError: If `format` is "onnx" and tf2onnx is not installed.
 
@@ -96,6 +98,8 @@ def export(
         data.DataWarning: If the caller must do more than padding and cropping.
     """
     path = check_request(path, format, quantize, window, keep_plan)
+    if not isinstance(classifier, TrainedClassifier):
+        classifier = load(check_path("classifier", classifier))
     if keep_plan:
         _check_plans(classifier)
     if format == "keras":

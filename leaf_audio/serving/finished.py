@@ -89,18 +89,52 @@ def read_data_name(folder: Workdir) -> str:
     Raises:
         ValueError: If `results.json` or `settings.json` is damaged.
     """
-    name = folder.read_data()["name"]
-    # Training without gin leaves no settings.
-    if not folder.settings.exists():
-        return name
-    text = run_files.read_settings(folder.settings).get(f"{name}.path", "None")
+    # It takes both / and \, whatever system the run was made on.
+    last = pathlib.PureWindowsPath(read_data_path(folder) or "").name
+    return last or folder.read_data()["name"]
+
+
+def read_data_path(folder: Workdir) -> str | None:
+    """Reads where the data of a run was, if it lay in a folder of the user.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        The path that the user has given, such as `audio_folder.path`; or None.
+
+    Raises:
+        ValueError: If `results.json` or `settings.json` is damaged.
+    """
+    text = _read_of_data(folder, "path")
     try:
         path = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return name
-    # It takes both / and \, whatever system the run was made on.
-    last = pathlib.PureWindowsPath(path).name if isinstance(path, str) else ""
-    return last or name
+        return None
+    return path if isinstance(path, str) else None
+
+
+def has_own_splits(folder: Workdir) -> bool:
+    """Returns whether a run took the splits that the folder of its data has.
+
+    An index that was made for the run, such as `@unlabelled_index`, has others.
+
+    Args:
+        folder: The folder of the run.
+
+    Raises:
+        ValueError: If `results.json` or `settings.json` is damaged.
+    """
+    return _read_of_data(folder, "index") == "None"
+
+
+def _read_of_data(folder: Workdir, argument: str) -> str:
+    """Reads a setting of the data of a run, as text in gin's syntax."""
+    # Training without gin leaves no settings.
+    if not folder.settings.exists():
+        return "None"
+    name = f"{folder.read_data()['name']}.{argument}"
+    return run_files.read_settings(folder.settings).get(name, "None")
 
 
 def read_card(folder: Workdir) -> dict[str, Any]:

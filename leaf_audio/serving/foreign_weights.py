@@ -6,6 +6,7 @@ NumPy without pickled objects.
 """
 
 import os
+import pathlib
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 
 from leaf_audio.common.checks import check_path
+from leaf_audio.common.run_folders import holds_run
 
 # An array, or a function that reads it.
 Lazy = Any
@@ -22,6 +24,10 @@ _TF_END = "/.ATTRIBUTES/VARIABLE_VALUE"
 # What a checkpoint of TensorFlow holds beside the weights of the model.
 _TF_OTHERS = ("optimizer/", "save_counter", "keras_api/")
 _SLOT = "/.OPTIMIZER_SLOT/"
+# How files of PyTorch end mostly. Others are known by how they begin: as a zip
+# archive, or, those of early versions, as a pickle.
+_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+_TORCH_BEGINNINGS = (b"PK\x03\x04", b"\x80\x02")
 
 
 def read_weights(source: Any) -> dict[str, Lazy]:
@@ -55,15 +61,41 @@ def read_weights(source: Any) -> dict[str, Lazy]:
     # of the same name.
     if os.path.isfile(f"{path}.index"):
         return dict(_from_tensorflow(path))
+    _check_kind(path)
+    if path.endswith(".npz"):
+        return _from_numpy(path)
+    return dict(_flattened(_from_torch(path)))
+
+
+def _check_kind(path: str) -> None:
+    """Raises a ValueError unless a file may be one of NumPy or PyTorch."""
+    is_run = holds_run(pathlib.Path(path))
+    if is_run or path.endswith(".keras"):
+        kind = "the folder of a run" if is_run else "a model of Keras"
+        raise ValueError(
+            "`source` must hold weights of another system. Received: "
+            f"source={path!r}, {kind}: leaf_audio.load loads the classifier in "
+            "it, and train.init_from begins a run with its weights."
+        )
     if not os.path.isfile(path):
         what = "is a folder" if os.path.isdir(path) else "is not there"
         raise ValueError(
             "`source` must be the prefix of a TensorFlow checkpoint, or the "
             f"name of a file. Received: source={path!r}, which {what}."
         )
-    if path.endswith(".npz"):
-        return _from_numpy(path)
-    return dict(_flattened(_from_torch(path)))
+    if path.endswith((".npz", *_TORCH_SUFFIXES)):
+        return
+    try:
+        with open(path, "rb") as file:
+            begins = file.read(4)
+    except OSError as error:
+        raise _unreadable(path, "a file", error) from error
+    if not begins.startswith(_TORCH_BEGINNINGS):
+        raise ValueError(
+            "`source` must be the prefix of a TensorFlow checkpoint, a file of "
+            f"NumPy (.npz), or one of PyTorch ({', '.join(_TORCH_SUFFIXES)}). "
+            f"Received: source={path!r}."
+        )
 
 
 def to_array(name: str, value: Lazy) -> np.ndarray:
@@ -147,9 +179,14 @@ def _from_numpy(path: str) -> dict[str, Lazy]:
             np.load(file, allow_pickle=False) as arrays,
         ):
             return {_without_end(name): arrays[name] for name in arrays.files}
-    # A damaged archive can raise about any error.
+    # A damaged archive can raise about any error. NumPy's own message explains
+    # how to run the code of a file.
     except Exception as error:
-        raise _unreadable(path, "an archive of NumPy", error) from error
+        raise ValueError(
+            "`source` must be an archive of NumPy with arrays of numbers, such "
+            f"as np.savez writes. Received: source={path!r}, which is damaged, "
+            "is no such archive, or holds other objects."
+        ) from error
 
 
 def _from_torch(path: str) -> Mapping:

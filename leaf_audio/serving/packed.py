@@ -23,6 +23,7 @@ from leaf_audio.common import files
 from leaf_audio.common.checks import check_bool, check_path
 from leaf_audio.common.export_formats import MEMBER
 from leaf_audio.common.plain import for_json
+from leaf_audio.common.run_folders import check_not_of_run
 from leaf_audio.common.serialization import load_model
 from leaf_audio.serving import preparation
 
@@ -47,8 +48,8 @@ def write(
         compact: Whether the weights are rounded and compressed.
 
     Raises:
-        ValueError: If `path` does not end in `.keras`, or its folder does not
-            exist.
+        ValueError: If `path` does not end in `.keras`, its folder does not
+            exist, or it is a file of a run.
     """
     path = pathlib.Path(check_path("path", path)).expanduser()
     check_bool("compact", compact)
@@ -57,6 +58,7 @@ def write(
             "`path` must be a file that ends in .keras, in a folder that "
             f"exists. Received: path={str(path)!r}."
         )
+    check_not_of_run("path", path)
     fields = dict(described)
     fields["preparation"] = preparation.to_config(fields.pop("transform_fns"))
     fields = {"format": _FORMAT, **fields}

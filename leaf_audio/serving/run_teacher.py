@@ -83,7 +83,14 @@ class RunTeacher(Teacher):
         return digest.hexdigest()[:16]
 
     def _load(self) -> TrainedClassifier:
-        loaded = in_own_thread(load, self._where)
+        try:
+            loaded = in_own_thread(load, self._where)
+        except ValueError as error:
+            # A config has more than one path.
+            raise ValueError(
+                "`RunTeacher.path` must name a trained model. Received: "
+                f"RunTeacher.path={str(self.path)!r}. {error}"
+            ) from error
         # What a run keeps beside its model decides too.
         self._manner = json.dumps(
             [

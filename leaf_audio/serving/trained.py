@@ -25,14 +25,14 @@ from leaf_audio.data import chunks
 from leaf_audio.data.decoding import at_rate, check_sample_rate
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import packed
-from leaf_audio.serving.batching import mean_row
+from leaf_audio.serving.batching import call_padded, mean_row
 from leaf_audio.serving.finished import (
     finished_run,
     read_card,
     read_preparation,
 )
 from leaf_audio.serving.streaming import ClassifierStream
-from leaf_audio.serving.window_sizes import default_hop
+from leaf_audio.serving.window_sizes import check_samples, default_hop
 from leaf_audio.training.metrics import log_probabilities
 from leaf_audio.training.thresholds import sigmoid
 
@@ -210,15 +210,15 @@ class TrainedClassifier:
 
         Args:
             path: Name of the file, ending in `.keras`. A file of this name is
-                replaced.
+                replaced, unless it is one of a run.
             compact: bool. Whether weights are rounded to 11 significant bits,
                 as those of float16, and compressed. The file then has about
                 half the size. Defaults to False.
 
         Raises:
             ValueError: If `path` does not end in `.keras`, its folder does not
-                exist, or `transform_fns` has functions that are not of
-                `leaf_audio.data`.
+                exist, it is a file of a run, or `transform_fns` has functions
+                that are not of `leaf_audio.data`.
         """
         thresholds = self.thresholds
         if thresholds is not None:
@@ -353,9 +353,10 @@ class TrainedClassifier:
         samples = at_rate(samples, self.sample_rate, self.sample_rate)
         if length is None:
             length = self.window or len(samples)
-        check_positive_int("length", length, at_most=self.window)
+        check_samples("length", length, at_most=self.window)
         if hop is None:
             hop = default_hop(self.evaluation_hop, length)
+        check_samples("hop", hop, at_most=length)
         _, starts = chunks.cut(np.array([len(samples)]), length, hop)
         for start in starts.tolist():
             part = samples[start : start + length]
@@ -370,8 +371,8 @@ class TrainedClassifier:
     ) -> ClassifierStream:
         """Makes a stream, which judges audio while it comes in.
 
-        With the same hop, what it says, joined, is what the model says of
-        `windows` of the whole audio.
+        With the same sizes, what it says, joined, is what `serving.predict`
+        says of the windows of a file with the whole audio.
 
         Args:
             sample_rate: int, in Hz. The sample rate of the audio. Defaults to
@@ -408,7 +409,7 @@ class TrainedClassifier:
                 f"{type(self.model).__name__}, which was trained without "
                 "labels; it has embeddings only."
             )
-        logits = _call(self.model, clips)
+        logits = call_padded(self.model, clips)
         if self.thresholds is not None:
             return sigmoid(logits)
         return np.exp(log_probabilities(logits.astype(np.float64)))
@@ -426,7 +427,7 @@ class TrainedClassifier:
         Raises:
             ValueError: If the model is no `models.AudioClassifier`.
         """
-        return _call(self._embedder, clips)
+        return call_padded(self._embedder, clips)
 
     @functools.cached_property
     def _embedder(self) -> keras.Model:
@@ -447,18 +448,6 @@ class _Embedder(keras.Model):
 
     def call(self, inputs: Any) -> Any:
         return self.classifier.embed(inputs, training=False)
-
-
-def _call(model: keras.Model, clips: np.ndarray) -> np.ndarray:
-    """Calls a model on a batch.
-
-    Each size of a batch is compiled anew. So a batch is filled up to a power of
-    two: few sizes are left.
-    """
-    count = len(clips)
-    size = 1 << (count - 1).bit_length()
-    filled = np.pad(clips, [(0, size - count)] + [(0, 0)] * (clips.ndim - 1))
-    return np.asarray(model.predict_on_batch(filled))[:count]
 
 
 def _num_outputs(model: keras.Model, default: int) -> int:
@@ -500,7 +489,8 @@ def load(path: Path) -> TrainedClassifier:
         return TrainedClassifier.from_run(path)
     if path.suffix == ".keras":
         return TrainedClassifier.from_file(path)
+    missing = "" if path.exists() else ", which does not exist"
     raise ValueError(
         "`path` must be the folder of a run, a .keras file, or one of "
-        f"{', '.join(included())}. Received: path={str(path)!r}."
+        f"{', '.join(included())}. Received: path={str(path)!r}{missing}."
     )

@@ -1,6 +1,30 @@
 """The length of windows and the distance between them, in samples."""
 
-from leaf_audio.common.checks import check_positive, check_unless_none
+from typing import Any
+
+from leaf_audio.common.checks import (
+    check_positive,
+    check_positive_int,
+    check_unless_none,
+)
+
+
+def check_samples(name: str, value: Any, at_most: int | None) -> None:
+    """Raises a ValueError unless a size of windows is a number of samples.
+
+    Args:
+        name: The name of the argument.
+        value: The value of the argument.
+        at_most: int, in samples. The largest allowed value. None for no limit.
+    """
+    try:
+        check_positive_int(name, value, at_most)
+    except ValueError as error:
+        upper = "on" if at_most is None else f"to {at_most}"
+        raise ValueError(
+            f"`{name}` must be an integer from 1 {upper}, in samples. "
+            f"Received: {name}={value!r}."
+        ) from error
 
 
 def default_hop(evaluation_hop: int | None, length: int) -> int:

@@ -285,3 +285,4 @@ def test_annotations_that_are_there_are_not_replaced(tmp_path):
     )
     assert done.returncode == 1 and mine.read_text() == "corrected by hand"
     assert done.stderr.startswith("Error: `output` must be a folder without")
+    assert "another folder, or remove those of a command" in done.stderr

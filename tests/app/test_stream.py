@@ -53,6 +53,23 @@ def test_a_file_is_told_window_by_window(tmp_path, two_words):
     assert "none.wav', which is no file" in unread.stderr
 
 
+def test_a_silent_file_is_told_as_by_predict(tmp_path):
+    path = tmp_path / "silent.wav"
+    soundfile.write(path, np.zeros(40000), 16000)
+    told = run_command("stream", MODEL, str(path)).stderr
+    assert told == run_command("predict", MODEL, "--hop=1", str(path)).stderr
+    assert "silent.wav' is silent: the samples do not change" in told
+    assert "silent" not in run_command("stream", MODEL, str(YES)).stderr
+
+
+def test_the_end_of_a_short_file_is_told(tmp_path):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, 0.1 * np.sin(np.arange(32)), 16000)
+    for command in (("stream",), ("predict", "--hop=1")):
+        told = run_command(*command, MODEL, str(path)).stdout
+        assert "0.000000-0.002000 s: " in told
+
+
 @pytest.mark.slow
 def test_raw_samples_come_from_standard_input(two_words):
     samples, rate = two_words

@@ -80,6 +80,18 @@ def test_the_length_of_a_clip_must_be_known(box, tmp_path):
         export(box, tmp_path / "model", "savedmodel")
 
 
+def test_what_load_takes_can_be_exported(box, tmp_path):
+    for number, source in enumerate(("speech_commands", box)):
+        export(source, tmp_path / f"{number}.keras", "keras")
+    first, second = (leaf_audio.load(one) for one in tmp_path.iterdir())
+    assert first.labels == second.labels
+    with pytest.raises(ValueError, match="no/run', which does not exist"):
+        export("no/run", tmp_path / "x.keras", "keras")
+    with pytest.raises(ValueError, match="`classifier` must be a path.*=3"):
+        export(3, tmp_path / "x.keras", "keras")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_upper_case_means_the_same():
     """The value that a check returns is the one that is used."""
     with pytest.raises(ValueError, match="must end in .tflite"):

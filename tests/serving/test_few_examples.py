@@ -15,6 +15,7 @@ from tones import run_command
 
 import leaf_audio
 from leaf_audio import serving
+from leaf_audio.common.files import write_json
 from leaf_audio.serving import few_examples
 
 pytestmark = pytest.mark.any_backend
@@ -276,6 +277,56 @@ def test_the_command_makes_a_classifier_and_asks_for_labels(birds, tmp_path):
     asked = process.stdout.partition("labelling next")[2].splitlines()[1:]
     assert len(asked) == 2 and all("low" in line for line in asked)
     assert leaf_audio.load(output).labels == ["high", "low"]
+
+
+@pytest.fixture(scope="module")
+def run_on(classifier, tmp_path_factory):
+    """Writes the files of a run that was trained on a folder."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    workdir.mkdir()
+    classifier.model.save(workdir / "best.keras")
+    labels, name = list(classifier.labels), "audio_folder"
+    described = {"name": name, "labels": labels, "sample_rate": 16000}
+    write_json(workdir / "results.json", {"data": described})
+
+    def make(folder, **settings):
+        settings = {f"{name}.{key}": one for key, one in settings.items()}
+        prepared = {
+            "data.prepare.transform_fns": "[@align]",
+            "align.seq_len": "16000",
+            f"{name}.path": repr(str(folder)),
+        }
+        write_json(workdir / "settings.json", prepared | settings)
+        return f"--workdir={workdir}"
+
+    return make
+
+
+TOO_GOOD = "has learned from these recordings"
+
+
+def test_scores_of_what_the_encoder_has_learned_from_are_told(
+    run_on, birds, tmp_path
+):
+    (tmp_path / "link").symlink_to(birds)
+    classify = "classify-embeddings", f"--recordings={tmp_path / 'link'}"
+    for path in (birds, birds.parent):
+        told = run_command(*classify, run_on(path))
+        assert told.stderr.count(TOO_GOOD) == 1
+        assert "accuracy" in told.stdout and not told.returncode
+    for path in (f"{birds}-of-others", birds / "low"):
+        assert TOO_GOOD not in run_command(*classify, run_on(path)).stderr
+
+
+def test_a_test_split_that_the_encoder_has_not_seen_has_fair_scores(
+    run_on, birds, tmp_path
+):
+    for split in ("train", "test"):
+        shutil.copytree(birds, tmp_path / split)
+    classify = "classify-embeddings", f"--recordings={tmp_path}"
+    assert TOO_GOOD not in run_command(*classify, run_on(tmp_path)).stderr
+    drawn = run_on(tmp_path, index="@unlabelled_index")
+    assert TOO_GOOD in run_command(*classify, drawn).stderr
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,9 @@ def test_no_code_of_a_file_is_run(tmp_path):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Harmful(created)))
     np.savez(tmp_path / "leaf.npz", epoch=np.array([Harmful(created)]))
     for name in ("leaf.pt", "plain.pt", "leaf.npz"):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=name) as error:
             import_frontend(tmp_path / name)
+        assert "allow_pickle" not in str(error.value)
     assert not created.exists()
 
 
@@ -137,6 +138,8 @@ def test_a_damaged_file_is_named(tmp_path, kind, share):
         import_frontend(source)
     assert str(error.value).isprintable()
     assert not str(error.value).endswith(": ")
+    # It would run the code of the file.
+    assert "allow_pickle" not in str(error.value)
 
 
 def test_a_file_of_a_whole_module_is_refused(tmp_path):
@@ -145,3 +148,37 @@ def test_a_file_of_a_whole_module_is_refused(tmp_path):
     with pytest.raises(ValueError, match="tensors alone.*module.pt") as error:
         import_frontend(tmp_path / "module.pt")
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("words.keras", "a model of Keras: leaf_audio.load .* train.init_from"),
+        ("run", "the folder of a run: leaf_audio.load .* train.init_from"),
+        ("long.wav", r"NumPy \(.npz\), or one of PyTorch \(.pt, .pth"),
+        ("folder", "is a folder"),
+        ("none.pt", "is not there"),
+    ],
+)
+def test_a_file_of_another_kind_is_told(tmp_path, name, message):
+    for folder in ("run", "folder"):
+        (tmp_path / folder).mkdir()
+    for file in ("words.keras", "run/.run", "long.wav"):
+        (tmp_path / file).write_bytes(b"RIFF")
+    with pytest.raises(
+        ValueError, match=f"{name}'.*{message}|{message}.*{name}'"
+    ):
+        import_frontend(tmp_path / name)
+
+
+def test_a_file_of_pytorch_may_have_any_name(tmp_path, waveforms):
+    torch = pytest.importorskip("torch")
+    state = leaf_state("speechbrain")
+    for is_new in (True, False):
+        torch.save(
+            {name: torch.tensor(value) for name, value in state.items()},
+            tmp_path / "embedding_model",
+            _use_new_zipfile_serialization=is_new,
+        )
+        imported = import_frontend(tmp_path / "embedding_model", **SETTINGS)
+        assert_same(imported, waveforms, state)

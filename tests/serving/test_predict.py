@@ -313,35 +313,6 @@ def test_a_long_recording_is_predicted_in_chunks(folder, tmp_path):
     assert again[str(long)] == pytest.approx(found[str(long)], abs=1e-5)
 
 
-@pytest.mark.slow
-def test_the_files_of_the_model_are_not_replaced(folder, finished):
-    workdir = finished[0]
-    recording = str(folder / "tones/test/low/0.wav")
-    kept = {
-        path: path.read_bytes()
-        for path in (workdir / "best.keras", workdir / "results.json")
-    }
-    for path in kept:
-        flags = f"--workdir={workdir}", f"--output={path}"
-        told = run_command("predict", *flags, recording).stderr
-        assert "`output` must be another file than those of the model" in told
-    flags = (
-        f"--model={workdir / 'best.keras'}",
-        f"--output={workdir}/best.keras",
-    )
-    assert "of the model" in run_command("predict", *flags, recording).stderr
-    assert all(path.read_bytes() == content for path, content in kept.items())
-
-
-def test_files_of_runs_are_known_by_their_names(tmp_path):
-    files = [
-        path.name
-        for path in vars(Workdir(tmp_path)).values()
-        if isinstance(path, pathlib.Path) and path.suffix
-    ]
-    assert set(trained_flags.FILES_OF_RUNS) >= {*files, "state_before.npz"}
-
-
 def test_a_workdir_in_the_home_directory_takes_the_config(
     folder, finished, tmp_path, monkeypatch
 ):

@@ -128,9 +128,23 @@ def test_a_long_recording_is_judged_in_windows(trained):
         1000,
     ]
     assert {one.clip.shape for one in short} == {(500,)}
-    for wrong in ({"length": 501}, {"length": 200, "hop": 201}, {"length": 0}):
-        with pytest.raises(ValueError, match=r"`length`|hop"):
-            list(trained.windows(samples, **wrong))
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ({"length": 501}, "`length` must be .* 1 to 500, in samples.*=501"),
+        ({"length": 0}, "`length` must be .* 1 to 500, in samples.*=0"),
+        ({"length": 200, "hop": 201}, "`hop` must be .* 1 to 200, in samples"),
+        ({"hop": 0.25}, "`hop` must be .* 1 to 500, in samples.*hop=0.25"),
+    ],
+)
+def test_windows_are_given_in_samples(trained, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        next(trained.windows(noise(1200), **sizes))
+    free = dataclasses.replace(trained, transform_fns=[])
+    with pytest.raises(ValueError, match="`length` .* from 1 on, in samples"):
+        next(free.windows(noise(1200), length=0.1))
 
 
 @pytest.mark.parametrize(
@@ -244,6 +258,11 @@ def test_a_name_of_no_classifier_is_told(tmp_path, trained):
         leaf_audio.load("birds")
     with pytest.raises(ValueError, match="no.keras', which does not exist"):
         leaf_audio.load(tmp_path / "no.keras")
+    with pytest.raises(ValueError, match="runs/no', which does not exist"):
+        leaf_audio.load("runs/no")
+    (tmp_path / "words.txt").touch()
+    with pytest.raises(ValueError, match=r"a .keras file.*words.txt'\.$"):
+        leaf_audio.load(tmp_path / "words.txt")
     with pytest.raises(ValueError, match="must hold a finished run"):
         leaf_audio.load(tmp_path)
     with pytest.raises(ValueError, match="ends in .keras"):

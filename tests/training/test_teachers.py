@@ -322,7 +322,10 @@ def test_another_teacher_in_a_workdir_is_refused_and_a_moved_one_is_not(
     [
         ("train.teacher = @RunTeacher", "`teacher` must be a training.Npz"),
         ("RunTeacher.distance = 'cosine'", "`distance` must be None unless"),
-        ("RunTeacher.path = 'no_such'", "`path` must be the folder of a run"),
+        (
+            "RunTeacher.path = 'no_such'",
+            "`RunTeacher.path` must .* path='no_such', which does not exist",
+        ),
         ("train.pretraining = @COLA", "`teacher` must be None with"),
         (
             "train.loss = @SparseCategoricalCrossentropy()",
