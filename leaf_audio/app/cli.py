@@ -4,6 +4,7 @@ Each subcommand is a module with flags of its own. Only the module that is asked
 for is imported, so that `leaf-audio --help` answers without TensorFlow.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -111,8 +112,10 @@ def run(arguments: Sequence[str] | None = None) -> None:
         )
     # A config may import modules of the current folder, as with `python -m`. It
     # comes last, so that no module there takes the place of another.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    with contextlib.suppress(FileNotFoundError):
+        # Unless it has been removed.
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
     module, flags, _ = COMMANDS[name]
     # absl reads the flags from there.
     sys.argv = [f"leaf-audio {name}", *flags, *rest]

@@ -254,8 +254,11 @@ def _in_configurable(text: str, name: str, scope: str) -> str:
     "`audio_folder.path` must be a folder".
     """
     scoped = f"{scope}/{name}" if scope else name
-    # Also in what the message tells the user to bind.
-    text = re.sub(rf"(?<![\w/.]){name}\.", f"{scoped}.", text)
+    # Also in what the message tells the user to bind, but not in what it has
+    # received.
+    advice, *rest = re.split(r"(?= Received: )", text, maxsplit=1)
+    advice = re.sub(rf"(?<![\w/.]){name}\.", f"{scoped}.", advice)
+    text = "".join([advice, *rest])
     if text.startswith(f"`{scoped}."):
         return text
     argument = re.match(r"`(\w+)`", text)

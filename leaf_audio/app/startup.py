@@ -46,8 +46,10 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
         main(argv)
 
     sys.unraisablehook = _obey_ctrl_c
+    # What the caller has closed. For stderr, `print` would take stdout instead.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
     if sys.stderr is None:
-        # The caller has closed it. `print` would take stdout instead.
         sys.stderr = open(os.devnull, "w")
     try:
         if _HELP.intersection(sys.argv[1:]):

@@ -5,9 +5,12 @@ granule position: how many samples of its stream end in it or before. A file may
 hold several streams, at once or one after the other.
 """
 
+import dataclasses
+import functools
 import os
 import pathlib
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 _MAGIC = b"OggS\0"
@@ -17,8 +20,9 @@ _MAX_PAGE = _HEADER.size + 255 + 255 * 255
 _BEGINS_STREAM = 2
 # All flags together.
 _MAX_FLAGS = 7
-# A damaged file might have any number of pages that begin streams.
-_MAX_STREAMS = 100
+_MAX_HEADER = _HEADER.size + 255
+# The first packet of Opus: its name, version and channels, and the pre-skip.
+_OPUS = struct.Struct("<8sxxH")
 
 
 class Page(NamedTuple):
@@ -61,7 +65,9 @@ def last_pages(file: BinaryIO) -> list[Page]:
     while found >= 0:
         # Without such flags it is no page: samples can look like one.
         if content[found + 5 : found + 6] <= bytes([_MAX_FLAGS]):
-            pages.append(_page(content[found : found + 282], begin + found))
+            pages.append(
+                _page(content[found : found + _MAX_HEADER], begin + found)
+            )
         found = content.find(_MAGIC, found + 1)
     return pages
 
@@ -76,45 +82,75 @@ def _page(content: bytes, start: int) -> Page:
     return Page(start, end, bool(flags & _BEGINS_STREAM), granule, serial)
 
 
-def is_chained(file: BinaryIO) -> bool:
-    """Returns whether an Ogg file holds recordings one after the other.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What the headers of all pages of an Ogg file tell.
+
+    Attributes:
+        is_chained: Whether it holds recordings one after the other.
+        last_granule: The granule position at the end of the stream that ends
+            last. 0 if it has no samples.
+        in_last_page: How many samples this stream has in its last page with
+            samples. None if it has one such page, or what follows the pages is
+            no page.
+        pre_skip: How many samples Opus decodes before those of the recording. 0
+            in other formats.
+    """
+
+    is_chained: bool
+    last_granule: int
+    in_last_page: int | None
+    pre_skip: int
+
+
+def layout(path: pathlib.Path) -> Layout:
+    """Reads the headers of all pages of an Ogg file.
 
     Args:
-        file: The file.
+        path: The file.
+
+    Raises:
+        OSError: The file cannot be read.
     """
-    pages = last_pages(file)
-    if not pages or pages[-1].serial == -1:
-        return False
-    # All streams that a recording has begin before anything else.
-    serials, position = set(), 0
-    for _ in range(_MAX_STREAMS):
-        file.seek(position)
-        content = file.read(282)
-        if not content.startswith(_MAGIC):
-            break
-        page = _page(content, position)
-        if not page.begins_stream:
-            break
-        serials.add(page.serial)
-        position = page.end
-    return pages[-1].serial not in serials
+    status = path.stat()
+    return _layout(path, status.st_size, status.st_mtime_ns)
 
 
-def samples_of_last_page(path: pathlib.Path) -> int | None:
-    """Returns how many samples an Ogg file has in its last page.
-
-    Args:
-        path: The file, which is whole and holds one recording.
-
-    Returns:
-        The number of samples. None if all the samples are in one page.
-    """
+# The segments of a file are decoded one by one.
+@functools.lru_cache(maxsize=64)
+def _layout(path: pathlib.Path, size: int, _: int) -> Layout:
     with open(path, "rb") as file:
-        pages = last_pages(file)
-    last = pages[-1]
-    before = [
-        page.granule
-        for page in pages[:-1]
-        if page.serial == last.serial and page.granule > 0
-    ]
-    return last.granule - before[-1] if before else None
+        pages = list(_walk(file))
+        file.seek(0)
+        head = file.read(_OPUS.size + _HEADER.size + 1)
+    # All streams that a recording has begin before anything else.
+    begins = [page.begins_stream for page in pages]
+    is_chained = (
+        any(begins[begins.index(False) :]) if False in begins else False
+    )
+    granules = sorted(
+        {p.granule for p in pages if p.serial == pages[-1].serial} - {-1, 0}
+    )
+    in_last_page = None
+    if len(granules) > 1 and pages[-1].end == size:
+        in_last_page = granules[-1] - granules[-2]
+    magic, pre_skip = _OPUS.unpack_from(head.ljust(64, b"\0"), _HEADER.size + 1)
+    return Layout(
+        is_chained=is_chained,
+        last_granule=granules[-1] if granules else 0,
+        in_last_page=in_last_page,
+        pre_skip=pre_skip if magic == b"OpusHead" else 0,
+    )
+
+
+def _walk(file: BinaryIO) -> Iterator[Page]:
+    """Yields all pages, from the beginning to what is no page."""
+    position = 0
+    while True:
+        file.seek(position)
+        content = file.read(_MAX_HEADER)
+        if not content.startswith(_MAGIC) or len(content) < _HEADER.size:
+            return
+        page = _page(content, position)
+        yield page
+        position = page.end

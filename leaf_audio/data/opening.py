@@ -26,6 +26,10 @@ UNKNOWN_FRAMES = 2**62
 _MP3_RUN_UP = 1
 # In samples.
 _LARGEST_VORBIS_BLOCK = 8192
+# Granules of Opus count at this rate, in Hz.
+_OPUS_RATE = 48000
+# A part of a second. The decoder needs 80 ms to converge (RFC 7845).
+_OPUS_RUN_UP = 4
 
 
 class UnusableFileError(ValueError):
@@ -53,12 +57,13 @@ def check_is_whole(path: pathlib.Path) -> None:
     if missing:
         raise UnusableFileError(f"it is cut off: {missing} bytes are missing")
     with open(path, "rb") as file:
-        if file.read(4) == b"OggS" and ogg_pages.is_chained(file):
-            # Only the first one would be decoded.
-            raise UnusableFileError(
-                "it holds several recordings, one after the other: make a "
-                "file of each, or decode them to one wav or flac file"
-            )
+        is_ogg = file.read(4) == b"OggS"
+    if is_ogg and ogg_pages.layout(path).is_chained:
+        # Only one of them would be decoded.
+        raise UnusableFileError(
+            "it holds several recordings, one after the other: make a file of "
+            "each, or decode them to one wav or flac file"
+        )
 
 
 class ForwardFile(soundfile.SoundFile):
@@ -90,14 +95,20 @@ class ForwardFile(soundfile.SoundFile):
         if self.format == "MP3":
             # The first frames after a seek lack bits that lie in earlier ones.
             return frames - _MP3_RUN_UP * self.samplerate
-        if self.subtype == "VORBIS":
-            # In the last page libsndfile seeks to a wrong place.
-            path = pathlib.Path(os.fsdecode(self.name))
-            in_last = ogg_pages.samples_of_last_page(path)
-            if in_last is None:
+        if self.subtype not in ("VORBIS", "OPUS"):
+            return frames
+        found = ogg_pages.layout(pathlib.Path(os.fsdecode(self.name)))
+        if self.subtype == "OPUS":
+            samples = found.last_granule - found.pre_skip
+            if samples * self.samplerate != self.frames * _OPUS_RATE:
+                # The stream does not begin at 0, as one that was cut. Then
+                # libsndfile seeks to a wrong place.
                 return 0
-            return self.frames - in_last - _LARGEST_VORBIS_BLOCK
-        return frames
+            return frames - self.samplerate // _OPUS_RUN_UP
+        if found.in_last_page is None:
+            return 0
+        # In the last page libsndfile seeks to a wrong place.
+        return self.frames - found.in_last_page - _LARGEST_VORBIS_BLOCK
 
 
 class _PatchedFile(io.FileIO):

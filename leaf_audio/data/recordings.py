@@ -217,6 +217,7 @@ def _list_entries(
             f"{', '.join(index_csv.COLUMNS)}."
         )
     entries = _spelled_as_on_disk(table.entries, files)
+    _check_listed_once(what, entries)
     rest = set(files) - {entry.file for entry in entries}
     if rest:
         messages.append(
@@ -224,6 +225,19 @@ def _list_entries(
             f"Left out: {count_files(sorted(rest))}."
         )
     return entries, messages, table.is_multilabel
+
+
+def _check_listed_once(what: str, entries: Sequence[Entry]) -> None:
+    """Raises a ValueError if two spellings of an index are one recording."""
+    seen = set()
+    for entry in entries:
+        key = (entry.file, entry.start or 0.0, entry.end)
+        if key in seen:
+            raise ValueError(
+                f"`file` must not be listed twice in {what}, as it is by two "
+                f"spellings. Received: file={entry.file!r}."
+            )
+        seen.add(key)
 
 
 def _spelled_as_on_disk(
@@ -238,7 +252,8 @@ def _spelled_as_on_disk(
     on_disk = {folder_layout.normalized(file): file for file in files}
 
     def spelled(file: str) -> str:
-        for one in (file, posixpath.normpath(file.replace("\\", "/"))):
+        slashes = posixpath.normpath(file.replace("\\", "/"))
+        for one in (file, slashes, slashes.strip()):
             found = on_disk.get(folder_layout.normalized(one))
             if found is not None:
                 return found

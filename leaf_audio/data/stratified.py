@@ -6,8 +6,8 @@ them are then moved. There are bounds for how many units of a label a split
 holds, from 0.5 to 1.5 times its share, and at least one if its share comes to
 half a unit or more. The same bounds, times the recordings that a unit of the
 label has on average, hold for recordings. A unit is moved if it brings the
-numbers nearer to their bounds, and of such units the nearest in hash. It may
-move again when units are added.
+numbers nearer to their bounds: large units first, then the nearest in hash. It
+may move again when units are added.
 
 A unit with several labels counts for each of them. Units of very different
 sizes need not fit into the bounds. They are then as near to them as such moves
@@ -85,6 +85,7 @@ class _Cell:
         share: The amount that would be exact.
         least: The least amount.
         most: The largest amount.
+        most_of_one: The largest amount of a unit.
         weight: How much the amounts matter.
         count: The amount that the split holds.
     """
@@ -92,6 +93,7 @@ class _Cell:
     share: float
     least: float
     most: float
+    most_of_one: float
     weight: float
     count: float = 0
 
@@ -130,6 +132,10 @@ class _Stratifier:
 
     def run(self) -> None:
         """Moves units as long as one can be moved for the better."""
+        # A large unit first, so that small ones need not make up for it.
+        for (label, split), (_, of_recordings) in sorted(self._cells.items()):
+            if of_recordings.most_of_one > of_recordings.most:
+                self._empty(label, split, of_recordings, 1)
         moved = True
         while moved:
             moved = False
@@ -140,20 +146,37 @@ class _Stratifier:
 
     def _fill(self, label: str, split: str, cell: _Cell) -> bool:
         moved = False
-        while cell.count < cell.least:
-            if not self._move_nearest(self._by_label[label], split):
-                break
-            moved = True
+        if cell.count < cell.least:
+            for unit in self._nearest_first(self._by_label[label], split):
+                if self._may_move(unit, split):
+                    self._move(unit, split)
+                    moved = True
+                    if cell.count >= cell.least:
+                        break
         return moved
 
     def _empty(self, label: str, split: str, cell: _Cell, kind: int) -> bool:
         moved = False
+        ways: dict[str, Iterator[Unit]] = {}
         while cell.count > cell.most:
-            here = [u for u in self._by_label[label] if u.split == split]
-            if not self._move_nearest(here, self._emptiest(label, kind)):
+            to = self._emptiest(label, kind)
+            if to not in ways:
+                here = [u for u in self._by_label[label] if u.split == split]
+                ways[to] = iter(self._nearest_first(here, to))
+            movable = (u for u in ways[to] if u.split == split)
+            unit = next((u for u in movable if self._may_move(u, to)), None)
+            if unit is None:
                 break
+            self._move(unit, to)
             moved = True
         return moved
+
+    def _nearest_first(self, units: Sequence[Unit], split: str) -> list[Unit]:
+        """Sorts units by how near their numbers are to those of a split."""
+        start, end = self._intervals[split]
+        return sorted(
+            units, key=lambda u: (max(start - u.draw, u.draw - end), u.key)
+        )
 
     def _emptiest(self, label: str, kind: int) -> str:
         """Returns the split that lacks most of its share of a label."""
@@ -164,19 +187,10 @@ class _Stratifier:
 
         return min(SPLITS, key=excess)
 
-    def _move_nearest(self, units: Sequence[Unit], split: str) -> bool:
-        """Moves the nearest of some units to a split, if one may move."""
-        start, end = self._intervals[split]
-        movable = [unit for unit in units if self._may_move(unit, split)]
-        if not movable:
-            return False
-        unit = min(
-            movable, key=lambda u: (max(start - u.draw, u.draw - end), u.key)
-        )
+    def _move(self, unit: Unit, split: str) -> None:
         self._add(unit, -1)
         unit.split = split
         self._add(unit, 1)
-        return True
 
     def _add(self, unit: Unit, sign: int) -> None:
         for cell, amount in self._amounts(unit, unit.split):
@@ -214,11 +228,12 @@ def _cells(recordings: Sequence[int], fraction: float) -> tuple[_Cell, _Cell]:
     most = math.ceil(1.5 * share - 1e-9)
     mean = total / units
     return (
-        _Cell(share, least, most, 1 / units),
+        _Cell(share, least, most, 1, 1 / units),
         _Cell(
             share * mean,
             least * mean,
             most * mean,
+            max(recordings),
             _WEIGHT_OF_RECORDINGS / total,
         ),
     )

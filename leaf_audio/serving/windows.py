@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from leaf_audio import data
@@ -155,13 +156,19 @@ class _LengthCheck:
     def __call__(self, clip: np.ndarray) -> None:
         if self._shortest is None or len(clip) >= self._shortest:
             return
+        reason = (
+            f"the model cannot take a clip of {len(clip)} samples, which is "
+            "too short for its encoder"
+        )
         try:
-            self._model.predict_on_batch(clip[None])
-        except ValueError as error:
-            raise UnusableFileError(
-                f"the model cannot take a clip of {len(clip)} samples, which "
-                "is too short for its encoder"
-            ) from error
+            # Not compiled: a compiled call of any length may crash.
+            found = self._model(clip[None], training=False)
+        # Each backend has errors of its own.
+        except Exception as error:
+            raise UnusableFileError(reason) from error
+        # Means over no frames.
+        if not np.isfinite(keras.ops.convert_to_numpy(found)).all():
+            raise UnusableFileError(reason)
         self._shortest = len(clip)
 
 

@@ -22,9 +22,10 @@ def thing(value=1, inner=None):
     [
         (None, "`s/t/thing.value` must be a text. Received: 3."),
         (
-            "`value` must be set, as by thing.value = 'a', no.thing.x.",
+            "`value` must be set, as by thing.value = 'a', no.thing.x. "
+            "Received: value='thing.zip'.",
             "`s/t/thing.value` must be set, as by s/t/thing.value = 'a', "
-            "no.thing.x.",
+            "no.thing.x. Received: value='thing.zip'.",
         ),
         ("`thing.value` must be a text.", "`s/t/thing.value` must be a text."),
         (

@@ -330,12 +330,16 @@ def test_an_index_may_come_from_windows(tmp_path, read_folder):
     for split in ("train", "validation", "test"):
         for label in "ab":
             put(tmp_path / "in" / split / f"{label}.wav")
-            rows.append(f".\\{split}\\{label}.wav, {label},{split}")
+            rows.append(f".\\{split}\\{label}.wav , {label},{split}")
     text = "\r\n".join(rows)
     (tmp_path / "in/index.csv").write_text(text, encoding="utf-8-sig")
     found = read_folder(tmp_path / "in")
     assert found.counts == {"train": 2, "validation": 2, "test": 2}
     assert found.label_names == ("a", "b")
+    with open(tmp_path / "in/index.csv", "a", encoding="utf-8") as file:
+        file.write("\r\ntest/a.wav,b,train")
+    with pytest.raises(ValueError, match="twice .* file='test/a.wav'"):
+        read_folder(tmp_path / "in")
 
 
 def test_a_file_is_listed_once_whatever_paths_lead_to_it(tmp_path, monkeypatch):

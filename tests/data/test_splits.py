@@ -3,11 +3,12 @@
 import collections
 import hashlib
 import math
+import time
 import unicodedata
 
 import pytest
 
-from leaf_audio.data import splits
+from leaf_audio.data import splits, stratified
 from leaf_audio.data.entries import Entry
 
 pytestmark = pytest.mark.any_backend
@@ -177,6 +178,18 @@ def test_speakers_with_many_recordings_do_not_fill_a_small_split():
         for label in "ab":
             assert found[label, "train"] > 60
             assert found[label, "validation"] and found[label, "test"]
+
+
+def test_many_speakers_beside_one_with_half_of_the_recordings_take_no_time():
+    some = entries(10000, "a")
+    numbers = [stratified.draw_number(entry.file) for entry in some]
+    # It is drawn for the test, and belongs into training.
+    heavy = some[min(range(10000), key=numbers.__getitem__)].file
+    some += [Entry(heavy, ("a",), start=i, end=i + 1) for i in range(10000)]
+    begin = time.monotonic()
+    found = collections.Counter(assign(some).values())
+    assert time.monotonic() - begin < 5
+    assert found["train"] > 15000 and found["test"] > 500
 
 
 @pytest.mark.parametrize("place", range(20))
