@@ -34,6 +34,7 @@ from typing import Any
 
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Entry
+from leaf_audio.data.file_names import FileNames
 from leaf_audio.data.folder_layout import INDEX, normalized
 
 COLUMNS = (
@@ -86,6 +87,7 @@ def read_index(
     folder: pathlib.Path,
     label_separator: str = DEFAULT_SEPARATOR,
     allow_unlabelled: bool = False,
+    files: Iterable[str] = (),
 ) -> Index:
     """Reads the index of a folder.
 
@@ -95,6 +97,9 @@ def read_index(
             `labels`. Default: ";".
         allow_unlabelled: bool. Whether a place in the column `labels` may be
             empty. Default: False.
+        files: Iterable of str. The audio files below the folder, relative to
+            it. What the index names by another spelling gets these names.
+            Default: none.
 
     Returns:
         An `Index`.
@@ -113,7 +118,7 @@ def read_index(
                 f"`{INDEX}`",
                 reader.fieldnames,
                 ((row, f"line {reader.line_num} of {path}") for row in reader),
-                folder,
+                FileNames(folder, files),
                 label_separator,
                 allow_unlabelled,
             )
@@ -129,6 +134,7 @@ def index_of_rows(
     folder: pathlib.Path,
     label_separator: str = DEFAULT_SEPARATOR,
     allow_unlabelled: bool = False,
+    files: Iterable[str] = (),
 ) -> Index:
     """Reads an index that a function has made, `audio_folder.index`.
 
@@ -141,6 +147,7 @@ def index_of_rows(
             below it.
         label_separator: str. As in `read_index`. It is for `labels` as text.
         allow_unlabelled: bool. As in `read_index`.
+        files: Iterable of str. As in `read_index`.
 
     Returns:
         An `Index`.
@@ -180,7 +187,7 @@ def index_of_rows(
             for number, row in enumerate(rows, start=1)
             for where in [f"row {number} of {_OF_FUNCTION}"]
         ),
-        folder,
+        FileNames(folder, files),
         label_separator,
         allow_unlabelled,
     )
@@ -226,20 +233,10 @@ def _relative(file: pathlib.Path, folder: pathlib.Path, where: str) -> str:
     return file.as_posix()
 
 
-def _located(file: str, folder: pathlib.Path, where: str) -> str:
-    """Returns one name of a file, whichever way a table writes it.
-
-    It is relative to the folder for a file below it, and otherwise absolute. A
-    file could have two names otherwise, and be in two splits.
-    """
+def _name_of(file: str, names: FileNames, where: str) -> str:
     if "\0" in file:
         raise _wrong_value("file", "a name without a null byte", file, where)
-    path = os.path.normpath(folder / file)
-    inside = os.path.relpath(path, folder)
-    is_inside = inside != os.pardir and not inside.startswith(
-        os.pardir + os.sep
-    )
-    return pathlib.Path(inside if is_inside else path).as_posix()
+    return names.of(file)
 
 
 def _wrong_value(name: str, what: str, value: Any, where: str) -> ValueError:
@@ -252,7 +249,7 @@ def _read_table(
     what: str,
     columns: list[str],
     rows: Iterable[tuple[dict[Any, Any], str]],
-    folder: pathlib.Path,
+    names: FileNames,
     label_separator: str,
     allow_unlabelled: bool,
 ) -> Index:
@@ -263,7 +260,7 @@ def _read_table(
         separator=label_separator,
         allow_unlabelled=allow_unlabelled,
     )
-    entries = list(_read_rows(rows, folder.absolute(), read_labels))
+    entries = list(_read_rows(rows, names, read_labels))
     return Index(entries, unused, is_multilabel="labels" in columns)
 
 
@@ -340,12 +337,12 @@ def _bare(name: str) -> str:
 
 def _read_rows(
     rows: Iterable[tuple[dict[Any, Any], str]],
-    folder: pathlib.Path,
+    names: FileNames,
     read_labels: Callable[[dict[str, Any], str], tuple[str, ...]],
 ) -> Iterator[Entry]:
     seen = set()
     for row, where in rows:
-        entry = _read_row(row, folder, where, read_labels)
+        entry = _read_row(row, names, where, read_labels)
         key = (entry.file, entry.start or 0.0, entry.end)
         if key in seen:
             what, so = "`file`", ""
@@ -367,7 +364,7 @@ def _read_rows(
 
 def _read_row(
     row: dict[Any, Any],
-    folder: pathlib.Path,
+    names: FileNames,
     where: str,
     read_labels: Callable[[dict[str, Any], str], tuple[str, ...]],
 ) -> Entry:
@@ -393,7 +390,7 @@ def _read_row(
             f"fold={row['fold']!r}."
         )
     entry = Entry(
-        file=_located(file, folder, where),
+        file=_name_of(file, names, where),
         labels=labels,
         split=split,
         fold=None if split else fold,

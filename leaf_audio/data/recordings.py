@@ -15,7 +15,6 @@ import functools
 import itertools
 import os
 import pathlib
-import posixpath
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -196,11 +195,13 @@ def _list_entries(
         what = "audio_folder.index"
         rows, messages = _call_index(index, folder)
         table = index_csv.index_of_rows(
-            rows, folder, label_separator, allow_unlabelled
+            rows, folder, label_separator, allow_unlabelled, files
         )
     elif (folder / INDEX).is_file():
         what = INDEX
-        table = index_csv.read_index(folder, label_separator, allow_unlabelled)
+        table = index_csv.read_index(
+            folder, label_separator, allow_unlabelled, files
+        )
     else:
         _check_one_label(folder, label_separator, allow_unlabelled)
         entries = folder_layout.list_tree(folder, files, has_folds)
@@ -216,56 +217,13 @@ def _list_entries(
             f"{', '.join(map(repr, table.unused_columns))}. Those that are: "
             f"{', '.join(index_csv.COLUMNS)}."
         )
-    entries = _spelled_as_on_disk(table.entries, files)
-    _check_listed_once(what, entries)
-    rest = set(files) - {entry.file for entry in entries}
+    rest = set(files) - {entry.file for entry in table.entries}
     if rest:
         messages.append(
             f"{what} does not list all recordings below the folder. "
             f"Left out: {count_files(sorted(rest))}."
         )
-    return entries, messages, table.is_multilabel
-
-
-def _check_listed_once(what: str, entries: Sequence[Entry]) -> None:
-    """Raises a ValueError if two spellings of an index are one recording."""
-    seen = set()
-    for entry in entries:
-        key = (entry.file, entry.start or 0.0, entry.end)
-        if key in seen:
-            raise ValueError(
-                f"`file` must not be listed twice in {what}, as it is by two "
-                f"spellings. Received: file={entry.file!r}."
-            )
-        seen.add(key)
-
-
-def _spelled_as_on_disk(
-    entries: Sequence[Entry], files: Sequence[str]
-) -> list[Entry]:
-    """Gives files the names by which they can be opened.
-
-    An index may spell the accents of a name in another form of Unicode than the
-    disk, such as one that was written on a Mac, or have the backslashes of
-    Windows.
-    """
-    on_disk = {folder_layout.normalized(file): file for file in files}
-
-    def spelled(file: str) -> str:
-        slashes = posixpath.normpath(file.replace("\\", "/"))
-        for one in (file, slashes, slashes.strip()):
-            found = on_disk.get(folder_layout.normalized(one))
-            if found is not None:
-                return found
-        return file
-
-    exact = set(files)
-    return [
-        entry
-        if entry.file in exact
-        else dataclasses.replace(entry, file=spelled(entry.file))
-        for entry in entries
-    ]
+    return table.entries, messages, table.is_multilabel
 
 
 def _call_index(

@@ -338,7 +338,7 @@ def test_an_index_may_come_from_windows(tmp_path, read_folder):
     assert found.label_names == ("a", "b")
     with open(tmp_path / "in/index.csv", "a", encoding="utf-8") as file:
         file.write("\r\ntest/a.wav,b,train")
-    with pytest.raises(ValueError, match="twice .* file='test/a.wav'"):
+    with pytest.raises(ValueError, match="twice.*file='test/a.wav'"):
         read_folder(tmp_path / "in")
 
 
