@@ -128,18 +128,19 @@ def _listed(labels: Sequence[str]) -> str:
 
 def print_lengths_of_recordings(audio_data: AudioData) -> None:
     """Says how long recordings are."""
-    if audio_data.sample_rate is not None:
-        print_lines(_describe_lengths(audio_data))
+    rate = audio_data.sample_rate
+    if rate is not None:
+        print_lines(_describe_lengths(_samples_of_clips(audio_data), rate))
 
 
-def _describe_lengths(audio_data: AudioData) -> str:
-    seconds = (
-        np.concatenate(
-            [np.diff(clips.offsets) for clips in audio_data.clips.values()]
-        )
-        / audio_data.sample_rate
+def _samples_of_clips(audio_data: AudioData) -> np.ndarray:
+    return np.concatenate(
+        [np.diff(clips.offsets) for clips in audio_data.clips.values()]
     )
-    return f"length: {seconds.min():.2f} to {seconds.max():.2f} s"
+
+
+def _describe_lengths(samples: np.ndarray, rate: int) -> str:
+    return f"length: {samples.min() / rate:.2f} to {samples.max() / rate:.2f} s"
 
 
 def print_lengths(audio_data: AudioData, batches: Batches) -> None:
@@ -148,11 +149,9 @@ def print_lengths(audio_data: AudioData, batches: Batches) -> None:
     shape = batches.example_shape
     if rate is None or len(shape) != 1:
         return
-    samples = np.concatenate(
-        [np.diff(clips.offsets) for clips in audio_data.clips.values()]
-    )
+    samples = _samples_of_clips(audio_data)
     print_lines(
-        f"{_describe_lengths(audio_data)}; the model gets "
+        f"{_describe_lengths(samples, rate)}; the model gets "
         f"{shape[0] / rate:.2f} s, {shape[0]} samples at {rate:g} Hz"
     )
     hop = batches.evaluation_hop

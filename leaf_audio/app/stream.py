@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +107,7 @@ def _file(recording: str, sample_rate: int) -> Iterator[np.ndarray]:
 
     At the end, it warns of a silent recording as `data.read_recording` does.
     """
-    from leaf_audio.data import DataWarning, decoding
+    from leaf_audio.data import decoding
 
     levels: set[float] = set()
     with decoding.naming(recording):
@@ -119,11 +118,7 @@ def _file(recording: str, sample_rate: int) -> Iterator[np.ndarray]:
                 levels.update((float(block.min()), float(block.max())))
             yield block
     if len(levels) == 1:
-        warnings.warn(
-            f"{recording!r} is silent: the samples do not change.",
-            DataWarning,
-            stacklevel=2,
-        )
+        decoding.warn_of_silence(recording)
 
 
 def _standard_input() -> Iterator[np.ndarray]:

@@ -222,12 +222,21 @@ def read_recording(recording: str, sample_rate: int) -> np.ndarray:
             stacklevel=2,
         )
     elif (samples == samples[0]).all():
-        warnings.warn(
-            f"{recording!r} is silent: the samples do not change.",
-            DataWarning,
-            stacklevel=2,
-        )
+        warn_of_silence(recording)
     return samples
+
+
+def warn_of_silence(recording: str) -> None:
+    """Issues the `DataWarning` of a recording whose samples do not change.
+
+    Args:
+        recording: str. Path of the audio file.
+    """
+    warnings.warn(
+        f"{recording!r} is silent: the samples do not change.",
+        DataWarning,
+        stacklevel=3,
+    )
 
 
 @contextlib.contextmanager

@@ -267,8 +267,9 @@ def _draw(
     units: dict[str, Unit] = {}
     keys = _keys(entries)
     for key, entry in zip(keys, entries, strict=True):
-        unit = units.setdefault(key, Unit(key, draw_number(key)))
+        if key not in units:
+            units[key] = Unit(key, draw_number(key))
         # Recordings without any label are spread as if this were one.
-        unit.labels.update(entry.labels or (_NO_LABEL,))
+        units[key].labels.update(entry.labels or (_NO_LABEL,))
     stratify(list(units.values()), fractions)
     return [units[key].split for key in keys]

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import soundfile
 from audio_files import put, sine
 
 from leaf_audio.data import audio_folder, split_writer
@@ -29,6 +30,21 @@ def read_folder(tmp_path):
         )
 
     return read_folder
+
+
+@pytest.fixture
+def decoded_counts(monkeypatch):
+    """A list that gets the number of samples of each block that is decoded."""
+    counts = []
+    original = soundfile.SoundFile.read
+
+    def counting(self, *args, **options):
+        samples = original(self, *args, **options)
+        counts.append(len(samples))
+        return samples
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counting)
+    return counts
 
 
 @pytest.fixture

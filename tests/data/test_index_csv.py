@@ -196,17 +196,8 @@ def test_segments_are_cut_where_the_index_says(long_files, read_folder, name):
 
 
 def test_a_segment_is_decoded_without_the_rest_of_its_file(
-    long_files, read_folder, monkeypatch
+    long_files, read_folder, decoded_counts
 ):
-    read = []
-    original = soundfile.SoundFile.read
-
-    def counting(self, *args, **options):
-        samples = original(self, *args, **options)
-        read.append(len(samples))
-        return samples
-
-    monkeypatch.setattr(soundfile.SoundFile, "read", counting)
     write(
         long_files,
         "file,label,start,end,split",
@@ -218,7 +209,7 @@ def test_a_segment_is_decoded_without_the_rest_of_its_file(
     for name in ("x.ogg", "x.mp3"):
         (long_files / name).unlink()
     read_folder(long_files)
-    assert sum(read) == RATE
+    assert sum(decoded_counts) == RATE
 
 
 @pytest.mark.parametrize(
