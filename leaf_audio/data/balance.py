@@ -8,6 +8,7 @@ the repetitions of a clip differ.
 import numpy as np
 
 from leaf_audio.data.passes import Passes
+from leaf_audio.data.random_keys import generator
 
 
 class BalancedOrder(Passes):
@@ -37,11 +38,7 @@ class BalancedOrder(Passes):
     def draw(self, number: int) -> np.ndarray:
         """Returns the indices of the clips of a pass; see `Passes`."""
         count = len(self._weights)
-        # No other key has five numbers; see `Batches`.
-        key = (number, 0, 0, 0, 0)
-        rng = np.random.default_rng(
-            np.random.SeedSequence(self._seed, spawn_key=key)
-        )
+        rng = generator(self._seed, number, 0, 0, 0, 0)
         # At random within each group, since neighbours are drawn together.
         order = np.lexsort((rng.random(count), self._groups))
         ends = np.cumsum(self._weights[order])

@@ -35,6 +35,7 @@ from leaf_audio.data.batch_checks import check_views, checked_targets
 from leaf_audio.data.clips import SPLITS, AudioData, Clips
 from leaf_audio.data.mixup import mixup, one_hot
 from leaf_audio.data.quiet_grain import grain
+from leaf_audio.data.random_keys import generator
 from leaf_audio.data.reading_ahead import read_ahead
 from leaf_audio.data.shares import Share
 from leaf_audio.data.tasks import TaskOrder, check_mixup, training_order
@@ -364,15 +365,7 @@ class Batches:
         return mixup(audio, targets, self.mixup_alpha, self._generator(*key))
 
     def _generator(self, *key: int) -> np.random.Generator:
-        """Returns a generator that depends on the seed and the key only.
-
-        Keys of different purposes have different lengths: one and three numbers
-        are for mixup, two for an example, four for a view in an evaluation,
-        five for `balance` and six for `tasks`.
-        """
-        return np.random.default_rng(
-            np.random.SeedSequence(self._seed, spawn_key=key)
-        )
+        return generator(self._seed, *key)
 
     def _evaluation(self, split: str, count: int) -> grain.IterDataset:
         data = grain.MapDataset.range(count)

@@ -36,6 +36,7 @@ from leaf_audio.data.clips import (
     Task,
 )
 from leaf_audio.data.passes import Passes
+from leaf_audio.data.random_keys import generator
 from leaf_audio.data.user_files import DEFAULT_SAMPLE_RATE
 
 _NAME = re.compile(r"\w[\w-]*", re.ASCII)
@@ -499,6 +500,4 @@ class TaskOrder(Passes):
 
 
 def _generator(seed: int, kind: int, number: int) -> np.random.Generator:
-    # No other key has six numbers; see `Batches`.
-    key = (kind, number, 0, 0, 0, 0)
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    return generator(seed, kind, number, 0, 0, 0, 0)
