@@ -3,6 +3,8 @@
 import os
 import pathlib
 import signal
+import threading
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Two processes run tests. Further threads of each would wait for a core.
@@ -63,6 +65,16 @@ def _takes_long(item: pytest.Item) -> bool:
     return not _SLOW_FIXTURES.isdisjoint(item.fixturenames) or any(
         word in name for word in _SLOW_WORDS
     )
+
+
+@pytest.fixture
+def called_by_this_test() -> Callable[[], bool]:
+    """A function that tells whether a thread of this test calls it.
+
+    Threads that make batches for an earlier test may go on for a moment.
+    """
+    earlier = set(threading.enumerate()) - {threading.current_thread()}
+    return lambda: threading.current_thread() not in earlier
 
 
 @pytest.fixture(scope="session", autouse=True)
