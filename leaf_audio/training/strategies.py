@@ -70,13 +70,13 @@ def mirrored(devices: Sequence[str] | None = None) -> Strategy:
     """
     _check_devices(devices)
     _check_backend("mirrored", "tensorflow")
-    known = [d.name for d in tf.config.list_logical_devices()]
-    for device in devices or ():
-        if not any(name.endswith(device) for name in known):
-            raise ValueError(
-                f"`devices` must be among {known}. "
-                f"Received: devices={list(devices)}."
-            )
+    known = [_short_name(d.name) for d in tf.config.list_logical_devices()]
+    names = {_short_name(device) for device in devices or ()}
+    if not names <= set(known) or len(names) < len(devices or ()):
+        raise ValueError(
+            f"`devices` must be different ones of {known}. "
+            f"Received: devices={list(devices or ())}."
+        )
     strategy = tf.distribute.MirroredStrategy(devices)
     return Strategy(
         strategy.scope, strategy.num_replicas_in_sync, copies_model=True
@@ -257,6 +257,11 @@ def _check_devices(devices: Any) -> None:
             "`devices` must be a list of different names of devices, or None. "
             f"Received: devices={devices!r}."
         )
+
+
+def _short_name(device: str) -> str:
+    """Returns the name "GPU:0" of "/device:GPU:0", TensorFlow's long one."""
+    return device.removeprefix("/device:")
 
 
 def _check_backend(strategy: str, backend: str) -> None:

@@ -350,9 +350,12 @@ def test_a_tpu_that_is_not_there_is_a_clear_error(tmp_path, address):
 
 
 @needs_tensorflow
-def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match="`devices` must be among"):
-        strategies.mirrored(devices=["GPU:7"])
+@pytest.mark.parametrize(
+    "devices", [["GPU:7"], ["U:0"], ["0"], ["CPU:0", "/device:CPU:0"]]
+)
+def test_devices_that_are_not_there_or_the_same_are_named(devices):
+    with pytest.raises(ValueError, match="`devices` must be different ones"):
+        strategies.mirrored(devices=devices)
 
 
 @pytest.mark.parametrize("devices", [[""], ["cpu:0", "cpu:0"], [], "cpu:0"])
