@@ -38,8 +38,8 @@ class Replan(keras.callbacks.Callback):
       check_freq: Positive integer. Number of steps between checks within an
         epoch. Only Leaf needs them: its steps can become slow before an
         epoch ends. Defaults to 20.
-      steps_before: Integer, 0 or above. Number of steps of the first epoch of
-        `fit` that were done before, in a process that was interrupted. Checks
+      steps_before: Integer, 0 or above. Number of steps of the first epoch
+        that were done before, in a process that was interrupted. Checks
         then come at the steps where they would have come without the
         interruption, and none comes before training. Defaults to 0.
 
@@ -57,9 +57,9 @@ class Replan(keras.callbacks.Callback):
         super().__init__()
         self.check_freq = check_positive_int("check_freq", check_freq)
         self.steps_before = check_count("steps_before", steps_before)
+        self._done = self.steps_before
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._done = self.steps_before
         if not self._done:
             self._replan(built_leafs(self.model))
 

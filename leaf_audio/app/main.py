@@ -15,7 +15,7 @@ from leaf_audio.app.startup import (
 
 _AFTER_INTERRUPTION = {
     "train": "The same command goes on from the last state that was saved.",
-    "eval": "Nothing was written.",
+    "eval": "The same command evaluates again.",
     "prepare": "The same command goes on.",
 }
 

@@ -70,6 +70,9 @@ def replacing(
         if before is not None:
             _force_to_disk(partial)
             _keep(path, pathlib.Path(before))
+        if path.is_file():
+            # The new file has the rights of the old one.
+            shutil.copymode(path, partial)
         move(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

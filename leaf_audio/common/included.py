@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+from leaf_audio.common.run_folders import holds_run
+
 _FOLDER = pathlib.Path(__file__).parents[1] / "pretrained"
 
 
@@ -25,6 +27,6 @@ def located(path: str | os.PathLike) -> pathlib.Path:
     """
     where = pathlib.Path(path).expanduser()
     file = included().get(str(path))
-    if file is None or (where / "results.json").exists():
+    if file is None or holds_run(where):
         return where
     return file

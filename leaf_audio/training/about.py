@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import math
 import platform
+import sys
 from collections.abc import Sequence
 
 import keras
@@ -37,8 +38,16 @@ def versions() -> dict[str, str]:
         "backend": backend,
         "platform": platform.platform(),
         "leaf_audio": __version__,
-        **{name: importlib.metadata.version(name) for name in packages},
+        **{name: _version(name) for name in packages},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # It has another name here, as tensorflow-cpu has.
+        return getattr(sys.modules.get(package), "__version__", "unknown")
 
 
 def _count(variables: Sequence[keras.Variable]) -> int:

@@ -40,7 +40,7 @@ class Claim:
 
         Raises:
             ValueError: If another process has locked the folder, or it cannot
-                be created.
+                be created or written to.
         """
         paths = (self._lock, *self._lock.parents)
         made = [path for path in paths if not path.exists()]
@@ -55,6 +55,12 @@ class Claim:
                 f"workdir={str(self._folder)!r}, which {self._read_holder()} "
                 "uses."
             ) from None
+        except OSError as error:
+            raise ValueError(
+                "`workdir` must be a folder that can be written to. Received: "
+                f"workdir={str(self._folder)!r}, where {error.filename} cannot "
+                f"be written: {error.strerror}."
+            ) from error
         try:
             self._holder.write_text(
                 f"process {os.getpid()} on {platform.node()}", "utf-8"

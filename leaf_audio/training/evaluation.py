@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -21,6 +22,7 @@ from leaf_audio.common.checks import (
 from leaf_audio.training import checks, tables
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.scoring import describe_data, metrics_of, score_splits
+from leaf_audio.training.state import SavedState
 from leaf_audio.training.workdir import Workdir
 
 
@@ -141,6 +143,11 @@ def evaluate(
     return metrics
 
 
+def _data_of_unfinished(folder: Workdir) -> dict[str, Any]:
+    state = SavedState(folder.path)
+    return state.read()[0].data if state.exists() else {}
+
+
 def _check_replaceable(file: pathlib.Path) -> None:
     """Raises a ValueError if a folder holds files, but no evaluation."""
     if not file.parent.is_dir():
@@ -168,13 +175,13 @@ def _with_labels_of_model(
     audio_data: data.AudioData, model: keras.Model, folder: Workdir
 ) -> data.AudioData:
     """Numbers the labels as they were when the model was trained."""
-    trained = folder.read_data()
+    trained = folder.read_data() or _data_of_unfinished(folder)
     if trained:
         return audio_data.relabelled(
             trained["labels"],
             is_multilabel=trained.get("is_multilabel", False),
         )
-    # An unfinished run has not recorded its labels yet.
+    # An unfinished run of an earlier version has not recorded its labels.
     num_labels = len(audio_data.label_names)
     if model.num_outputs != num_labels:
         raise ValueError(

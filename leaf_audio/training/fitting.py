@@ -56,6 +56,7 @@ def fit(
     tell: Callable[[str], None] = print,
     share: tuple[int, int] = (0, 1),
     checkpoint_minutes: float = 10.0,
+    defaults: Mapping[str, str] | None = None,
 ) -> None:
     """Trains the epochs that are left, and saves within and after each of them.
 
@@ -73,6 +74,7 @@ def fit(
             `data.Batches.train`. Defaults to all of it.
         checkpoint_minutes: The time between two savings within an epoch.
             Defaults to 10.
+        defaults: See `check_same_run`. Defaults to none.
 
     Raises:
         TrainingStopped: If a loss, a gradient or a weight is not finite.
@@ -89,7 +91,9 @@ def fit(
     begun = None
     try:
         if not is_complete:
-            begun = folder.restore_within(model, progress, steps, tell)
+            begun = folder.restore_within(
+                model, progress, steps, defaults, tell
+            )
     except Damaged as error:
         tell(f"{error}: epoch {done + 1} begins again")
     first_step = begun[0].steps if begun else 0

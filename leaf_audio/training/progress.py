@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from leaf_audio.training.config import TrainingConfig
 from leaf_audio.training.schedules import ReduceOnPlateau
@@ -61,6 +61,8 @@ class Progress:
         moves: bool. Whether the learning rate changes over the whole schedule,
             so that its length must stay. Defaults to False, for
             `begin_schedule` to set.
+        data: dict. The "labels" of the data set, and "is_multilabel", whether a
+            clip may have several. Empty in a run of an earlier version.
     """
 
     identity: dict[str, str]
@@ -69,6 +71,7 @@ class Progress:
     keep: str = "best"
     first_candidate: int = 1
     moves: bool = False
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def begin_schedule(self, num_epochs: int, moves: bool) -> tuple[int, int]:
         """Finds the schedule for the next epoch, or begins a new one.

@@ -85,8 +85,8 @@ def create(
             ReduceOnPlateau, for a `Scaled` rate.
         learning_rate: float, above 0. The highest rate. Or a schedule of Keras,
             which is returned as it is.
-        warmup_steps: int, at least 0. The number of steps of the warm-up. At
-            least one step always comes after them.
+        warmup_steps: int, at least 0. The number of steps of the warm-up. With
+            "cosine", at least one step always comes after them.
         total_steps: int, at least 1. The number of steps of the schedule.
         first_step: int, at least 0. The number of steps before the schedule.
             Defaults to 0.
@@ -96,8 +96,9 @@ def create(
     """
     if isinstance(learning_rate, Schedule):
         return learning_rate
-    # A fraction of an epoch may have been rounded up to all steps.
-    warmup_steps = min(warmup_steps, total_steps - 1)
+    if name == "cosine":
+        # A fraction of an epoch may have been rounded up to all steps.
+        warmup_steps = min(warmup_steps, total_steps - 1)
     schedules = keras.optimizers.schedules
     first = learning_rate / (warmup_steps + 1)
     made: float | Schedule = learning_rate

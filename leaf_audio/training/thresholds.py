@@ -95,4 +95,6 @@ def _best_threshold(present: np.ndarray, probabilities: np.ndarray) -> float:
     if f1[best] < 0:
         # All probabilities are 0.
         return DEFAULT_THRESHOLD
-    return float((falling[best] + following[best]) / 2)
+    middle = (falling[best] + following[best]) / 2
+    # Between neighbouring numbers there is none, and it was rounded down.
+    return float(middle if middle > following[best] else falling[best])

@@ -282,11 +282,15 @@ class _Run:
             identity["teacher"] = self._config.teacher.fingerprint()
         _check_same_settings(self._config, identity)
         if progress is None:
-            self._progress = Progress(identity, keep=self._config.keep)
-            return
-        self._accept_old_fingerprint(progress, identity)
-        defaults = _defaults(self._config, self._observer)
-        check_same_run(self._folder, progress, identity, defaults)
+            progress = Progress(identity, keep=self._config.keep)
+        else:
+            self._accept_old_fingerprint(progress, identity)
+            defaults = _defaults(self._config, self._observer)
+            check_same_run(self._folder, progress, identity, defaults)
+        progress.data = {
+            "labels": list(self._data.label_names),
+            "is_multilabel": self._batches.is_multilabel,
+        }
         self._progress = progress
 
     def _accept_old_fingerprint(
@@ -376,6 +380,7 @@ class _Run:
                     tell=self._observer.tell,
                     share=(devices.process, devices.num_processes),
                     checkpoint_minutes=config.checkpoint_minutes,
+                    defaults=_defaults(config, self._observer),
                 )
             self._folder.end(model, self._progress)
         return model

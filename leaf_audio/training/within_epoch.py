@@ -99,6 +99,7 @@ def read(
     path: pathlib.Path,
     progress: Progress,
     steps_per_epoch: int,
+    defaults: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = print,
 ) -> tuple[Within, dict[str, np.ndarray]] | None:
     """Reads the state within an epoch, if it is that of the next epoch.
@@ -109,6 +110,7 @@ def read(
         path: The file.
         progress: The epochs that are done.
         steps_per_epoch: The number of steps of an epoch.
+        defaults: See `check_same_run`. Defaults to none.
         tell: Is called with a line if the newest state is damaged. Defaults to
             `print`.
 
@@ -122,9 +124,9 @@ def read(
         OSError: If a file cannot be read.
     """
     try:
-        return _read(path, progress, steps_per_epoch)
+        return _read(path, progress, steps_per_epoch, defaults)
     except Damaged as error:
-        found = _read(before(path), progress, steps_per_epoch)
+        found = _read(before(path), progress, steps_per_epoch, defaults)
         if found is None:
             raise
         # It must not take the place of the good one at the next saving.
@@ -134,7 +136,10 @@ def read(
 
 
 def _read(
-    path: pathlib.Path, progress: Progress, steps_per_epoch: int
+    path: pathlib.Path,
+    progress: Progress,
+    steps_per_epoch: int,
+    defaults: Mapping[str, str] | None,
 ) -> tuple[Within, dict[str, np.ndarray]] | None:
     """Reads the state within an epoch from one file; see `read`."""
     try:
@@ -160,6 +165,7 @@ def _read(
         f"{path}, saved after step {within.steps} of epoch {within.epochs + 1}",
         {**within.run, "steps in an epoch": str(within.steps_per_epoch)},
         {**settings_of(progress), "steps in an epoch": str(steps_per_epoch)},
+        defaults,
         otherwise=f", or remove {path.stem}*.npz there to begin the epoch "
         "again",
     )

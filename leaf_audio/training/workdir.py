@@ -13,7 +13,7 @@ last model is to be kept, `best.keras` stays until the run has ended again.
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -377,6 +377,7 @@ class Workdir:
         model: keras.Model,
         progress: Progress,
         steps_per_epoch: int,
+        defaults: Mapping[str, str] | None = None,
         tell: Callable[[str], None] = print,
     ) -> tuple[Within, dict[str, np.ndarray]] | None:
         """Loads the state within the next epoch into a model, if there is one.
@@ -385,6 +386,7 @@ class Workdir:
             model: A model of the same configuration, built and compiled.
             progress: The epochs that are done.
             steps_per_epoch: The number of steps of an epoch.
+            defaults: See `check_same_run`. Defaults to none.
             tell: Is called with a line if the newest one is damaged. Defaults
                 to `print`.
 
@@ -395,7 +397,9 @@ class Workdir:
             within_epoch.Damaged: If there is one that cannot be read.
             ValueError: If it was written with other settings or data.
         """
-        found = read_within(self.within, progress, steps_per_epoch, tell)
+        found = read_within(
+            self.within, progress, steps_per_epoch, defaults, tell
+        )
         if found is None:
             return None
         within, arrays = found

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import pathlib
+import stat
 import subprocess
 import sys
 
@@ -103,6 +104,15 @@ def test_the_file_that_a_link_leads_to_is_replaced(tmp_path):
     link.symlink_to(path)
     files.write_text(link, "new")
     assert link.is_symlink() and path.read_text() == "new"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_a_file_keeps_its_rights(tmp_path):
+    path = tmp_path / "some.txt"
+    files.write_text(path, "old")
+    path.chmod(0o600)
+    files.write_text(path, "new")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_tables_and_text_are_written_as_they_are_read(tmp_path):

@@ -213,11 +213,15 @@ def test_plans_are_made_at_the_same_steps_after_an_interruption(
         replan.on_train_batch_begin(step - before)
     at_beginning = [] if before else [None]
     assert looked_at == [*at_beginning, *range(first, 70, 20)]
-    looked_at.clear()
-    replan.on_epoch_begin(1)
-    for step in range(50):
-        replan.on_train_batch_begin(step)
-    assert looked_at == [20, 40]
+    # In the next epoch, also where another `fit` trains it.
+    for is_new in (False, True):
+        if is_new:
+            replan.on_train_begin()
+        looked_at.clear()
+        replan.on_epoch_begin(1)
+        for step in range(50):
+            replan.on_train_batch_begin(step)
+        assert looked_at == [20, 40]
 
 
 def test_how_often_a_plan_is_looked_at_must_be_a_number_of_steps():

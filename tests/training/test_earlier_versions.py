@@ -1,9 +1,14 @@
 """Unfinished runs that an earlier version of the package has begun."""
 
+import os
+import signal
+
 import pytest
 from training_runs import interrupted_after, rows, train_with
 
+from leaf_audio.training.processes import Terminated
 from leaf_audio.training.state import load_archive, save_archive
+from leaf_audio.training.within_epoch import SaveWithin
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
 
@@ -37,6 +42,28 @@ def test_a_run_goes_on_whose_record_lacks_settings_that_are_new(
     resumed = train_with(folder, tmp_path / "resumed", *LINES)
     assert rows(tmp_path / "resumed") == rows(tmp_path / "whole")
     assert resumed["metrics"] == whole["metrics"]
+
+
+def test_a_first_epoch_goes_on_whose_record_lacks_settings_that_are_new(
+    folder, tmp_path, monkeypatch, capsys
+):
+    after_step = SaveWithin.on_train_batch_end
+
+    def asked(self, batch, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        after_step(self, batch, logs)
+
+    with monkeypatch.context() as patch, pytest.raises(Terminated):
+        patch.setattr(SaveWithin, "on_train_batch_end", asked)
+        train_with(folder, tmp_path, *LINES)
+    within = tmp_path / "state_within.npz"
+    about, arrays = load_archive(within.read_bytes())
+    for name in NEW:
+        del about["run"][name]
+    with open(within, "wb") as file:
+        save_archive(file, about, arrays)
+    train_with(folder, tmp_path, *LINES)
+    assert "after step 1\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from tones import bindings, write_tones
-from training_runs import evaluation_of, train_with
+from training_runs import evaluation_of, interrupted_after, train_with
 
 from leaf_audio.app import run
 from leaf_audio.training import NotWritten, scoring
@@ -185,6 +185,21 @@ def test_evaluation_refuses_other_labels_and_rates(finished, tmp_path):
     with pytest.raises(ValueError, match="`sample_rate` of the frontend"):
         run.evaluate([], [workdir, "data.load.sample_rate = 8000"])
     assert not (finished[0] / "evaluations").exists()
+
+
+def test_an_unfinished_run_has_labels_too(folder, tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    with interrupted_after(1, monkeypatch):
+        train_with(folder, workdir, "train.num_epochs = 2")
+    write_tones(tmp_path / "tones")
+    for split in ("train", "validation", "test"):
+        place = tmp_path / "tones" / split
+        (place / "mid").rename(place / "middle")
+    given = f"train.workdir = '{workdir}'"
+    with pytest.raises(ValueError, match="labels.*'mid'.*'middle'"):
+        run.evaluate([], [given, f"audio_folder.path = '{tmp_path / 'tones'}'"])
+    run.evaluate([], [given])
+    evaluation_of(workdir)
 
 
 def test_evaluation_takes_a_folder_of_test_clips_of_some_labels(

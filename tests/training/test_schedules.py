@@ -71,6 +71,16 @@ def test_a_scaled_rate_follows_its_schedule_and_is_saved():
     assert float(constant(7)) == pytest.approx(0.1)
 
 
+def test_a_warm_up_does_not_depend_on_the_length_of_a_constant_rate():
+    short, long = (
+        schedules.create("constant", 1.0, warmup_steps=4, total_steps=total)
+        for total in (4, 8)
+    )
+    rates = [[float(one(step)) for step in range(4)] for one in (short, long)]
+    np.testing.assert_allclose(rates[0], [0.2, 0.4, 0.6, 0.8], rtol=1e-6)
+    assert rates[0] == rates[1]
+
+
 def test_a_run_that_has_ended_at_its_floor_is_not_trained_further(tmp_path):
     results = {"timings": {"epochs": 3}}
     (tmp_path / "results.json").write_text(json.dumps(results))

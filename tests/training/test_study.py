@@ -300,6 +300,22 @@ def test_finished_runs_of_other_settings_are_not_taken(two):
         study.run_all(two, [], changed)
 
 
+def test_finished_runs_may_have_read_their_data_otherwise(two, monkeypatch):
+    monkeypatch.setattr(study, "run_python", lambda command, log: 0)
+    changed = {
+        name: {
+            **settings,
+            "audio_folder.path": "'elsewhere'",
+            "data.prepare.worker_processes": "2",
+        }
+        for name, settings in OF.items()
+    }
+    study.run_all(two, [], changed)
+    changed["mel"]["train.num_epochs"] = "3"
+    with pytest.raises(ValueError, match="train.num_epochs .was not set"):
+        study.run_all(two, [], changed)
+
+
 def test_a_study_that_was_moved_keeps_its_runs(two, tmp_path, monkeypatch):
     started = []
 

@@ -50,6 +50,12 @@ def test_no_threshold_has_a_higher_f1():
         assert f1(present, one >= threshold) == pytest.approx(max(tried))
 
 
+def test_neighbouring_numbers_are_told_apart():
+    logits = np.array([[36.7], [36.0]])
+    (found,) = best_thresholds(np.array([[1], [0]]), logits)
+    assert (sigmoid(logits)[:, 0] >= found).tolist() == [True, False]
+
+
 def test_clips_of_one_probability_are_not_told_apart():
     labels = np.array([[1], [0], [1], [0]])
     logits = np.array([[2.0], [1.0], [1.0], [-1.0]])
