@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -152,11 +151,7 @@ def _check_replaceable(file: pathlib.Path) -> None:
         for one in file.parent.iterdir()
     ):
         return
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict) or "metrics" not in content:
+    if "metrics" not in (files.read_json_object(file) or {}):
         raise ValueError(
             f"{file.parent} must be new or hold an evaluation. Received: files "
             f"without the {file.name} of one, which an evaluation would "
