@@ -17,6 +17,7 @@ from leaf_audio.common.checks import (
     check_text,
     check_unless_none,
 )
+from leaf_audio.common.run_folders import TABLES
 from leaf_audio.training import checks, tables
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.scoring import describe_data, metrics_of, score_splits
@@ -145,9 +146,8 @@ def _check_replaceable(file: pathlib.Path) -> None:
     if not file.parent.is_dir():
         return
     # A process that was killed may have left tables alone.
-    own = tables.all_file_names()
     if all(
-        one.name in own or files.is_partial(one.name)
+        one.name in TABLES or files.is_partial(one.name)
         for one in file.parent.iterdir()
     ):
         return
