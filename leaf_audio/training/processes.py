@@ -220,9 +220,7 @@ def _arguments(given: dict[str, Any]) -> dict[str, Any]:
             f"None with the address 'auto'. Received: {_described(given)}."
         )
     missing = [name for name, value in given.items() if value is None]
-    host, _, port = str(given["address"]).rpartition(":")
-    is_port = port.isdecimal() and 0 < int(port) < 2**16
-    if missing or not host or not is_port:
+    if missing or not meeting.is_address(str(given["address"])):
         raise ValueError(
             "`data_parallel.address` must be 'host:port' of the first process, "
             "or 'auto'; the number of processes, and which one this is, must "
