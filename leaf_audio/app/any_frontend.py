@@ -51,7 +51,11 @@ def for_chosen(statements: Iterable[Binding]) -> Iterator[Binding]:
     for name in chosen(values):
         for key, statement in last.items():
             own = Key("", name, key.argument)
-            if _is_shared(key) and own not in last and takes(name, key):
+            if (
+                _is_shared(key)
+                and own not in last
+                and takes(name, key.argument)
+            ):
                 yield Binding(
                     own, statement.value, statement.file, statement.line
                 )
@@ -102,7 +106,7 @@ def excused(statements: Iterable[Binding]) -> set[Key]:
     for key, statement in last.items():
         if not _is_shared(key):
             continue
-        if statement.file or any(takes(name, key) for name in names):
+        if statement.file or any(takes(name, key.argument) for name in names):
             found.add(key)
         if statement.file:
             found |= {
@@ -113,13 +117,19 @@ def excused(statements: Iterable[Binding]) -> set[Key]:
     return found
 
 
-def takes(name: str, key: Key) -> bool:
-    """Returns whether a configurable has the argument that a key names."""
+def takes(name: str, argument: str) -> bool:
+    """Returns whether a configurable has an argument.
+
+    Args:
+        name: Its name; False if gin does not know it.
+        argument: The name of the argument.
+    """
     try:
         function = gin.get_configurable(name)
+        return argument in inspect.signature(function).parameters
+    # Functions written in C may have no signature.
     except (KeyError, ValueError):
         return False
-    return key.argument in inspect.signature(function).parameters
 
 
 def refusal(key: Key, values: Mapping[Key, Any]) -> str:
@@ -137,7 +147,11 @@ def refusal(key: Key, values: Mapping[Key, Any]) -> str:
         leads_here = key == shared or key in bindings.reached_from(
             values[shared], values
         )
-        if names and leads_here and not any(takes(n, shared) for n in names):
+        if (
+            names
+            and leads_here
+            and not any(takes(n, shared.argument) for n in names)
+        ):
             return f"@{names[0]}() takes no `{shared.argument}`"
     return ""
 

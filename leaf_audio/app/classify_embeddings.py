@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich.console
 import rich.table
@@ -189,31 +189,24 @@ def _print_next(shares: dict[str, dict[str, float]], count: int) -> None:
         print(f"{recording}: {named}")
 
 
-# Not when the module is imported: another command of the same process may have
-# flags of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string(
         "recordings",
         None,
         "The folder of labelled recordings: <label>/*, <split>/<label>/*, or "
         "with an index.csv. If it has a test split, that is scored.",
-        **own,
     )
     flags.DEFINE_enum(
         "method",
         "logistic",
         ["logistic", "knn"],
         "A logistic regression, or the five nearest neighbours.",
-        **own,
     )
     flags.DEFINE_float(
         "fraction",
         1.0,
         "The share of the training recordings of each label that is used, if "
         "the folder has a test split.",
-        **own,
     )
     # Bounds of absl let NaN pass.
     flags.register_validator(
@@ -227,21 +220,18 @@ def _define_flags() -> None:
         "Decides which recordings these are.",
         lower_bound=0,
         upper_bound=2**32 - 1,
-        **own,
     )
     flags.DEFINE_string(
         "output",
         None,
         "The .keras file to write the classifier to, for --model of other "
         "commands. It is replaced.",
-        **own,
     )
     flags.DEFINE_integer(
         "next",
         10,
         "How many recordings to name that are most worth labelling.",
         lower_bound=1,
-        **own,
     )
 
 

@@ -16,6 +16,7 @@ import gin
 
 from leaf_audio import data
 from leaf_audio.app.factory import Factory
+from leaf_audio.data.batches import DEFAULT_TRANSFORMS
 
 # Their bindings take effect when data is loaded, and not before.
 DATA_CONFIGURABLES = ("data.load", "data.prepare", *data.READERS)
@@ -33,9 +34,12 @@ _PASSED = {
     for name in ("loudness_normalization", "peak_normalization")
 }
 
-
-# Functions of `leaf_audio.data` that `data.prepare.transform_fns` may name.
+# Functions of `leaf_audio.data` that `data.prepare.transform_fns` may name, and
+# those that it has by default.
 TRANSFORMS = tuple(f"data.{name}" for name in _PASSED)
+_DEFAULT_TRANSFORMS = tuple(
+    f"data.{function.__name__}" for function in DEFAULT_TRANSFORMS
+)
 
 # Functions of `leaf_audio.data` that `audio_folder.index` may name.
 INDEXES = (
@@ -74,7 +78,7 @@ def _keys() -> list[tuple[str, str]]:
     """
     bound = gin.get_bindings("data.prepare", resolve_references=False)
     if "transform_fns" not in bound:
-        return [("", "data.align"), ("", "data.loudness_normalization")]
+        return [("", name) for name in _DEFAULT_TRANSFORMS]
     references = bound["transform_fns"]
     # Of a macro, the parts are not known here.
     if not isinstance(references, list | tuple):
@@ -188,8 +192,7 @@ def evaluation_hop() -> int | None:
 
 
 def _default_transforms() -> Sequence[Callable]:
-    names = ("data.align", "data.loudness_normalization")
-    return [gin.get_configurable(name) for name in names]
+    return [gin.get_configurable(name) for name in _DEFAULT_TRANSFORMS]
 
 
 @functools.wraps(data.load)

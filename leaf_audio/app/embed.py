@@ -3,7 +3,7 @@
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -95,13 +95,9 @@ def _write(
     print(f"{output}: {len(found)} embeddings of {channels} channels")
 
 
-# Not when the module is imported: another command of the same process may have
-# flags of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string(
-        "output", None, "The .npz file to write. It is replaced.", **own
+        "output", None, "The .npz file to write. It is replaced."
     )
     trained_flags.define_window_flags(
         "the distance in the evaluation of the run, or else the length of a "

@@ -1,7 +1,6 @@
 """The command that writes a trained classifier for other runtimes."""
 
 import sys
-from typing import Any
 
 from absl import flags
 
@@ -64,40 +63,32 @@ def main(argv: list[str]) -> None:
         print(path)
 
 
-# Not when the module is imported: another command of the same process may have
-# flags of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_enum(
         "format",
         None,
         list(SUFFIXES),
         "A .tflite file for LiteRT, an .onnx file, a folder for TensorFlow, or "
         "one .keras file.",
-        **own,
     )
-    flags.DEFINE_string("output", None, "The file or folder to write.", **own)
+    flags.DEFINE_string("output", None, "The file or folder to write.")
     flags.DEFINE_enum(
         "quantize",
         None,
         list(QUANTIZATIONS),
         "Stores the weights with fewer bits; only for litert.",
-        **own,
     )
     flags.DEFINE_bool(
         "keep_plan",
         False,
         "Computes LEAF by its plan: in about a tenth of the time, in a file "
         "three times as large, or with int8 weights six times.",
-        **own,
     )
     flags.DEFINE_integer(
         "window",
         None,
         "The length of the input in samples, for litert, if any can be taken.",
         lower_bound=1,
-        **own,
     )
 
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import sys
-from typing import Any
 
 from absl import flags, logging
 
@@ -106,25 +105,19 @@ def _bindings() -> list[str]:
     ]
 
 
-# Not when the module is imported: another command of the same process may have
-# flags of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_multi_string(
         "gin_config",
         [],
         "A gin config; may be repeated, later ones override. Found in the "
         "current folder or among those that come with the package. A config "
         "is code: its import lines run. Give only configs that you trust.",
-        **own,
     )
     flags.DEFINE_multi_string(
         "gin_bindings",
         [],
         "A binding such as 'Leaf.n_filters = 64'; may be repeated. Overrides "
         "the configs.",
-        **own,
     )
     flags.DEFINE_enum(
         "mode",
@@ -134,28 +127,24 @@ def _define_flags() -> None:
         "which prints a table and writes to the folder evaluations there. An "
         "evaluation does not execute the config.gin of the workdir. Or only "
         "prepare the data.",
-        **own,
     )
     flags.DEFINE_string(
         "workdir",
         None,
         "The folder of the run. Overrides train.workdir.",
-        **own,
     )
     flags.DEFINE_string(
         "data_dir",
         None,
         "The folder for prepared data; $TFDS_DATA_DIR or else "
         "~/tensorflow_datasets. Overrides train.data_dir.",
-        **own,
     )
-    flags.DEFINE_integer("seed", None, "Overrides train.seed.", **own)
+    flags.DEFINE_integer("seed", None, "Overrides train.seed.")
     flags.DEFINE_string(
         "tpu",
         None,
         "Address or name of a TPU, or 'local'. Overrides tpu.address, and "
         "train.strategy by 'tpu'.",
-        **own,
     )
 
 

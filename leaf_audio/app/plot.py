@@ -204,16 +204,11 @@ def run() -> None:
     run_main(main)
 
 
-# Not when the module is imported: another command of the same process may have
-# flags of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string(
         "output",
         None,
         "The folder for the figures. By default `figures` in the workdir.",
-        **own,
     )
     flags.DEFINE_string(
         "recording",
@@ -221,7 +216,6 @@ def _define_flags() -> None:
         "A recording (wav, flac, ogg or mp3). If it is given, the outputs of "
         "the frontends for it are drawn too, as the evaluation of the run "
         "prepares it; of one that is too long, its centre.",
-        **own,
     )
 
 

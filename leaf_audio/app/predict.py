@@ -240,11 +240,7 @@ def _new_file(path: pathlib.Path) -> Iterator[Any]:
         yield file
 
 
-# Not when the module is imported: a program that calls `predict` may have flags
-# of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     trained_flags.define_choice_flags(
         "3, and in a timeline 1. Where a recording may have several labels, "
         "all that reach their threshold, and a timeline nothing else"
@@ -259,21 +255,18 @@ def _define_flags() -> None:
         FORMATS,
         "text, csv (a table), jsonl (a line of JSON for each recording or "
         "window), audacity (label tracks), raven (selection tables).",
-        **own,
     )
     flags.DEFINE_string(
         "output",
         None,
         "The file to write instead of stdout. For audacity and raven the "
         "folder, for a file for each recording.",
-        **own,
     )
     flags.DEFINE_integer(
         "batch_size",
         64,
         "The number of clips that the model gets at once.",
         lower_bound=1,
-        **own,
     )
 
 

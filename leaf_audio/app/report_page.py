@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -188,23 +188,17 @@ def _check_of_data(names: Iterable[str]) -> None:
         )
 
 
-# Not when the module is imported: another command of the same process may have
-# flags of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string(
         "output",
         None,
         "The HTML file to write. By default report.html in the workdir.",
-        **own,
     )
     flags.DEFINE_multi_string(
         "gin_bindings",
         [],
         "A gin binding of the data, such as audio_folder.path = '/elsewhere'; "
         "may be repeated.",
-        **own,
     )
 
 

@@ -28,10 +28,13 @@ _SIZE = 2**30
 def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
     """Runs a command. If the user presses Ctrl-C, it ends with one line.
 
-    It may be called with stderr closed; what is told there is then lost. The
-    flags of the command must be defined. With `--help`, it prints how to
-    call the command, what `main` does, by the first line of its docstring, and
-    the flags.
+    It may be called with stderr closed; what is told there is then lost. With
+    `--help`, it prints how to call the command, what `main` does, by the first
+    line of its docstring, and the flags.
+
+    The flags of the command must be defined. They are defined when it is run,
+    and not when its module is imported: another command of the same process,
+    or a program that imports the module, may have flags of the same names.
 
     Args:
         main: Called with the command line without its flags.
@@ -46,6 +49,7 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
         main(argv)
 
     sys.unraisablehook = _obey_ctrl_c
+    _list_flags_in_help()
     # What the caller has closed. For stderr, `print` would take stdout instead.
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")
@@ -64,6 +68,17 @@ def run_main(main: Callable[[list[str]], None], operands: str = "") -> None:
         # The program that reads the output, such as `head`, has ended.
         output.discard(sys.stdout.fileno())
         sys.exit(1)
+
+
+def _list_flags_in_help() -> None:
+    """Has the help of absl list the flags of the command.
+
+    By itself, it lists only those that the module of the program has defined.
+    """
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith("leaf_audio.app."):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _expand_home() -> None:

@@ -149,18 +149,13 @@ def _standard_input() -> Iterator[np.ndarray]:
         print("The last byte is half a sample: left out.", file=sys.stderr)
 
 
-# Not when the module is imported: a program that uses it may have flags of the
-# same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_integer(
         "rate",
         None,
         "The sample rate of standard input, in Hz; by default that of the "
         "model.",
         lower_bound=1,
-        **own,
     )
     trained_flags.define_window_flags("half a window")
     trained_flags.define_choice_flags(

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -162,33 +162,26 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     rich.console.Console().print(table)
 
 
-# Not when the module is imported: another command of the same process may have
-# flags of the same names.
 def _define_flags() -> None:
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_multi_string(
         "gin_config",
         [],
         "A gin config of a study; may be repeated. A config is code: its "
         "import lines run. Give only configs that you trust.",
-        **own,
     )
     flags.DEFINE_multi_string(
         "gin_bindings",
         [],
         "A binding, such as 'Study.seeds = [0]', or one for all runs; may be "
         "repeated.",
-        **own,
     )
     flags.DEFINE_string(
         "workdir",
         None,
         "The folder of the study. Overrides Study.workdir.",
-        **own,
     )
     flags.DEFINE_string(
-        "data_dir", None, "The folder for prepared data of all runs.", **own
+        "data_dir", None, "The folder for prepared data of all runs."
     )
 
 

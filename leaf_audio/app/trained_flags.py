@@ -38,19 +38,15 @@ def define_flags() -> None:
         None,
         "Instead of `workdir`, a .keras file of a classifier, or the name of a "
         "model that comes with the package: speech_commands.",
-        module_name=sys.argv[0],
     )
 
 
 def define_run_flags() -> None:
     """Defines `--workdir` and `--gin_config`."""
-    # --help lists only the flags that the program itself has defined.
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_string(
         "workdir",
         None,
         "The folder of the run. Its config.gin is not executed.",
-        **own,
     )
     flags.DEFINE_multi_string(
         "gin_config",
@@ -59,7 +55,6 @@ def define_run_flags() -> None:
         "run or file uses; may be repeated. It overrides settings of a run. A "
         "config is code: its import lines run. Give only configs that you "
         "trust.",
-        **own,
     )
 
 
@@ -69,20 +64,17 @@ def define_window_flags(without_hop: str) -> None:
     Args:
         without_hop: What the hop is by default, in words.
     """
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_float(
         "window",
         None,
         "The length in seconds of the windows that recordings are cut into, at "
         "most that of a clip of the model, which is the default.",
-        **own,
     )
     flags.DEFINE_float(
         "hop",
         None,
         "The distance in seconds between the beginnings of windows; by default "
         f"{without_hop}.",
-        **own,
     )
     # Bounds of absl let NaN and infinity pass.
     for name in ("window", "hop"):
@@ -99,19 +91,16 @@ def define_choice_flags(without_top: str) -> None:
     Args:
         without_top: How many are told by default, in words.
     """
-    own: dict[str, Any] = {"module_name": sys.argv[0]}
     flags.DEFINE_integer(
         "top",
         None,
         f"The number of labels to tell; by default {without_top}.",
         lower_bound=1,
-        **own,
     )
     flags.DEFINE_float(
         "threshold",
         None,
         "Tell labels only from this probability on.",
-        **own,
     )
     # Bounds of absl let NaN pass.
     flags.register_validator(

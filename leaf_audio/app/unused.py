@@ -1,11 +1,8 @@
 """Finds bindings without any effect, and says what is wrong with each."""
 
 import difflib
-import inspect
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
-
-import gin
 
 from leaf_audio.app import any_frontend, bindings
 from leaf_audio.app.configurables import ARGUMENT_FOR, PASSED_AS_CLASS
@@ -80,7 +77,7 @@ def explain(
     if advice:
         return f"{reason}; write {advice}"
     similar = difflib.get_close_matches(
-        name, {one for one in names if _takes(one, key.argument)}
+        name, {one for one in names if any_frontend.takes(one, key.argument)}
     )
     return reason + _did_you_mean([f"{s}.{key.argument}" for s in similar])
 
@@ -107,16 +104,10 @@ def _where_to_refer(reference: Reference, called: Collection[str]) -> str:
         return ""
     if argument == "spec_augment" and "spec_augment_switch" in called:
         return "spec_augment = True"
-    owners = sorted(name for name in called if _takes(name, argument))
+    owners = sorted(
+        name for name in called if any_frontend.takes(name, argument)
+    )
     return f"{owners[0]}.{argument} = {reference}" if owners else ""
-
-
-def _takes(name: str, argument: str) -> bool:
-    try:
-        function = gin.get_configurable(name)
-        return argument in inspect.signature(function).parameters
-    except (KeyError, ValueError):
-        return False
 
 
 def _did_you_mean(names: Collection[str]) -> str:

@@ -6,7 +6,6 @@ command can tell it before it loads a model.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 
@@ -28,8 +27,9 @@ SUFFIXES = {
     "keras": ".keras",
 }
 QUANTIZATIONS = ("float16", "int8")
-# Where the description is: a member of a `.keras` file, an entry of the
-# metadata of an ONNX file. Only files that have it are replaced.
+# Where the description is: a member of a `.keras` file and a file in a
+# SavedModel, an entry of the metadata of an ONNX file. Only what has it is
+# replaced.
 MEMBER = "leaf_audio.json"
 METADATA = "leaf_audio"
 # What the description of an ONNX file has, and names in a model have not.
@@ -130,7 +130,7 @@ def beside(path: pathlib.Path) -> pathlib.Path:
 
 def inside(path: pathlib.Path) -> pathlib.Path:
     """Returns the file that describes a SavedModel."""
-    return path / "assets.extra" / "leaf_audio.json"
+    return path / "assets.extra" / MEMBER
 
 
 def _others_inside(path: pathlib.Path) -> list[pathlib.Path]:
@@ -142,10 +142,6 @@ def _others_inside(path: pathlib.Path) -> list[pathlib.Path]:
 
 def _is_description(path: pathlib.Path) -> bool:
     """Returns whether a file is a description that `export` has written."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
+    content = files.read_json_object(path) or {}
     # Those of earlier versions have these keys too.
-    keys = {"labels", "sample_rate", "window", "preparation"}
-    return isinstance(content, dict) and keys <= content.keys()
+    return {"labels", "sample_rate", "window", "preparation"} <= content.keys()

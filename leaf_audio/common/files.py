@@ -306,6 +306,23 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     write_text(path, f"{text}\n")
 
 
+def read_json_object(path: str | os.PathLike) -> dict[str, Any] | None:
+    """Reads a JSON file that holds an object.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object, or None if the file cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text("utf-8"))
+    # Lists within lists within lists end in a RecursionError.
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def write_csv(
     path: str | os.PathLike,
     columns: Sequence[str],

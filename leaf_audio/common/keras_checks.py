@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from leaf_audio.common.checks import check_bool
+from leaf_audio.common.reasons import first_line
 
 
 def check_initializer(name: str, value: Any) -> Any:
@@ -234,12 +235,9 @@ def _makes(value: Any, base: type) -> bool:
 def _error(
     name: str, value: Any, allowed: str, reason: Exception | None = None
 ) -> ValueError:
-    why = "" if reason is None else f" ({_first_line(reason)})"
+    why = ""
+    if reason is not None:
+        why = f" ({first_line(reason).rstrip('.')})"
     return ValueError(
         f"`{name}` must be {allowed}. Received: {name}={value!r}{why}."
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")

@@ -9,24 +9,35 @@ import pathlib
 
 from leaf_audio.common.checks import check_path
 
-# What `leaf_audio.training.Workdir` writes into the folder of a run.
-_TABLES = tuple(
-    f"{name}_{split}{suffix}"
-    for split in ("validation", "test")
-    for name, suffix in (
-        ("classes", ".csv"),
-        ("confusion", ".csv"),
-        ("confusion", ".png"),
+
+def table_names(split: str) -> tuple[str, str, str]:
+    """Returns the names of the files that tell the results of a split.
+
+    Args:
+        split: The name of the split.
+
+    Returns:
+        The names of the table by label, the confusion matrix and its figure;
+        see `leaf_audio.training.tables`.
+    """
+    return (
+        f"classes_{split}.csv",
+        f"confusion_{split}.csv",
+        f"confusion_{split}.png",
     )
-)
+
+
+# Those of all splits.
+TABLES = (*table_names("validation"), *table_names("test"))
+# What `leaf_audio.training.Workdir` writes into the folder of a run.
 FILES_OF_RUNS = (
     *("best.keras", "config.gin", "filters.csv", "metrics.csv"),
     *("results.json", "settings.json", "state.npz", "state_before.npz"),
     *("state_within.npz", "state_within_before.npz"),
-    *_TABLES,
+    *TABLES,
 )
 # What it writes into a folder below `evaluations`.
-_FILES_OF_EVALUATIONS = ("evaluation.json", *_TABLES)
+_FILES_OF_EVALUATIONS = ("evaluation.json", *TABLES)
 
 
 def holds_run(folder: pathlib.Path) -> bool:

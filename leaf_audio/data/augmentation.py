@@ -326,7 +326,7 @@ def speed_change(
 
     Args:
         samples: float32 array of shape (time,).
-        min_factor: float, at least 0.01. The smallest factor. Below 1 is
+        min_factor: float, at least 1 / 8. The smallest factor. Below 1 is
             slower, lower and longer. Default: 0.9.
         max_factor: float, at most 8. The largest factor. Above 1 is faster,
             higher and shorter. Default: 1.1.
@@ -346,8 +346,8 @@ def speed_change(
         of the part that is resampled.
 
     Raises:
-        ValueError: The two limits are not numbers from 0.01 to 100 in
-            ascending order, or `seq_len` is not an integer from 1 to 2**28.
+        ValueError: The two limits are not numbers from 1 / 8 to 8 in ascending
+            order, or `seq_len` is not an integer from 1 to 2**28.
     """
     check_order(
         "speed_change",

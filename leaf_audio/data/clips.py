@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leaf_audio.common.reasons import first_line
 from leaf_audio.data import flac, records
 from leaf_audio.data.flac import INT16_MAX
 from leaf_audio.data.progress import progress
@@ -285,11 +286,10 @@ class Clips:
             if getattr(error, "errno", None):
                 # Such as too many open files: the clips may be whole.
                 raise
-            reason = str(error).splitlines()[0] if str(error) else repr(error)
             raise ValueError(
                 "Prepared clips must be as they were written. Received: damage "
-                f"of {self._file_of(record)} ({reason}). Remove its folder, "
-                "and the audio is prepared anew."
+                f"of {self._file_of(record)} ({first_line(error)}). Remove its "
+                "folder, and the audio is prepared anew."
             ) from error
 
     def _file_of(self, record: int) -> pathlib.Path:

@@ -19,6 +19,7 @@ from leaf_audio.common import files
 from leaf_audio.common.checks import check_path
 from leaf_audio.common.export_formats import beside, check_request, inside
 from leaf_audio.common.portable import portable_operations
+from leaf_audio.common.reasons import first_line
 from leaf_audio.data.quiet import only_from
 from leaf_audio.frontend import Leaf
 from leaf_audio.frontend.layer_calls import find_layers
@@ -159,8 +160,9 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise OSError(f"{path} cannot be written: {lines[0]}") from error
+        raise OSError(
+            f"{path} cannot be written: {first_line(error)}"
+        ) from error
 
 
 def _check_plans(classifier: TrainedClassifier) -> None:
@@ -357,12 +359,11 @@ def _convert(
             return content
         # The converter and the runtime raise what their C++ parts raise.
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             classifier = endpoint.classifier
             raise ValueError(
                 "`classifier` must be a model that LiteRT can compute. "
                 f"Received: {type(classifier.model).__name__} with "
-                f"{type(classifier.frontend).__name__}: {reason[0]}"
+                f"{type(classifier.frontend).__name__}: {first_line(error)}"
             ) from error
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from leaf_audio.common.export_formats import METADATA
+from leaf_audio.common.reasons import first_line
 
 # The oldest version of ONNX's operations that has all that are needed. The
 # older it is, the more runtimes read the file.
@@ -52,10 +53,9 @@ def convert(
         onnx.checker.check_model(model)
     # The converter raises errors of many types.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             "`classifier` must be a model that ONNX can compute. "
-            f"Received: {reason[0]}"
+            f"Received: {first_line(error)}"
         ) from error
     for values, sizes in (
         (model.graph.input, ("batch", "time")),

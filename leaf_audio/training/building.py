@@ -81,12 +81,13 @@ def build(
         ValueError: If the loss does not fit the targets, a part cannot have the
             learning rate that is asked for, or `init_from` does not fit.
     """
+    has_shares = has_shares or is_multilabel or taught > 0
     model = _compiled(
         config,
         make_model,
         num_outputs,
         learning_rate,
-        has_shares=has_shares or is_multilabel or taught > 0,
+        has_shares=has_shares,
         is_multilabel=is_multilabel,
         taught=taught,
         tasks=tasks,
@@ -110,7 +111,7 @@ def build(
     model.optimizer.build(model.trainable_variables)
     targets = (
         keras.ops.zeros((outputs.shape[0], num_outputs + taught))
-        if has_shares or is_multilabel or taught
+        if has_shares
         else keras.ops.zeros(outputs.shape[:1], "int32")
     )
     losses.check_fits(model.loss, targets, outputs)

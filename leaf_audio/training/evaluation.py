@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from leaf_audio.common.checks import (
     check_text,
     check_unless_none,
 )
+from leaf_audio.common.run_folders import TABLES
 from leaf_audio.training import checks, tables
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.scoring import describe_data, metrics_of, score_splits
@@ -153,17 +153,12 @@ def _check_replaceable(file: pathlib.Path) -> None:
     if not file.parent.is_dir():
         return
     # A process that was killed may have left tables alone.
-    own = tables.all_file_names()
     if all(
-        one.name in own or files.is_partial(one.name)
+        one.name in TABLES or files.is_partial(one.name)
         for one in file.parent.iterdir()
     ):
         return
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict) or "metrics" not in content:
+    if "metrics" not in (files.read_json_object(file) or {}):
         raise ValueError(
             f"{file.parent} must be new or hold an evaluation. Received: files "
             f"without the {file.name} of one, which an evaluation would "

@@ -66,6 +66,12 @@ def wait_for_addresses(
             time.sleep(_PAUSE)
 
 
+def is_address(text: str) -> bool:
+    """Returns whether a text is "host:port"."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
+
+
 @contextlib.contextmanager
 def limited_wait(
     what: str,

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from leaf_audio.common.checks import check_count, check_positive_int
+from leaf_audio.common.reasons import first_line
 from leaf_audio.training import meeting
 
 if TYPE_CHECKING:
@@ -101,10 +102,9 @@ def join(
                 initialization_timeout=int(2 * meeting.LIMIT),
             )
     except (RuntimeError, ValueError) as error:
-        reason = _first_line(error)
         raise ValueError(
             "`data_parallel.address` must be where the processes meet. "
-            f"Received: {_described(given)} ({reason})"
+            f"Received: {_described(given)} ({first_line(error)})"
         ) from error
 
 
@@ -172,7 +172,7 @@ def failing_together() -> Iterator[None]:
         raise
     except _errors_of_others() as error:
         _has_failed.set()
-        reason = _first_line(error)
+        reason = first_line(error)
         if reason.startswith(_OWN_FAULTS):
             raise
         raise ConnectionError(
@@ -181,10 +181,6 @@ def failing_together() -> Iterator[None]:
     except BaseException:
         _has_failed.set()
         raise
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _errors_of_others() -> tuple[type[Exception], ...]:
@@ -224,9 +220,7 @@ def _arguments(given: dict[str, Any]) -> dict[str, Any]:
             f"None with the address 'auto'. Received: {_described(given)}."
         )
     missing = [name for name, value in given.items() if value is None]
-    host, _, port = str(given["address"]).rpartition(":")
-    is_port = port.isdecimal() and 0 < int(port) < 2**16
-    if missing or not host or not is_port:
+    if missing or not meeting.is_address(str(given["address"])):
         raise ValueError(
             "`data_parallel.address` must be 'host:port' of the first process, "
             "or 'auto'; the number of processes, and which one this is, must "

@@ -19,6 +19,7 @@ from leaf_audio.common.checks import (
     check_text,
     check_unless_none,
 )
+from leaf_audio.common.reasons import first_line
 from leaf_audio.training import processes
 
 # The time after which an address counts as one that does not answer.
@@ -140,10 +141,9 @@ def tpu(address: str | None = None) -> Strategy:
     # TensorFlow and on the step that fails, from looking up the name to
     # running the first operation.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             "`tpu` must be the address of a TPU that can be reached, its name, "
-            f"or 'local'. Received: tpu={address!r} ({reason})"
+            f"or 'local'. Received: tpu={address!r} ({first_line(error)})"
         ) from error
     return Strategy(
         strategy.scope, strategy.num_replicas_in_sync, copies_model=True

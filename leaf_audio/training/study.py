@@ -301,14 +301,9 @@ def check_replaceable(study: Study) -> None:
 
 def _is_run(file: pathlib.Path) -> bool:
     """Returns whether a file holds the command and settings of a run."""
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return (
-        isinstance(content, dict)
-        and set(content) == {"command", "settings"}
-        and isinstance(content["settings"], dict)
+    content = files.read_json_object(file) or {}
+    return set(content) == {"command", "settings"} and isinstance(
+        content["settings"], dict
     )
 
 

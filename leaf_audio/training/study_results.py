@@ -4,7 +4,6 @@ The first variant of a study is its baseline. The others are compared with it,
 seed by seed.
 """
 
-import json
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -210,9 +209,7 @@ def write(study: Study, rows: Sequence[Mapping[str, Any]]) -> None:
     files.write_text(
         study.folder / "results.md", "".join(map(_markdown_row, lines))
     )
-    files.write_text(
-        study.folder / "results.json", json.dumps(list(rows), indent=2) + "\n"
-    )
+    files.write_json(study.folder / "results.json", list(rows))
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from leaf_audio.common import files
+from leaf_audio.common.run_folders import table_names
 from leaf_audio.training import metrics
 from leaf_audio.training.scoring import Outcome
 
@@ -21,29 +22,6 @@ _MAX_NUMBERED = 60
 _MAX_SIZE = 40.0
 # Of the name of a label in the figure.
 _MAX_CHARACTERS = 60
-
-
-def all_file_names() -> list[str]:
-    """Returns the names of all files that `write` may write."""
-    return [
-        name for split in ("validation", "test") for name in file_names(split)
-    ]
-
-
-def file_names(split: str) -> tuple[str, str, str]:
-    """Returns the names of the files that `write` writes for a split.
-
-    Args:
-        split: The name of the split.
-
-    Returns:
-        The names of the table by label, the confusion matrix and its figure.
-    """
-    return (
-        f"classes_{split}.csv",
-        f"confusion_{split}.csv",
-        f"confusion_{split}.png",
-    )
 
 
 def write(
@@ -58,7 +36,8 @@ def write(
     Where clips have several labels each, there is no confusion matrix.
 
     Args:
-        folder: The folder to write to. Files of these names are replaced.
+        folder: The folder to write to. Files with the `table_names` of a split
+            are replaced.
         label_names: The labels of the model.
         outcomes: What `score_splits` returned.
         tell: Is called with a line if there is no figure.
@@ -67,7 +46,7 @@ def write(
     """
     is_told = False
     for split, outcome in outcomes.items():
-        classes, confusion, picture = file_names(split)
+        classes, confusion, picture = table_names(split)
         # A label is the name of a folder, which need not be valid UTF-8.
         files.write_csv_rows(
             folder / classes, class_table(label_names, outcome, thresholds)

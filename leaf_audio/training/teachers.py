@@ -24,6 +24,8 @@ from leaf_audio.common.checks import (
 )
 from leaf_audio.common.listing import listed
 from leaf_audio.common.tracing import in_own_thread
+from leaf_audio.training.metrics import log_probabilities
+from leaf_audio.training.thresholds import sigmoid
 
 if TYPE_CHECKING:
     from leaf_audio.data import AudioData
@@ -157,12 +159,10 @@ class Teacher(abc.ABC):
             # Sums of equal numbers are rounded.
             spread[spread <= 1e-9 * np.abs(said).max(axis=0)] = 1
             return ((said - said.mean(axis=0)) / spread).astype(np.float32)
-        said = said / self.temperature
+        logits = said / self.temperature
         if audio_data.is_multilabel:
-            return (0.5 * (1 + np.tanh(said / 2))).astype(np.float32)
-        shifted = np.exp(said - said.max(axis=-1, keepdims=True))
-        shares = shifted / shifted.sum(axis=-1, keepdims=True)
-        return shares.astype(np.float32)
+            return sigmoid(logits).astype(np.float32)
+        return np.exp(log_probabilities(logits)).astype(np.float32)
 
 
 class NpzTeacher(Teacher):

@@ -22,10 +22,11 @@ import numpy as np
 from leaf_audio.common import files
 from leaf_audio.common.checks import check_path, check_share
 from leaf_audio.common.listing import listed
+from leaf_audio.common.run_folders import TABLES
 from leaf_audio.common.serialization import load_model
 from leaf_audio.data.recordings import walk_audio_files
 from leaf_audio.models.student import kept_part
-from leaf_audio.training import finite, run_files, tables
+from leaf_audio.training import finite, run_files
 from leaf_audio.training.batch_statistics import not_synchronized
 from leaf_audio.training.claim import Claim
 from leaf_audio.training.optimizers import averaged_weights, saved_unfrozen
@@ -106,7 +107,7 @@ class Workdir:
         self.filters = self.path / "filters.csv"
         self.tensorboard = self.path / "tensorboard"
         self.results = self.path / "results.json"
-        self.tables = [self.path / name for name in tables.all_file_names()]
+        self.tables = [self.path / name for name in TABLES]
         self.evaluations = self.path / "evaluations"
         self.tasks = self.path / "tasks"
         self._claim = Claim(self.path)

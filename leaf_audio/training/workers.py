@@ -139,7 +139,8 @@ def _addresses(text: str | None) -> tuple[list[str], int]:
             list(content["cluster"]) == ["worker"]
             and content["task"]["type"] == "worker"
             and isinstance(addresses, list)
-            and all(map(_is_address, addresses))
+            and all(isinstance(one, str) for one in addresses)
+            and all(map(meeting.is_address, addresses))
             and len({*addresses}) == len(addresses) > 1
             and 0 <= index < len(addresses)
         )
@@ -152,10 +153,3 @@ def _addresses(text: str | None) -> tuple[list[str], int]:
             f"Received: TF_CONFIG={text!r}."
         )
     return addresses, index
-
-
-def _is_address(address: Any) -> bool:
-    if not isinstance(address, str):
-        return False
-    host, _, port = address.rpartition(":")
-    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16

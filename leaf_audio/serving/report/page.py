@@ -15,6 +15,7 @@ import soundfile
 
 from leaf_audio import diagnostics, frontend, postprocessing
 from leaf_audio.common import files
+from leaf_audio.common.run_folders import table_names
 from leaf_audio.diagnostics import figures
 from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.serving.finished import read_data_name
@@ -82,7 +83,7 @@ def make_page(
         splits=[
             _labels_of(folder, split, classifier)
             for split in ("test", "validation")
-            if (folder.path / tables.file_names(split)[0]).exists()
+            if (folder.path / table_names(split)[0]).exists()
         ],
         filters=_filters(folder, classifier.frontend, summary),
         examples=_shown(classifier, examples),
@@ -188,7 +189,7 @@ def _labels_of(
     folder: Workdir, split: str, classifier: TrainedClassifier
 ) -> dict[str, Any]:
     """Returns the tables and the matrix of a split."""
-    classes_name, confusion_name, _ = tables.file_names(split)
+    classes_name, confusion_name, _ = table_names(split)
     num_labels = len(classifier.labels)
     heading, *rows = run_files.read_classes(
         folder.path / classes_name, num_labels
