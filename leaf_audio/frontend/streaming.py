@@ -102,8 +102,9 @@ class FrontendStream:
         self._reach = frontend._reach(length)
         self._steps = frontend._stream_steps
         # Frames of an excerpt that lack audio on the left, if it does not
-        # begin with the signal.
-        self._lead = -(-max(self._reach.before, 0) // self._stride)
+        # begin with the signal. One at least: where a window is shorter than
+        # the hop, the audio of the next frame may not have begun.
+        self._lead = max(-(-self._reach.before // self._stride), 1)
         dtype = frontend._internal_dtype
         self.state = StreamState(
             samples=np.zeros((batch_size, 0), dtype),

@@ -58,6 +58,13 @@ MAKERS = {
         hop_length=70,
     ),
     "mel_inside": functools.partial(frontend.MelFilterbanks, pad_end=False),
+    # Windows shorter than the hop.
+    "mel_gaps": functools.partial(
+        frontend.MelFilterbanks, window_len=10.0, window_stride=20.0
+    ),
+    "mel_gaps_inside": functools.partial(
+        frontend.MelFilterbanks, window_stride=60.0, pad_end=False
+    ),
     "spectrogram": lambda n_filters, **kwargs: frontend.Spectrogram(**kwargs),
     "sincnet": frontend.SincNet,
     "sincnet_plus": frontend.SincNetPlus,
@@ -94,6 +101,7 @@ def in_chunks(stream, audio, sizes):
     for size in sizes:
         found.append(stream.push(audio[:, start : start + size]))
         start += size
+        assert stream.state.received == min(start, audio.shape[1])
         if start >= audio.shape[1]:
             break
     return [*found, stream.finish()]
