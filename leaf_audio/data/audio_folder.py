@@ -279,7 +279,9 @@ class _Clips:
             label=labels if self._is_multilabel else labels[0],
             name=recording.name,
             group=None if group is None else self._groups[group],
-            bits=lambda: decoding.stored_bits(path),
+            bits=lambda: decoding.stored_bits(
+                path, self._sample_rate, self._source_sample_rate
+            ),
             remark=lambda: mixer.cancels,
         )
 

@@ -171,23 +171,33 @@ def decode_blocks(
         raise UnusableFileError(_reason(error)) from error
 
 
-def stored_bits(path: pathlib.Path) -> int:
+def stored_bits(
+    path: pathlib.Path,
+    sample_rate: float,
+    source_sample_rate: float | None = None,
+) -> int:
     """Returns how many bits the samples of an audio file need.
 
     Args:
         path: pathlib.Path. A file that can be decoded.
+        sample_rate: The rate that it is brought to, in Hz.
+        source_sample_rate: The rate of the file, in Hz, or None for the one
+            that it states. Default: None.
 
     Returns:
         24 if the file holds floating-point numbers or integers of more than 16
-        bits, otherwise 16. What lossy formats lose is more than what 16 bits
-        lose.
+        bits, or has a lower rate: above its band there is then nothing, which
+        the rounding to 16 bits would fill with noise. Otherwise 16. What lossy
+        formats lose is more than what 16 bits lose.
 
     Raises:
         UnusableFileError: The file cannot be opened any more.
     """
     try:
         with open_audio(path) as file:
-            return 24 if file.subtype in _SUBTYPES_ABOVE_16_BITS else 16
+            rate = source_sample_rate or file.samplerate
+            needs_more = file.subtype in _SUBTYPES_ABOVE_16_BITS
+            return 24 if needs_more or rate < sample_rate else 16
     except (OSError, soundfile.SoundFileError) as error:
         raise UnusableFileError(str(error)) from error
 

@@ -394,7 +394,10 @@ def _stored_form(
                 )
         yield mono
 
-    return {"samples": converted, "bits": 16 if has_16_bits else 24}
+    # A higher rate needs more; see `decoding.stored_bits`.
+    is_raised = source_rate is not None and (rate or 0) > source_rate
+    bits = 16 if has_16_bits and not is_raised else 24
+    return {"samples": converted, "bits": bits}
 
 
 def _to_float_mono(samples: np.ndarray) -> np.ndarray:

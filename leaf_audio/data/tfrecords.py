@@ -423,5 +423,5 @@ class _Sound:
                 decoding.decode_blocks(path, self._rate)
             ):
                 if not number:
-                    self.bits = decoding.stored_bits(path)
+                    self.bits = decoding.stored_bits(path, self._rate)
                 yield block

@@ -37,6 +37,15 @@ def test_any_rate_is_resampled(folder, read_folder, rate):
     assert np.sqrt(np.mean(error**2)) < 1e-4
 
 
+def test_nothing_is_added_above_the_band_of_a_lower_rate(folder, read_folder):
+    """Rounding to 16 bits would be noise there, which use does not have."""
+    path = put(folder / "train/yes/x.wav", sine(1000, 8000, seconds=1), 8000)
+    audio = audio_of(read_folder(folder))[-1]
+    expected = decoding.read_recording(str(path), RATE)
+    np.testing.assert_allclose(audio, expected, atol=2**-23)
+    assert np.abs(audio - expected).max() > 0
+
+
 def test_content_beyond_the_new_nyquist_rate_is_removed(folder, read_folder):
     put(folder / "train/yes/x.wav", sine(11000, 48000, 1.0), 48000)
     audio = audio_of(read_folder(folder))[-1]

@@ -125,6 +125,9 @@ def test_another_rate_is_resampled_before_it_is_stored(load):
         assert clip.dtype == np.float32
         errors = [np.std((clip - c)[500:-500]) for c in candidates]
         assert min(errors) < 1e-4
+        # Not rounded to 16 bits, which would be noise above the band.
+        levels = clip * 2**15
+        assert np.abs(levels - np.round(levels)).max() > 0.4
 
 
 def test_channels_are_averaged_and_float_is_kept(load):

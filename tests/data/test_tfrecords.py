@@ -250,6 +250,12 @@ def test_audio_is_checked_as_files_are(tmp_path):
     }
 
 
+def test_a_higher_rate_is_not_rounded_to_16_bits(tmp_path):
+    write(tmp_path / "r/train/a", tones(2))
+    levels = audio_of(read(tmp_path / "r", sample_rate=2 * RATE))[0] * 2**15
+    assert np.abs(levels - np.round(levels)).max() > 0.4
+
+
 def test_quiet_audio_of_many_bits_is_kept(tmp_path):
     quiet = 1e-5 * sine(300)
     file = io.BytesIO()
