@@ -128,19 +128,24 @@ class PairOutcome:
         """
         clips, queries, candidates = self.similarities.shape
         size = candidates // queries
-        place = np.arange(clips) % size
-        # How many clips are in the batch of each.
-        present = np.minimum(size, clips - np.arange(clips) + place)
-        is_there = np.arange(candidates) % size < present[:, None]
-        rows = np.where(is_there[:, None], self.similarities, EXCLUDED)
-        found = metrics.scores(
-            np.repeat(place, queries), rows.reshape(-1, candidates)
-        )
+        # One batch after the other, since all of them may be gigabytes.
+        batches = [
+            self.similarities[start : start + size]
+            for start in range(0, clips, size)
+        ]
+        found = [_scores_of_batch(batch) for batch in batches]
         names = ["accuracy", "loss"]
-        if queries * present.max() - (queries - 1) > 5:
+        if queries * min(size, clips) - (queries - 1) > 5:
             names.append("top5_accuracy")
+        counts = [len(batch) for batch in batches]
         return {
-            **{name: found[name] for name in names if name in found},
+            **{
+                name: float(
+                    np.average([one[name] for one in found], weights=counts)
+                )
+                for name in names
+                if all(name in one for one in found)
+            },
             "chance": chance(queries, clips, size),
         }
 
@@ -148,6 +153,15 @@ class PairOutcome:
     def num_groups(self) -> int:
         """The number of clips."""
         return len(self.similarities)
+
+
+def _scores_of_batch(similarities: np.ndarray) -> dict[str, float]:
+    """Returns the metrics of a batch, which may not be full."""
+    clips, queries, candidates = similarities.shape
+    is_there = np.arange(candidates) % (candidates // queries) < clips
+    rows = np.where(is_there, similarities, EXCLUDED)
+    places = np.repeat(np.arange(clips), queries)
+    return metrics.scores(places, rows.reshape(-1, candidates))
 
 
 class PairScorer(scoring.Scorer):
