@@ -1,6 +1,7 @@
 """The state within an epoch: saved from time to time, and when asked to end."""
 
 import contextlib
+import csv
 import dataclasses
 import io
 import json
@@ -20,6 +21,7 @@ from leaf_audio.common import output
 from leaf_audio.training import fitting, signals, within_epoch
 from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import Progress
+from leaf_audio.training.state import load_archive, save_archive
 from leaf_audio.training.within_epoch import Damaged, SaveWithin, Within
 
 pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("fresh_gin")]
@@ -132,6 +134,30 @@ def test_a_run_that_is_asked_to_end_goes_on_where_it_was(
     assert f"going on {place}" in told
     assert_same(whole, folder / name)
     assert not (folder / name / "state_within.npz").exists()
+
+
+def test_the_time_of_an_epoch_counts_before_and_after_an_interruption(
+    folder, monkeypatch
+):
+    more = "train.num_epochs = 2"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(Terminated), configuration.restored():
+            run(folder, "timed", more)
+    path = folder / "timed" / "state_within.npz"
+    about, arrays = load_archive(path.read_bytes())
+    about["seconds"] += 1000
+    with open(path, "wb") as file:
+        save_archive(file, about, arrays)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        with pytest.raises(Terminated), configuration.restored():
+            run(folder, "timed", more)
+    run(folder, "timed", more)
+    with open(folder / "timed" / "metrics.csv", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert 1000 < float(first["seconds"]) < 1200
+    assert float(second["seconds"]) < 200
 
 
 def test_averaged_weights_go_on_as_they_were(folder, monkeypatch):
