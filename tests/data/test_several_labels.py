@@ -218,6 +218,15 @@ def test_another_separator_is_warned_of(tmp_path, read_folder, separator):
     assert f"bind audio_folder.label_separator = {named!r}." in message
 
 
+def test_a_wrong_separator_is_named_where_it_makes_labels_that_are_lost(
+    several, read_several
+):
+    message = r"every label.*'dog;rain;wind'.*If ';' stands between two "
+    message += "labels, bind audio_folder.label_separator = ';'"
+    with pytest.raises(ValueError, match=message):
+        read_several(several, label_separator=",")
+
+
 def test_names_that_hold_a_separator_are_not_warned_of(tmp_path, read_folder):
     labels = ["rock/pop", "rock", "jazz;rock", "R&B/soul", '"folk, indie"']
     clips = {f"{i}.wav": (one, "train") for i, one in enumerate(labels)}
