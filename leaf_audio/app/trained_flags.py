@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from leaf_audio.app.startup import import_backend
+from leaf_audio.common import files
 from leaf_audio.common.export_formats import MEMBER
 from leaf_audio.common.included import included
 from leaf_audio.common.run_folders import check_not_of_run
@@ -174,7 +175,7 @@ def check_output(output: str, suffix: str = "") -> None:
         ending = f"that ends in {suffix}, " if suffix else ""
         sys.exit(
             f"Error: `output` must be a file {ending}in a folder that exists. "
-            f"Received: output={output}."
+            f"Received: output={output}.{files.remedy_of_folder(path)}"
         )
     check_folder_of(path)
 

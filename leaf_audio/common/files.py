@@ -264,6 +264,19 @@ def make_folder(path: pathlib.Path, name: str, given: Any) -> None:
         ) from error
 
 
+def remedy_of_folder(path: str | os.PathLike) -> str:
+    """Says what to do if the folder that a file is to lie in does not exist.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A sentence that follows another one, or "".
+    """
+    folder = pathlib.Path(path).parent
+    return "" if folder.exists() else f" Make the folder {folder} first."
+
+
 def without_mark(
     paths: Iterable[str | os.PathLike], mark: str
 ) -> list[pathlib.Path]:

@@ -73,9 +73,9 @@ def export(
     Args:
         classifier: A `TrainedClassifier`, or what `leaf_audio.load` takes.
         path: What to write: a file that ends in `.tflite`, `.onnx` or
-            `.keras`, or a folder. What this function has written before is
-            replaced, and a `.keras` file that `TrainedClassifier.save` has
-            written. Nothing else is.
+            `.keras`, or a folder. The folder that holds it must exist. What
+            this function has written before is replaced, and a `.keras` file
+            that `TrainedClassifier.save` has written. Nothing else is.
         format: "litert", "onnx", "savedmodel" or "keras".
         quantize: "float16" or "int8" stores the weights with fewer bits; only
             for "litert". Defaults to None.
@@ -290,7 +290,6 @@ class _Endpoint:
 def _write_saved_model(
     endpoint: _Endpoint, path: pathlib.Path, keep_plan: bool
 ) -> list[pathlib.Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing_folder(path) as folder:
         _save(endpoint, folder, keep_plan)
         about = inside(folder)
