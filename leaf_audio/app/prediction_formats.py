@@ -15,6 +15,8 @@ import pathlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from leaf_audio.common.listing import as_item
+
 if TYPE_CHECKING:
     from leaf_audio.serving import Prediction
 
@@ -145,7 +147,9 @@ def named(labels: Sequence[str], probabilities: Mapping[str, float]) -> str:
         labels: The labels, in the order in which they are told.
         probabilities: The probability of each label.
     """
-    return ", ".join(f"{one} {probabilities[one]:.3f}" for one in labels)
+    return ", ".join(
+        f"{as_item(one)} {probabilities[one]:.3f}" for one in labels
+    )
 
 
 def table(

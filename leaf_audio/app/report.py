@@ -10,6 +10,7 @@ import numpy as np
 import rich.console
 import rich.table
 
+from leaf_audio.common.listing import as_item
 from leaf_audio.data.batches import Batches
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.tasks import task_numbers
@@ -123,7 +124,7 @@ def _describe_tasks(audio_data: AudioData) -> list[str]:
 
 def _listed(labels: Sequence[str]) -> str:
     rest = [] if len(labels) <= _MAX_LABELS else ["..."]
-    return ", ".join([*labels[:_MAX_LABELS], *rest])
+    return ", ".join([*map(as_item, labels[:_MAX_LABELS]), *rest])
 
 
 def print_lengths_of_recordings(audio_data: AudioData) -> None:
