@@ -16,7 +16,6 @@ import numpy as np
 
 from leaf_audio import data
 from leaf_audio.common import files
-from leaf_audio.common.checks import check_path
 from leaf_audio.common.export_formats import beside, check_request, inside
 from leaf_audio.common.portable import portable_operations
 from leaf_audio.common.reasons import first_line
@@ -26,7 +25,7 @@ from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import onnx_files
 from leaf_audio.serving.portable_preparation import Step, cut, prepare, split
-from leaf_audio.serving.trained import Path, TrainedClassifier, load
+from leaf_audio.serving.trained import Path, TrainedClassifier, as_classifier
 from leaf_audio.serving.window_sizes import default_hop
 
 if TYPE_CHECKING:
@@ -99,8 +98,7 @@ def export(
         data.DataWarning: If the caller must do more than padding and cropping.
     """
     path = check_request(path, format, quantize, window, keep_plan)
-    if not isinstance(classifier, TrainedClassifier):
-        classifier = load(check_path("classifier", classifier))
+    classifier = as_classifier(classifier)
     if keep_plan:
         _check_plans(classifier)
     if format == "keras":
