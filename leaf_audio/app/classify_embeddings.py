@@ -13,6 +13,7 @@ import rich.text
 from absl import flags
 
 from leaf_audio.app import trained_flags
+from leaf_audio.app.prediction_formats import named
 from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
 
 if TYPE_CHECKING:
@@ -173,20 +174,18 @@ def _with_interval(
 def _print_next(shares: dict[str, dict[str, float]], count: int) -> None:
     """Names the recordings whose two likeliest labels are closest."""
 
-    def two_likeliest(recording: str) -> list[tuple[str, float]]:
-        falling = sorted(shares[recording].items(), key=lambda one: -one[1])
-        return falling[:2]
+    def two_likeliest(recording: str) -> list[str]:
+        own = shares[recording]
+        return sorted(own, key=own.__getitem__, reverse=True)[:2]
 
     def margin(recording: str) -> float:
-        (_, first), (_, second) = two_likeliest(recording)
-        return first - second
+        first, second = two_likeliest(recording)
+        return shares[recording][first] - shares[recording][second]
 
     print("most worth labelling next, where two labels are close:")
     for recording in sorted(shares, key=margin)[:count]:
-        named = ", ".join(
-            f"{label} {share:.3f}" for label, share in two_likeliest(recording)
-        )
-        print(f"{recording}: {named}")
+        told = named(two_likeliest(recording), shares[recording])
+        print(f"{recording}: {told}")
 
 
 def _define_flags() -> None:

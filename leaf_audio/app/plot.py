@@ -184,7 +184,7 @@ def main(argv: list[str]) -> None:
             f"Received: output={given.output}, a file."
         )
     trained_flags.check_folder_of(
-        pathlib.Path(given.output or given.workdir).expanduser() / "x"
+        pathlib.Path(given.output or given.workdir) / "x"
     )
     import_backend()
     try:

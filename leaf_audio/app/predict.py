@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from leaf_audio.app import prediction_formats, trained_flags
 from leaf_audio.app.prediction_formats import ANNOTATIONS, FORMATS, Choice
 from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
-from leaf_audio.common.files import replacing
+from leaf_audio.common.files import replacing_text
 
 if TYPE_CHECKING:
     from leaf_audio.serving import Prediction, TrainedClassifier
@@ -202,7 +201,7 @@ def _write_lines(predictions: Iterable[Prediction], choice: Choice) -> None:
         for line in lines:
             print(line, flush=True)
         return
-    with _new_file(pathlib.Path(given.output)) as file:
+    with replacing_text(given.output) as file:
         for line in lines:
             file.write(f"{line}\n")
 
@@ -226,18 +225,8 @@ def _write_annotations(
         suffix = _SUFFIXES[given.format]
         name = prediction_formats.free_name(one.recording, suffix, written)
         written.add(name.casefold())
-        with _new_file(folder / name) as file:
+        with replacing_text(folder / name) as file:
             file.writelines(f"{line}\n" for line in lines)
-
-
-@contextlib.contextmanager
-def _new_file(path: pathlib.Path) -> Iterator[Any]:
-    """Yields a text file that gets its name once it is complete."""
-    with (
-        replacing(path) as partial,
-        open(partial, "w", -1, "utf-8", "backslashreplace") as file,
-    ):
-        yield file
 
 
 def _define_flags() -> None:

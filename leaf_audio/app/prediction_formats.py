@@ -15,6 +15,8 @@ import pathlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from leaf_audio.common.listing import as_item
+
 if TYPE_CHECKING:
     from leaf_audio.serving import Prediction
 
@@ -97,9 +99,9 @@ def text(
         for start, end, probabilities in one.timeline():
             labels = choice.labels(probabilities, of_window=True)
             if labels:
-                named = _named(labels, probabilities)
+                told = named(labels, probabilities)
                 name = printable(one.recording)
-                yield f"{name} {times(start, end)}: {named}"
+                yield f"{name} {times(start, end)}: {told}"
 
 
 def times(start: float, end: float) -> str:
@@ -123,23 +125,31 @@ def _described(probabilities: Mapping[str, float], choice: Choice) -> str:
     """
     labels = choice.labels(probabilities)
     if choice.threshold is None and choice.thresholds is None:
-        return _named(labels, probabilities)
+        return named(labels, probabilities)
     reached = choice.reached(probabilities)
     above = [label for label in labels if label in reached]
     below = [label for label in labels if label not in reached]
-    told = _named(above, probabilities) or "no label"
+    told = named(above, probabilities) or "no label"
     if not below:
         return told
     thresholds = dict(zip(probabilities, choice.thresholds or (), strict=True))
-    named = ", ".join(
-        f"{one} {probabilities[one]:.3f} ({thresholds[one]:.3f})"
+    rest = ", ".join(
+        f"{named([one], probabilities)} ({thresholds[one]:.3f})"
         for one in below
     )
-    return f"{told}; below threshold: {named}"
+    return f"{told}; below threshold: {rest}"
 
 
-def _named(labels: Sequence[str], probabilities: Mapping[str, float]) -> str:
-    return ", ".join(f"{one} {probabilities[one]:.3f}" for one in labels)
+def named(labels: Sequence[str], probabilities: Mapping[str, float]) -> str:
+    """Returns labels with their probabilities, such as "dog 0.912, rain 0.071".
+
+    Args:
+        labels: The labels, in the order in which they are told.
+        probabilities: The probability of each label.
+    """
+    return ", ".join(
+        f"{as_item(one)} {probabilities[one]:.3f}" for one in labels
+    )
 
 
 def table(

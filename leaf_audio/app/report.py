@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import rich.console
 import rich.table
 
+from leaf_audio.common.listing import as_item, listed
 from leaf_audio.data.batches import Batches
 from leaf_audio.data.clips import AudioData
 from leaf_audio.data.tasks import task_numbers
@@ -121,9 +122,8 @@ def _describe_tasks(audio_data: AudioData) -> list[str]:
     return lines
 
 
-def _listed(labels: Sequence[str]) -> str:
-    rest = [] if len(labels) <= _MAX_LABELS else ["..."]
-    return ", ".join([*labels[:_MAX_LABELS], *rest])
+def _listed(labels: Iterable[str]) -> str:
+    return listed(map(as_item, labels), _MAX_LABELS)
 
 
 def print_lengths_of_recordings(audio_data: AudioData) -> None:

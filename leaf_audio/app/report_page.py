@@ -73,8 +73,9 @@ def write(
 
     Args:
         workdir: str. The folder of a finished run.
-        output: str or None. The HTML file. A page that was written here before
-            is replaced. None is `report.html` in the workdir. Default: None.
+        output: str or None. The HTML file. Its folder must exist. A page that
+            was written here before is replaced. None is `report.html` in the
+            workdir. Default: None.
         configs: list of str. Gin configs, which are executed and override the
             recorded settings. A run with classes or functions of your own
             needs one that imports them. Default: none.
@@ -98,7 +99,6 @@ def write(
     with trained_flags.trained(workdir, configs) as classifier:
         examples = _examples(folder, classifier, configs, bindings)
         page = report.make_page(folder, classifier, examples)
-    file.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(file, page)
     return file, examples if isinstance(examples, str) else ""
 
@@ -116,6 +116,11 @@ def _check_replaceable(file: pathlib.Path) -> None:
         raise ValueError(
             "`output` must be the name of an .html file. "
             f"Received: output={str(file)!r}."
+        )
+    if not file.parent.is_dir():
+        raise ValueError(
+            "`output` must be a file in a folder that exists. Received: "
+            f"output={str(file)!r}.{files.remedy_of_folder(file)}"
         )
     if files.without_mark([file], files.PAGE_MARK):
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from leaf_audio.app import trained_flags
-from leaf_audio.app.prediction_formats import Choice, times
+from leaf_audio.app.prediction_formats import Choice, named, times
 from leaf_audio.app.startup import escape_what_stdout_cannot_show, run_main
 
 if TYPE_CHECKING:
@@ -88,10 +88,8 @@ def _tell(classifier: TrainedClassifier, recording: str) -> None:
     for found in _judgements(stream, chunks):
         labels = choice.labels(found.probabilities, of_window=True)
         if labels:
-            named = ", ".join(
-                f"{label} {found.probabilities[label]:.3f}" for label in labels
-            )
-            print(f"{times(found.start, found.end)}: {named}", flush=True)
+            told = named(labels, found.probabilities)
+            print(f"{times(found.start, found.end)}: {told}", flush=True)
 
 
 def _judgements(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from leaf_audio.app.startup import import_backend
+from leaf_audio.common import files
 from leaf_audio.common.export_formats import MEMBER
 from leaf_audio.common.included import included
 from leaf_audio.common.run_folders import check_not_of_run
@@ -174,7 +175,7 @@ def check_output(output: str, suffix: str = "") -> None:
         ending = f"that ends in {suffix}, " if suffix else ""
         sys.exit(
             f"Error: `output` must be a file {ending}in a folder that exists. "
-            f"Received: output={output}."
+            f"Received: output={output}.{files.remedy_of_folder(path)}"
         )
     check_folder_of(path)
 
@@ -249,7 +250,7 @@ def check_not_read(output: str, recordings: Sequence[str]) -> None:
         sys.exit(f"Error: {error}")
     path = os.path.realpath(output)
     model = flags.FLAGS.model
-    if model and os.path.realpath(os.path.expanduser(model)) == path:
+    if model and os.path.realpath(model) == path:
         sys.exit(
             "Error: `output` must be another file than that of the model, "
             f"since it is replaced. Received: output={output}."
@@ -307,7 +308,7 @@ def check_flags(needs_labels: bool = True) -> None:
     if given.workdir is not None:
         check_workdir(given.workdir, "a finished run")
     elif given.model not in included():
-        file = pathlib.Path(given.model).expanduser()
+        file = pathlib.Path(given.model)
         if file.suffix != ".keras" or not file.is_file():
             sys.exit(
                 "Error: `model` must be a .keras file that exists, or one of "
@@ -325,12 +326,10 @@ def _check_labels(workdir: str | None, model: str | None) -> None:
     # load the model.
     with contextlib.suppress(Exception):
         if workdir is not None:
-            results = pathlib.Path(workdir).expanduser() / "results.json"
+            results = pathlib.Path(workdir) / "results.json"
             labels = json.loads(results.read_text("utf-8"))["data"]["labels"]
         elif model not in included():
-            with zipfile.ZipFile(
-                pathlib.Path(model or "").expanduser()
-            ) as file:
+            with zipfile.ZipFile(model or "") as file:
                 labels = json.loads(file.read(MEMBER))["labels"]
     if labels == []:
         name = "model" if workdir is None else "workdir"
@@ -356,8 +355,7 @@ def check_workdir(
     """
     if workdir is None:
         sys.exit("Error: `workdir` must be given, such as --workdir=runs/leaf.")
-    # A shell does not expand the ~ of --workdir=~/runs/leaf.
-    folder = pathlib.Path(workdir).expanduser()
+    folder = pathlib.Path(workdir)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         sys.exit(

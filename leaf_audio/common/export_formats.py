@@ -82,11 +82,11 @@ def check_request(
             f"`{name}` must end in {suffix or 'no suffix'} with "
             f"format={format}. Received: {name}={str(path)!r}."
         )
-    is_place = path.parent.is_dir() and not path.is_dir()
-    if format != "savedmodel" and not is_place:
+    what = "folder" if format == "savedmodel" else "file"
+    if not path.parent.is_dir() or (what == "file" and path.is_dir()):
         raise ValueError(
-            f"`{name}` must be a file in a folder that exists. "
-            f"Received: {name}={str(path)!r}."
+            f"`{name}` must be a {what} in a folder that exists. Received: "
+            f"{name}={str(path)!r}.{files.remedy_of_folder(path)}"
         )
     written = [path, beside(path)] if format == "litert" else [path]
     for one in written:

@@ -264,6 +264,19 @@ def make_folder(path: pathlib.Path, name: str, given: Any) -> None:
         ) from error
 
 
+def remedy_of_folder(path: str | os.PathLike) -> str:
+    """Says what to do if the folder that a file is to lie in does not exist.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A sentence that follows another one, or "".
+    """
+    folder = pathlib.Path(path).parent
+    return "" if folder.exists() else f" Make the folder {folder} first."
+
+
 def without_mark(
     paths: Iterable[str | os.PathLike], mark: str
 ) -> list[pathlib.Path]:
@@ -280,8 +293,11 @@ def without_mark(
     ]
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    r"""Writes a text file as UTF-8, in one step.
+@contextlib.contextmanager
+def replacing_text(
+    path: str | os.PathLike, newline: str | None = None
+) -> Iterator[TextIO]:
+    r"""Yields a text file in UTF-8, which replaces another in one step.
 
     File names may hold bytes that are not valid UTF-8. Python represents them
     by lone surrogates such as `\udcff`. They are written as this escape
@@ -289,10 +305,27 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
     Args:
         path: The file to write or to replace.
+        newline: As for `open`. The module `csv` needs "". Default: None.
+
+    Yields:
+        The file, open for writing.
+    """
+    with (
+        replacing(path) as partial,
+        open(partial, "w", -1, "utf-8", "backslashreplace", newline) as file,
+    ):
+        yield file
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file in one step, as `replacing_text` does.
+
+    Args:
+        path: The file to write or to replace.
         text: Its content.
     """
-    with replacing(path) as partial:
-        partial.write_text(text, "utf-8", "backslashreplace")
+    with replacing_text(path) as file:
+        file.write(text)
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
@@ -335,7 +368,7 @@ def write_csv(
         columns: Names of the columns, in their order.
         rows: Values by the name of their column.
     """
-    with _replacing_csv(path) as file:
+    with replacing_text(path, newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -352,18 +385,8 @@ def write_csv_rows(
         path: The file to write or to replace.
         rows: The cells of each row. The first row is the header.
     """
-    with _replacing_csv(path) as file:
+    with replacing_text(path, newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-@contextlib.contextmanager
-def _replacing_csv(path: str | os.PathLike) -> Iterator[TextIO]:
-    """Yields a file for the `csv` module, in UTF-8 as `write_text` has it."""
-    with replacing(path) as partial:
-        with open(
-            partial, "w", -1, "utf-8", "backslashreplace", newline=""
-        ) as file:
-            yield file
 
 
 def safe_name(name: str) -> str:

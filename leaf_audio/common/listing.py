@@ -18,3 +18,8 @@ def listed(names: Iterable[str], most: int, separator: str = ", ") -> str:
     text = separator.join(names[:most])
     rest = len(names) - most
     return f"{text} and {rest} more" if rest > 0 else text
+
+
+def as_item(name: str) -> str:
+    """Returns a name as an item of a list, in quotes if it holds a comma."""
+    return repr(name) if "," in name else name

@@ -9,6 +9,7 @@ error, or is skipped if the caller asks for that.
 """
 
 import dataclasses
+import functools
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -162,7 +163,14 @@ def audio_folder(
     )
     found = listing.recordings
     wanted = lost_labels.labels_by_split(found)
-    lost_labels.check_splits(folder, wanted, wanted, for_training)
+    check_splits = functools.partial(
+        lost_labels.check_splits,
+        folder=folder,
+        wanted=wanted,
+        for_training=for_training,
+        is_multilabel=listing.is_multilabel,
+    )
+    check_splits(kept=wanted)
 
     clips = _Clips(
         folder, found, sample_rate, source_sample_rate, listing.is_multilabel
@@ -200,7 +208,7 @@ def audio_folder(
     )
     user_files.check_all_used("audio_folder", audio_data.skipped, on_error)
     kept = audio_data.used_labels
-    lost_labels.check_splits(folder, wanted, kept, for_training)
+    check_splits(kept=kept)
     usable = {
         split: [
             one

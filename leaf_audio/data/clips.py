@@ -21,13 +21,13 @@ import numpy as np
 
 from leaf_audio.common.reasons import first_line
 from leaf_audio.data import flac, records
-from leaf_audio.data.flac import INT16_MAX
+
+# `example.clips`, the old name of this module, had it.
+from leaf_audio.data.flac import INT16_MAX  # noqa: F401
 from leaf_audio.data.progress import progress
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-__all__ = ["INT16_MAX", "SPLITS", "AudioData", "Clips", "DataWarning", "Task"]
 
 SPLITS = ("train", "validation", "test")
 

@@ -42,6 +42,7 @@ COLUMNS = (
     *("start", "end"),
 )
 DEFAULT_SEPARATOR = ";"
+USUAL_SEPARATORS = (";", "|", ",", "/", "+")
 # A line of the table: values by the names of columns. Those of index.csv are
 # text. `index_of_rows` says what those of a function may be.
 Row = Mapping[str, Any]
@@ -412,7 +413,7 @@ def _read_labels(
     """Returns the label of a line, or its labels, in the order of the line."""
     file = row["file"]
     column = "labels" if "labels" in row else "label"
-    labels = _split_labels(
+    labels = split_labels(
         row[column], separator if column == "labels" else None
     )
     received = f"Received: file={file!r}, {column}={row[column]!r}"
@@ -442,9 +443,15 @@ def _read_labels(
     return labels
 
 
-def _split_labels(
+def split_labels(
     value: str | Iterable[str] | None, separator: str | None
 ) -> tuple[str, ...]:
+    """Returns the labels that a place in the table holds.
+
+    Args:
+        value: The text of the place, a list of labels, or None.
+        separator: What stands between two labels, or None if the text is one.
+    """
     if value is None or isinstance(value, str):
         text = (value or "").strip()
         parts = text.split(separator) if separator else [text]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from leaf_audio.common.listing import listed
 from leaf_audio.data.clips import SPLITS
 from leaf_audio.data.entries import Recording
+from leaf_audio.data.index_csv import USUAL_SEPARATORS
 
 # How many labels a warning names.
 _MAX_NAMED_LABELS = 5
@@ -25,6 +26,7 @@ def check_splits(
     wanted: dict[str, set[str]],
     kept: dict[str, set[str]],
     for_training: bool,
+    is_multilabel: bool,
 ) -> None:
     """Checks that no split or label is lost.
 
@@ -33,6 +35,7 @@ def check_splits(
         wanted: By split, the labels of the files that were found.
         kept: By split, the labels of the files that can be used.
         for_training: Whether there must be training clips of every label.
+        is_multilabel: Whether labels were separated from each other.
 
     Raises:
         ValueError: A split that has files is empty, or a label has no training
@@ -52,7 +55,20 @@ def check_splits(
             f"Received: path={str(folder)!r}, without any for "
             f"{sorted(missing)}. Move or add recordings of these labels to the "
             "training data, or remove the labels."
+            f"{_remedy_of_separator(missing) if is_multilabel else ''}"
         )
+
+
+def _remedy_of_separator(labels: Iterable[str]) -> str:
+    """Says what to bind if labels hold what may stand between two labels."""
+    text = "".join(labels)
+    held = [one for one in USUAL_SEPARATORS if one in text]
+    if not held:
+        return ""
+    return (
+        f" If {held[0]!r} stands between two labels, bind "
+        f"audio_folder.label_separator = {held[0]!r}."
+    )
 
 
 def describe(kept: Mapping[str, set[str]], is_drawn: bool) -> list[str]:

@@ -211,6 +211,10 @@ def _list_entries(
         messages += _describe_joined_labels(
             what, table.entries, label_separator
         )
+    else:
+        messages += _describe_other_separators(
+            what, table.entries, label_separator
+        )
     if table.unused_columns:
         messages.append(
             f"{what} has columns that are not used: "
@@ -292,6 +296,34 @@ def _describe_joined_labels(
         "learned as one label. If several are meant, call the column labels "
         "instead of label."
     ]
+
+
+def _describe_other_separators(
+    what: str, entries: Sequence[Entry], separator: str
+) -> list[str]:
+    """Says which labels look as if another separator stood in them.
+
+    Their parts are labels as well, which those of "rock/pop" seldom are.
+    """
+    labels = {label for entry in entries for label in entry.labels}
+    messages = []
+    for other in index_csv.USUAL_SEPARATORS:
+        joined = [
+            label
+            for label in sorted(labels)
+            if other in label
+            and other != separator
+            and labels.issuperset(index_csv.split_labels(label, other))
+        ]
+        if joined:
+            named = listed(map(repr, joined), _MAX_NAMED_FILES)
+            messages.append(
+                f"{what} has labels that hold {other!r}, with parts that are "
+                f"labels too: {named}. Each of them is learned as one label. "
+                "If several are meant, bind audio_folder.label_separator = "
+                f"{other!r}."
+            )
+    return messages
 
 
 def count_files(files: Sequence[str]) -> str:

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 from leaf_audio.common.checks import (
     check_bool,
     check_path,
-    check_positive,
     check_text,
     check_unless_none,
 )
@@ -133,7 +132,7 @@ def load(
     check_bool("for_training", for_training)
     check_unless_none(check_path, data_dir=data_dir)
     check_unless_none(
-        _check_rate,
+        decoding.check_sample_rate,
         sample_rate=sample_rate,
         source_sample_rate=source_sample_rate,
     )
@@ -156,14 +155,6 @@ def load(
     _check_unset(dataset, "source_sample_rate", source_sample_rate, None)
     _check_unset(dataset, "split_names", split_names, None)
     return _read(dataset, reader, data_dir, sample_rate, for_training)
-
-
-def _check_rate(name: str, value: Any) -> None:
-    if not 1 <= check_positive(name, value) <= decoding.MAX_SAMPLE_RATE:
-        raise ValueError(
-            f"`{name}` must be a number of Hz from 1 to "
-            f"{decoding.MAX_SAMPLE_RATE}, or None. Received: {name}={value!r}."
-        )
 
 
 def _check_readers(readers: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from leaf_audio.data.clips import INT16_MAX
+from leaf_audio.data.flac import INT16_MAX
 from leaf_audio.data.progress import progress
 
 SAMPLE_RATE = 16000

@@ -27,7 +27,8 @@ from tensorflow_datasets.core.download import downloader
 
 from leaf_audio.common import files
 from leaf_audio.data import clip_store, shared_audio
-from leaf_audio.data.clips import INT16_MAX, SPLITS, AudioData
+from leaf_audio.data.clips import SPLITS, AudioData
+from leaf_audio.data.flac import INT16_MAX
 from leaf_audio.data.synthetic_vowels import SyntheticVowels
 
 # Builders of this package, which are not registered with TFDS.

@@ -16,7 +16,7 @@ from leaf_audio.common.checks import (
     check_finite,
     check_positive_int,
 )
-from leaf_audio.data.clips import INT16_MAX
+from leaf_audio.data.flac import INT16_MAX
 
 Transform = Callable[..., np.ndarray]
 

@@ -111,10 +111,6 @@ class StreamSteps:
             self._steps[frames] = StreamStep(self._frontend, frames)
         return self._steps[frames], frames
 
-    def once(self, frames: int) -> StreamStep:
-        """Returns a step for the last frames of a signal."""
-        return StreamStep(self._frontend, frames)
-
 
 def initial_smoother(frontend: Any, batch_size: int) -> np.ndarray | None:
     """Returns PCEN's state before the first frame, or None without PCEN."""

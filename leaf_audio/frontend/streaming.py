@@ -26,6 +26,7 @@ from keras import ops
 
 from leaf_audio.common.checks import check_positive_int, check_unless_none
 from leaf_audio.frontend.stream_steps import (
+    StreamStep,
     StreamSteps,
     check_can_stream,
     initial_smoother,
@@ -181,7 +182,7 @@ class FrontendStream:
             total = self._frontend._energies_shape(batch, received)[1]
             count = total - state.frames
             if count > 0:
-                step = self._steps.once(count)
+                step = StreamStep(self._frontend, count)
                 found, state = self._advance(state, step, audio, count)
         self.state = dataclasses.replace(
             state, samples=audio[:, :0], start=received, finished=True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from leaf_audio.common.checks import check_path
-from leaf_audio.serving.trained import Path, TrainedClassifier, load
+from leaf_audio.serving.trained import Path, TrainedClassifier, as_classifier
 from leaf_audio.serving.windows import Windows, rows_of_windows
 
 
@@ -57,8 +56,7 @@ def embed(
     embeddings = np.stack([one.mean for one in found])
     ```
     """
-    if not isinstance(classifier, TrainedClassifier):
-        classifier = load(check_path("classifier", classifier))
+    classifier = as_classifier(classifier)
     return rows_of_windows(
         classifier=classifier,
         compute=classifier.embeddings,

@@ -16,7 +16,6 @@ import numpy as np
 
 from leaf_audio import data
 from leaf_audio.common import files
-from leaf_audio.common.checks import check_path
 from leaf_audio.common.export_formats import beside, check_request, inside
 from leaf_audio.common.portable import portable_operations
 from leaf_audio.common.reasons import first_line
@@ -26,7 +25,7 @@ from leaf_audio.frontend.layer_calls import find_layers
 from leaf_audio.models.contrastive import Contrastive
 from leaf_audio.serving import onnx_files
 from leaf_audio.serving.portable_preparation import Step, cut, prepare, split
-from leaf_audio.serving.trained import Path, TrainedClassifier, load
+from leaf_audio.serving.trained import Path, TrainedClassifier, as_classifier
 from leaf_audio.serving.window_sizes import default_hop
 
 if TYPE_CHECKING:
@@ -73,9 +72,9 @@ def export(
     Args:
         classifier: A `TrainedClassifier`, or what `leaf_audio.load` takes.
         path: What to write: a file that ends in `.tflite`, `.onnx` or
-            `.keras`, or a folder. What this function has written before is
-            replaced, and a `.keras` file that `TrainedClassifier.save` has
-            written. Nothing else is.
+            `.keras`, or a folder. The folder that holds it must exist. What
+            this function has written before is replaced, and a `.keras` file
+            that `TrainedClassifier.save` has written. Nothing else is.
         format: "litert", "onnx", "savedmodel" or "keras".
         quantize: "float16" or "int8" stores the weights with fewer bits; only
             for "litert". Defaults to None.
@@ -99,8 +98,7 @@ def export(
         data.DataWarning: If the caller must do more than padding and cropping.
     """
     path = check_request(path, format, quantize, window, keep_plan)
-    if not isinstance(classifier, TrainedClassifier):
-        classifier = load(check_path("classifier", classifier))
+    classifier = as_classifier(classifier)
     if keep_plan:
         _check_plans(classifier)
     if format == "keras":
@@ -290,7 +288,6 @@ class _Endpoint:
 def _write_saved_model(
     endpoint: _Endpoint, path: pathlib.Path, keep_plan: bool
 ) -> list[pathlib.Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing_folder(path) as folder:
         _save(endpoint, folder, keep_plan)
         about = inside(folder)

@@ -179,8 +179,8 @@ def _describe_copies(files: Sequence[str], targets: np.ndarray) -> list[str]:
 def make_estimator(
     targets: np.ndarray,
     groups: np.ndarray,
-    method: str = "logistic",
-    seed: int = 0,
+    method: str,
+    seed: int,
 ) -> Any:
     """Makes an untrained classifier of embeddings, of scikit-learn.
 
@@ -189,10 +189,8 @@ def make_estimator(
         groups: Integers. Recordings that belong together have the same.
         method: "logistic" for a logistic regression with an L2 penalty, whose
             strength is chosen by cross-validation over groups, or "knn" for
-            the five nearest neighbours by cosine distance. Defaults to
-            "logistic".
-        seed: int. Decides which recordings are validated together. Defaults to
-            0.
+            the five nearest neighbours by cosine distance.
+        seed: int. Decides which recordings are validated together.
 
     Raises:
         ValueError: If `method` is unknown.

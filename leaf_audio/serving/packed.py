@@ -57,6 +57,7 @@ def write(
         raise ValueError(
             "`path` must be a file that ends in .keras, in a folder that "
             f"exists. Received: path={str(path)!r}."
+            f"{files.remedy_of_folder(path)}"
         )
     check_not_of_run("path", path)
     fields = dict(described)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from leaf_audio.common.checks import check_is, check_numbers, check_path
-from leaf_audio.serving.trained import Path, TrainedClassifier, load
+from leaf_audio.common.checks import check_is, check_numbers
+from leaf_audio.serving.trained import Path, TrainedClassifier, as_classifier
 from leaf_audio.serving.windows import Windows, rows_of_windows
 
 
@@ -95,8 +95,7 @@ def predict(
         print(one.recording, max(one.probabilities, key=one.probabilities.get))
     ```
     """
-    if not isinstance(classifier, TrainedClassifier):
-        classifier = load(check_path("classifier", classifier))
+    classifier = as_classifier(classifier)
     found = rows_of_windows(
         classifier=classifier,
         compute=classifier.probabilities,

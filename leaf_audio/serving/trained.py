@@ -24,13 +24,8 @@ from leaf_audio.common.plain import plain
 from leaf_audio.data import chunks
 from leaf_audio.data.decoding import at_rate, check_sample_rate
 from leaf_audio.models.contrastive import Contrastive
-from leaf_audio.serving import packed
+from leaf_audio.serving import finished, packed
 from leaf_audio.serving.batching import call_padded, mean_row
-from leaf_audio.serving.finished import (
-    finished_run,
-    read_card,
-    read_preparation,
-)
 from leaf_audio.serving.streaming import ClassifierStream
 from leaf_audio.serving.window_sizes import check_samples, default_hop
 from leaf_audio.training.metrics import log_probabilities
@@ -145,14 +140,14 @@ class TrainedClassifier:
                 unknown, or it has recorded functions that are not of
                 `leaf_audio.data`.
         """
-        folder = finished_run(workdir)
+        folder = finished.finished_run(workdir)
         if transform_fns is None:
             if evaluation_hop is not None:
                 raise ValueError(
                     "`evaluation_hop` must be None without `transform_fns`. "
                     f"Received: evaluation_hop={evaluation_hop!r}."
                 )
-            transform_fns, evaluation_hop = read_preparation(folder)
+            transform_fns, evaluation_hop = finished.read_preparation(folder)
         trained_on = folder.read_data()
         model = folder.load_best()
         frontend = getattr(model, "frontend", None)
@@ -172,7 +167,7 @@ class TrainedClassifier:
             "thresholds": folder.read_thresholds(),
             "transform_fns": transform_fns,
             "evaluation_hop": evaluation_hop,
-            "card": read_card(folder),
+            "card": finished.read_card(folder),
         }
         try:
             return cls(model=model, **fields)
@@ -494,3 +489,10 @@ def load(path: Path) -> TrainedClassifier:
         "`path` must be the folder of a run, a .keras file, or one of "
         f"{', '.join(included())}. Received: path={str(path)!r}{missing}."
     )
+
+
+def as_classifier(classifier: TrainedClassifier | Path) -> TrainedClassifier:
+    """Returns a classifier, which is loaded if it is a path or a name."""
+    if isinstance(classifier, TrainedClassifier):
+        return classifier
+    return load(check_path("classifier", classifier))

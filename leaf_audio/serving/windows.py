@@ -20,7 +20,7 @@ from leaf_audio.common.checks import (
 )
 from leaf_audio.data.decoding import UnusableFileError, naming
 from leaf_audio.data.recordings import files_of
-from leaf_audio.serving.batching import BATCH_SIZE, in_batches
+from leaf_audio.serving.batching import in_batches
 from leaf_audio.serving.trained import TrainedClassifier
 from leaf_audio.serving.window_sizes import in_samples
 
@@ -55,10 +55,10 @@ def rows_of_windows(
     classifier: TrainedClassifier,
     compute: Callable[[np.ndarray], np.ndarray],
     recordings: Sequence[str],
-    window: float | None = None,
-    hop: float | None = None,
-    batch_size: int = BATCH_SIZE,
-    on_unusable: Callable[[str, ValueError], None] | None = None,
+    window: float | None,
+    hop: float | None,
+    batch_size: int,
+    on_unusable: Callable[[str, ValueError], None] | None,
 ) -> Iterator[Windows]:
     """Calls a model on the windows of recordings.
 
@@ -74,10 +74,9 @@ def rows_of_windows(
         hop: float, in seconds, or None. The distance between the beginnings of
             windows. `TrainedClassifier.windows` has the defaults.
         batch_size: int, at least 1. The number of clips that the model gets at
-            once. Defaults to 64.
+            once.
         on_unusable: Function that is called with the name of a recording that
-            cannot be read and the error. None raises the error. Defaults to
-            None.
+            cannot be read and the error. None raises the error.
 
     Yields:
         For each recording that can be read, its `Windows`.

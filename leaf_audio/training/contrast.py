@@ -20,6 +20,7 @@ from keras import ops
 
 from leaf_audio.models.contrastive import EXCLUDED
 from leaf_audio.training import metrics, scoring
+from leaf_audio.training.losses import flat_labels
 from leaf_audio.training.replicas import whole_batch
 
 
@@ -75,7 +76,7 @@ def _partners(numbers: Any, similarities: Any) -> tuple[Any, Any]:
         Positions of shape (clips, queries), and the similarities, without the
         candidates that are the clip itself, once more.
     """
-    numbers = ops.cast(ops.reshape(numbers, (-1,)), "int32")
+    numbers = flat_labels(numbers)
     candidates, start = whole_batch(numbers)
     clips, queries = ops.shape(similarities)[:2]
     own = start + ops.arange(clips, dtype="int32")[:, None]

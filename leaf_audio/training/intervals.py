@@ -42,6 +42,16 @@ def of_share(hits: float, count: int) -> tuple[float, float]:
     return (low if hits > 0 else 0.0, high if hits < count else 1.0)
 
 
+def count_groups(clips: int, groups: np.ndarray | None) -> int:
+    """Returns the number of groups, which is that of the clips without any.
+
+    Args:
+        clips: The number of clips.
+        groups: Integers of shape (clips,), or None; see `of_main_metric`.
+    """
+    return clips if groups is None else len(np.unique(groups))
+
+
 def of_main_metric(
     targets: np.ndarray,
     logits: np.ndarray,
@@ -61,7 +71,7 @@ def of_main_metric(
         The lower and the upper end, or None if there are fewer than two groups,
         or the metric or its interval is not defined.
     """
-    num_groups = len(targets if groups is None else np.unique(groups))
+    num_groups = count_groups(len(targets), groups)
     if num_groups < 2:
         return None
     if has_several_labels(targets):

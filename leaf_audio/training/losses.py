@@ -286,10 +286,20 @@ class OfShares(keras.losses.Loss):
         return {**super().get_config(), "loss": loss}
 
 
+def flat_labels(labels: Any) -> Any:
+    """Returns labels as integers of shape (batch,).
+
+    Args:
+        labels: Numbers of shape (batch,) or (batch, 1): Keras may give them a
+            second axis.
+    """
+    return ops.cast(ops.reshape(labels, (-1,)), "int32")
+
+
 def _one_hot(labels: Any, logits: Any) -> Any:
-    # Keras may give the integers a second axis of size 1.
-    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
-    return ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return ops.one_hot(
+        flat_labels(labels), logits.shape[-1], dtype=logits.dtype
+    )
 
 
 @keras.saving.register_keras_serializable("leaf_audio")
@@ -321,14 +331,12 @@ class Crossentropy(keras.losses.Loss):
         self.label_smoothing = check_rate("label_smoothing", label_smoothing)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        # Keras may give the integers a second axis of size 1.
         if len(y_true.shape) < 2 or y_true.shape[-1] == 1:
-            labels = ops.cast(ops.reshape(y_true, (-1,)), "int32")
             if not self.label_smoothing:
                 return keras.losses.sparse_categorical_crossentropy(
-                    labels, y_pred, from_logits=True
+                    flat_labels(y_true), y_pred, from_logits=True
                 )
-            y_true = _one_hot(labels, y_pred)
+            y_true = _one_hot(y_true, y_pred)
         return keras.losses.categorical_crossentropy(
             y_true,
             y_pred,

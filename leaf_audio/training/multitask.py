@@ -24,6 +24,7 @@ from leaf_audio.common.checks import check_rate
 from leaf_audio.data.tasks import task_numbers
 from leaf_audio.models import AudioClassifier, MultitaskClassifier
 from leaf_audio.training import about, metrics, scoring, tables
+from leaf_audio.training.losses import flat_labels
 from leaf_audio.training.observer import Observer
 from leaf_audio.training.workdir import Workdir
 
@@ -67,7 +68,7 @@ class TaskCrossentropy(keras.losses.Loss):
         self.label_smoothing = check_rate("label_smoothing", label_smoothing)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        labels = _flat(y_true)
+        labels = flat_labels(y_true)
         own = _own_outputs(labels, self.sizes)
         logarithms = ops.log_softmax(_without_others(y_pred, own))
         own = ops.cast(own, y_pred.dtype)
@@ -97,16 +98,11 @@ def task_accuracy(targets: Any, logits: Any, sizes: Sequence[int]) -> Any:
     Returns:
         A float tensor of shape (batch,), of zeros and ones.
     """
-    labels = _flat(targets)
+    labels = flat_labels(targets)
     found = ops.argmax(
         _without_others(logits, _own_outputs(labels, sizes)), axis=-1
     )
     return ops.cast(ops.equal(ops.cast(found, "int32"), labels), "float32")
-
-
-def _flat(labels: Any) -> Any:
-    # Keras may give the integers a second axis of size 1.
-    return ops.cast(ops.reshape(labels, (-1,)), "int32")
 
 
 def _own_outputs(labels: Any, sizes: Sequence[int]) -> Any:

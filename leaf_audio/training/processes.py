@@ -266,14 +266,10 @@ def is_main() -> bool:
     return position()[0] == 0
 
 
-def wait_for_all(what: str) -> None:
-    """Waits until all processes have come to the same place.
-
-    Args:
-        what: The name of the place.
-    """
+def wait_for_all() -> None:
+    """Waits until all processes call it."""
     if position()[1] > 1:
-        check_equal("the same place in all processes", what)
+        check_equal("the same place in all processes", "a wait for the others")
 
 
 def check_equal(what: str, value: str) -> None:

@@ -20,7 +20,8 @@ class ReduceOnPlateau:
 
     Training ends when the rate would fall below a floor. The defaults are close
     to EfficientLEAF's (arXiv:2207.05508, section 4), whose plateaus have 11
-    epochs.
+    epochs. Each time the rate falls, the step is compiled again, which on JAX
+    takes as long as a first step.
 
     Args:
         factor: float, from 0 to below 1. Multiplies the rate at a plateau.

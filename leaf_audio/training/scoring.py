@@ -163,9 +163,7 @@ class Outcome:
     @property
     def num_groups(self) -> int:
         """The number of groups that the interval is drawn from."""
-        if self.groups is None:
-            return len(self.labels)
-        return len(np.unique(self.groups))
+        return intervals.count_groups(len(self.labels), self.groups)
 
 
 def score_splits(

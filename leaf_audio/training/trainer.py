@@ -192,9 +192,9 @@ def _opened(
         if devices.is_main:
             stack.enter_context(folder.locked())
             progress = folder.read_progress()
-            processes.wait_for_all("the first process has read the state")
+            processes.wait_for_all()
         else:
-            processes.wait_for_all("the first process has read the state")
+            processes.wait_for_all()
             copy = stack.enter_context(processes.copy_of(folder.path))
             folder = Workdir(copy)
             progress = folder.read_progress()

@@ -23,7 +23,7 @@ WRONG = {
         (["--workdir=STUDY", "DATA"], "other runs, such as .*/STUDY/mel/0"),
         (["--model=nothere.keras", "DATA"], "`model` must be a .keras file"),
         ([BOX, "--gin_config=no.gin", "DATA"], "`gin_config` must name a file"),
-        ([BOX, "--output=no/x.csv", "DATA"], "`output` must be a file"),
+        ([BOX, "--output=no/x.csv", "DATA"], "Make the folder no first"),
         ([BOX, "--output=/proc/x.csv", "DATA"], "can be written to.*/proc/x"),
         (["--workdir=RUN", "DATA"], "`workdir` must have labels"),
     ],
@@ -43,7 +43,7 @@ WRONG = {
         ),
         (
             [BOX, "--format=onnx", "--output=no/x.onnx"],
-            "`output` must be a file in a folder that exists",
+            "`output` must be a file in a folder that exists.*Make the folder",
         ),
         (
             [BOX, "--format=onnx", "--output=x.onnx", "--quantize=int8"],
@@ -61,6 +61,7 @@ WRONG = {
     "report_page": [
         (["--workdir=DATA"], "`workdir` must hold a finished run"),
         (["--workdir=RUN", "--output=x.txt"], "`output` must be .*.html file"),
+        (["--workdir=RUN", "--output=no/x.html"], "Make the folder no first"),
         (
             ["--workdir=RUN", "--gin_bindings=audio_folder.path = 'nothere'"],
             "`audio_folder.path` must be a folder",

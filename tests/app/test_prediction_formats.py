@@ -58,6 +58,14 @@ def test_a_line_tells_the_labels_of_a_recording(choice, text):
     assert lines == [f"one.wav: {text}"]
 
 
+def test_a_label_with_a_comma_is_quoted():
+    found = dataclasses.replace(
+        made([[0.2, 0.5, 0.3]]), labels=["hum", "speech, far", "rain"]
+    )
+    (line,) = prediction_formats.text([found], Choice(None), timeline=False)
+    assert line == "one.wav: 'speech, far' 0.500, rain 0.300, hum 0.200"
+
+
 @pytest.mark.parametrize(
     "choice, told",
     [

@@ -21,9 +21,10 @@ def describe(capsys, label_names, skipped):
 def test_few_labels_are_named_and_of_many_the_first(capsys):
     few = tuple("ab")
     assert "set, 2 labels (a, b)\n" in describe(capsys, few, {})
+    assert "(a, 'b, c')\n" in describe(capsys, ("a", "b, c"), {})
     many = tuple(map(str, range(100)))
     assert "100 labels (0, 1, 2, " in describe(capsys, many, {})
-    assert ", 19, ...)\n" in describe(capsys, many, {})
+    assert ", 19 and 80 more)\n" in describe(capsys, many, {})
 
 
 def test_labels_that_a_split_lacks_are_named(capsys):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leaf_audio.common.listing import listed
+from leaf_audio.common.listing import as_item, listed
 
 pytestmark = pytest.mark.any_backend
 
@@ -23,3 +23,8 @@ def test_the_first_names_are_listed(names, most, expected):
 
 def test_the_separator_may_be_another():
     assert listed("abcd", 2, separator="; ") == "a; b and 2 more"
+
+
+def test_an_item_with_a_comma_is_quoted():
+    names = ["rain", "speech, far", "bird"]
+    assert ", ".join(map(as_item, names)) == "rain, 'speech, far', bird"

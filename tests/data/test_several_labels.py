@@ -202,6 +202,39 @@ def test_labels_that_look_like_several_are_warned_of(folder, read_folder):
     assert result.label_names == ("a", "a;b")
 
 
+@pytest.mark.parametrize("separator", ["|", ", ", "/", ";", "+"])
+def test_another_separator_is_warned_of(tmp_path, read_folder, separator):
+    joined = f"a{separator}b"
+    clips = {
+        f"{i}.wav": (f'"{labels}"', "train")
+        for i, labels in enumerate(["a", "b", joined, f"b{separator}d"])
+    }
+    options = {"label_separator": ":"} if separator == ";" else {}
+    with pytest.warns(DataWarning) as caught:
+        read_folder(write_index(tmp_path / "x", clips), **options)
+    ((message,),) = [one.message.args for one in caught]
+    named = separator.strip()
+    assert f"hold {named!r}" in message and f": {joined!r}. " in message
+    assert f"bind audio_folder.label_separator = {named!r}." in message
+
+
+def test_a_wrong_separator_is_named_where_it_makes_labels_that_are_lost(
+    several, read_several
+):
+    message = r"every label.*'dog;rain;wind'.*If ';' stands between two "
+    message += "labels, bind audio_folder.label_separator = ';'"
+    with pytest.raises(ValueError, match=message):
+        read_several(several, label_separator=",")
+
+
+def test_names_that_hold_a_separator_are_not_warned_of(tmp_path, read_folder):
+    labels = ["rock/pop", "rock", "jazz;rock", "R&B/soul", '"folk, indie"']
+    clips = {f"{i}.wav": (one, "train") for i, one in enumerate(labels)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        read_folder(write_index(tmp_path / "x", clips))
+
+
 @pytest.mark.parametrize(
     "options", [{"label_separator": "|"}, {"allow_unlabelled": True}]
 )

@@ -96,6 +96,8 @@ def test_a_name_of_no_reader_goes_to_tfds_audio(monkeypatch):
     [
         ({"sample_rate": 0}, "`sample_rate`.*sample_rate=0"),
         ({"sample_rate": "8k"}, "`sample_rate`.*sample_rate='8k'"),
+        ({"sample_rate": 99}, "whole number from 100 to 2000000.*=99"),
+        ({"source_sample_rate": 8000.5}, "a whole number.*sample_rate=8000.5"),
         ({"dataset": None}, "`dataset`.*dataset=None"),
     ],
 )

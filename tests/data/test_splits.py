@@ -321,16 +321,18 @@ def test_folds_go_to_the_splits_that_name_them():
     [
         (NONE, r"must say which folds.*test_folds = \['3'\].*'1', '2', '3'"),
         ({"test": ["4"]}, r"test_folds=\['4'\], with the unknown \['4'\]"),
-        ({"validation": "3"}, "validation_folds` must be a list.*'3'"),
-        ({"validation": 3}, "validation_folds` must be a list.*=3"),
-        ({"test": [True]}, "test_folds` must be a list.*True"),
-        ({"test": [1.0]}, "test_folds` must be a list.*1.0"),
         ({"test": [3], "validation": [2, "3"]}, "'3' twice"),
     ],
 )
 def test_wrong_folds_are_named(folds, message):
     with pytest.raises(ValueError, match=message):
         assign(in_folds("1", "2", "3"), NONE | folds)
+
+
+@pytest.mark.parametrize("names", ["3", 3, [True], [1.0]])
+def test_names_of_folds_are_a_list(names):
+    with pytest.raises(ValueError, match="`audio_folder.test_folds` must be a"):
+        splits.check_fold_names("test", names)
 
 
 def test_a_setting_that_the_folder_has_no_use_for_is_an_error():

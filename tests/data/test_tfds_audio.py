@@ -231,7 +231,7 @@ def test_a_set_with_two_features_of_labels_makes_two_tasks(
         ({"label_key": "audio"}, "`label_key`.*'audio'.*text: Text"),
         ({"label_key": "text"}, "`label_key`.*'text'"),
         ({"label_key": "label/x"}, "`label_key`.*'label/x'"),
-        ({"source_sample_rate": 5}, "`source_sample_rate`.*8000 Hz.*=5"),
+        ({"source_sample_rate": 500}, "`source_sample_rate`.*8000 Hz.*=500"),
         ({"split_names": {"test": "test"}}, "`split_names`.*'test'"),
         (
             {"split_names": {"train": "train", "dev": "test"}},

@@ -25,6 +25,7 @@ def box():
         ("x.keras", {"format": "litert"}, "`path` must end in .tflite"),
         ("no/x.tflite", {"format": "litert"}, "in a folder that exists"),
         ("no/x.keras", {"format": "keras"}, "in a folder that exists"),
+        ("no/x", {"format": "savedmodel"}, "Make the folder .*/no first"),
         (".tflite", {"format": "litert"}, "`path` must end in .tflite"),
         ("x.tflite", {"format": "savedmodel"}, "`path` must end in no suffix"),
         (

@@ -129,8 +129,8 @@ def test_the_strength_is_chosen_by_other_groups():
     targets = np.repeat(np.arange(10) % 2, 6)
     embeddings = generator.normal(0, 1, (10, 8))[groups]
     embeddings = embeddings + generator.normal(0, 0.1, embeddings.shape)
-    by_groups = few_examples.make_estimator(targets, groups)
-    alone = few_examples.make_estimator(targets, np.arange(60))
+    by_groups = few_examples.make_estimator(targets, groups, "logistic", 0)
+    alone = few_examples.make_estimator(targets, np.arange(60), "logistic", 0)
     for estimator in (by_groups, alone):
         estimator.fit(embeddings, targets)
     strong, weak = (one[-1].best_params_["C"] for one in (by_groups, alone))
@@ -183,7 +183,7 @@ def test_the_new_layer_is_the_logistic_regression(classifier, labels):
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     scaled = StandardScaler().fit_transform(known.means)
-    best = few_examples.make_estimator(targets, known.groups)
+    best = few_examples.make_estimator(targets, known.groups, "logistic", 0)
     best.fit(known.means, targets)
     strength = best[-1].best_params_["C"]
     expected = LogisticRegression(C=strength, max_iter=2000)

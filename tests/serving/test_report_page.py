@@ -406,6 +406,14 @@ def test_several_labels_have_thresholds_and_no_matrix(several):
     assert len(soundfile.read(io.BytesIO(content))[0]) == 500
 
 
+def test_the_folder_of_the_page_must_exist(run_of_leaf, tmp_path):
+    folder = tmp_path / "no"
+    message = f"a folder that exists.*Make the folder {folder} first"
+    with pytest.raises(ValueError, match=message):
+        report_page.write(str(run_of_leaf), str(folder / "page.html"))
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("name", ["page.txt", "folder.html", "mine.html"])
 def test_no_other_file_is_replaced(run_of_leaf, tmp_path, name):
     (tmp_path / "folder.html").mkdir()

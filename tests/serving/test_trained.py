@@ -267,7 +267,9 @@ def test_a_name_of_no_classifier_is_told(tmp_path, trained):
         leaf_audio.load(tmp_path)
     with pytest.raises(ValueError, match="ends in .keras"):
         trained.save(tmp_path / "model.h5")
-    with pytest.raises(ValueError, match="in a folder that exists"):
+    with pytest.raises(
+        ValueError, match="exists.*Make the folder .*where first"
+    ):
         trained.save(tmp_path / "nowhere" / "model.keras")
     model = tmp_path / "model.keras"
     trained.model.save(model)

@@ -322,7 +322,7 @@ def test_a_process_by_itself_is_the_main_one():
     assert processes.position() == (0, 1)
     assert processes.is_main()
     assert strategies.create("default").is_main
-    processes.wait_for_all("nobody")
+    processes.wait_for_all()
     processes.check_equal("nothing", "x")
 
 

@@ -15,6 +15,7 @@ Figure = Any
 _NOT_DRAWN = ("epoch", "seconds", "slow_steps")
 _UNITS = {"hz": "Hz", "ms": "ms"}
 _PREFIX = "val_"
+_MAX_PAIRS = 10
 # What people call a column, where it is not its name without underscores.
 _TITLES = {
     "auc": "AUC",
@@ -139,7 +140,7 @@ def draw_paths(filters: Mapping[str, np.ndarray]) -> dict[str, Figure]:
 
 
 def most_confused(
-    counts: np.ndarray, labels: Sequence[str], count: int = 10
+    counts: np.ndarray, labels: Sequence[str]
 ) -> list[tuple[str, str, int, float]]:
     """Returns the pairs of labels that are confused most often.
 
@@ -147,14 +148,13 @@ def most_confused(
         counts: Integers of shape (labels, labels), a row for each label that
             clips have.
         labels: The labels.
-        count: int. The number of pairs at most. Defaults to 10.
 
     Returns:
-        For each pair the label, the predicted label, the number of clips, and
-        their share of the clips of the label.
+        Ten pairs at most. For each, the label, the predicted label, the number
+        of clips, and their share of the clips of the label.
     """
     wrong = counts * (1 - np.eye(len(counts), dtype=int))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_PAIRS]
     pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
     return [
         (
