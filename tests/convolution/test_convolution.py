@@ -261,6 +261,24 @@ def test_energies_are_the_squared_modulus(make):
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [1, 3])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        convolution.GaborConv1D,
+        convolution.NormalizedConv1D,
+        convolution.SincConv1D,
+    ],
+)
+def test_an_empty_batch_gives_empty_outputs(cls, strides, padding):
+    layer = cls(8, 41, strides=strides, padding=padding)
+    shape = (0, 300, 1)
+    assert layer(np.zeros(shape, "float32")).shape == (
+        layer.compute_output_shape(shape)
+    )
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides", [1, 4])
 def test_gabor_convolution_honours_strides_and_padding(padding, strides):
     plain = convolution.GaborConv1D(4, 65)
