@@ -186,7 +186,8 @@ def sinc_filters(
 ) -> Tensor:
     """Computes ideal band-pass filters, scaled to a maximum of 1.
 
-    `h(t) = 2 f₂ sinc(2π f₂ t) − 2 f₁ sinc(2π f₁ t)`. No window is applied.
+    `h(t) = 2 f₂ sinc(2π f₂ t) − 2 f₁ sinc(2π f₁ t)`. No window is applied. The
+    filter of an empty band, where f₁ = f₂, is all zeros.
 
     Args:
       low_hz: Lower cutoff frequencies f₁ in Hz, `(n_filters,)`.
@@ -210,7 +211,9 @@ def sinc_filters(
         return 2 * cutoff_hz * _sinc((2 * math.pi * cutoff_hz) * t)
 
     band = lowpass(high_hz) - lowpass(low_hz)
-    return band / ops.max(band, axis=0, keepdims=True)
+    highest = ops.max(band, axis=0, keepdims=True)
+    # Dividing by 1 in an empty band keeps its gradient finite, too.
+    return band / ops.where(ops.equal(highest, 0), 1.0, highest)
 
 
 def _sinc(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from keras import ops
 
 from leaf_audio import impulse_responses
 from leaf_audio.common.arguments import KnownArguments
-from leaf_audio.common.blocks import cut_into_blocks
+from leaf_audio.common.blocks import cut_into_blocks, reshape_each
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
@@ -101,19 +101,22 @@ def pool(inputs: Tensor, window: Tensor, strides: int, padding: str) -> Tensor:
       An array `(batch, frames, channels)`.
     """
     window = ops.cast(window, inputs.dtype)
-    size = window.shape[0]
+    size, channels = window.shape
     if size <= _MAX_OVERLAP * strides:
         return pool_blocks(inputs, window, strides, padding)
+    frames, _ = frame_layout(ops.shape(inputs)[1], size, strides, padding)
     if padding in FIXED_PADDINGS:
         inputs = _pad_at_fixed_positions(inputs, size, padding, 0.0)
         padding = "valid"
-    return ops.depthwise_conv(
+    outputs = ops.depthwise_conv(
         inputs,
         window[..., None],
         strides=strides,
         padding=padding,
         data_format="channels_last",
     )
+    # For an empty batch, TensorFlow's outputs have another shape.
+    return reshape_each(outputs, (frames, channels))
 
 
 def _pad_at_fixed_positions(

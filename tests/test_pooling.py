@@ -180,3 +180,14 @@ def test_gaussians_are_the_same_in_numpy_and_as_tensors(dtype):
             ops.convert_to_numpy(tensor)[..., 1:-1],
             rtol=1e-4 if dtype == "float32" else 1e-12,
         )
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("strides", [1, 40, 160])
+@pytest.mark.parametrize("cls", [*LEARNABLE, pooling.MaxPooling1D])
+def test_an_empty_batch_gives_no_frames(cls, strides, padding):
+    layer = cls(401, strides=strides, padding=padding)
+    shape = (0, 1000, 4)
+    assert layer(np.zeros(shape, "float32")).shape == (
+        layer.compute_output_shape(shape)
+    )

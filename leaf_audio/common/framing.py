@@ -112,7 +112,9 @@ def clip_lengths(mask: Tensor) -> Tensor:
     """
     steps = ops.arange(1, ops.shape(mask)[1] + 1, dtype="int32")
     counted = ops.where(mask, steps[None], ops.zeros_like(steps[None]))
-    return ops.max(counted, axis=1, initial=0)
+    found = ops.max(counted, axis=1, initial=0)
+    # For an empty batch, PyTorch's result is a single number.
+    return ops.broadcast_to(found, ops.shape(mask)[:1])
 
 
 def is_before(lengths: Tensor, count: Any, step: int = 1) -> Tensor:

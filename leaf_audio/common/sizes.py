@@ -68,7 +68,11 @@ def _check_samples(name: str, milliseconds: float, sample_rate: float) -> None:
 
 
 def frame_sizes(
-    sample_rate: float, window_len: float, stride: float
+    sample_rate: float,
+    window_len: float,
+    stride: float,
+    win_length: int | None = None,
+    hop_length: int | None = None,
 ) -> tuple[int, int]:
     """Computes the window's length and the hop of a frontend, in samples.
 
@@ -76,6 +80,9 @@ def frame_sizes(
       sample_rate: Sample rate in Hz.
       window_len: Length of the window, in milliseconds.
       stride: Hop between frames, in milliseconds.
+      win_length: Length of the window in samples, in place of `window_len`; or
+        None.
+      hop_length: Hop in samples, in place of `stride`; or None.
 
     Returns:
       The length of the window and the hop, in samples.
@@ -84,19 +91,21 @@ def frame_sizes(
       ValueError: One of them is shorter than a sample or longer than
         `checks.MAX_SIZE` samples.
     """
-    if sample_rate * window_len < 1000:
-        raise ValueError(
-            "`window_len` must be at least one sample. Received: "
-            f"window_len={window_len} ms at {told_rate(sample_rate)}"
-        )
-    size = window_size(sample_rate, window_len)
-    hop = window_stride(sample_rate, stride)
-    if hop < 1:
-        raise ValueError(
-            "`window_stride` must be at least one sample. Received: "
-            f"window_stride={stride} ms at {told_rate(sample_rate)}"
-        )
-    return size, hop
+    if win_length is None:
+        if sample_rate * window_len < 1000:
+            raise ValueError(
+                "`window_len` must be at least one sample. Received: "
+                f"window_len={window_len} ms at {told_rate(sample_rate)}"
+            )
+        win_length = window_size(sample_rate, window_len)
+    if hop_length is None:
+        hop_length = window_stride(sample_rate, stride)
+        if hop_length < 1:
+            raise ValueError(
+                "`window_stride` must be at least one sample. Received: "
+                f"window_stride={stride} ms at {told_rate(sample_rate)}"
+            )
+    return win_length, hop_length
 
 
 def output_length(

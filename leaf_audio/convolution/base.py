@@ -10,11 +10,13 @@ import keras
 from keras import ops
 
 from leaf_audio.common.arguments import KnownArguments
+from leaf_audio.common.blocks import reshape_each
 from leaf_audio.common.checks import (
     check_bool,
     check_choice,
     check_size,
 )
+from leaf_audio.common.framing import frame_layout
 from leaf_audio.common.keras_checks import (
     check_initializer,
     check_layer_arguments,
@@ -118,6 +120,14 @@ class ParametricConv1D(KnownArguments, keras.layers.Layer):
                 padding=self.padding,
                 data_format="channels_last",
             )
+            frames, _ = frame_layout(
+                ops.shape(inputs)[1],
+                self.kernel_size,
+                self.strides,
+                self.padding,
+            )
+            # For an empty batch, TensorFlow's outputs have another shape.
+            outputs = reshape_each(outputs, (frames, kernel.shape[2]))
         return outputs if bias is None else outputs + bias
 
     def _output_shape(self, input_shape: Shape, channels: int) -> Shape:

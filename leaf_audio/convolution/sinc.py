@@ -30,6 +30,7 @@ class SincConv1D(ParametricConv1D):
         h(t) = 2 f₂ sinc(2π f₂ t) − 2 f₁ sinc(2π f₁ t)
 
     It is divided by its maximum and multiplied by a periodic Hamming window.
+    The filter of an empty band, where f₁ = f₂, is all zeros.
 
     The weight `kernel` has the shape `(filters // 2, 2)` and holds two numbers
     k₀ and k₁ in Hz for each filter. The cutoff frequencies follow from them:
@@ -59,7 +60,8 @@ class SincConv1D(ParametricConv1D):
       sample_rate: Sample rate of the inputs, in Hz. Defaults to 16000.
       min_low_hz: Lowest possible value of f₁ in Hz, at least 0. Defaults to 50.
       min_band_hz: Smallest possible value of f₂ − f₁ in Hz, at least 0.
-        Defaults to 50.
+        `min_low_hz + min_band_hz` must be less than `sample_rate / 2`. Defaults
+        to 50.
       **kwargs: Arguments of `keras.layers.Layer`, such as `name`, `dtype` and
         `trainable`.
 
@@ -102,6 +104,12 @@ class SincConv1D(ParametricConv1D):
         self.sample_rate = check_positive("sample_rate", sample_rate)
         self.min_low_hz = check_not_negative("min_low_hz", min_low_hz)
         self.min_band_hz = check_not_negative("min_band_hz", min_band_hz)
+        if min_low_hz + min_band_hz >= sample_rate / 2:
+            raise ValueError(
+                "`min_low_hz + min_band_hz` must be less than half of the "
+                f"sample rate. Received: min_low_hz={min_low_hz}, "
+                f"min_band_hz={min_band_hz}, sample_rate={sample_rate}."
+            )
         if kernel_initializer is None:
             kernel_initializer = SincInit(sample_rate, min_low_hz, min_band_hz)
         super().__init__(

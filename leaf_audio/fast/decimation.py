@@ -217,7 +217,9 @@ class _Member:
         self._together = min(together, self._per_stride)
         self._step = self._together * group.hop
         self._conv_taps = -(-(taps + self._step - group.hop) // self._step)
-        self.reach = group.first_tap + (self._conv_taps + 1) * self._step
+        # The first sample of audio that the first energy depends on.
+        self._first = group.first_tap + geometry.first_energy(group.hop)
+        self.reach = self._first + (self._conv_taps + 1) * self._step
 
     def layout(self, taps: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Says where the taps of the convolution come from.
@@ -259,7 +261,7 @@ class _Member:
         count = self._blocks * per_stride if divides else per_stride
         steps = (count + together - 1) // together
         rows = steps + self._conv_taps - 1
-        first = self.group.first_tap
+        first = self._first
         if divides:
             polyphase = cut_into_blocks(audio, self._step, rows, start=first)
         else:

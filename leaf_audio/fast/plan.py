@@ -62,6 +62,18 @@ class Geometry:
         """Returns how many energies are computed within one stride."""
         return -(-self.stride // hop)
 
+    def first_energy(self, hop: int) -> int:
+        """Returns how many samples after its start a stride's energies begin.
+
+        The last sample of a window then has an energy. With causal padding, it
+        is the only one of the first window that lies inside the audio.
+        Energies before the audio say little about it.
+
+        Args:
+          hop: Distance between two energies, in samples.
+        """
+        return (self.window_size - 1) % self.stride % hop
+
     def sample_positions(self, hop: int) -> np.ndarray:
         """Lists the positions of the energies that a window uses, ascending.
 
@@ -77,7 +89,8 @@ class Geometry:
           with each stride.
         """
         starts = np.arange(0, self.window_size, self.stride)
-        found = (starts[:, None] + np.arange(0, self.stride, hop)).reshape(-1)
+        own = np.arange(0, self.stride, hop) + self.first_energy(hop)
+        found = (starts[:, None] + own).reshape(-1)
         return found[found < self.window_size]
 
     @property
@@ -114,9 +127,9 @@ class SparseGroup:
     the pooling window at full rate; they are the product of a matrix, which the
     plan holds, and the window, which is learned.
 
-    The first energy lies at the start of the first frame's window. Energies
-    begin anew with each stride, so that all frames have the same weights even
-    if the hop does not divide the stride.
+    Energies begin anew with each stride, so that all frames have the same
+    weights even if the hop does not divide the stride. They are placed so that
+    the last sample of a window has one (`Geometry.first_energy`).
 
     Attributes:
       filters: Positions of the group's filters in the filterbank.

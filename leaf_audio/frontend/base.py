@@ -183,12 +183,15 @@ class Frontend(Holdable, Streamable, KnownArguments, keras.Model):
         self.supports_masking = True
         # The dtype of filters and energies: 16 bits would be too few.
         self._internal_dtype = wide_dtype(self.variable_dtype)
-        self._window_size, self._stride = frame_sizes(
-            sample_rate, window_len, window_stride
-        )
+        self._window_size, self._stride = self._frame_sizes()
         self._compression = self._make_compression(compression_fn)
         self._spec_augment = self._make_augmentation(spec_augment)
         self._stream_steps = self._make_stream_steps()
+
+    def _frame_sizes(self) -> tuple[int, int]:
+        """Returns the window's length and the hop, in samples."""
+        in_ms = self.window_len, self.window_stride
+        return frame_sizes(self.sample_rate, *in_ms)
 
     def _make_compression(self, compression_fn: Any) -> Callable | None:
         if isinstance(compression_fn, str):
@@ -419,10 +422,7 @@ class Frontend(Holdable, Streamable, KnownArguments, keras.Model):
             )
 
     def _compress(
-        self,
-        energies: Tensor,
-        frame_mask: Tensor | None,
-        training: bool | None,
+        self, energies: Tensor, frame_mask: Tensor | None, training: bool | None
     ) -> Tensor:
         """Compresses energies, raised to the floor.
 

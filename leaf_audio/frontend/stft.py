@@ -24,11 +24,12 @@ from leaf_audio.common.checks import (
     check_positive,
     check_positive_int,
     check_size,
+    check_unless_none,
 )
 from leaf_audio.common.fourier import rfft
 from leaf_audio.common.framing import clip_lengths, take_rows
 from leaf_audio.common.portable import is_portable
-from leaf_audio.common.sizes import output_length, window_size
+from leaf_audio.common.sizes import frame_sizes, output_length, window_size
 from leaf_audio.frontend.base import Frontend, Shape, Tensor
 from leaf_audio.frontend.channels import folded_shape
 from leaf_audio.frontend.layer_calls import build_chain
@@ -115,6 +116,12 @@ class StftFrontend(Frontend):
         check_positive("power", power)
         if power != 2:
             compression_fn = _with_power(compression_fn, power)
+        check_unless_none(
+            check_size, win_length=win_length, hop_length=hop_length
+        )
+        # The base class asks for the sizes of frames.
+        self.win_length = win_length
+        self.hop_length = hop_length
         super().__init__(
             n_filters=n_filters,
             sample_rate=sample_rate,
@@ -125,8 +132,6 @@ class StftFrontend(Frontend):
             **kwargs,
         )
         self.n_fft = n_fft
-        self.win_length = win_length
-        self.hop_length = hop_length
         self.window = (
             window
             if isinstance(window, str)
@@ -136,12 +141,17 @@ class StftFrontend(Frontend):
         self.center = check_bool("center", center)
         self.pad_mode = check_choice("pad_mode", pad_mode, _PAD_MODES)
         self.pad_end = check_bool("pad_end", pad_end)
-        if win_length is not None:
-            self._window_size = check_size("win_length", win_length)
-        if hop_length is not None:
-            self._stride = check_size("hop_length", hop_length)
         self._window = _window_values(window, self._window_size).astype(
             self._internal_dtype
+        )
+
+    def _frame_sizes(self) -> tuple[int, int]:
+        return frame_sizes(
+            self.sample_rate,
+            self.window_len,
+            self.window_stride,
+            self.win_length,
+            self.hop_length,
         )
 
     def _set_fft_length(self, fft_length: int) -> None:

@@ -94,7 +94,8 @@ class BCResBlock(KnownArguments, keras.Model):
     f1 is a depthwise convolution over three frames, batch normalization, swish,
     a convolution 1×1 and dropout of whole channels. If the number of channels
     changes, f2 begins with a convolution 1×1, batch normalization and ReLU, and
-    x is not added.
+    x is not added. With `strides` above 1, x is not added either. The paper has
+    such strides only where the number of channels changes.
 
     Args:
       num_filters: Positive integer. Number of output channels.

@@ -24,9 +24,9 @@ _WITHOUT_EFFECT = _OF_SAVING | {
     # How exactly is computed, and what is an error.
     *("tolerance", "allow_empty_filters"),
 }
-# In layers of this package, values that weights begin with: those of PCEN, of
-# its average, and of Log1p.
-_INITIAL_VALUES = {"alpha", "delta", "root", "smooth_coef", "coefficient", "a"}
+# In layers of this package, values that weights begin with: those of PCEN and
+# of Log1p.
+_INITIAL_VALUES = {"alpha", "delta", "root", "smooth_coef", "a"}
 _BEGINNINGS = ("learn_",)
 _ENDINGS = ("_init", "_initializer", "_regularizer")
 # Learned filters begin in this band, and may have left it.

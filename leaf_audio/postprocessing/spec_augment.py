@@ -96,28 +96,6 @@ def time_warp_positions(
     return ops.where(ops.logical_and(movable, frames < length), warped, frames)
 
 
-def time_warp_matrix(
-    origin: Tensor, destination: Tensor, length: Tensor, num_frames: int
-) -> Tensor:
-    """Computes time warps as matrices of linear interpolation.
-
-    `SpecAugment` does not use these matrices but calls `resample`. It gives the
-    same result in O(time) instead of O(time²).
-
-    Args:
-      origin: Tensor of shape `(batch,)`. The frame that moves.
-      destination: Tensor of shape `(batch,)`. The frame that it moves to.
-      length: Tensor of shape `(batch,)`. Valid frames.
-      num_frames: Integer. Size of the matrices.
-
-    Returns:
-      Weights, a tensor of shape `(batch, output frames, input frames)`.
-    """
-    positions = time_warp_positions(origin, destination, length, num_frames)
-    frames = ops.cast(ops.arange(num_frames), "float32")
-    return ops.relu(1 - ops.abs(positions[:, :, None] - frames))
-
-
 def resample(inputs: Tensor, positions: Tensor) -> Tensor:
     """Reads sequences at fractional positions by linear interpolation.
 

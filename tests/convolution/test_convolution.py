@@ -179,6 +179,21 @@ def test_sinc_filters_pass_their_band_at_any_sample_rate():
         assert abs(band[0] - 950) < 30 and abs(band[-1] - 1500) < 30
 
 
+def test_an_empty_band_passes_nothing():
+    layer = convolution.SincConv1D(
+        4, 11, kernel_initializer="zeros", min_band_hz=0.0
+    )
+    x = noise(1, 50, 1)
+    assert not ops.convert_to_numpy(layer(x)).any()
+    # One band gets a width.
+    layer.set_weights([np.array([[0.0, 0.0], [200.0, 300.0]], "float32")])
+    outputs = ops.convert_to_numpy(layer(x))
+    assert not outputs[..., 0].any() and outputs[..., 1].any()
+    by_input, by_weights = grad_mean_square(layer, x)
+    for gradient in (by_input, *by_weights):
+        assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("padding", ["same", "valid", "causal"])
 @pytest.mark.parametrize("strides", [1, 3, 50])
 @pytest.mark.parametrize("time, size", [(1000, 401), (500, 32), (40, 33)])
@@ -261,6 +276,24 @@ def test_energies_are_the_squared_modulus(make):
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [1, 3])
+@pytest.mark.parametrize(
+    "cls",
+    [
+        convolution.GaborConv1D,
+        convolution.NormalizedConv1D,
+        convolution.SincConv1D,
+    ],
+)
+def test_an_empty_batch_gives_empty_outputs(cls, strides, padding):
+    layer = cls(8, 41, strides=strides, padding=padding)
+    shape = (0, 300, 1)
+    assert layer(np.zeros(shape, "float32")).shape == (
+        layer.compute_output_shape(shape)
+    )
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("strides", [1, 4])
 def test_gabor_convolution_honours_strides_and_padding(padding, strides):
     plain = convolution.GaborConv1D(4, 65)
@@ -292,6 +325,16 @@ def test_gabor_convolution_honours_strides_and_padding(padding, strides):
         (
             lambda: convolution.SincConv1D(8, 9, min_band_hz=-1),
             "min_band_hz=-1",
+        ),
+        (
+            lambda: convolution.SincConv1D(8, 9, min_low_hz=7950.0),
+            "min_low_hz=7950.0, min_band_hz=50.0, sample_rate=16000",
+        ),
+        (
+            lambda: convolution.SincConv1D(
+                8, 9, kernel_initializer="zeros", sample_rate=100
+            ),
+            "half of the sample rate",
         ),
         (lambda: convolution.FFTConv1D(8, 9, dilation_rate=2), "dilation_rate"),
         (lambda: convolution.FFTConv1D(8, 9, groups=2), "groups=2"),

@@ -54,6 +54,36 @@ def test_frames_at_the_edges_are_within_it_too(time, padding):
     assert log_error(leaf(x), exact(x)) < 5e-3
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"sample_rate": 22050},
+        {"window_stride": 10.2},
+        {
+            "n_filters": 5,
+            "sample_rate": 11025,
+            "window_len": 10.0,
+            "window_stride": 20.0,
+        },
+    ],
+)
+@pytest.mark.slow_on_jax
+def test_the_first_causal_frame_follows_its_only_sample(settings):
+    """Energies before the audio say little about it, however loud it is."""
+    pair = leaf_and_exact(pooling_padding="causal", **settings)
+    # So loud that all energies are above the floor.
+    x = 50 * noise(16, 1600)
+    of_known, of_unknown, of_streams = [], [], []
+    for part in pair:
+        model = keras.Sequential([keras.Input((None,)), part])
+        of_known.append(part(x)[:, :1])
+        of_unknown.append(model.predict(x, verbose=0)[:, :1])
+        of_streams.append(part.stream(len(x)).push(x)[:, :1])
+    for planned, expected in (of_known, of_unknown, of_streams):
+        assert log_error(planned, expected) < 2.5e-3
+
+
 @pytest.mark.parametrize("time", [1, 2, 100, 400])
 @pytest.mark.slow_on_jax
 def test_inputs_shorter_than_a_window(time):

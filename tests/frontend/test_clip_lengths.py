@@ -237,3 +237,16 @@ def test_channels_of_a_clip_share_its_length(name):
     features = numpy(layer(x, mask=mask))
     frame_mask = numpy(layer.compute_mask(x, mask))
     assert_as_alone(layer, x, [1234, 2900], features, frame_mask)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="it takes no positions from arrays without elements",
+)
+@pytest.mark.parametrize("name", ["leaf", "leaf_exact", "efficient_leaf"])
+def test_an_empty_batch_with_a_mask_gives_no_features(name):
+    layer = FRONTENDS[name]()
+    features = layer(
+        np.zeros((0, TIME), "float32"), mask=np.zeros((0, TIME), bool)
+    )
+    assert features.shape[:2] == (0, -(-TIME // 160))

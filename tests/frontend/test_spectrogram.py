@@ -393,6 +393,18 @@ def test_impossible_settings_are_rejected(cls, settings, message):
         cls(**settings)
 
 
+def test_lengths_in_ms_matter_only_where_none_in_samples_is_given():
+    """The default hop of 10 ms is less than a sample at 80 Hz."""
+    layer = Spectrogram(sample_rate=80, win_length=16, hop_length=4)
+    assert layer(noise(2, 400)).shape == (2, 100, 9)
+    copy = Spectrogram.from_config(layer.get_config())
+    assert copy.get_config() == layer.get_config()
+    with pytest.raises(ValueError, match="`window_stride` must be at least"):
+        Spectrogram(sample_rate=80, win_length=16)
+    with pytest.raises(ValueError, match="`window_len` must be at least"):
+        Spectrogram(sample_rate=80, window_len=10.0, hop_length=4)
+
+
 def test_a_preset_that_there_is_not_is_named():
     with pytest.raises(ValueError, match="preset='kaldi'"):
         MelFilterbanks.from_preset("kaldi")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import layers
 from model_makers import noise, numpy
 
 from leaf_audio.models import AudioClassifier, BCResBlock, BCResNet
@@ -49,6 +50,75 @@ def test_other_numbers_of_bins_work(bins, sub_bands, left):
 def test_bins_that_do_not_suit_are_an_error(bins):
     with pytest.raises(ValueError, match="`sub_bands` must divide"):
         BCResNet(1).build((None, None, bins, 1))
+
+
+def normalized(x, layer):
+    scale, offset, mean, variance = map(numpy, layer.weights)
+    return (x - mean) / np.sqrt(variance + 1e-3) * scale + offset
+
+
+def expected_block(block, x):
+    """Computes `relu(x + f2(x) + f1(mean over bins of f2(x)))` in NumPy."""
+    bands = x
+    if block.transition:
+        mix, norm, _ = block.transition
+        bands = normalized(bands @ numpy(mix.kernel)[0, 0], norm)
+        bands = np.maximum(bands, 0)
+    over_bins, sub_spectral = (
+        next(layer for layer in block.layers if isinstance(layer, cls))
+        for cls in (layers.DepthwiseConv2D, SubSpectralNormalization)
+    )
+    bins = bands.shape[2]
+    taps = numpy(over_bins.kernel)[0, :, :, 0]
+    padded = np.pad(bands, [(0, 0), (0, 0), (1, 1), (0, 0)])
+    bands = sum(taps[i] * padded[:, :, i : i + bins] for i in range(3))
+    bands = bands[:, :, :: block.strides]
+    # The statistics of a group of bins follow those of the group before it.
+    statistics = [
+        np.split(numpy(weight), block.sub_bands)
+        for weight in sub_spectral.weights
+    ]
+    bands = np.concatenate(
+        [
+            (group - mean) / np.sqrt(variance + 1e-3) * scale + offset
+            for group, scale, offset, mean, variance in zip(
+                np.split(bands, block.sub_bands, axis=2),
+                *statistics,
+                strict=True,
+            )
+        ],
+        axis=2,
+    )
+    over_time, norm, _, mix, _ = block.over_time
+    taps, reach = numpy(over_time.kernel)[..., 0], block.dilation
+    frames = bands.shape[1]
+    padded = np.pad(bands.mean(axis=2), [(0, 0), (reach, reach), (0, 0)])
+    mean = sum(
+        taps[i] * padded[:, i * reach : i * reach + frames] for i in range(3)
+    )
+    mean = normalized(mean, norm)
+    mean = mean / (1 + np.exp(-mean)) @ numpy(mix.kernel)[0]
+    outputs = bands + mean[:, :, None]
+    if not block.transition and block.strides == 1:
+        outputs = outputs + x
+    return np.maximum(outputs, 0)
+
+
+@pytest.mark.parametrize("channels, strides", [(3, 1), (4, 1), (4, 2), (3, 2)])
+def test_a_block_computes_the_formula(channels, strides):
+    """With and without a new number of channels, and a stride."""
+    block = BCResBlock(channels, strides=strides, dilation=2, sub_bands=2)
+    x = noise(2, 11, 8, 3)
+    block.build(x.shape)
+    assert bool(block.transition) == (channels != 3)
+    rng = np.random.default_rng(1)
+    for weight in block.weights:
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        if "variance" not in weight.path:
+            weight.assign(rng.normal(size=weight.shape))
+    outputs = numpy(block(x, training=False))
+    assert 0.2 < (outputs > 0).mean() < 0.9
+    np.testing.assert_allclose(outputs, expected_block(block, x), atol=1e-4)
 
 
 def test_a_block_sees_the_frames_that_its_dilation_reaches():

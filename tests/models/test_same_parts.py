@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from leaf_audio import frontend, models, postprocessing
+from leaf_audio.models import same_parts
 from leaf_audio.models.same_parts import difference
 
 pytestmark = pytest.mark.any_backend
@@ -27,6 +28,10 @@ def mobile_net(**arguments):
         (Leaf(tolerance=0, spec_augment=True, name="other"), Leaf()),
         (Leaf(learn_filters=False, learn_pooling=False), Leaf()),
         (Leaf(compression_fn=PCEN(alpha=0.5)), Leaf(compression_fn=PCEN())),
+        (
+            postprocessing.ExponentialMovingAverage(0.1),
+            postprocessing.ExponentialMovingAverage(0.2),
+        ),
         (models.ResNet(drop_path=0.1), models.ResNet()),
         (models.PANN(1, dropout_rate=0.5), models.PANN(1)),
         (models.BCResNet(dropout=0.5), models.BCResNet()),
@@ -34,6 +39,13 @@ def mobile_net(**arguments):
 )
 def test_what_has_no_effect_may_differ(one, other):
     assert difference(one, other) is None
+
+
+def test_every_initial_value_is_an_argument():
+    layers = PCEN(), postprocessing.Log1p()
+    assert same_parts._INITIAL_VALUES <= {
+        name for layer in layers for name in layer.get_config()
+    }
 
 
 @pytest.mark.slow
