@@ -81,8 +81,8 @@ def _define_flags() -> None:
     flags.DEFINE_bool(
         "keep_plan",
         False,
-        "Computes LEAF by its plan: in about a tenth of the time, in a file "
-        "three times as large, or with int8 weights six times.",
+        "Computes LEAF by its plan: in about a tenth of the time, in a file up "
+        "to twice as large, or with int8 weights three times.",
     )
     flags.DEFINE_integer(
         "window",
