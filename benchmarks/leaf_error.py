@@ -28,6 +28,7 @@ import soxr
 from keras import ops
 
 from leaf_audio import frontend
+from leaf_audio.data.recordings import files_of
 
 SAMPLE_RATE = 16000
 CLIPS = 64
@@ -42,11 +43,7 @@ def read_clips(folder: str) -> np.ndarray:
     Returns:
       An array of shape `(clips, samples)`, without silent clips.
     """
-    paths = [
-        path
-        for path in sorted(pathlib.Path(folder).rglob("*"))
-        if path.suffix.lower() in (".wav", ".flac", ".ogg")
-    ]
+    paths = files_of([folder])
     if len(paths) < CLIPS:
         raise SystemExit(f"{folder} must hold {CLIPS} recordings at least.")
     clips = np.zeros((CLIPS, SAMPLE_RATE), "float32")

@@ -45,10 +45,15 @@ Pool = dict[str, list[str]]
 
 def read_pools(source: pathlib.Path) -> dict[str, Pool]:
     """Returns the clips of each split and label."""
+    if not (source / "index.csv").is_file():
+        raise SystemExit(
+            f"{source} must hold an index.csv with the columns file, label and "
+            "split."
+        )
     pools: dict[str, Pool] = {}
     for entry in read_index(source).entries:
         if entry.split is None:
-            raise ValueError(f"{source}/index.csv must have the column split.")
+            raise SystemExit(f"{source}/index.csv must have the column split.")
         pool = pools.setdefault(entry.split, collections.defaultdict(list))
         for label in entry.labels:
             pool[label].append(entry.file)

@@ -57,7 +57,7 @@ def draw(
         ImportError: matplotlib is not installed.
     """
     # `models` has the classes of the saved model.
-    from leaf_audio import diagnostics, frontend, models  # noqa: F401
+    from leaf_audio import data, diagnostics, frontend, models  # noqa: F401
     from leaf_audio.diagnostics import figures
     from leaf_audio.training import run_files
     from leaf_audio.training.workdir import Workdir
@@ -84,9 +84,14 @@ def draw(
             before = run_files.first_filters(table)
         drawn["bands"] = figures.bands(trained, before)
     if recording is not None:
-        clip = _prepared(folder, recording, int(trained.sample_rate), configs)
+        rate = int(trained.sample_rate)
+        samples = data.read_recording(recording, rate)
+        clip = _prepared(folder, samples, rate, configs)
+        title = pathlib.Path(recording).name
+        if len(clip) < len(samples):
+            title += ", the centre"
         drawn["outputs"] = figures.outputs(
-            _compared(trained, learned), clip, pathlib.Path(recording).name
+            _compared(trained, learned), clip, title
         )
     if output is None:
         return save(drawn, folder.path / "figures")
@@ -94,13 +99,15 @@ def draw(
 
 
 def _prepared(
-    folder: Workdir, recording: str, sample_rate: int, configs: Sequence[str]
+    folder: Workdir,
+    samples: np.ndarray,
+    sample_rate: int,
+    configs: Sequence[str],
 ) -> np.ndarray:
     """Returns what the evaluation of a run makes of a recording."""
     from leaf_audio import data
     from leaf_audio.serving import finished
 
-    samples = data.read_recording(recording, sample_rate)
     if configs or not folder.settings.exists():
         with trained_flags.trained(str(folder.path), configs) as classifier:
             return classifier.prepare(samples, sample_rate)

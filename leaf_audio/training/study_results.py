@@ -245,7 +245,7 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.scatter(test, [y] * len(test), s=14, color="#D55E00", zorder=3)
     names = [row["name"] for row in rows]
     axes.set_yticks(range(len(rows)), names, parse_math=False)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     name = _name_of_metric(rows)
     axes.set_xlabel(f"test {name} (%): runs, mean and standard deviation")
     axes.grid(axis="x", alpha=0.3)
