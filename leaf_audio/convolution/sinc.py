@@ -104,14 +104,14 @@ class SincConv1D(ParametricConv1D):
         self.sample_rate = check_positive("sample_rate", sample_rate)
         self.min_low_hz = check_not_negative("min_low_hz", min_low_hz)
         self.min_band_hz = check_not_negative("min_band_hz", min_band_hz)
+        if kernel_initializer is None:
+            kernel_initializer = SincInit(sample_rate, min_low_hz, min_band_hz)
         if min_low_hz + min_band_hz >= sample_rate / 2:
             raise ValueError(
                 "`min_low_hz + min_band_hz` must be less than half of the "
                 f"sample rate. Received: min_low_hz={min_low_hz}, "
                 f"min_band_hz={min_band_hz}, sample_rate={sample_rate}."
             )
-        if kernel_initializer is None:
-            kernel_initializer = SincInit(sample_rate, min_low_hz, min_band_hz)
         super().__init__(
             filters=filters,
             kernel_size=kernel_size,
