@@ -89,7 +89,7 @@ def draw(
         clip = _prepared(folder, samples, rate, configs)
         title = pathlib.Path(recording).name
         if len(clip) < len(samples):
-            title += ", the centre"
+            title += ", a part"
         drawn["outputs"] = figures.outputs(
             _compared(trained, learned), clip, title
         )

@@ -70,8 +70,9 @@ def replacing(
         if before is not None:
             _force_to_disk(partial)
             _keep(path, pathlib.Path(before))
-        if path.is_file():
-            # The new file has the rights of the old one.
+        # The new file has the rights of the old one, where the file system
+        # lets them be set.
+        with contextlib.suppress(OSError):
             shutil.copymode(path, partial)
         move(partial, path)
     except BaseException as error:

@@ -40,7 +40,11 @@ def keep(folder: pathlib.Path, layer: str, target: pathlib.Path) -> None:
     signature = loaded.signatures["serving_default"]
     ((argument, spec),) = signature.structured_input_signature[1].items()
     ((result, _),) = signature.structured_outputs.items()
-    frozen = convert_to_constants.convert_variables_to_constants_v2(signature)
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        # The loops of recurrent layers stay as they are.
+        signature,
+        lower_control_flow=False,
+    )
     (samples_of_graph,), (found_of_graph,) = frozen.inputs, frozen.outputs
     graph = frozen.graph.as_graph_def()
     _add_to_weights(graph, layer, "always_zero")

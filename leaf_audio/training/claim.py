@@ -62,16 +62,18 @@ class Claim:
                 f"be written: {error.strerror}."
             ) from error
         try:
-            self._holder.write_text(
-                f"process {os.getpid()} on {platform.node()}", "utf-8"
-            )
+            with contextlib.suppress(OSError):
+                self._holder.write_text(
+                    f"process {os.getpid()} on {platform.node()}", "utf-8"
+                )
             if is_marked and not self._mark.exists():
                 # Some versions of filelock empty a file that they lock, and
                 # with it the mark of an earlier version.
                 self.mark()
             yield
         finally:
-            self._holder.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._holder.unlink()
             is_kept = self._lock not in made or self.is_marked()
             if not is_kept:
                 # Windows refuses this, and removes it with the lock.

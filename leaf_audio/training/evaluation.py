@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -144,8 +145,11 @@ def evaluate(
 
 
 def _data_of_unfinished(folder: Workdir) -> dict[str, Any]:
-    state = SavedState(folder.path)
-    return state.read()[0].data if state.exists() else {}
+    """Returns the labels that the state of a run has recorded, or nothing."""
+    # Without a state, or beside a damaged one, the model can be evaluated.
+    with contextlib.suppress(OSError, ValueError):
+        return SavedState(folder.path).read()[0].data
+    return {}
 
 
 def _check_replaceable(file: pathlib.Path) -> None:
@@ -176,7 +180,7 @@ def _with_labels_of_model(
             trained["labels"],
             is_multilabel=trained.get("is_multilabel", False),
         )
-    # An unfinished run of an earlier version has not recorded its labels.
+    # A run of an earlier version that is unfinished has not recorded them.
     num_labels = len(audio_data.label_names)
     if model.num_outputs != num_labels:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leaf_audio.training.config import TrainingConfig
@@ -13,31 +13,33 @@ from leaf_audio.training.schedules import ReduceOnPlateau
 if TYPE_CHECKING:
     from leaf_audio.training.workdir import Workdir
 
-# Settings that may change between a run and its continuation. Whether
-# recordings are the same is told by their fingerprint.
-_FREE = (
-    "train.workdir",
-    "train.data_dir",
-    "train.num_epochs",
-    "audio_folder.path",
-    "tfrecords.path",
-    # Whether it is the same teacher is told by its fingerprint.
-    "NpzTeacher.path",
-    "RunTeacher.path",
-    "train.teacher.path",
+# Settings that have no effect on the results of a run: how the data is read,
+# and where the run is computed.
+_WITHOUT_EFFECT = (
     "train.checkpoint_minutes",
-    # How the data is read. What it is, is told by the fingerprint.
     "data.prepare.worker_processes",
     "data.prepare.max_cache_bytes",
-    "audio_folder.on_error",
-    "tfrecords.on_error",
-    # Where the run is computed.
     "data_parallel.address",
     "data_parallel.devices",
     "data_parallel.num_processes",
     "data_parallel.process",
     "mirrored.devices",
     "tpu.address",
+)
+# Settings that may change between a run and its continuation. Whether
+# recordings and teacher are the same is told by their fingerprints.
+_FREE = (
+    *_WITHOUT_EFFECT,
+    "train.workdir",
+    "train.data_dir",
+    "train.num_epochs",
+    "audio_folder.path",
+    "audio_folder.on_error",
+    "tfrecords.path",
+    "tfrecords.on_error",
+    "NpzTeacher.path",
+    "RunTeacher.path",
+    "train.teacher.path",
 )
 
 
@@ -209,9 +211,20 @@ def check_unfinished(
 
 def same_run(identity: Mapping[str, str]) -> dict[str, str]:
     """Returns the settings that may not change when a run goes on."""
+    return _without(_FREE, identity)
+
+
+def with_effect(settings: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings that have an effect on the results of a run."""
+    return _without(_WITHOUT_EFFECT, settings)
+
+
+def _without(
+    names: Sequence[str], settings: Mapping[str, str]
+) -> dict[str, str]:
     # What stands before the slash is a scope, such as that of a task.
     return {
-        k: v for k, v in identity.items() if k.rpartition("/")[2] not in _FREE
+        k: v for k, v in settings.items() if k.rpartition("/")[2] not in names
     }
 
 

@@ -261,7 +261,7 @@ def _check_devices(devices: Any) -> None:
 
 def _short_name(device: str) -> str:
     """Returns the name "GPU:0" of "/device:GPU:0", TensorFlow's long one."""
-    return device.removeprefix("/device:")
+    return device.rpartition("device:")[2]
 
 
 def _check_backend(strategy: str, backend: str) -> None:

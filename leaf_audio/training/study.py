@@ -21,7 +21,7 @@ from leaf_audio.common import files
 from leaf_audio.common.checks import check_path
 from leaf_audio.training import signals
 from leaf_audio.training.processes import Interrupted, Terminated
-from leaf_audio.training.progress import differences, same_run
+from leaf_audio.training.progress import differences, with_effect
 from leaf_audio.training.workdir import check_no_recordings
 
 # The command that trains, as `python -m` takes it.
@@ -179,7 +179,9 @@ def run_all(
         told = folder.with_name(f"{seed}.json")
         if (folder / "results.json").exists():
             was = json.loads(told.read_text("utf-8"))["settings"]
-            differing = differences(_fixed(was), _fixed(settings[name]))
+            differing = differences(
+                with_effect(was), with_effect(settings[name])
+            )
             if differing:
                 raise ValueError(
                     f"The finished run of {name!r} with seed {seed} must have "
@@ -202,13 +204,6 @@ def run_all(
                 f"The run of {name!r} with seed {seed} has failed: "
                 f"{failure_reason(text)} ({log})"
             )
-
-
-def _fixed(settings: Mapping[str, str]) -> dict[str, str]:
-    """Returns the settings by which a finished run is what it is."""
-    length = "train.num_epochs"
-    fixed = same_run(settings)
-    return fixed | {k: v for k, v in settings.items() if k == length}
 
 
 def run_python(arguments: Sequence[str], log: IO[str]) -> int:

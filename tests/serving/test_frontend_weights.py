@@ -1,9 +1,10 @@
-"""With weights of 8 bits, LiteRT computes a frontend as with all bits."""
+"""Weights of 8 bits are those of the classifier alone."""
 
 import dataclasses
 import functools
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from exporting import needs_tensorflow
@@ -16,7 +17,6 @@ MAKERS = {
     "mel": frontend.MelFilterbanks,
     "leaf": frontend.Leaf,
     "many filters": functools.partial(frontend.Leaf, n_filters=80),
-    "sincnet": frontend.SincNet,
     "time domain": frontend.TimeDomainFilterbanks,
 }
 
@@ -30,9 +30,7 @@ MAKERS = {
         *(
             pytest.param(name, keep_plan, marks=pytest.mark.slow)
             for name, keep_plan in (
-                ("leaf", False),
                 ("many filters", True),
-                ("sincnet", False),
                 ("time domain", False),
             )
         ),
@@ -64,3 +62,19 @@ def test_no_weight_of_a_frontend_is_stored_with_8_bits(
     ]
     assert names
     assert not [one for one in names if model.frontend.name in one]
+
+
+@needs_tensorflow
+def test_a_model_with_a_loop_gets_weights_of_8_bits(tmp_path):
+    encoder = keras.Sequential(
+        [keras.layers.Reshape((-1, 40)), keras.layers.GRU(16)]
+    )
+    model = models.AudioClassifier(
+        num_outputs=12, frontend=frontend.MelFilterbanks(), encoder=encoder
+    )
+    model.build((None, 16000))
+    box = leaf_audio.load("speech_commands")
+    classifier = dataclasses.replace(box, model=model)
+    path = tmp_path / "x.tflite"
+    export(classifier, path, "litert", quantize="int8")
+    assert path.stat().st_size > 0

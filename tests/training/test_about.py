@@ -30,3 +30,8 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     with pytest.raises(ValueError, match="`workdir` must be .*/.lock cannot"):
         with Workdir(tmp_path).locked():
             pass
+    os.rmdir(tmp_path / ".lock")
+    # Nothing depends on the name of the process that has locked it.
+    os.mkdir(tmp_path / ".lock_holder")
+    with Workdir(tmp_path).locked():
+        pass

@@ -200,6 +200,10 @@ def test_an_unfinished_run_has_labels_too(folder, tmp_path, monkeypatch):
         run.evaluate([], [given, f"audio_folder.path = '{tmp_path / 'tones'}'"])
     run.evaluate([], [given])
     evaluation_of(workdir)
+    # The model can be used without its state.
+    (workdir / "state.npz").write_bytes(b"x")
+    run.evaluate([], [given])
+    evaluation_of(workdir)
 
 
 def test_evaluation_takes_a_folder_of_test_clips_of_some_labels(
