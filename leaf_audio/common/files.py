@@ -19,6 +19,7 @@ import pathlib
 import platform
 import re
 import shutil
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -65,15 +66,16 @@ def replacing(
         # The file that the link leads to is replaced, and not the link.
         path = path.resolve()
     partial = _partial(path)
+    rights = path.stat().st_mode if path.exists() else None
     try:
         yield partial
         if before is not None:
             _force_to_disk(partial)
             _keep(path, pathlib.Path(before))
-        # The new file has the rights of the old one, where the file system
-        # lets them be set.
-        with contextlib.suppress(OSError):
-            shutil.copymode(path, partial)
+        if rights is not None:
+            # Some file systems do not let them be set.
+            with contextlib.suppress(OSError):
+                partial.chmod(stat.S_IMODE(rights))
         move(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

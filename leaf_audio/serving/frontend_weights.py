@@ -83,10 +83,10 @@ def _add_to_weights(
 
     dtype = tf.float32.as_datatype_enum
     of_data = _depending_on_data(graph)
+    # Keras adds a number to a name that is in use.
+    scope = re.compile(rf"{re.escape(layer)}(_\d+)?")
     for node in list(graph.node):
-        scopes = node.name.split("/")
-        # Keras adds a number to a name that is in use.
-        is_within = any(re.fullmatch(rf"{layer}(_\d+)?", s) for s in scopes)
+        is_within = any(map(scope.fullmatch, node.name.split("/")))
         if node.op not in _PRODUCTS or not is_within:
             continue
         for i, source in enumerate(node.input):

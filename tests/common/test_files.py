@@ -113,6 +113,11 @@ def test_a_file_keeps_its_rights(tmp_path):
     path.chmod(0o600)
     files.write_text(path, "new")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    about = tmp_path / "about.txt"
+    with files.replacing_with_description(path, about) as partials:
+        for partial in partials:
+            partial.write_text("newer")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_tables_and_text_are_written_as_they_are_read(tmp_path):

@@ -4,10 +4,14 @@ import os
 import signal
 
 import pytest
-from training_runs import interrupted_after, rows, train_with
+from training_runs import (
+    changed_archive,
+    interrupted_after,
+    rows,
+    train_with,
+)
 
 from leaf_audio.training.processes import Terminated
-from leaf_audio.training.state import load_archive, save_archive
 from leaf_audio.training.within_epoch import SaveWithin
 
 pytestmark = [pytest.mark.any_backend, pytest.mark.usefixtures("fresh_gin")]
@@ -26,12 +30,9 @@ def begin_without(names, folder, workdir, monkeypatch):
     """Trains for an epoch, as a version that had no such settings."""
     with interrupted_after(1, monkeypatch):
         train_with(folder, workdir, *LINES)
-    state = workdir / "state.npz"
-    about, arrays = load_archive(state.read_bytes())
-    for name in names:
-        del about["identity"][name]
-    with open(state, "wb") as file:
-        save_archive(file, about, arrays)
+    with changed_archive(workdir / "state.npz") as about:
+        for name in names:
+            del about["identity"][name]
 
 
 def test_a_run_goes_on_whose_record_lacks_settings_that_are_new(
@@ -56,12 +57,9 @@ def test_a_first_epoch_goes_on_whose_record_lacks_settings_that_are_new(
     with monkeypatch.context() as patch, pytest.raises(Terminated):
         patch.setattr(SaveWithin, "on_train_batch_end", asked)
         train_with(folder, tmp_path, *LINES)
-    within = tmp_path / "state_within.npz"
-    about, arrays = load_archive(within.read_bytes())
-    for name in NEW:
-        del about["run"][name]
-    with open(within, "wb") as file:
-        save_archive(file, about, arrays)
+    with changed_archive(tmp_path / "state_within.npz") as about:
+        for name in NEW:
+            del about["run"][name]
     train_with(folder, tmp_path, *LINES)
     assert "after step 1\n" in capsys.readouterr().out
 

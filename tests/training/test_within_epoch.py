@@ -15,13 +15,13 @@ import keras
 import numpy as np
 import pytest
 from tones import LEAF, ROOT, bindings, main_flags, write_tones
+from training_runs import changed_archive
 
 from leaf_audio.app import configuration, train
 from leaf_audio.common import output
 from leaf_audio.training import fitting, signals, within_epoch
 from leaf_audio.training.processes import Interrupted, Terminated
 from leaf_audio.training.progress import Progress
-from leaf_audio.training.state import load_archive, save_archive
 from leaf_audio.training.within_epoch import Damaged, SaveWithin, Within
 
 pytestmark = [pytest.mark.compiled, pytest.mark.usefixtures("fresh_gin")]
@@ -144,11 +144,8 @@ def test_the_time_of_an_epoch_counts_before_and_after_an_interruption(
         stop_at(patch, 3)
         with pytest.raises(Terminated), configuration.restored():
             run(folder, "timed", more)
-    path = folder / "timed" / "state_within.npz"
-    about, arrays = load_archive(path.read_bytes())
-    about["seconds"] += 1000
-    with open(path, "wb") as file:
-        save_archive(file, about, arrays)
+    with changed_archive(folder / "timed" / "state_within.npz") as about:
+        about["seconds"] += 1000
     with monkeypatch.context() as patch:
         stop_at(patch, 2)
         with pytest.raises(Terminated), configuration.restored():

@@ -15,6 +15,7 @@ from tones import bindings
 from leaf_audio import data, frontend, models, training
 from leaf_audio.app import configuration, train
 from leaf_audio.training import Workdir
+from leaf_audio.training.state import load_archive, save_archive
 
 
 class Loaded(Exception):
@@ -81,6 +82,18 @@ def interrupted_after(
         patch.setattr(Workdir, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             yield
+
+
+@contextlib.contextmanager
+def changed_archive(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Yields what a state tells beside its arrays, and saves what is changed.
+
+    Unlike `SavedState`, it can take out what an earlier version did not write.
+    """
+    about, arrays = load_archive(path.read_bytes())
+    yield about
+    with open(path, "wb") as file:
+        save_archive(file, about, arrays)
 
 
 def rows(workdir: pathlib.Path) -> list[dict[str, str]]:
